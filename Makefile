@@ -1,0 +1,31 @@
+# Two commands: "make book" and "make test". PYTHON names the interpreter that .venv is made with.
+PYTHON ?= python3
+.PHONY: book test notebooks lock lint clean
+
+book: .venv/ready  ## the study from its records, the instruments live on the phantom, and the book of both
+	.venv/bin/mpox run --profile recorded
+	.venv/bin/mpox run --profile quick
+	.venv/bin/mpox book
+
+test: .venv/ready  ## all tests, the notebooks among them
+	.venv/bin/pytest
+
+notebooks: .venv/ready  ## regenerate notebooks/*.ipynb from their .py sources
+	.venv/bin/mpox sync
+
+lint: .venv/ready
+	.venv/bin/ruff check
+
+lock:  ## pin anew what pyproject.toml asks for (needs uv)
+	uv pip compile pyproject.toml --extra book --extra lab --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --python-platform x86_64-manylinux_2_28 --python-version 3.11 -o requirements.lock
+
+clean:  ## remove what can be made again; .venv stays
+	rm -rf _runs _book_src _site .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
+
+# The stamp is written last: without it a half-made environment is made anew; with it a changed lock is installed on top.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mpox needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.11" % sys.version_info[:2])'
+	test -e $@ || $(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

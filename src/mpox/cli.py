@@ -1,0 +1,39 @@
+"""The command ``mpox``. Sub-commands live in ``cli_*.py``; heavy imports wait until a command needs them."""
+
+import sys
+from importlib.metadata import version
+
+import click
+
+from mpox.cli_book import book
+from mpox.cli_data import data
+from mpox.cli_record import record, sync
+from mpox.cli_run import run
+from mpox.errors import MpoxError
+
+
+class _Group(click.Group):
+    """Prints an `MpoxError` as one line, without a traceback, and exits with status 1."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except MpoxError as error:
+            click.echo(f"mpox: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("mpox"), prog_name="mpox")
+def main():
+    """Can deep learning really recognize Mpox? Run the study, record it, and build its book.
+
+    \b
+    mpox data list                 which data sets are here
+    mpox run --profile quick       the notebooks on the phantom, trained live
+    mpox book                      the book, from the runs of the profiles recorded and quick
+    """
+
+
+for command in (data, run, record, sync, book):
+    main.add_command(command)

@@ -1,0 +1,188 @@
+"""What defines a run: frozen, hashable, and refused when a key is unknown. The run's id is the hash of its canonical JSON."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+
+from mpox.errors import MpoxError
+
+#: Raised by one whenever a change of the code changes the predictions of an unchanged configuration.
+ENGINE = 1
+
+REGIMES = ("linear_probe", "fine_tune", "scratch")
+#: Feature extractors that are no network; they go with the regime ``linear_probe`` only.
+HANDCRAFTED = ("colour_histogram", "hog", "lbp")
+
+
+def _from_dict(cls, values: dict):
+    known = {field.name for field in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise MpoxError(f"{cls.__name__} has no {', '.join(unknown)}: it takes {', '.join(sorted(known))}.")
+    return cls(**values)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained by gradient descent (regimes ``fine_tune`` and ``scratch``).
+
+    Parameters
+    ----------
+    epochs : int
+        Upper limit; early stopping on the inner validation fold may end before.
+    batch_size : int
+    learning_rate : float
+        Peak rate of AdamW for the head.
+    backbone_rate : float
+        Rate of the last backbone stage relative to the head's; every earlier stage has `stage_decay` times the next one's.
+    stage_decay : float
+    frozen_stages : int
+        Number of first stages (the stem is one) that are not trained at all, which saves most of the time on a CPU.
+    head_steps : int
+        Full-batch steps in which only the head is trained, on frozen features, before the backbone is unfrozen.
+    weight_decay : float
+    label_smoothing : float
+    class_weights : bool
+        Weigh the loss of a class by the inverse of its frequency in training.
+    augmentation : str
+        See `mpox.images.augmentation`.
+    patience : int
+        Epochs without a lower validation loss before training stops.
+    precision : {"float32", "bfloat16"}
+        ``bfloat16`` means automatic mixed precision.
+    """
+
+    epochs: int = 12
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    backbone_rate: float = 0.3
+    stage_decay: float = 0.7
+    frozen_stages: int = 0
+    head_steps: int = 200
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    class_weights: bool = True
+    augmentation: str = "light"
+    patience: int = 4
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model and the way it is fitted; everything but the data.
+
+    Parameters
+    ----------
+    regime : {"linear_probe", "fine_tune", "scratch"}
+    backbone : str
+        A timm model name, or one of `HANDCRAFTED`.
+    head : {"linear", "hidden"}
+    weights : {"imagenet", "random", "none"}
+        Where the backbone starts; ``none`` for hand-crafted features.
+    image_size : int
+        Side in pixels; 0 means the size on which the backbone's weights were trained (224 for hand-crafted features).
+    mirror : bool
+        Show the fitted network every picture and its mirror image, and average: the features of a probe, the probabilities of a
+        trained network. A mirrored finding is the same finding.
+    seed : int
+        Of everything random in the fit.
+    device : {"cpu", "cuda"}
+    training : Training or dict, optional
+        Only for the regimes that train the network; made with its defaults where it is needed and not given.
+    """
+
+    regime: str = "linear_probe"
+    backbone: str = "tf_efficientnet_lite1"
+    head: str = "linear"
+    weights: str = "imagenet"
+    image_size: int = 0
+    mirror: bool = True
+    seed: int = 0
+    device: str = "cpu"
+    training: Training | None = None
+
+    def __post_init__(self):
+        if self.regime not in REGIMES:
+            raise MpoxError(f"Unknown regime '{self.regime}': choose one of {', '.join(REGIMES)}.")
+        if self.device not in ("cpu", "cuda"):
+            raise MpoxError(f"Unknown device '{self.device}': choose 'cpu' or 'cuda'.")
+        if isinstance(self.training, dict):
+            object.__setattr__(self, "training", _from_dict(Training, self.training))
+        if self.backbone in HANDCRAFTED:
+            if self.regime != "linear_probe":
+                raise MpoxError(f"{self.backbone} has nothing to train: use the regime 'linear_probe'.")
+            object.__setattr__(self, "weights", "none")
+            object.__setattr__(self, "mirror", False)
+        if self.regime == "scratch":
+            object.__setattr__(self, "weights", "random")
+        if self.regime == "linear_probe":
+            object.__setattr__(self, "training", None)
+        elif self.training is None:
+            object.__setattr__(self, "training", Training())
+        if not self.image_size:
+            object.__setattr__(self, "image_size", self._default_size())
+
+    def _default_size(self) -> int:
+        if self.backbone in HANDCRAFTED:
+            return 224
+        from mpox.backbones import default_image_size
+
+        return default_image_size(self.backbone)
+
+    def with_(self, **changes) -> "ModelConfig":
+        """A copy with some fields changed; the input size follows the backbone unless it is named."""
+        if "backbone" in changes:
+            changes.setdefault("image_size", 0)
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One model fitted on one training set and asked about one test fold.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set.
+    data : str
+        Hash of its manifest (`mpox.manifest.manifest_hash`).
+    protocol : str
+        Name of the protocol (`mpox.splits.PROTOCOLS`).
+    split : str
+        Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
+    repeat, fold : int
+    model : ModelConfig
+    engine : int
+        Version of the training code, see `ENGINE`.
+    """
+
+    dataset: str
+    data: str
+    protocol: str
+    split: str
+    repeat: int
+    fold: int
+    model: ModelConfig
+    engine: int = ENGINE
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits: the hash of the configuration's canonical JSON."""
+        return hash_of(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """The inverse of `dataclasses.asdict`; an unknown key is an error."""
+        return _from_dict(cls, {**values, "model": _from_dict(ModelConfig, values["model"])})
+
+
+def hash_of(values: dict) -> str:
+    """Sixteen hex digits that stand for a JSON-able mapping, whatever the order of its keys.
+
+    Examples
+    --------
+    >>> hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,9 @@
+"""The one exception a user is meant to see."""
+
+
+class MpoxError(Exception):
+    """A problem the user can solve: its message is one sentence that says what to do.
+
+    The command line prints it without a traceback and exits with status 1; in a notebook it is the last line
+    of the traceback.
+    """

@@ -1,0 +1,168 @@
+"""Cross-validation: one run a fold, each looked up in the store or computed; the result is one table of predictions."""
+
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from mpox.config import ModelConfig, RunConfig
+from mpox.errors import MpoxError
+from mpox.splits import make_splits, split_hash
+from mpox.store import Dataset, RecordedStore, RunResult, RunStore
+
+CHECKPOINT = "model.safetensors"
+
+
+def device_name(device: str) -> str:
+    """The device as a reader knows it, for instance ``cpu (AMD EPYC 7B13, 2 threads)``."""
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name(0)})"
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return f"cpu ({model}, {torch.get_num_threads()} threads)"
+
+
+def environment(device: str, seconds: float) -> dict:
+    """Versions, device and duration, as they are stored with a run."""
+    packages = ("mpox", "torch", "timm", "scikit-learn", "numpy")
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "device": device_name(device),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "seconds": round(seconds, 3),
+    }
+
+
+def fold_configs(
+    data: Dataset, protocol: str, model: ModelConfig, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0
+) -> tuple[pd.DataFrame, list[RunConfig]]:
+    """The split table of a cross-validation, and the configuration of each of its runs."""
+    split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    configs = [
+        RunConfig(data.name, data.hash, protocol, split_hash(rows), int(repeat), int(fold), model)
+        for (repeat, fold), rows in split.groupby(["repeat", "fold"])
+    ]
+    return split, configs
+
+
+def cross_validate(
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    protocol: str,
+    model: ModelConfig,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Out-of-fold predictions of a model under a protocol.
+
+    Runs that are in the store are read; the others are computed and kept.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+        See `mpox.open_store`.
+    data : Dataset
+        From the store's ``dataset``.
+    protocol : str
+        See `mpox.splits.PROTOCOLS`.
+    model : ModelConfig
+    n_folds, n_repeats, seed : int
+        See `mpox.splits.make_splits`.
+
+    Returns
+    -------
+    DataFrame
+        One row a test image and repeat: ``run_id``, ``dataset``, ``protocol``, ``regime``, ``backbone``, ``repeat``, ``fold``,
+        ``image_id``, ``group_id`` (the honest group, whatever the protocol), ``label``, and ``p_<class>`` (0 to 1) for each
+        class.
+
+    Raises
+    ------
+    MpoxError
+        If the split is not possible, or a stored run is damaged.
+    """
+    split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    tables = []
+    bar = tqdm(configs, desc=f"{model.regime} {model.backbone}, {data.name}, {protocol}", delay=2, leave=False)
+    for config in bar:
+        rows = split[(split["repeat"] == config.repeat) & (split["fold"] == config.fold)]
+        store.keep_split(config.split, rows)
+        result = store.run(config, lambda folder: compute_run(config, data, rows, folder, bar))  # noqa: B023
+        if sorted(result.predictions["image_id"]) != sorted(rows.loc[rows["role"] == "test", "image_id"]):
+            raise MpoxError(f"The run {config.id} in {store.root} lacks predictions of its test fold: remove it and run again.")
+        tables.append(
+            result.predictions.assign(
+                run_id=config.id,
+                dataset=data.name,
+                protocol=protocol,
+                regime=model.regime,
+                backbone=model.backbone,
+                repeat=config.repeat,
+                fold=config.fold,
+            )
+        )
+    table = pd.concat(tables, ignore_index=True)
+    table["group_id"] = table["image_id"].map(data.groups)
+    first = ["run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold", "image_id", "group_id", "label"]
+    return table[first + [f"p_{label}" for label in data.classes]]
+
+
+def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm) -> RunResult:
+    """Fit one model on the training part of one fold and predict its test part.
+
+    The inner folds of the training part make every choice: the strength of a probe's penalty; when training stops (inner fold 0).
+    """
+    started = time.perf_counter()
+    model = config.model
+    manifest = data.manifest
+    y = pd.Categorical(manifest["label"], categories=data.classes).codes.astype(np.int64)
+    split = split.set_index("image_id").loc[manifest["image_id"]]
+    train = np.flatnonzero(split["role"] == "train")
+    test = np.flatnonzero(split["role"] == "test")
+    inner = split["inner_fold"].to_numpy()
+    if model.regime == "linear_probe":
+        from mpox.features import features
+        from mpox.probe import fit_predict
+
+        x = features(manifest, model)
+        probabilities, history = fit_predict(
+            x[train], y[train], inner[train], x[test], n_classes=len(data.classes), head=model.head, seed=model.seed
+        )
+    else:
+        from mpox.images import load_pixels
+        from mpox.training import Trainer
+
+        trainer = Trainer(
+            model, load_pixels(manifest, model.image_size), y, train[inner[train] != 0], train[inner[train] == 0],
+            n_classes=len(data.classes), folder=folder,
+        )  # fmt: skip
+        history = trainer.fit(report=bar.set_postfix_str)
+        probabilities = trainer.predict(test)
+        state = {name: value.cpu().contiguous() for name, value in trainer.model.state_dict().items()}
+        save_file(state, folder / CHECKPOINT)
+    predictions = manifest.iloc[test][["image_id", "label"]].reset_index(drop=True)
+    predictions[[f"p_{label}" for label in data.classes]] = probabilities
+    return RunResult(config, predictions, history, environment(model.device, time.perf_counter() - started))
+
+
+def load_model(store: RunStore, config: RunConfig, n_classes: int):
+    """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
+    from mpox.backbones import build_model
+
+    if not isinstance(store, RunStore) or not (store.run_folder(config) / CHECKPOINT).is_file():
+        return None
+    model = build_model(config.model.backbone, config.model.head, n_classes, weights="random")
+    model.load_state_dict(load_file(store.run_folder(config) / CHECKPOINT))
+    return model.eval()

@@ -1,0 +1,333 @@
+"""Figures: every function takes ready tables and gives a matplotlib figure. No number that is quoted is computed here."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from mpox.datasets import REGISTRY
+from mpox.manifest import read_rgb
+from mpox.store import Dataset
+
+#: Okabe and Ito's palette, safe for colour-blind readers; one colour a protocol and a class throughout the book.
+PROTOCOL_COLOURS = {"random_image": "#D55E00", "patient": "#0072B2", "source": "#009E73"}
+CLASS_COLOURS = {
+    "Mpox": "#CC79A7",
+    "Chickenpox": "#E69F00",
+    "Measles": "#56B4E9",
+    "Others": "#0072B2",
+    "Normal": "#7F7F7F",
+}
+MARKERS = "osD^vP*X<>"
+
+
+def use_style() -> None:
+    """Set the book's matplotlib style: quiet axes, readable sizes, a white ground that holds in dark mode too."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.axisbelow": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def dataset_title(name: str) -> str:
+    """The data set's name as a figure shows it; the phantom says what it is."""
+    spec = REGISTRY.get(name)
+    return f"{name} (phantom, not patients)" if spec and spec.is_phantom else name
+
+
+def _axes(n: int, *, height: float = 3.2, width: float = 4.2, **kwargs) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(1, n, figsize=(max(width * n, 5.5), height), squeeze=False, **kwargs)
+    return figure, axes[0]
+
+
+def class_counts(datasets: list[Dataset]) -> Figure:
+    """Images a class, one panel a data set."""
+    figure, axes = _axes(len(datasets), height=2.8)
+    for axis, data in zip(axes, datasets, strict=True):
+        counts = data.manifest["label"].value_counts().sort_index()
+        bars = axis.barh(counts.index, counts, color=[CLASS_COLOURS.get(label, "#999999") for label in counts.index])
+        axis.bar_label(bars, padding=3)
+        axis.set(xlabel="images", title=dataset_title(data.name), xlim=(0, counts.max() * 1.15))
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def group_sizes(datasets: list[Dataset]) -> Figure:
+    """How many images the honest groups have, one panel a data set."""
+    figure, axes = _axes(len(datasets), height=2.8)
+    for axis, data in zip(axes, datasets, strict=True):
+        sizes = data.groups.value_counts().value_counts().sort_index()
+        bars = axis.bar(sizes.index.astype(str), sizes, color="#0072B2")
+        axis.bar_label(bars, padding=2)
+        axis.set(xlabel="images in the group", ylabel="groups", title=dataset_title(data.name))
+        axis.set_ylim(0, sizes.max() * 1.15)
+        axis.grid(axis="x", visible=False)
+    return figure
+
+
+def statistics_by_class(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
+    """Distributions of picture statistics by class, data sets in rows.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``label`` and the columns to be shown.
+    columns : dict
+        Column to axis label with unit.
+    """
+    names = table["dataset"].unique()
+    figure, axes = plt.subplots(len(names), len(columns), figsize=(3.3 * len(columns), 2.6 * len(names)), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        part = table[table["dataset"] == name]
+        labels = sorted(part["label"].unique())
+        for axis, (column, unit) in zip(row, columns.items(), strict=True):
+            values = [part.loc[part["label"] == label, column] for label in labels]
+            boxes = axis.boxplot(values, vert=False, tick_labels=labels, widths=0.6, showfliers=False, patch_artist=True)
+            for box, label in zip(boxes["boxes"], labels, strict=True):
+                box.set_facecolor(CLASS_COLOURS.get(label, "#999999"))
+            for median in boxes["medians"]:
+                median.set_color("black")
+            axis.set_xlabel(unit)
+        row[0].set_title(dataset_title(name), loc="left")
+    return figure
+
+
+def pictures(data: Dataset, image_ids: list[str], captions: list[str], *, columns: int = 6, overlays=None) -> Figure | None:
+    """A sheet of pictures, or a note where to get them when they are not on this machine; nothing stands in for them.
+
+    Parameters
+    ----------
+    data : Dataset
+    image_ids : list of str
+    captions : list of str
+        One a picture.
+    columns : int
+    overlays : list of ndarray, optional
+        Heat maps from 0 to 1, shape (height, width), laid over the pictures.
+    """
+    from mpox.report import prose
+
+    if not data.has_pictures:
+        spec = REGISTRY.get(data.name)
+        prose(
+            f"*The pictures of {data.name} are not shown here: this page was made from recorded tables. To see them, get the "
+            f"data set (`mpox data fetch {data.name}`, or {spec.homepage if spec else 'from its owner'}) and run this notebook "
+            "with the profile `cpu`.*"
+        )
+        return None
+    rows = -(-len(image_ids) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
+    paths = data.manifest.set_index("image_id")["path"]
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, (axis, image_id, caption) in enumerate(zip(axes.flat, image_ids, captions, strict=False)):
+        picture = read_rgb(paths[image_id])
+        axis.imshow(picture)
+        if overlays is not None:
+            heat = overlays[number]
+            axis.imshow(heat, cmap="inferno", alpha=0.45, extent=(0, picture.width, picture.height, 0))
+        axis.set_title(caption, fontsize=7)
+    figure.suptitle(dataset_title(data.name), fontsize=10)
+    return figure
+
+
+def intervals(table: pd.DataFrame, *, by: str, colour: str, xlabel: str, reference: dict[str, float] | None = None) -> Figure:
+    """Estimates with 95 % intervals as points and lines, one panel a data set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``estimate``, ``low``, ``high`` and the two columns named next.
+    by : str
+        Column whose values are the lines of a panel.
+    colour : str
+        Column whose values are told apart by colour and marker.
+    xlabel : str
+    reference : dict, optional
+        Label to value, drawn as dashed vertical lines.
+    """
+    names = table["dataset"].unique()
+    lines = list(dict.fromkeys(table[by]))
+    kinds = list(dict.fromkeys(table[colour]))
+    figure, axes = _axes(len(names), height=1.3 + 0.42 * len(lines) * max(1, len(kinds) / 1.6), width=5.0, sharex=True)
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table["dataset"] == name]
+        shown = [line for line in lines if line in set(part[by])]
+        for number, kind in enumerate(kinds):
+            rows = part[part[colour] == kind]
+            if rows.empty:
+                continue
+            y = np.array([shown.index(line) for line in rows[by]]) + (number - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
+            shade = PROTOCOL_COLOURS.get(kind, plt.cm.cividis(number / max(len(kinds), 2)))
+            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            axis.errorbar(rows["estimate"], y, xerr=error, fmt=MARKERS[number % len(MARKERS)], color=shade, capsize=3, label=kind)
+        for text, value in (reference or {}).items():
+            axis.axvline(value, color="black", linestyle="--", linewidth=1)
+            axis.annotate(
+                text, (value, 1), xycoords=("data", "axes fraction"), xytext=(-3, 2), textcoords="offset points",
+                ha="right", fontsize=8,
+            )  # fmt: skip
+        axis.set_yticks(range(len(shown)), shown)
+        axis.set_ylim(len(shown) - 0.4, -0.6)
+        axis.set_xlabel(xlabel)
+        axis.set_title(dataset_title(name), loc="left", pad=16 if reference else 6)
+    if len(kinds) > 1:
+        handles, labels = [], []
+        for axis in axes:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                if label not in labels:
+                    handles.append(handle)
+                    labels.append(label)
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    return figure
+
+
+def curves(predictions: dict[tuple[str, str], pd.DataFrame], *, positive: str = "Mpox") -> Figure:
+    """ROC and precision-recall curves of the positive class, one line a repeat, data sets in rows.
+
+    Parameters
+    ----------
+    predictions : dict
+        (data set, protocol) to predictions.
+    """
+    names = list(dict.fromkeys(name for name, _ in predictions))
+    figure, axes = plt.subplots(len(names), 2, figsize=(8, 3.4 * len(names)), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        for (dataset, protocol), table in predictions.items():
+            if dataset != name:
+                continue
+            for number, (_, part) in enumerate(table.groupby("repeat")):
+                truth, score = part["label"] == positive, part[f"p_{positive}"]
+                false_rate, true_rate, _ = roc_curve(truth, score)
+                precision, recall, _ = precision_recall_curve(truth, score)
+                look = {"color": PROTOCOL_COLOURS[protocol], "alpha": 0.75, "linewidth": 1.2}
+                label = protocol if number == 0 else None
+                row[0].plot(false_rate, true_rate, label=label, **look)
+                row[1].plot(recall, precision, label=label, **look)
+        row[0].plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+        row[0].set(xlabel="1 - specificity", ylabel="sensitivity", title=f"{dataset_title(name)}: ROC")
+        row[1].set(xlabel="recall", ylabel="precision", title="precision-recall", ylim=(0, 1.02))
+        row[0].legend(loc="lower right")
+    return figure
+
+
+def fold_spread(table: pd.DataFrame, *, xlabel: str) -> Figure:
+    """One point a fold: how much the folds of one model differ among themselves.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``protocol``, ``repeat``, ``estimate``.
+    """
+    names = table["dataset"].unique()
+    figure, axes = _axes(len(names), height=2.4, width=5.0, sharex=True)
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table["dataset"] == name]
+        protocols = list(dict.fromkeys(part["protocol"]))
+        for line, protocol in enumerate(protocols):
+            rows = part[part["protocol"] == protocol]
+            offset = np.linspace(-0.2, 0.2, rows["repeat"].nunique() + 2)[1:-1]
+            axis.scatter(
+                rows["estimate"], line + offset[rows["repeat"].to_numpy()], color=PROTOCOL_COLOURS[protocol], s=22, alpha=0.8
+            )
+            axis.plot([rows["estimate"].mean()] * 2, [line - 0.32, line + 0.32], color="black")
+        axis.set_yticks(range(len(protocols)), protocols)
+        axis.set_ylim(len(protocols) - 0.5, -0.5)
+        axis.set_xlabel(xlabel)
+        axis.set_title(dataset_title(name), loc="left")
+    return figure
+
+
+def histories(history: pd.DataFrame) -> Figure:
+    """Training and validation loss by epoch, one thin line a fold, the chosen epoch marked; one panel a data set."""
+    names = history["dataset"].unique()
+    figure, axes = _axes(len(names), height=3.0, width=4.6)
+    for axis, name in zip(axes, names, strict=True):
+        labels = ("training", "inner validation", "chosen epoch")
+        for _, fold in history[history["dataset"] == name].groupby(["repeat", "fold"]):
+            chosen = fold[fold["chosen"]]
+            axis.plot(fold["epoch"] + 1, fold["train_loss"], color="#56B4E9", linewidth=1, label=labels[0])
+            axis.plot(fold["epoch"] + 1, fold["validation_loss"], color="#D55E00", linewidth=1, label=labels[1])
+            axis.scatter(chosen["epoch"] + 1, chosen["validation_loss"], color="black", s=18, zorder=3, label=labels[2])
+            labels = (None, None, None)
+        axis.set(xlabel="epoch", ylabel="loss (nats)", title=dataset_title(name))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def feature_map(table: pd.DataFrame) -> Figure:
+    """Pictures as points in the plane of the first two principal components of their features, coloured by class.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``label``, ``pc1``, ``pc2`` (standard deviations).
+    """
+    names = table["dataset"].unique()
+    figure, axes = _axes(len(names), height=3.8, width=4.6)
+    for axis, name in zip(axes, names, strict=True):
+        for number, (label, part) in enumerate(table[table["dataset"] == name].groupby("label")):
+            axis.scatter(
+                part["pc1"], part["pc2"], s=14, alpha=0.7, marker=MARKERS[number], color=CLASS_COLOURS.get(label, "#999999"),
+                label=label,
+            )  # fmt: skip
+        axis.set(xlabel="first principal component", ylabel="second principal component", title=dataset_title(name))
+        axis.legend(fontsize=8)
+    return figure
+
+
+def complexity(table: pd.DataFrame, *, ylabel: str) -> Figure:
+    """A metric with intervals against multiply-adds (logarithmic), one panel a data set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``model``, ``multiply_adds``, ``estimate``, ``low``, ``high``.
+    """
+    names = table["dataset"].unique()
+    figure, axes = _axes(len(names), height=3.2, width=4.8)
+    for axis, name in zip(axes, names, strict=True):
+        part = table[table["dataset"] == name].sort_values("multiply_adds")
+        error = np.clip([part["estimate"] - part["low"], part["high"] - part["estimate"]], 0, None)
+        axis.errorbar(part["multiply_adds"] / 1e6, part["estimate"], yerr=error, fmt="o", color="#0072B2", capsize=3)
+        for row in part.itertuples():
+            axis.annotate(
+                row.model, (row.multiply_adds / 1e6, row.estimate), xytext=(5, 4), textcoords="offset points", fontsize=8
+            )
+        axis.set(xlabel="multiply-adds a picture (millions)", ylabel=ylabel, title=dataset_title(name))
+        axis.set_xscale("log")
+        axis.margins(x=0.2)
+    return figure
+
+
+def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
+    """Confusion matrices, one a data set: counts of images, shaded by the share of the true class."""
+    figure, axes = _axes(len(matrices), height=3.6, width=4.4)
+    for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
+        share = matrix.div(matrix.sum(axis=1), axis=0)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for i in range(len(matrix)):
+            for j in range(len(matrix)):
+                axis.text(
+                    j, i, f"{matrix.iat[i, j]:.1f}\n{share.iat[i, j]:.0%}", ha="center", va="center", fontsize=8,
+                    color="white" if share.iat[i, j] > 0.6 else "black",
+                )  # fmt: skip
+        axis.set_xticks(range(len(matrix)), matrix.columns, rotation=30)
+        axis.set_yticks(range(len(matrix)), matrix.index)
+        axis.grid(visible=False)
+        axis.set(xlabel="predicted class", ylabel="true class", title=dataset_title(name))
+    return figure

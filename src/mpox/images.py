@@ -1,0 +1,103 @@
+"""Pictures as tensors: decoded once into a cache, augmented on the fly, normalised as the backbone expects."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from tqdm.auto import tqdm
+
+from mpox.errors import MpoxError
+from mpox.manifest import manifest_hash, read_rgb
+from mpox.paths import cache_dir
+
+AUGMENTATIONS = ("none", "light", "medium")
+
+
+def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray:
+    """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        With ``path``; the rows give the order.
+    image_size : int
+        Side in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, image_size, image_size, 3)
+        RGB, memory-mapped and read-only.
+
+    Raises
+    ------
+    MpoxError
+        If the pictures are not on this machine, or the cache cannot be written.
+    """
+    path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
+    order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
+    if not path.is_file():
+        _write_pixels(path, manifest.iloc[order], image_size)
+    pixels = np.load(path, mmap_mode="r")
+    return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
+
+
+def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (len(manifest), image_size, image_size, 3)
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for row, file in enumerate(tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False)):
+            pixels[row] = np.asarray(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC))
+        pixels.flush()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MpoxError(
+            f"The picture cache {path.parent} cannot be written ({error.strerror}): free space, or set MPOX_CACHE."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def augmentation(name: str, image_size: int) -> v2.Transform:
+    """The random change made to each training picture; randomness is torch's global generator.
+
+    Parameters
+    ----------
+    name : {"none", "light", "medium"}
+        ``light`` mirrors and crops (70 to 100 % of the area); ``medium`` also turns by up to 20 degrees and varies brightness,
+        contrast and saturation by up to 20 %. Hue is left alone: it is part of the finding.
+    image_size : int
+        Side of the result in pixels.
+    """
+    crop = v2.RandomResizedCrop(image_size, scale=(0.7, 1.0), ratio=(0.8, 1.25), antialias=True)
+    if name == "none":
+        return v2.Identity()
+    if name == "light":
+        return v2.Compose([v2.RandomHorizontalFlip(), crop])
+    if name == "medium":
+        jitter = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+        turn = v2.RandomRotation(20, interpolation=v2.InterpolationMode.BILINEAR)
+        return v2.Compose([v2.RandomHorizontalFlip(), turn, crop, jitter])
+    raise MpoxError(f"Unknown augmentation '{name}': choose one of {', '.join(AUGMENTATIONS)}.")
+
+
+def to_batch(
+    pixels: np.ndarray,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device | str = "cpu",
+    transform: v2.Transform | None = None,
+) -> torch.Tensor:
+    """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
+    tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
+    if transform is not None:
+        tensor = torch.stack([transform(picture) for picture in tensor])
+    tensor = tensor.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
+    centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+    return (tensor / 255 - centre) / scale

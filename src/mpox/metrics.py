@@ -1,0 +1,255 @@
+"""Metrics of out-of-fold predictions, with 95 % intervals from resampling groups.
+
+Every metric is computed for many weightings of the images at once. The estimate has weight 1 everywhere; a bootstrap replicate
+draws groups with replacement, and an image's weight is how often its group was drawn. With repeats of the cross-validation, a
+metric is computed within each repeat over all its folds and averaged over the repeats; a replicate draws the same groups in all.
+"""
+
+import numpy as np
+import pandas as pd
+
+from mpox.errors import MpoxError
+
+N_BOOTSTRAP = 2000
+MACRO = "macro"
+OVERALL = "all"
+
+
+def group_weights(groups: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Weights of a cluster bootstrap (Field and Welsh 2007, the 'cluster bootstrap').
+
+    Parameters
+    ----------
+    groups : ndarray, shape (n,)
+        Group of each image.
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n_bootstrap + 1, n)
+        Row 0 is all ones; each other row says how often the image's group was drawn, among as many draws as there are groups.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    n_groups = codes.max() + 1
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+    return np.vstack([np.ones(len(codes)), drawn[:, codes]])
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Division in which nothing over nothing is undefined (NaN), without a warning."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)
+
+
+def weighted_auroc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve for many weightings at once; ties count one half.
+
+    Parameters
+    ----------
+    is_positive : ndarray of bool, shape (n,)
+    score : ndarray, shape (n,)
+    weights : ndarray, shape (b, n)
+
+    Returns
+    -------
+    ndarray, shape (b,)
+        From 0 to 1; NaN where a weighting has no positive or no negative.
+
+    Examples
+    --------
+    >>> weighted_auroc(np.array([0, 0, 1, 1], bool), np.array([.1, .4, .35, .8]), np.ones((1, 4))).tolist()
+    [0.75]
+    """
+    positive, negative = _by_score(is_positive, score, weights)
+    below = np.cumsum(negative, axis=1) - negative
+    wins = (positive * (below + negative / 2)).sum(axis=1)
+    return _divide(wins, positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def weighted_auprc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision (the step-wise area under the precision-recall curve) for many weightings at once.
+
+    Parameters and result are those of `weighted_auroc`; NaN where a weighting has no positive.
+    """
+    positive, negative = _by_score(is_positive, score, weights)
+    positive, negative = positive[:, ::-1], negative[:, ::-1]
+    hits = np.cumsum(positive, axis=1)
+    precision = np.nan_to_num(_divide(hits, hits + np.cumsum(negative, axis=1)))
+    return _divide((positive * precision).sum(axis=1), positive.sum(axis=1))
+
+
+def _by_score(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of the positives and of the negatives at each distinct score, lowest score first; both (b, distinct)."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    sorted_weights, sorted_positive = weights[:, order], is_positive[order]
+    positive = np.add.reduceat(sorted_weights * sorted_positive, starts, axis=1)
+    negative = np.add.reduceat(sorted_weights * ~sorted_positive, starts, axis=1)
+    return positive, negative
+
+
+def weighted_confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray) -> np.ndarray:
+    """Confusion matrices for many weightings, shape (b, n_classes, n_classes); true classes are rows."""
+    cells = np.zeros((len(y), n_classes * n_classes))
+    cells[np.arange(len(y)), y * n_classes + predicted] = 1
+    return (weights @ cells).reshape(-1, n_classes, n_classes)
+
+
+def _replicates(table: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict:
+    """Every metric of one repeat, for every weighting: ``{(metric, class): array of shape (b,)}``."""
+    y = pd.Categorical(table["label"], categories=classes).codes.astype(np.int64)
+    probabilities = table[[f"p_{label}" for label in classes]].to_numpy()
+    confusion = weighted_confusion(y, probabilities.argmax(axis=1), len(classes), weights)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    recall = _divide(hits, confusion.sum(axis=2))
+    precision = _divide(hits, confusion.sum(axis=1))
+    # precision is undefined where a class is never predicted; F1 is 0 there, because its true images are all missed
+    f1 = _divide(2 * hits, confusion.sum(axis=2) + confusion.sum(axis=1))
+    total = confusion.sum(axis=(1, 2))
+    negatives = total[:, None] - confusion.sum(axis=2)
+    false_alarms = confusion.sum(axis=1) - hits
+    specificity = _divide(negatives - false_alarms, negatives)
+    auroc = np.stack([weighted_auroc(y == k, probabilities[:, k], weights) for k in range(len(classes))], axis=1)
+    auprc = np.stack([weighted_auprc(y == k, probabilities[:, k], weights) for k in range(len(classes))], axis=1)
+    per_class = {
+        "precision": np.nan_to_num(precision),
+        "recall": recall,
+        "f1": f1,
+        "auroc": auroc,
+        "auprc": auprc,
+    }
+    found = {("accuracy", OVERALL): _divide(hits.sum(axis=1), total)}
+    for name, values in per_class.items():
+        found |= {(name, label): values[:, k] for k, label in enumerate(classes)}
+        found[name, MACRO] = np.nanmean(values, axis=1)
+    mean_precision, mean_recall = found["precision", MACRO], found["recall", MACRO]
+    found["f1_of_means", MACRO] = _divide(2 * mean_precision * mean_recall, mean_precision + mean_recall)
+    k = classes.index(positive)
+    found["sensitivity", positive] = recall[:, k]
+    found["specificity", positive] = specificity[:, k]
+    return found
+
+
+def _repeats(predictions: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
+    """The classes, and the predictions of each repeat in the order of the images' ids, after checking them."""
+    classes = [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
+    if predictions.empty or positive not in classes:
+        raise MpoxError(f"No predictions with a class '{positive}' to evaluate: the classes are {classes}.")
+    unknown = sorted(set(predictions["label"]) - set(classes))
+    if unknown:
+        raise MpoxError(f"Labels without a column of probabilities: {', '.join(map(str, unknown))}; the classes are {classes}.")
+    repeats = [part.sort_values("image_id") for _, part in predictions.groupby("repeat")]
+    images = repeats[0]["image_id"].tolist()
+    if len(set(images)) != len(images) or any(part["image_id"].tolist() != images for part in repeats):
+        raise MpoxError("Every repeat must predict the same images once: evaluate one model under one protocol at a time.")
+    return classes, repeats
+
+
+def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """All metrics of a cross-validation, each with a 95 % interval.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `mpox.cross_validate`: ``repeat``, ``image_id``, ``group_id``, ``label`` and ``p_<class>``; every repeat has the
+        same images.
+    positive : str
+        The class whose sensitivity and specificity are given (the predicted class is the most probable one).
+    n_bootstrap : int
+        Replicates of the cluster bootstrap; 0 leaves the intervals out.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        ``metric``, ``class`` (a label, ``macro`` or ``all``), ``estimate``, ``low``, ``high``. The metrics are accuracy;
+        precision, recall, f1, auroc and auprc for each class against the rest and macro-averaged; f1_of_means, the harmonic
+        mean of macro precision and macro recall (how the published figure is built); sensitivity and specificity for the
+        positive class.
+        Intervals are percentiles over the replicates.
+
+    Raises
+    ------
+    MpoxError
+        If there is nothing to evaluate, the positive class is missing, or the repeats differ in their images.
+    """
+    classes, repeats = _repeats(predictions, positive)
+    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    parts = [_replicates(part, classes, positive, weights) for part in repeats]
+    rows = []
+    for metric, label in parts[0]:
+        values = np.mean([part[metric, label] for part in parts], axis=0)
+        low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
+        rows.append((metric, label, values[0], low, high))
+    return pd.DataFrame(rows, columns=["metric", "class", "estimate", "low", "high"])
+
+
+def fold_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
+    """The metrics of each fold by itself, without intervals.
+
+    Returns
+    -------
+    DataFrame
+        As `evaluate`, with ``repeat`` and ``fold`` in front.
+    """
+    parts = []
+    for (repeat, fold), part in predictions.groupby(["repeat", "fold"]):
+        table = evaluate(part.assign(repeat=0), positive=positive, n_bootstrap=0)
+        parts.append(table.drop(columns=["low", "high"]).assign(repeat=repeat, fold=fold))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["repeat", "fold", "metric", "class", "estimate"]]
+
+
+def difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    metric: str,
+    label: str,
+    *,
+    positive: str = "Mpox",
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """``first`` minus ``second`` in one metric, with a paired 95 % interval: both are resampled with the same groups.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Predictions of the same images (see `evaluate`), by two models or under two protocols.
+    metric, label : str
+        As in the result of `evaluate`.
+
+    Returns
+    -------
+    estimate, low, high : float
+
+    Raises
+    ------
+    MpoxError
+        If the metric is unknown, or the images or their groups differ.
+    """
+    values = []
+    for predictions in (first, second):
+        classes, repeats = _repeats(predictions, positive)
+        weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+        parts = [_replicates(part, classes, positive, weights) for part in repeats]
+        if (metric, label) not in parts[0]:
+            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
+        values.append((repeats[0][["image_id", "group_id"]], np.mean([part[metric, label] for part in parts], axis=0)))
+    if values[0][0].to_numpy().tolist() != values[1][0].to_numpy().tolist():
+        raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
+    change = values[0][1] - values[1][1]
+    low, high = np.nanpercentile(change[1:], [2.5, 97.5])
+    return float(change[0]), float(low), float(high)
+
+
+def confusion_matrix(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Counts of images, averaged over the repeats: true classes in the rows, predicted ones in the columns."""
+    classes = [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
+    y = pd.Categorical(predictions["label"], categories=classes).codes.astype(np.int64)
+    predicted = predictions[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)
+    counts = weighted_confusion(y, predicted, len(classes), np.ones((1, len(y))))[0]
+    frame = pd.DataFrame(counts / predictions["repeat"].nunique(), index=classes, columns=classes)
+    return frame.rename_axis(index="true", columns="predicted")

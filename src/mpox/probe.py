@@ -1,0 +1,72 @@
+"""A regularised linear classifier on fixed features, its strength chosen inside the training groups."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+#: Inverse strengths of the L2 penalty among which the inner folds choose.
+STRENGTHS = np.logspace(-5, 0, 6)
+
+
+def _estimator(head: str, strength: float, seed: int) -> Pipeline:
+    if head == "hidden":
+        # sklearn's alpha is a penalty: the inverse of LogisticRegression's C
+        model = MLPClassifier((100,), alpha=0.01 / strength, max_iter=100, early_stopping=False, random_state=seed)
+    else:
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500)
+    return make_pipeline(StandardScaler(), model)
+
+
+def _probabilities(fitted: Pipeline, x: np.ndarray, n_classes: int) -> np.ndarray:
+    full = np.full((len(x), n_classes), 1e-9)
+    full[:, fitted.classes_] = fitted.predict_proba(x)
+    return full / full.sum(axis=1, keepdims=True)
+
+
+def fit_predict(
+    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int, head: str, seed: int
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Choose the strength by the log loss over the inner folds, fit on all training images, and predict the test images.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, d)
+        Features of the training images.
+    y : ndarray of int, shape (n,)
+        Class numbers from 0 to ``n_classes`` - 1.
+    inner_fold : ndarray of int, shape (n,)
+        Groups do not cross these folds; each is held out once for each strength.
+    x_test : ndarray, shape (m, d)
+    n_classes : int
+    head : {"linear", "hidden"}
+        Logistic regression, or one hidden layer of 100 units.
+    seed : int
+
+    Returns
+    -------
+    probabilities : ndarray of float64, shape (m, n_classes)
+    history : DataFrame
+        One row a strength: ``strength``, ``validation_loss`` (nats, mean over training images), ``chosen``.
+    """
+    losses = []
+    with warnings.catch_warnings(), threadpool_limits(1):  # small matrices: a second thread costs more than it gives
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for strength in STRENGTHS:
+            loss = np.zeros(len(y))
+            for fold in np.unique(inner_fold):
+                out = inner_fold == fold
+                fitted = _estimator(head, strength, seed).fit(x[~out], y[~out])
+                loss[out] = -np.log(_probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]])
+            losses.append(loss.mean())
+        best = int(np.argmin(losses))
+        fitted = _estimator(head, STRENGTHS[best], seed).fit(x, y)
+    history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
+    history["chosen"] = history.index == best
+    return _probabilities(fitted, x_test, n_classes), history

@@ -1,0 +1,193 @@
+"""The recorded study: what a run on real images leaves behind, without the images.
+
+``results/`` holds manifests, splits, configurations, predictions, histories, derived tables, metrics with intervals and
+environments; `mpox.store.RecordedStore` reads it. The README's table of results is made from it too.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from mpox.book_parts import read_chapters
+from mpox.config import hash_of
+from mpox.errors import MpoxError
+from mpox.execution import read_run as read_run_folder
+from mpox.metrics import evaluate
+from mpox.paths import atomic_write, project_root
+from mpox.report import estimate
+from mpox.store import RECORDED, RecordedStore, RunResult, RunStore, open_store, read_run
+
+README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
+
+
+def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, say: Callable[[str], None] = print) -> Path:
+    """Keep what the notebooks of a finished run used, as a recorded study.
+
+    Parameters
+    ----------
+    folder : path
+        A finished run folder of ``mpox run`` on real images.
+    out : path, optional
+        Where to; the project's ``results/`` by default. What was recorded there before is replaced, whole or not at all.
+    say : callable
+        Told what was written.
+
+    Raises
+    ------
+    MpoxError
+        If the run is not finished, was on the phantom, or was itself read from the recorded study.
+    """
+    chapters = read_chapters(folder)
+    run = read_run_folder(folder)
+    if any(chapter.provenance["phantom"] for chapter in chapters):
+        raise MpoxError(f"{folder} is a run on the phantom; the recorded study is of real images: use `mpox run --profile cpu`.")
+    if str(run.parameters.get("RUN_STORE", "")) == RECORDED:
+        raise MpoxError(f"{folder} was read from the recorded study itself: record a run of the profile cpu or gpu.")
+    store = open_store(run.parameters.get("RUN_STORE", ""))
+    run_ids = sorted({run_id for chapter in chapters for run_id in chapter.provenance["run_ids"]})
+    table_ids = sorted({table_id for chapter in chapters for table_id in chapter.provenance["table_ids"]})
+    datasets = sorted({name for chapter in chapters for name in chapter.provenance["datasets"]})
+    results = [read_run(store.root / "runs" / run_id) for run_id in run_ids]
+
+    target = Path(out) if out else project_root() / "results"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        _write_tables(fresh, store, results, table_ids, datasets)
+        about = {
+            "profile": run.profile,
+            "parameters": run.parameters,
+            "started": run.started,
+            "finished": run.finished,
+            "notebooks": {name: entry.duration_s for name, entry in run.notebooks.items()},
+            "device": chapters[0].provenance["device"],
+            "versions": chapters[0].provenance["versions"],
+        }
+        atomic_write(fresh / "study.json", json.dumps(about, indent=1) + "\n")
+        if (target / "README.md").is_file():
+            shutil.copy(target / "README.md", fresh / "README.md")
+        metrics = recorded_metrics(RecordedStore(fresh))
+        atomic_write(fresh / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
+        _replace_folder(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    say(f"Recorded {len(run_ids)} runs and {len(table_ids)} tables of {', '.join(datasets)} in {target}.")
+    return target
+
+
+def _replace_folder(fresh: Path, target: Path) -> None:
+    fresh.chmod(0o755)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_tables(folder: Path, store: RunStore, results: list[RunResult], table_ids: list[str], datasets: list[str]) -> None:
+    environments, entries = {}, []
+    for result in results:
+        seconds = result.environment["seconds"]
+        shared = {key: value for key, value in result.environment.items() if key != "seconds"}
+        environments[hash_of(shared)] = shared
+        config = asdict(result.config)
+        entries.append({"id": result.config.id, "environment": hash_of(shared), "seconds": seconds, "config": config})
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    atomic_write(folder / "runs.json", f"[\n{lines}\n]\n")
+    atomic_write(folder / "environments.json", json.dumps(environments, indent=1) + "\n")
+    for name in ("predictions", "history"):
+        parts = [getattr(result, name).assign(run_id=result.config.id) for result in results]
+        pd.concat(parts, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
+    splits = sorted({result.config.split for result in results})
+    parts = [pd.read_csv(store.root / "splits" / f"{split}.csv").assign(split=split) for split in splits]
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "splits.parquet", index=False)
+    for kind, names in (("manifests", datasets), ("tables", table_ids)):
+        (folder / kind).mkdir()
+        for name in names:
+            shutil.copy(store.root / kind / f"{name}.csv", folder / kind / f"{name}.csv")
+
+
+def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
+    """Metrics with intervals of every cross-validation in the recorded study.
+
+    Returns
+    -------
+    DataFrame
+        ``dataset``, ``protocol``, the model's settings, ``runs`` (how many), and the columns of `mpox.evaluate`.
+    """
+    rows = []
+    experiments: dict[str, list] = {}
+    for result in store.results():
+        config = result.config
+        key = hash_of({"dataset": config.dataset, "protocol": config.protocol, "model": asdict(config.model)})
+        experiments.setdefault(key, []).append(result)
+    for results in experiments.values():
+        config = results[0].config
+        data = store.dataset(config.dataset)
+        predictions = pd.concat(
+            [result.predictions.assign(repeat=result.config.repeat) for result in results], ignore_index=True
+        ).assign(group_id=lambda table, groups=data.groups: table["image_id"].map(groups))
+        model = config.model
+        settings = {
+            "dataset": config.dataset, "protocol": config.protocol, "regime": model.regime, "backbone": model.backbone,
+            "head": model.head, "weights": model.weights, "image_size": model.image_size, "runs": len(results),
+        }  # fmt: skip
+        rows.append(evaluate(predictions).assign(**settings)[[*settings, "metric", "class", "estimate", "low", "high"]])
+    table = pd.concat(rows, ignore_index=True)
+    return table.sort_values(list(table.columns[:8]), kind="stable", ignore_index=True)
+
+
+def readme_table(metrics: pd.DataFrame, reference: dict) -> str:
+    """The README's table of results, as Markdown.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        From `recorded_metrics`, or ``results/metrics.csv``.
+    reference : dict
+        Column to value: which backbone, head, weights and input size are shown.
+    """
+    for column, value in reference.items():
+        metrics = metrics[metrics[column] == value]
+    lines = [
+        "| Data set | Folds made by | Regime | Accuracy | Macro F1 | AUROC (Mpox) |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for (dataset, regime, protocol), part in metrics.groupby(["dataset", "regime", "protocol"]):
+        cells = [estimate(part, "accuracy", "all"), estimate(part, "f1", "macro"), estimate(part, "auroc", "Mpox", digits=3)]
+        lines.append(f"| {dataset} | `{protocol}` | {regime} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def update_readme(results: Path, readme: Path) -> None:
+    """Put the table of the recorded results between the README's marks.
+
+    Raises
+    ------
+    MpoxError
+        If the marks are missing.
+    """
+    text = readme.read_text(encoding="utf-8")
+    begin, end = README_MARKS
+    if begin not in text or end not in text:
+        raise MpoxError(f"{readme} lacks the lines '{begin}' and '{end}', between which the results are written.")
+    before, rest = text.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    atomic_write(readme, f"{before}{begin}\n{recorded_readme_table(results)}\n{end}{after}")
+
+
+def recorded_readme_table(results: Path) -> str:
+    """The README's table from a folder of recorded results: the reference model, trained at the size its study used."""
+    study = json.loads((results / "study.json").read_text())
+    reference = {
+        "backbone": "tf_efficientnet_lite1", "head": "linear", "weights": "imagenet",
+        "image_size": study["parameters"]["IMAGE_SIZE"],
+    }  # fmt: skip
+    return readme_table(pd.read_csv(results / "metrics.csv"), reference)

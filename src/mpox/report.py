@@ -1,0 +1,105 @@
+"""What a notebook says in words and small tables: computed prose, findings that other pages quote, provenance."""
+
+import json
+import os
+import time
+from datetime import date
+
+import pandas as pd
+from IPython.display import Markdown, display
+from myst_nb import glue
+
+from mpox.experiment import device_name, environment
+from mpox.store import Dataset, RecordedStore, RunStore
+
+_STARTED = time.perf_counter()
+
+
+def prose(text: str) -> None:
+    """Show a computed sentence as Markdown."""
+    display(Markdown(text))
+
+
+def finding(key: str, text: str) -> None:
+    """Give a computed number a name, by which other pages of the book quote it; nothing is shown."""
+    glue(key, text, display=False)
+
+
+def estimate(table: pd.DataFrame, metric: str, label: str, *, digits: int = 2) -> str:
+    """One metric of `mpox.evaluate`'s table in words, for instance ``0.87 (95 % CI 0.82 to 0.91)``."""
+    row = table[(table["metric"] == metric) & (table["class"] == label)].iloc[0]
+    return with_interval(row["estimate"], row["low"], row["high"], digits=digits)
+
+
+def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
+    """A number and its interval in words.
+
+    Examples
+    --------
+    >>> with_interval(0.8712, 0.8194, 0.9149)
+    '0.87 (95 % CI 0.82 to 0.91)'
+    """
+    return f"{value:.{digits}f} (95 % CI {low:.{digits}f} to {high:.{digits}f})"
+
+
+def millions(count: float) -> str:
+    """A count in millions, for instance ``4.138 M``."""
+    return f"{count / 1e6:.3f} M"
+
+
+def show(table: pd.DataFrame, *, digits: int = 3) -> None:
+    """Show a table with its numbers rounded and without an index that means nothing."""
+    named = table.index.name or not isinstance(table.index, pd.RangeIndex)
+    html = table.to_html(index=bool(named), float_format=lambda value: f"{value:.{digits}f}", na_rep="", border=0)
+    display(_Html(html, table.round(digits).to_string(index=bool(named), na_rep="")))
+
+
+class _Html:
+    """A table in two forms: HTML for browsers, plain text for terminals and for comparing notebooks."""
+
+    def __init__(self, html: str, text: str):
+        self.html, self.text = html, text
+
+    def _repr_mimebundle_(self, **_):
+        return {"text/html": self.html, "text/plain": self.text}
+
+
+def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Dataset], *, device: str = "cpu") -> None:
+    """Show where this notebook's numbers come from, and keep it in the notebook for the book's provenance page.
+
+    Parameters
+    ----------
+    notebook : str
+        Name of the notebook, for instance ``03_cross_validation``.
+    store : RunStore or RecordedStore
+        It knows which runs and tables were asked for.
+    datasets : list of Dataset
+    device : {"cpu", "cuda"}
+        What the notebook was told to compute on.
+    """
+    now = environment(device, time.perf_counter() - _STARTED)
+    recorded = isinstance(store, RecordedStore)
+    record = {
+        "notebook": notebook,
+        "datasets": [data.name for data in datasets],
+        "phantom": any(data.is_phantom for data in datasets),
+        "profile": os.environ.get("MPOX_PROFILE", "none (the notebook was run by itself)"),
+        "run_ids": list(store.used_runs),
+        "table_ids": list(store.used_tables),
+        "package_version": now["versions"]["mpox"],
+        "device": device_name(device),
+        "date": date.today().isoformat(),
+        "duration_s": now["seconds"],
+        "store": "recorded" if recorded else "live",
+        "versions": now["versions"],
+    }
+    glue("provenance", json.dumps(record), display=False)
+    names = ", ".join(data.name + (" (phantom, not patients)" if data.is_phantom else "") for data in datasets)
+    first, more = record["run_ids"][:1], len(record["run_ids"]) - 1
+    runs = f"{first[0]} and {more} more" if first and more else (first[0] if first else "none")
+    origin = "read from the recorded study" if recorded else "computed, or re-used from the run store"
+    prose(
+        "| What | Value |\n|---|---|\n"
+        f"| Data set | {names} |\n| Profile | {record['profile']} |\n| Runs | {runs}; {origin} |\n"
+        f"| Device | {record['device']} |\n| Package | mpox {record['package_version']} |\n| Date | {record['date']} |"
+    )

@@ -1,0 +1,298 @@
+"""Where runs live: a folder a run, written atomically and re-used; or the recorded study, which can only be read.
+
+Both stores answer the same questions, so that a notebook does not know which one it reads from.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from mpox.config import RunConfig, hash_of
+from mpox.datasets import REGISTRY, get_spec
+from mpox.errors import MpoxError
+from mpox.groups import source_groups
+from mpox.manifest import build_manifest, manifest_hash
+from mpox.paths import atomic_write, project_root
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as the study sees it.
+
+    Parameters
+    ----------
+    name : str
+    manifest : DataFrame
+        Sorted by ``image_id``.
+    groups : Series of str
+        The honest groups (same patient or same photograph), indexed by ``image_id``; intervals resample these.
+    is_phantom : bool
+    has_pictures : bool
+        Whether the pictures are on this machine.
+    positive : str
+        The class that is the finding.
+    """
+
+    name: str
+    manifest: pd.DataFrame
+    groups: pd.Series
+    is_phantom: bool
+    has_pictures: bool
+    positive: str = "Mpox"
+
+    @property
+    def classes(self) -> list[str]:
+        """The class labels in the order of the probability columns."""
+        return sorted(self.manifest["label"].unique())
+
+    @property
+    def hash(self) -> str:
+        """See `mpox.manifest.manifest_hash`."""
+        return manifest_hash(self.manifest)
+
+
+def _dataset(name: str, manifest: pd.DataFrame, *, is_phantom: bool, has_pictures: bool) -> Dataset:
+    if "Mpox" not in set(manifest["label"]):
+        raise MpoxError(f"The data set '{name}' has no class Mpox (or Monkeypox, MKP): name the folder of that class so.")
+    groups = pd.Series(source_groups(manifest).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    return Dataset(name, manifest, groups, is_phantom, has_pictures)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind.
+
+    Parameters
+    ----------
+    config : RunConfig
+    predictions : DataFrame
+        One row a test image: ``image_id``, ``label``, and ``p_<class>`` for every class.
+    history : DataFrame
+        One row an epoch (trained networks) or a strength (probes).
+    environment : dict
+        Versions, device, seconds.
+    """
+
+    config: RunConfig
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    environment: dict
+
+
+class RunStore:
+    """Runs and derived tables as folders and files under one root.
+
+    A run is computed under a temporary name and renamed when it is whole. Two processes that ask for the same run do not collide:
+    one computes, the other waits and reads.
+
+    Parameters
+    ----------
+    root : path
+        Made when it is missing.
+    """
+
+    def __init__(self, root: str | os.PathLike):
+        self.root = Path(root)
+        self.used_runs: dict[str, None] = {}
+        self.used_tables: dict[str, None] = {}
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MpoxError(
+                f"The run store {self.root} cannot be made ({error.strerror}): name another with RUN_STORE."
+            ) from error
+
+    def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
+        """Load a data set from its pictures; its manifest is kept beside the runs."""
+        spec = get_spec(name)
+        manifest = build_manifest(name, data_dir=data_dir)
+        data = _dataset(manifest["source"].iloc[0], manifest, is_phantom=spec.is_phantom, has_pictures=True)
+        text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
+        atomic_write(self.root / "manifests" / f"{data.name}.csv", text)
+        return data
+
+    def run_folder(self, config: RunConfig) -> Path:
+        """Where a run lies, or will lie."""
+        return self.root / "runs" / config.id
+
+    def get(self, config: RunConfig) -> RunResult | None:
+        """Read a run; ``None`` if it is not there."""
+        folder = self.run_folder(config)
+        if not (folder / "config.json").is_file():
+            return None
+        self.used_runs[config.id] = None
+        return read_run(folder)
+
+    def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
+        """Read a run, or compute it: ``compute`` gets a folder that survives an interruption, for its intermediate state."""
+        found = self.get(config)
+        if found is not None:
+            return found
+        folder = self.run_folder(config)
+        partial = folder.with_name(f".{config.id}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{partial}.lock"):
+            if not (folder / "config.json").is_file():
+                result = compute(partial)
+                _write_run(partial, result)
+                shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
+                os.replace(partial, folder)
+            else:
+                shutil.rmtree(partial, ignore_errors=True)
+        return self.get(config)
+
+    def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
+        """Keep the rows of one fold's split under their hash, so that a run can be traced to its training images."""
+        path = self.root / "splits" / f"{identity}.csv"
+        if not path.is_file():
+            atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
+
+    def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A derived table that is computed once for a specification and then read.
+
+        Parameters
+        ----------
+        name : str
+            What the table is, for people; part of the file's name.
+        spec : dict
+            JSON-able; everything the table depends on.
+        compute : callable
+            Gives the table.
+        """
+        key = f"{name}-{hash_of(spec)}"
+        path = self.root / "tables" / f"{key}.csv"
+        if not path.is_file():
+            atomic_write(path, compute().to_csv(index=False, lineterminator="\n"))
+        self.used_tables[key] = None
+        return _read_csv(path)
+
+
+def _write_run(folder: Path, result: RunResult) -> None:
+    for leftover in [*folder.glob("epoch*.safetensors"), folder / "state.json"]:
+        leftover.unlink(missing_ok=True)
+    atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
+    atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
+    atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
+    atomic_write(folder / "config.json", json.dumps(asdict(result.config), indent=1))
+
+
+def _read_csv(path: Path, dtype: dict | None = None) -> pd.DataFrame:
+    """Read a table of ours exactly: floats to the last bit, and nothing but an empty cell is a missing value."""
+    return pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values=[""])
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read a run's folder.
+
+    Raises
+    ------
+    MpoxError
+        If a file in it is damaged.
+    """
+    try:
+        return RunResult(
+            config=RunConfig.from_dict(json.loads((folder / "config.json").read_text())),
+            predictions=_read_csv(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"}),
+            history=_read_csv(folder / "history.csv"),
+            environment=json.loads((folder / "environment.json").read_text()),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MpoxError(f"The run {folder} is damaged ({error}): remove the folder, and it will be computed again.") from error
+
+
+class RecordedStore:
+    """The recorded study: manifests, predictions, histories and tables of real images, without the images.
+
+    Parameters
+    ----------
+    root : path
+        A folder written by ``mpox record``.
+    """
+
+    def __init__(self, root: str | os.PathLike):
+        self.root = Path(root)
+        self.used_runs: dict[str, None] = {}
+        self.used_tables: dict[str, None] = {}
+        if not (self.root / "runs.json").is_file():
+            raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
+        self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
+        self._environments = json.loads((self.root / "environments.json").read_text())
+        self._predictions = dict(list(pd.read_parquet(self.root / "predictions.parquet").groupby("run_id")))
+        self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
+
+    def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
+        """Load a data set's recorded manifest; ``data_dir`` is not looked at."""
+        path = self.root / "manifests" / f"{name}.csv"
+        if not path.is_file():
+            there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+            raise MpoxError(f"The data set '{name}' is not in the recorded study; it has {there}.")
+        manifest = _read_csv(path, dtype={"image_id": "str", "label": "str", "patient_id": "string"})
+        manifest.insert(1, "path", pd.NA)
+        return _dataset(name, manifest, is_phantom=name in REGISTRY and REGISTRY[name].is_phantom, has_pictures=False)
+
+    def get(self, config: RunConfig) -> RunResult | None:
+        """Read a run; ``None`` if it was not recorded."""
+        entry = self._runs.get(config.id)
+        if entry is None:
+            return None
+        self.used_runs[config.id] = None
+        predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
+        history = self._history[config.id].drop(columns="run_id").dropna(axis=1, how="all")
+        environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
+        return RunResult(config, predictions.reset_index(drop=True), history.reset_index(drop=True), environment)
+
+    def results(self) -> list[RunResult]:
+        """Every recorded run."""
+        return [self.get(RunConfig.from_dict(entry["config"])) for entry in self._runs.values()]
+
+    def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
+        """Read a run. Nothing is ever computed here.
+
+        Raises
+        ------
+        MpoxError
+            If it was not recorded.
+        """
+        found = self.get(config)
+        if found is None:
+            model = config.model
+            raise MpoxError(
+                f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
+                f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the pictures are, then `mpox record`."
+            )
+        return found
+
+    def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
+        """The recorded study has its splits already; that this one is among them is what a run's id says."""
+
+    def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Read a recorded table; see `RunStore.table`."""
+        key = f"{name}-{hash_of(spec)}"
+        path = self.root / "tables" / f"{key}.csv"
+        if not path.is_file():
+            raise MpoxError(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
+        self.used_tables[key] = None
+        return _read_csv(path)
+
+
+def open_store(name: str | os.PathLike = "") -> RunStore | RecordedStore:
+    """Open a run store.
+
+    Parameters
+    ----------
+    name : str or path
+        Empty for the default (``MPOX_RUN_STORE``, or ``.mpox/store`` in the project); ``"recorded"`` for the recorded study in
+        ``results/``; else a folder. A relative one is taken from the project's root.
+    """
+    if str(name) == RECORDED:
+        return RecordedStore(project_root() / "results")
+    folder = Path(name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
+    return RunStore(folder if folder.is_absolute() else project_root() / folder)

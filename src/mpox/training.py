@@ -1,0 +1,242 @@
+"""Gradient training of a network on one training set: head first, then everything, stopped by the inner validation fold.
+
+The randomness of an epoch depends on the seed and the number of the epoch only, so that a run which was interrupted and
+continued ends with the same predictions as one that was not.
+"""
+
+import itertools
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from mpox.backbones import Classifier, build_model, normalisation
+from mpox.config import ModelConfig
+from mpox.features import torch_device
+from mpox.images import augmentation, to_batch
+from mpox.paths import atomic_write
+
+HEAD_RATE = 1e-2
+
+
+def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The backbone's parameters, first stage first: timm's ``blocks`` one by one, and what comes before and after them."""
+    blocks = getattr(backbone, "blocks", None)
+    if not isinstance(blocks, nn.Sequential):
+        return [list(backbone.parameters())]
+    stages = [list(block.parameters()) for block in blocks]
+    inside = {id(parameter) for stage in stages for parameter in stage}
+    names = [name for name, parameter in backbone.named_parameters() if id(parameter) not in inside]
+    rest = dict(backbone.named_parameters())
+    before = [rest[name] for name in names if "stem" in name or name.startswith("bn1")]
+    after = [rest[name] for name in names if not ("stem" in name or name.startswith("bn1"))]
+    return [stage for stage in (before, *stages, after) if stage]
+
+
+def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
+    """AdamW with discriminative learning rates: the earlier a stage, the slower. From scratch all stages learn alike."""
+    plan = config.training
+    groups = [{"params": list(model.head.parameters()), "scale": 1.0}]
+    stages = _stages(model.backbone)
+    for parameter in itertools.chain(*stages[: plan.frozen_stages]):
+        parameter.requires_grad_(False)
+    stages = stages[plan.frozen_stages :]
+    for depth, stage in enumerate(reversed(stages)):
+        scale = 1.0 if config.regime == "scratch" else plan.backbone_rate * plan.stage_decay**depth
+        groups.append({"params": stage, "scale": scale})
+    for group in groups:
+        group["lr"] = plan.learning_rate * group["scale"]
+    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, config: ModelConfig, progress: float) -> None:
+    """Linear warm-up over the first tenth, then a half cosine to zero; ``progress`` runs from 0 to 1."""
+    rate = progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+    for group in optimizer.param_groups:
+        group["lr"] = config.training.learning_rate * group["scale"] * rate
+
+
+def class_weights(y: np.ndarray, n_classes: int) -> torch.Tensor:
+    """Inverse class frequencies with mean 1 over the training images, float32 of shape (n_classes,)."""
+    counts = np.bincount(y, minlength=n_classes)
+    return torch.tensor(len(y) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+class Trainer:
+    """One model on its way through the epochs.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        With a ``training`` part.
+    pixels : ndarray of uint8, shape (n, size, size, 3)
+        All pictures of the data set.
+    y : ndarray of int, shape (n,)
+        Class numbers.
+    train, valid : ndarray of int
+        Rows used for gradients, and rows of the inner validation fold; the test fold is in neither.
+    n_classes : int
+    folder : Path
+        Where the state is saved after every epoch, and read from when it is there.
+    """
+
+    def __init__(self, config: ModelConfig, pixels, y, train, valid, *, n_classes: int, folder: Path):
+        self.config, self.pixels, self.y = config, pixels, torch.from_numpy(y)
+        self.train_rows, self.valid_rows, self.folder = train, valid, folder
+        self.device = torch_device(config.device)
+        self.mean, self.std = normalisation(config.backbone)
+        model = build_model(config.backbone, config.head, n_classes, weights=config.weights, seed=config.seed)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        weight = class_weights(y[train], n_classes) if config.training.class_weights else None
+        self.loss = nn.CrossEntropyLoss(
+            weight=None if weight is None else weight.to(self.device),
+            label_smoothing=config.training.label_smoothing,
+        )
+        self.optimizer = _optimizer(self.model, config)
+        self.history: list[dict] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def fit(self, *, report=lambda text: None) -> pd.DataFrame:
+        """Train to the end, or to the early stop, and leave the best epoch's weights in ``model``.
+
+        Returns
+        -------
+        DataFrame
+            One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``, ``seconds``, ``chosen``.
+        """
+        plan = self.config.training
+        if not self._restore() and self.config.regime == "fine_tune" and plan.head_steps:
+            self._fit_head()
+        for epoch in range(len(self.history), plan.epochs):
+            if self._stalled():
+                break
+            row = self._epoch(epoch)
+            self.history.append(row)
+            if row["validation_loss"] <= min(past["validation_loss"] for past in self.history):
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self._save()
+            report(f"epoch {epoch + 1} of {plan.epochs}, validation loss {row['validation_loss']:.3f}")
+        self.model.load_state_dict(self.best)
+        history = pd.DataFrame(self.history)
+        history["chosen"] = history.index == history["validation_loss"].idxmin()
+        return history
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Class probabilities, float64 of shape (len(rows), n_classes)."""
+        return self._probabilities(rows).numpy()
+
+    def _stalled(self) -> bool:
+        losses = [row["validation_loss"] for row in self.history]
+        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.config.training.patience
+
+    def _autocast(self):
+        enabled = self.config.training.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _batch(self, rows: np.ndarray, transform=None) -> torch.Tensor:
+        return to_batch(self.pixels[rows], mean=self.mean, std=self.std, device=self.device, transform=transform)
+
+    def _mode(self, training: bool) -> None:
+        """Batch-norm statistics stay ImageNet's when weights are transferred: batches are small and few."""
+        self.model.train(training)
+        if self.config.regime == "fine_tune":
+            self.model.backbone.eval()
+
+    @torch.inference_mode()
+    def _probabilities(self, rows: np.ndarray) -> torch.Tensor:
+        self.model.eval()
+        parts = []
+        for start in range(0, len(rows), 32):
+            batch = self._batch(rows[start : start + 32])
+            with self._autocast():
+                views = [self.model(batch)] + ([self.model(batch.flip(3))] if self.config.mirror else [])
+            parts.append(torch.stack([torch.softmax(view.double(), dim=1) for view in views]).mean(0).cpu())
+        return torch.cat(parts)
+
+    def _fit_head(self) -> None:
+        """Train the head alone on the frozen features of the unchanged pictures (after Kumar et al. 2022)."""
+        self.model.eval()
+        with torch.inference_mode():
+            batches = [self.train_rows[start : start + 32] for start in range(0, len(self.train_rows), 32)]
+            frozen = torch.cat([self.model.backbone(self._batch(rows)) for rows in batches])
+        frozen, target = frozen.clone(), self.y[self.train_rows].to(self.device)
+        head = self.model.head.train()
+        optimizer = torch.optim.AdamW(head.parameters(), lr=HEAD_RATE, weight_decay=0.1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            for _ in range(self.config.training.head_steps):
+                optimizer.zero_grad()
+                self.loss(head(frozen), target).backward()
+                optimizer.step()
+
+    def _epoch(self, epoch: int) -> dict:
+        started = time.perf_counter()
+        plan = self.config.training
+        transform = augmentation(plan.augmentation, self.config.image_size)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.train_rows)
+        starts = range(0, len(order), plan.batch_size)
+        self._mode(training=True)
+        total = 0.0
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.config.seed * 10_007 + epoch)
+            for step, start in enumerate(starts):
+                rows = order[start : start + plan.batch_size]
+                if len(rows) < 2 and len(order) > 1:
+                    continue
+                _set_rate(self.optimizer, self.config, (epoch + (step + 1) / len(starts)) / plan.epochs)
+                target = self.y[rows].to(self.device)
+                with self._autocast():
+                    loss = self.loss(self.model(self._batch(rows, transform)), target)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                total += float(loss.detach()) * len(rows)
+        probabilities, target = self._probabilities(self.valid_rows), self.y[self.valid_rows]
+        return {
+            "epoch": epoch,
+            "train_loss": total / len(order),
+            "validation_loss": float(F.nll_loss(probabilities.clamp_min(1e-12).log(), target)),
+            "validation_accuracy": float((probabilities.argmax(1) == target).double().mean()),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+    def _save(self) -> None:
+        """Write model, best model and optimiser after an epoch; the small JSON file, written last, makes it valid."""
+        number = len(self.history)
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"epoch{number}.safetensors"
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, target)
+        atomic_write(self.folder / "state.json", json.dumps({"file": target.name, "history": self.history}))
+        for old in self.folder.glob("epoch*.safetensors"):
+            if old != target:
+                old.unlink()
+
+    def _restore(self) -> bool:
+        """Take up the state of an interrupted run, if there is one."""
+        state = self.folder / "state.json"
+        if not state.is_file():
+            return False
+        saved = json.loads(state.read_text())
+        tensors = load_file(self.folder / saved["file"], device=str(self.device))
+        part = lambda prefix: {  # noqa: E731
+            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+        }
+        self.history, self.best = saved["history"], part("best.")
+        self.model.load_state_dict(part("model."))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        return True

@@ -1,0 +1,52 @@
+"""Every test has its own cache and store; nothing of the user's is read or written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+USERS = ("MPOX_DATA", "MPOX_WEIGHTS", "MPOX_PROJECT", "MPOX_PROFILE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory):
+    """Cache and run store of the whole session in a temporary folder; the user's settings are out of the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPOX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MPOX_RUN_STORE", str(tmp_path_factory.mktemp("store")))
+        for name in USERS:
+            patch.delenv(name, raising=False)
+        yield
+
+
+def draw(rng: np.random.Generator, *, spots: bool, size: int = 64) -> np.ndarray:
+    """A noisy plain of some skin-like colour, with dark red spots or without."""
+    picture = rng.normal(rng.uniform((150, 110, 90), (230, 190, 170)), 8, (size, size, 3))
+    if spots:
+        rows, columns = np.mgrid[:size, :size]
+        for y, x in rng.integers(8, size - 8, (6, 2)):
+            picture[(rows - y) ** 2 + (columns - x) ** 2 < 25] = (120, 30, 30)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A data set of one folder a class: 12 pictures of 64 x 64 pixels in each of `Monkeypox` (spots) and `Normal`."""
+    root = tmp_path_factory.mktemp("tiny") / "tiny"
+    rng = np.random.default_rng(5)
+    for name in ("Monkeypox", "Normal"):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            picture = Image.fromarray(draw(rng, spots=name == "Monkeypox"))
+            picture.save(root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The real pictures, where they are at hand."""
+    if not SHARED.is_dir():
+        pytest.skip("the real pictures are not at hand (no folder shared/data beside the project)")
+    return SHARED

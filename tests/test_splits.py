@@ -1,0 +1,163 @@
+"""Splits: what must stay together stays together, whatever the data look like."""
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mpox.errors import MpoxError
+from mpox.groups import patient_groups, source_groups
+from mpox.splits import PROTOCOLS, get_protocol, make_splits, siblings_in_training, split_hash
+
+HONEST = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.leaks)
+SEEDS = st.integers(0, 10_000)
+
+
+def make_manifest(labels, patients, photographs) -> pd.DataFrame:
+    ids = [f"{label}/{number:03d}.png" for number, label in enumerate(labels)]
+    manifest = pd.DataFrame({"image_id": ids, "label": labels, "source": "random"})
+    manifest["patient_id"] = pd.array(patients, dtype="string")
+    manifest["sha256"] = [f"file {number}" for number in range(len(ids))]
+    manifest["pixel_sha256"] = [f"photograph {number}" for number in photographs]
+    return manifest.sort_values("image_id", ignore_index=True)
+
+
+@st.composite
+def manifests(draw) -> pd.DataFrame:
+    """Patients with 1 to 4 pictures, some without an id, and photographs filed again under any patient and label."""
+    labels, patients = [], []
+    for name in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
+        for number, count in enumerate(draw(st.lists(st.integers(1, 4), min_size=11, max_size=16))):
+            known = number == 0 or draw(st.integers(0, 9)) > 0
+            labels += [name] * count
+            patients += [f"{name}{number}" if known else None] * count
+    photographs = list(range(len(labels)))
+    rows = st.integers(0, len(labels) - 1)
+    for copy, original in draw(st.lists(st.tuples(rows, rows), max_size=6)):
+        photographs[copy] = photographs[original]
+    return make_manifest(labels, patients, photographs)
+
+
+def crossing(split: pd.DataFrame, groups: pd.Series) -> int:
+    """How many groups lie on both sides of an outer fold, or in two inner folds."""
+    keyed = split.assign(honest=split["image_id"].map(groups))
+    parts = keyed.groupby(["repeat", "fold", "honest"])["inner_fold"].nunique()  # the test fold is inner fold -1
+    return int((parts > 1).sum())
+
+
+def by_image(manifest: pd.DataFrame, groups: pd.Series) -> pd.Series:
+    return pd.Series(groups.to_numpy(), index=manifest["image_id"].to_numpy())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(manifests(), st.sampled_from(HONEST), st.integers(2, 4), SEEDS)
+def test_no_honest_protocol_lets_a_group_cross_folds(manifest, protocol, n_folds, seed):
+    split = make_splits(manifest, protocol, n_folds=n_folds, seed=seed)
+    patients = by_image(manifest, patient_groups(manifest))
+    kept = patients if protocol == "patient" else by_image(manifest, source_groups(manifest))
+    assert crossing(split, kept) == crossing(split, patients) == 0
+    assert split["group_id"].tolist() == split["image_id"].map(kept).tolist()
+    assert siblings_in_training(split, kept) == 0
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(manifests(), st.sampled_from(sorted(PROTOCOLS)), st.integers(2, 4), st.integers(1, 2), SEEDS)
+def test_every_image_is_tested_once_a_repeat_and_never_chosen_by(manifest, protocol, n_folds, n_repeats, seed):
+    split = make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    assert len(split) == len(manifest) * n_folds * n_repeats
+    tested = split[split["role"] == "test"]
+    for repeat in range(n_repeats):
+        assert sorted(tested.loc[tested["repeat"] == repeat, "image_id"]) == manifest["image_id"].tolist()
+    assert set(split["role"]) == {"train", "test"}
+    assert (split["inner_fold"].eq(-1) == split["role"].eq("test")).all()
+    for _, rows in split.groupby(["repeat", "fold"]):
+        train = rows[rows["role"] == "train"]
+        labels = train["image_id"].str.split("/").str[0]
+        assert set(labels) == set(manifest["label"])
+        assert {0, 1} <= set(train["inner_fold"]) <= {0, 1, 2, 3}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(manifests(), st.sampled_from(sorted(PROTOCOLS)), SEEDS)
+def test_the_seed_decides(manifest, protocol, seed):
+    first = make_splits(manifest, protocol, n_folds=3, seed=seed)
+    turned = manifest.sample(frac=1, random_state=seed)
+    pd.testing.assert_frame_equal(make_splits(turned, protocol, n_folds=3, seed=seed), first)
+    digest = split_hash(first)
+    assert split_hash(first.sample(frac=1, random_state=seed)) == digest
+    assert split_hash(make_splits(manifest, protocol, n_folds=3, seed=seed + 1)) != digest
+    swapped = first.copy()
+    swapped.loc[0, "inner_fold"] += 5
+    assert split_hash(swapped) != digest
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_any_data_give_a_split_or_one_sentence(data):
+    """However few and however tangled: no other error, and no empty fold."""
+    n = data.draw(st.integers(2, 25))
+    labels = data.draw(st.lists(st.sampled_from("ABC"), min_size=n, max_size=n))
+    patients = data.draw(st.lists(st.sampled_from(["P1", "P2", "P3", "P4", "P5", "P6", None]), min_size=n, max_size=n))
+    photographs = data.draw(st.lists(st.integers(0, 2 * n), min_size=n, max_size=n))
+    manifest = make_manifest(labels, patients, photographs)
+    n_folds = data.draw(st.integers(2, 4))
+    try:
+        split = make_splits(manifest, data.draw(st.sampled_from(sorted(PROTOCOLS))), n_folds=n_folds)
+    except MpoxError:
+        return
+    for _, rows in split.groupby(["repeat", "fold"]):
+        assert set(rows["role"]) == {"train", "test"}
+        train = rows[rows["role"] == "train"]
+        assert set(train["image_id"].str.split("/").str[0]) == set(labels)
+
+
+def test_repeats_are_shuffled_anew():
+    manifest = make_manifest(["A", "B"] * 20, [f"P{number}" for number in range(40)], range(40))
+    split = make_splits(manifest, "patient", n_repeats=2)
+    first, second = (split[(split["repeat"] == r) & (split["role"] == "test")].set_index("image_id")["fold"] for r in (0, 1))
+    assert not first.equals(second.loc[first.index])
+
+
+def test_classes_are_spread_evenly():
+    manifest = make_manifest(["A"] * 30 + ["B"] * 60, [f"P{number}" for number in range(90)], range(90))
+    split = make_splits(manifest, "source", n_folds=3)
+    tested = split[split["role"] == "test"].assign(label=lambda table: table["image_id"].str[0])
+    assert tested.groupby(["fold", "label"]).size().unstack().values.tolist() == [[10, 20]] * 3
+
+
+def test_random_images_leak_and_this_is_measured():
+    """Patients of five pictures: nearly every test image has a sibling in training, under this protocol only."""
+    labels = ["A"] * 50 + ["B"] * 50
+    manifest = make_manifest(labels, [f"P{number // 5}" for number in range(100)], range(100))
+    groups = by_image(manifest, source_groups(manifest))
+    assert PROTOCOLS["random_image"].leaks
+    random = make_splits(manifest, "random_image")
+    assert crossing(random, groups) > 0
+    assert siblings_in_training(random, groups) > 0.9
+    assert siblings_in_training(make_splits(manifest, "source"), groups) == 0
+
+
+def test_the_patient_protocol_does_not_see_copies_under_other_patients():
+    """What `source` adds to `patient`: a photograph that is filed under two patients."""
+    photographs = list(range(40))
+    photographs[20:40:2] = photographs[0:20:2]
+    manifest = make_manifest(["A", "B"] * 20, [f"P{number}" for number in range(40)], photographs)
+    groups = by_image(manifest, source_groups(manifest))
+    assert siblings_in_training(make_splits(manifest, "patient"), groups) > 0
+    assert siblings_in_training(make_splits(manifest, "source"), groups) == 0
+
+
+def test_impossible_splits_are_refused_in_one_sentence():
+    manifest = make_manifest(["A"] * 9 + ["B"] * 9, ["P0"] * 9 + [f"P{number}" for number in range(1, 10)], range(18))
+    with pytest.raises(MpoxError, match=r"Too few groups for 5 folds: A \(1\)"):
+        make_splits(manifest, "patient")
+    with pytest.raises(MpoxError, match="Unknown protocol 'fair': choose one of"):
+        get_protocol("fair")
+    with pytest.raises(MpoxError, match="at least 2 folds"):
+        make_splits(manifest, "random_image", n_folds=1)
+    with pytest.raises(MpoxError, match="at least 2 folds and 1 repeat"):
+        make_splits(manifest, "random_image", n_repeats=0)
+    with pytest.raises(MpoxError, match="at least two classes"):
+        make_splits(manifest[manifest["label"] == "A"], "random_image")
+    with pytest.raises(MpoxError, match="no patient ids"):
+        make_splits(manifest.assign(patient_id=pd.array([None] * 18, dtype="string")), "patient")

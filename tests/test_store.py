@@ -1,0 +1,315 @@
+"""Runs are named by what defines them, computed once, and whole or absent; a cross-validation is read from them."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mpox import experiment
+from mpox.config import ModelConfig, RunConfig, Training, hash_of
+from mpox.errors import MpoxError
+from mpox.store import RecordedStore, RunResult, RunStore, open_store, read_run
+
+CONFIG = RunConfig("tiny", "0" * 16, "source", "1" * 16, 0, 0, ModelConfig(image_size=64))
+HISTOGRAM = ModelConfig(backbone="colour_histogram", image_size=64)
+
+
+def result(config: RunConfig = CONFIG, labels=("Mpox", "Normal")) -> RunResult:
+    p = np.random.default_rng(0).random(2)
+    predictions = pd.DataFrame({"image_id": ["a", "b"], "label": labels, "p_Mpox": p, "p_Normal": 1 - p})
+    history = pd.DataFrame({"strength": [1e-5, 1 / 3], "validation_loss": [0.7, np.nan], "chosen": [True, False]})
+    return RunResult(config, predictions, history, {"seconds": 0.1})
+
+
+def refuse(*_, **__):
+    raise AssertionError("this should have been read, not computed")
+
+
+def counted(root: str, log: str) -> None:
+    """Ask for the run as another process does, and note each computation in a file."""
+
+    def compute(folder: Path) -> RunResult:
+        with open(log, "a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        time.sleep(1.5)
+        return result()
+
+    found = RunStore(root).run(CONFIG, compute)
+    pd.testing.assert_frame_equal(found.predictions, result().predictions)
+
+
+def test_a_run_is_computed_once_and_read_exactly(tmp_path):
+    store = RunStore(tmp_path / "deep" / "store")
+    assert store.get(CONFIG) is None and store.used_runs == {}
+    computed = store.run(CONFIG, lambda folder: result())
+    assert list(store.used_runs) == [CONFIG.id]
+    read = RunStore(store.root).run(CONFIG, refuse)
+    for found in (computed, read):
+        assert found.config == CONFIG and found.environment == {"seconds": 0.1}
+        pd.testing.assert_frame_equal(found.predictions, result().predictions, check_exact=True)
+        pd.testing.assert_frame_equal(found.history, result().history, check_exact=True)
+    with pytest.raises(AssertionError):
+        store.run(replace(CONFIG, fold=1), refuse)
+
+
+def test_labels_are_text_whatever_they_look_like(tmp_path):
+    store = RunStore(tmp_path)
+    for fold, labels in enumerate([("Mpox", "None"), ("NA", "null"), ("1", "2")]):
+        config = replace(CONFIG, fold=fold)
+        found = store.run(config, lambda folder, c=config, names=labels: result(c, names))
+        assert found.predictions["label"].tolist() == list(labels)
+
+
+def test_a_failed_computation_leaves_no_run_but_its_state(tmp_path):
+    store = RunStore(tmp_path)
+
+    def fail(folder: Path):
+        (folder / "state.json").write_text("epoch 3")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.run(CONFIG, fail)
+    assert store.get(CONFIG) is None and not store.run_folder(CONFIG).exists()
+
+    def resume(folder: Path) -> RunResult:
+        assert (folder / "state.json").read_text() == "epoch 3"
+        return result()
+
+    store.run(CONFIG, resume)
+    files = sorted(path.name for path in store.run_folder(CONFIG).iterdir())
+    assert files == ["config.json", "environment.json", "history.csv", "predictions.csv"]
+
+
+def test_two_processes_that_want_the_same_run(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    log = tmp_path / "log"
+    both = [context.Process(target=counted, args=(str(tmp_path / "store"), str(log))) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(log.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.json", "{"), ("config.json", "[]"), ("config.json", "{}"), ("config.json", '{"model": {}}'),
+     ("predictions.csv", None), ("predictions.csv", ""), ("history.csv", None), ("environment.json", "")],
+)  # fmt: skip
+def test_a_damaged_run_is_named_not_guessed(tmp_path, file, content):
+    store = RunStore(tmp_path)
+    store.run(CONFIG, lambda folder: result())
+    damaged = store.run_folder(CONFIG) / file
+    damaged.unlink() if content is None else damaged.write_text(content)
+    with pytest.raises(MpoxError, match=f"{CONFIG.id} is damaged .*remove the folder"):
+        store.run(CONFIG, refuse)
+    shutil.rmtree(store.run_folder(CONFIG))
+    assert store.run(CONFIG, lambda folder: result()).config == CONFIG
+
+
+def test_a_run_that_lost_its_configuration_is_computed_again(tmp_path):
+    store = RunStore(tmp_path)
+    store.run(CONFIG, lambda folder: result())
+    (store.run_folder(CONFIG) / "config.json").unlink()
+    assert store.get(CONFIG) is None
+    assert store.run(CONFIG, lambda folder: result()).config == CONFIG
+
+
+def test_a_run_of_an_unknown_kind_is_refused(tmp_path):
+    store = RunStore(tmp_path)
+    store.run(CONFIG, lambda folder: result())
+    file = store.run_folder(CONFIG) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "colour": "blue"}))
+    with pytest.raises(MpoxError, match="RunConfig has no colour"):
+        read_run(store.run_folder(CONFIG))
+
+
+def test_tables_are_computed_once_for_a_specification(tmp_path):
+    store = RunStore(tmp_path)
+    made = pd.DataFrame({"label": ["None", "NA"], "value": [0.1 + 0.2, 1 / 3], "gap": [np.nan, 1.0]})
+    first = store.table("audit", {"a": 1, "b": [2]}, lambda: made)
+    again = RunStore(tmp_path).table("audit", {"b": [2], "a": 1}, refuse)
+    for found in (first, again):
+        pd.testing.assert_frame_equal(found, made, check_exact=True)
+    with pytest.raises(AssertionError):
+        store.table("audit", {"a": 2, "b": [2]}, refuse)
+    assert list(store.used_tables) == [f"audit-{hash_of({'a': 1, 'b': [2]})}"]
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == [f"{next(iter(store.used_tables))}.csv"]
+
+
+def test_the_id_is_the_content_of_the_configuration():
+    values = asdict(CONFIG)
+    turned = json.loads(json.dumps(dict(reversed(values.items()))))
+    turned["model"] = dict(reversed(turned["model"].items()))
+    assert RunConfig.from_dict(turned) == CONFIG and RunConfig.from_dict(turned).id == CONFIG.id
+    tuned = replace(CONFIG, model=ModelConfig(regime="fine_tune", image_size=64, training=Training(epochs=3)))
+    assert RunConfig.from_dict(json.loads(json.dumps(asdict(tuned)))) == tuned
+    assert len(CONFIG.id) == 16 and set(CONFIG.id) <= set("0123456789abcdef")
+    assert hash_of(values) == CONFIG.id
+
+
+def test_every_field_counts():
+    network = {
+        "regime": "scratch", "backbone": "tf_efficientnet_lite0", "head": "hidden", "weights": "random", "image_size": 96,
+        "mirror": False, "seed": 1, "device": "cuda",
+    }  # fmt: skip
+    base = replace(CONFIG, model=ModelConfig(regime="fine_tune", image_size=64))
+    run = {"dataset": "msid", "data": "f", "protocol": "patient", "split": "f", "repeat": 1, "fold": 1, "engine": 99}
+    plan = asdict(Training())
+    other = {
+        name: not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
+        for name, value in plan.items()
+    }
+    assert set(run) | {"model"} == set(asdict(base)) and set(network) | {"training"} == set(asdict(base.model))
+    ids = {base.id}
+    ids |= {replace(base, **{name: value}).id for name, value in run.items()}
+    ids |= {replace(base, model=replace(base.model, **{name: value})).id for name, value in network.items()}
+    ids |= {
+        replace(base, model=replace(base.model, training=replace(base.model.training, **{name: value}))).id
+        for name, value in other.items()
+    }
+    assert len(ids) == 1 + len(run) + len(network) + len(plan)
+
+
+def test_models_refuse_what_they_do_not_know():
+    with pytest.raises(MpoxError, match="Training has no epoch: it takes .*epochs"):
+        ModelConfig(regime="fine_tune", image_size=64, training={"epoch": 3})
+    with pytest.raises(MpoxError, match="Unknown regime 'magic'"):
+        ModelConfig(regime="magic")
+    with pytest.raises(MpoxError, match="Unknown device 'tpu'"):
+        ModelConfig(device="tpu")
+    with pytest.raises(MpoxError, match="hog has nothing to train"):
+        ModelConfig(regime="fine_tune", backbone="hog")
+    with pytest.raises(MpoxError, match="no model 'vgg99'"):
+        ModelConfig(backbone="vgg99")
+
+
+def test_models_fill_in_what_follows():
+    assert ModelConfig().image_size == 240 and ModelConfig(training={"epochs": 3}).training is None
+    assert ModelConfig().with_(backbone="tf_efficientnet_lite0").image_size == 224
+    assert ModelConfig(regime="fine_tune", training={"epochs": 3}).training == Training(epochs=3)
+    assert ModelConfig(regime="scratch").weights == "random"
+    assert (HISTOGRAM.weights, HISTOGRAM.mirror, HISTOGRAM.training) == ("none", False, None)
+
+
+def test_run_ids_do_not_depend_on_where_the_data_lie(tmp_path, tiny_folder):
+    shutil.copytree(tiny_folder, tmp_path / "elsewhere" / "tiny")
+    ids, hashes = [], []
+    for root, folder in (("a", tiny_folder), ("b", tmp_path / "elsewhere" / "tiny")):
+        data = RunStore(tmp_path / root).dataset(folder)
+        assert data.has_pictures and not data.is_phantom and data.classes == ["Mpox", "Normal"]
+        ids.append([config.id for config in experiment.fold_configs(data, "source", HISTOGRAM, n_folds=3)[1]])
+        hashes.append(data.hash)
+    assert ids[0] == ids[1] and len(set(ids[0])) == 3
+    assert hashes[0] == hashes[1]
+    written = (tmp_path / "a/manifests/tiny.csv").read_text()
+    assert str(tmp_path) not in written and str(tiny_folder) not in written
+
+
+def test_a_data_set_without_mpox_is_refused(tmp_path, tiny_folder):
+    shutil.copytree(tiny_folder, tmp_path / "d")
+    (tmp_path / "d" / "Monkeypox").rename(tmp_path / "d" / "Acne")
+    with pytest.raises(MpoxError, match="has no class Mpox"):
+        RunStore(tmp_path / "s").dataset(tmp_path / "d")
+
+
+def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_time(tmp_path, tiny_folder, monkeypatch):
+    store = RunStore(tmp_path)
+    data = store.dataset(tiny_folder)
+    options = {"n_folds": 3, "n_repeats": 2, "seed": 4}
+    found = experiment.cross_validate(store, data, "source", HISTOGRAM, **options)
+    assert found.columns.tolist() == [
+        "run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold",
+        "image_id", "group_id", "label", "p_Mpox", "p_Normal",
+    ]  # fmt: skip
+    for _, part in found.groupby("repeat"):
+        assert sorted(part["image_id"]) == data.manifest["image_id"].tolist()
+    assert np.allclose(found[["p_Mpox", "p_Normal"]].sum(axis=1), 1)
+    assert found["label"].equals(found["image_id"].map(data.manifest.set_index("image_id")["label"]).rename("label"))
+    assert found["group_id"].notna().all() and found["run_id"].nunique() == 6
+    monkeypatch.setattr(experiment, "compute_run", refuse)
+    again = experiment.cross_validate(RunStore(tmp_path), data, "source", HISTOGRAM, **options)
+    pd.testing.assert_frame_equal(again, found, check_exact=True)
+    with pytest.raises(AssertionError):
+        experiment.cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
+
+
+def test_a_run_that_lost_predictions_is_not_averaged_over(tmp_path, tiny_folder):
+    store = RunStore(tmp_path)
+    data = store.dataset(tiny_folder)
+    found = experiment.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
+    file = tmp_path / "runs" / found["run_id"].iloc[-1] / "predictions.csv"
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(MpoxError, match="lacks predictions of its test fold"):
+        experiment.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
+
+
+def test_a_random_start_is_part_of_the_features(tmp_path, tiny_folder):
+    store = RunStore(tmp_path)
+    data = store.dataset(tiny_folder)
+    random = ModelConfig(backbone="tf_efficientnet_lite0", weights="random", image_size=32)
+    tables = [
+        experiment.cross_validate(store, data, "source", random.with_(seed=seed, image_size=32), n_folds=2) for seed in (0, 1)
+    ]
+    assert not np.allclose(tables[0]["p_Mpox"], tables[1]["p_Mpox"])
+
+
+def test_stores_are_opened_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPOX_PROJECT", str(tmp_path))
+    monkeypatch.setenv("MPOX_RUN_STORE", "named/by variable")
+    assert open_store().root == tmp_path / "named/by variable"
+    assert open_store("mine").root == tmp_path / "mine"
+    assert open_store(tmp_path / "absolute").root == tmp_path / "absolute"
+    monkeypatch.delenv("MPOX_RUN_STORE")
+    assert open_store().root == tmp_path / ".mpox/store"
+    with pytest.raises(MpoxError, match="no recorded study .*mpox record"):
+        open_store("recorded")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MpoxError, match="run store .* cannot be made"):
+        open_store(tmp_path / "file" / "store")
+
+
+@pytest.fixture
+def recorded(tmp_path) -> RecordedStore:
+    """A recorded study of one run, written by hand in the format of `mpox record`."""
+    run = result()
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "tables").mkdir()
+    rows = [["Mpox/a.png", "s1", "p1", 8, 8, "Mpox", None, "mine"], ["None/b.png", "s2", "p2", 8, 8, "None", "P1", "mine"]]
+    columns = ["image_id", "sha256", "pixel_sha256", "width", "height", "label", "patient_id", "source"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "manifests/mine.csv", index=False)
+    pd.DataFrame({"x": [1 / 3]}).to_csv(tmp_path / f"tables/audit-{hash_of({'a': 1})}.csv", index=False)
+    (tmp_path / "runs.json").write_text(json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5}]))
+    (tmp_path / "environments.json").write_text(json.dumps({"e": {"device": "cpu"}}))
+    others = pd.DataFrame({"run_id": ["other"], "image_id": ["c"], "label": ["HFMD"], "p_HFMD": [1.0]})
+    pd.concat([run.predictions.assign(run_id=CONFIG.id), others]).to_parquet(tmp_path / "predictions.parquet")
+    run.history.assign(run_id=CONFIG.id).to_parquet(tmp_path / "history.parquet")
+    return RecordedStore(tmp_path)
+
+
+def test_the_recorded_study_is_read_and_never_computed(recorded):
+    found = recorded.run(CONFIG, refuse)
+    pd.testing.assert_frame_equal(found.predictions, result().predictions)
+    assert found.environment == {"device": "cpu", "seconds": 2.5}
+    assert recorded.table("audit", {"a": 1}, refuse)["x"].tolist() == [1 / 3]
+    with pytest.raises(MpoxError, match="no run linear_probe/tf_efficientnet_lite1 on tiny, source, fold 3"):
+        recorded.run(replace(CONFIG, fold=3), refuse)
+    with pytest.raises(MpoxError, match="no table 'audit-"):
+        recorded.table("audit", {"a": 2}, refuse)
+    with pytest.raises(MpoxError, match="'msid' is not in the recorded study; it has mine"):
+        recorded.dataset("msid")
+
+
+def test_a_recorded_data_set_needs_no_pictures_and_no_folder(recorded):
+    data = recorded.dataset("mine")
+    assert data.classes == ["Mpox", "None"] and not data.has_pictures and not data.is_phantom
+    assert data.manifest["path"].isna().all()
+    assert data.manifest["patient_id"].isna().tolist() == [True, False]

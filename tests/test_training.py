@@ -1,0 +1,302 @@
+"""Training: repeatable, resumable, stopped by validation, and blind to the test fold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from mpox import training
+from mpox.backbones import build_model
+from mpox.config import ModelConfig, Training
+from mpox.errors import MpoxError
+from mpox.experiment import compute_run, cross_validate, fold_configs, load_model
+from mpox.images import AUGMENTATIONS, augmentation, load_pixels, to_batch
+from mpox.manifest import build_manifest
+from mpox.store import RunStore
+from mpox.training import Trainer, class_weights
+
+SIZE = 64
+PLAN = Training(epochs=2, batch_size=8, head_steps=200, patience=5)
+FINE_TUNE = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=SIZE, training=PLAN)
+SCRATCH = replace(FINE_TUNE, regime="scratch")
+QUIET = tqdm(disable=True)
+
+
+class Stopped(Exception):
+    """What an interruption looks like to the trainer."""
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_folder) -> tuple[np.ndarray, np.ndarray]:
+    manifest = build_manifest(tiny_folder)
+    return np.array(load_pixels(manifest, SIZE)), (manifest["label"] == "Normal").to_numpy(dtype=np.int64)
+
+
+ROWS = np.random.default_rng(0).permutation(24)
+TRAIN, VALID, TEST = ROWS[:12], ROWS[12:18], ROWS[18:]
+
+
+def trainer(config: ModelConfig, pictures, folder) -> Trainer:
+    pixels, y = pictures
+    return Trainer(config, pixels, y, TRAIN, VALID, n_classes=2, folder=folder)
+
+
+def changed(config: ModelConfig, **plan) -> ModelConfig:
+    return replace(config, training=replace(config.training, **plan))
+
+
+def timeless(history: pd.DataFrame) -> pd.DataFrame:
+    return history.drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def straight(pictures, tmp_path_factory) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
+    """History and predictions of uninterrupted runs."""
+    done = {}
+    for config in (FINE_TUNE, SCRATCH):
+        one = trainer(config, pictures, tmp_path_factory.mktemp(config.regime))
+        done[config.regime] = one.fit(), one.predict(TEST)
+    return done
+
+
+@pytest.mark.parametrize("config", [FINE_TUNE, SCRATCH], ids=lambda config: config.regime)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(config, pictures, straight, tmp_path):
+    def stop(text):
+        raise Stopped(text)
+
+    torch.manual_seed(99)  # other randomness outside must not matter either
+    first = trainer(config, pictures, tmp_path)
+    with pytest.raises(Stopped, match="epoch 1 of 2, validation loss"):
+        first.fit(report=stop)
+    torch.manual_seed(7)
+    reports = []
+    second = trainer(config, pictures, tmp_path)
+    history = second.fit(report=reports.append)
+    assert len(reports) == 1 and reports[0].startswith("epoch 2 of 2")
+    expected_history, expected = straight[config.regime]
+    pd.testing.assert_frame_equal(timeless(history), timeless(expected_history), check_exact=True)
+    assert np.array_equal(second.predict(TEST), expected)
+    assert len(list(tmp_path.glob("epoch*.safetensors"))) == 1
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(pictures, straight, tmp_path):
+    history, expected = straight["fine_tune"]
+    again = trainer(FINE_TUNE, pictures, tmp_path / "again")
+    pd.testing.assert_frame_equal(timeless(again.fit()), timeless(history), check_exact=True)
+    assert np.array_equal(again.predict(TEST), expected)
+    assert expected.shape == (6, 2) and np.allclose(expected.sum(axis=1), 1) and expected.dtype == np.float64
+    other = trainer(replace(FINE_TUNE, seed=1), pictures, tmp_path / "other")
+    other.fit()
+    assert not np.array_equal(other.predict(TEST), expected)
+
+
+def test_transferred_weights_learn_spots_at_once(straight, pictures):
+    _, y = pictures
+    assert (straight["fine_tune"][1].argmax(axis=1) == y[TEST]).mean() >= 5 / 6
+
+
+def test_the_test_fold_is_never_touched(pictures, straight, tmp_path):
+    pixels, y = pictures
+    poisoned, wrong = pixels.copy(), y.copy()
+    poisoned[TEST] = np.random.default_rng(1).integers(0, 256, poisoned[TEST].shape)
+    wrong[TEST] = 1 - wrong[TEST]
+    one = trainer(FINE_TUNE, (poisoned, wrong), tmp_path)
+    pd.testing.assert_frame_equal(timeless(one.fit()), timeless(straight["fine_tune"][0]), check_exact=True)
+    assert not np.array_equal(one.predict(TEST), straight["fine_tune"][1])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [ModelConfig(backbone="tf_efficientnet_lite0", image_size=SIZE), changed(FINE_TUNE, epochs=1, frozen_stages=6)],
+    ids=lambda model: model.regime,
+)
+def test_a_whole_run_is_the_same_whatever_the_test_pictures_are(model, tiny_folder, tmp_path):
+    """From the folder to the run: the pictures of the test fold are replaced by noise, and no choice changes."""
+    results = []
+    for name in ("clean", "poisoned"):
+        root = tmp_path / name / "tiny"
+        data = RunStore(tmp_path / "store").dataset(tiny_folder)
+        split, configs = fold_configs(data, "source", model, n_folds=3)
+        rows = split[(split["repeat"] == 0) & (split["fold"] == 0)]
+        test = set(rows.loc[rows["role"] == "test", "image_id"])
+        for number, image_id in enumerate(data.manifest["image_id"]):
+            (root / image_id).parent.mkdir(parents=True, exist_ok=True)
+            (root / image_id).write_bytes((tiny_folder / image_id).read_bytes())
+            if name == "poisoned" and image_id in test:
+                noise = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(root / image_id)
+        changed_data = RunStore(tmp_path / f"store {name}").dataset(root)
+        results.append(compute_run(configs[0], changed_data, rows, tmp_path / f"run {name}", QUIET))
+    clean, poisoned = results
+    assert set(clean.predictions["image_id"]) == test
+    columns = clean.history.columns.drop("seconds", errors="ignore")
+    pd.testing.assert_frame_equal(clean.history[columns], poisoned.history[columns], check_exact=True)
+    assert not np.allclose(clean.predictions["p_Mpox"], poisoned.predictions["p_Mpox"])
+
+
+def test_early_stopping_keeps_the_best_epoch(pictures, tmp_path, monkeypatch):
+    losses = [1.0, 0.4, 0.5, 0.7]
+
+    def scripted(self, epoch):
+        with torch.no_grad():
+            self.model.head[1].bias.fill_(epoch)
+        return {"epoch": epoch, "train_loss": 0.0, "validation_loss": losses[epoch], "validation_accuracy": 0.0, "seconds": 0.0}
+
+    monkeypatch.setattr(Trainer, "_epoch", scripted)
+    one = trainer(changed(FINE_TUNE, epochs=9, patience=2, head_steps=0), pictures, tmp_path)
+    assert one.fit()["chosen"].tolist() == [False, True, False, False]
+    assert one.model.head[1].bias.tolist() == [1, 1]
+
+
+def parameters_after(config: ModelConfig, pictures, folder) -> tuple[dict, dict]:
+    before = build_model(config.backbone, config.head, 2, weights=config.weights, seed=config.seed).state_dict()
+    one = trainer(config, pictures, folder)
+    one.fit()
+    return before, one.model.state_dict()
+
+
+def moved(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_frozen_stages_stay_as_they_were(pictures, tmp_path):
+    """The stem is one stage, then the blocks; batch-norm statistics are ImageNet's throughout."""
+    config = changed(FINE_TUNE, epochs=1, frozen_stages=3)
+    names = moved(*parameters_after(config, pictures, tmp_path))
+    kept = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.", "backbone.blocks.1.")
+    assert not [name for name in names if name.startswith(kept) or "running" in name]
+    for part in [f"backbone.blocks.{number}." for number in range(2, 7)] + ["backbone.conv_head", "backbone.bn2", "head."]:
+        assert any(name.startswith(part) for name in names), part
+
+
+def test_from_scratch_everything_moves(pictures, tmp_path):
+    names = moved(*parameters_after(changed(SCRATCH, epochs=1), pictures, tmp_path))
+    for part in ("backbone.conv_stem", "backbone.bn1.running_mean", "backbone.blocks.0.", "backbone.conv_head", "head."):
+        assert any(name.startswith(part) for name in names), part
+
+
+def test_the_first_phase_trains_the_head_only(pictures, tmp_path):
+    """With a rate of zero afterwards, all that has moved is what the first phase moved."""
+    config = changed(FINE_TUNE, epochs=1, learning_rate=0.0)
+    before, after = parameters_after(config, pictures, tmp_path / "a")
+    assert moved(before, after) == {"head.1.weight", "head.1.bias"}
+    before, after = parameters_after(changed(config, head_steps=0), pictures, tmp_path / "b")
+    assert moved(before, after) == set()
+
+
+def test_earlier_stages_learn_more_slowly(pictures, tmp_path):
+    def rates(config, name):
+        groups = trainer(config, pictures, tmp_path / name).optimizer.param_groups
+        assert sum(len(group["params"]) for group in groups) == len(
+            list(build_model("tf_efficientnet_lite0", "linear", 2).parameters())
+        )
+        return [group["lr"] / config.training.learning_rate for group in groups]
+
+    expected = [1.0] + [0.3 * 0.7**depth for depth in range(9)]  # the head, then conv_head, seven blocks and the stem
+    assert rates(FINE_TUNE, "f") == pytest.approx(expected)
+    assert rates(SCRATCH, "s") == [1.0] * 10
+
+
+def test_rare_classes_weigh_more():
+    weights = class_weights(np.array([0, 0, 0, 1]), 2)
+    assert weights.tolist() == pytest.approx([4 / 6, 2])
+    assert weights[torch.tensor([0, 0, 0, 1])].mean() == pytest.approx(1)
+    assert torch.isfinite(class_weights(np.array([0, 0]), 2)).all()
+
+
+def test_class_weights_are_used(pictures, tmp_path):
+    pixels, y = pictures
+    rows = np.r_[np.flatnonzero(y == 0)[:8], np.flatnonzero(y == 1)[:2]]
+    found = [
+        Trainer(changed(FINE_TUNE, class_weights=use), pixels, y, rows, VALID, n_classes=2, folder=tmp_path).loss.weight
+        for use in (True, False)
+    ]
+    assert found[0].tolist() == pytest.approx([10 / 16, 10 / 4]) and found[1] is None
+
+
+def test_mixed_precision_trains_too(pictures, tmp_path):
+    one = trainer(changed(FINE_TUNE, epochs=1, precision="bfloat16"), pictures, tmp_path)
+    assert np.isfinite(one.fit()["validation_loss"]).all()
+    assert np.isfinite(one.predict(TEST)).all()
+
+
+def test_a_mirrored_picture_is_the_same_finding(pictures, straight, tmp_path):
+    pixels, y = pictures
+    both = trainer(changed(FINE_TUNE, epochs=1), (np.concatenate([pixels, pixels[:, :, ::-1]]), np.tile(y, 2)), tmp_path)
+    both.fit()
+    assert np.allclose(both.predict(TEST), both.predict(TEST + 24), atol=1e-6)
+
+
+def test_cuda_is_refused_where_there_is_none(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MpoxError, match="'cuda' was asked for, but torch finds no GPU"):
+        trainer(replace(FINE_TUNE, device="cuda"), pictures, tmp_path)
+
+
+def test_a_cross_validation_that_was_interrupted_goes_on(tmp_path, tiny_folder, monkeypatch):
+    """From the outside: stop after the first epoch of a fold, ask again, and get what an undisturbed store gets."""
+    model = changed(FINE_TUNE, frozen_stages=7, head_steps=5)
+    quiet = RunStore(tmp_path / "quiet")
+    data = quiet.dataset(tiny_folder)
+    expected = cross_validate(quiet, data, "source", model, n_folds=2)
+
+    broken = RunStore(tmp_path / "broken")
+    epoch = Trainer._epoch
+    done = []
+
+    def interrupted(self, number):
+        if len(done) == 1:
+            done.append("stop")
+            raise KeyboardInterrupt
+        done.append(number)
+        return epoch(self, number)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(broken, data, "source", model, n_folds=2)
+    assert not [path for path in (tmp_path / "broken/runs").iterdir() if not path.name.startswith(".")]
+    found = cross_validate(broken, data, "source", model, n_folds=2)
+    assert done == [0, "stop", 1, 0, 1]  # the second epoch of the first fold, then the second fold
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    folder = next(path for path in (tmp_path / "broken/runs").iterdir() if not path.name.startswith("."))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "environment.json", "history.csv", "model.safetensors", "predictions.csv",
+    ]  # fmt: skip
+
+    split, configs = fold_configs(data, "source", model, n_folds=2)
+    network = load_model(broken, configs[0], 2)
+    table = expected[expected["run_id"] == configs[0].id]
+    rows = data.manifest.index[data.manifest["image_id"].isin(table["image_id"])].to_numpy()
+    batch = to_batch(load_pixels(data.manifest, SIZE)[rows], mean=(0.5,) * 3, std=(0.5,) * 3)
+    with torch.inference_mode():
+        views = [torch.softmax(network(view), dim=1) for view in (batch, batch.flip(3))]
+    assert np.allclose((sum(views) / 2)[:, 0].numpy(), table["p_Mpox"], atol=1e-5)
+    probe = fold_configs(data, "source", ModelConfig(image_size=SIZE), n_folds=2)[1][0]
+    assert load_model(broken, probe, 2) is None
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_keeps_shape_and_follows_the_seed(name, pictures):
+    transform = augmentation(name, SIZE)
+    batches = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        batches.append(to_batch(pictures[0][:4], mean=(0.5,) * 3, std=(0.5,) * 3, transform=transform))
+    assert batches[0].shape == (4, 3, SIZE, SIZE) and batches[0].abs().max() <= 1
+    assert torch.equal(batches[0], batches[1])
+    assert torch.equal(batches[0], batches[2]) == (name == "none")
+    with pytest.raises(MpoxError, match="Unknown augmentation 'wild'"):
+        augmentation("wild", SIZE)
+
+
+def test_pixels_follow_the_rows_of_the_manifest(tiny_folder):
+    manifest = build_manifest(tiny_folder)
+    pixels = load_pixels(manifest, 64)
+    for row in (0, 13):
+        assert np.array_equal(pixels[row], np.asarray(Image.open(manifest["path"][row])))
+    shuffled = manifest.sample(frac=1, random_state=0)
+    assert np.array_equal(load_pixels(shuffled, 64), pixels[shuffled.index])
