@@ -49,7 +49,7 @@ datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 manifest = pd.concat([data.manifest for data in datasets], ignore_index=True)
 report.show(manifest.groupby("source").head(3).drop(columns=["path", "sha256", "pixel_sha256"]))
 
-# %%
+# %% tags=["nbval-check-output"]
 overview = pd.DataFrame(
     {
         "images": [len(data.manifest) for data in datasets],
@@ -70,7 +70,7 @@ report.show(overview)
 figures.class_counts(datasets)
 plt.show()
 
-# %%
+# %% tags=["nbval-check-output"]
 for data in datasets:
     counts = data.manifest["label"].value_counts()
     share = counts.max() / counts.sum()
@@ -112,7 +112,7 @@ for data in datasets:
 # Deal the images to folds one by one, as `random_image` does. How many test images then have a sibling, another picture
 # of the same group, in the training set? Nothing has been trained yet; this is counting.
 
-# %%
+# %% tags=["nbval-check-output"]
 rows = []
 for data in datasets:
     for protocol in splits.PROTOCOLS.values():

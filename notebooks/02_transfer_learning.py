@@ -53,7 +53,7 @@ datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 # The abstract names a family and a size, not a member. So we count. Each row is built from its definition in timm
 # {cite}`wightman2019`, without weights; parameters and multiply-adds are counted on it, not copied from a paper.
 
-# %%
+# %% tags=["nbval-check-output"]
 candidates = [(f"tf_efficientnet_lite{k}", "linear") for k in range(5)]
 candidates += [(f"efficientnet_b{k}", head) for k in range(2) for head in ("linear", "hidden")]
 rows = []
@@ -187,7 +187,7 @@ models = {
 }
 predictions = {
     (data.name, regime): cross_validate(
-        store, data, HONEST_PROTOCOL[data.name], models[regime], n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
+        store, data, HONEST_PROTOCOL.get(data.name, "source"), models[regime], n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
     )
     for data in datasets
     for regime, repeats in REPEATS.items()
@@ -198,7 +198,14 @@ from mpox.experiment import fold_configs
 
 histories = []
 for data in datasets:
-    _, configs = fold_configs(data, HONEST_PROTOCOL[data.name], models["fine_tune"], n_folds=N_FOLDS, seed=SEED)
+    _, configs = fold_configs(
+        data,
+        HONEST_PROTOCOL.get(data.name, "source"),
+        models["fine_tune"],
+        n_folds=N_FOLDS,
+        n_repeats=REPEATS["fine_tune"],
+        seed=SEED,
+    )
     for config in configs:
         history = store.get(config).history
         histories.append(history.assign(dataset=data.name, repeat=config.repeat, fold=config.fold))

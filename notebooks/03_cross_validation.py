@@ -45,7 +45,8 @@ from mpox import ModelConfig, cross_validate, evaluate, figures, open_store, rep
 
 figures.use_style()
 store = open_store(RUN_STORE)
-datasets = {name: store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS}
+loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = {data.name: data for data in loaded}
 
 # %% [markdown]
 # ## The experiment
@@ -54,6 +55,7 @@ datasets = {name: store.dataset(name, data_dir=DATA_DIR or None) for name in DAT
 # are read, the others are trained.
 
 # %%
+protocols = {name: PROTOCOLS.get(name, ["random_image", "source"]) for name in datasets}
 models = {
     "linear_probe": ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE),
     "fine_tune": ModelConfig(
@@ -64,8 +66,8 @@ predictions = {
     (name, protocol, regime): cross_validate(
         store, datasets[name], protocol, models[regime], n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
     )
-    for name in DATASETS
-    for protocol in PROTOCOLS[name]
+    for name in datasets
+    for protocol in protocols[name]
     for regime, repeats in REPEATS.items()
 }
 
@@ -119,8 +121,8 @@ report.show(cells.pivot(index=["dataset", "regime", "protocol"], columns="measur
 # %%
 from mpox.metrics import difference
 
-for name in DATASETS:
-    honest = PROTOCOLS[name][-1]
+for name in datasets:
+    honest = protocols[name][-1]
     for regime in REPEATS:
         change = difference(predictions[name, "random_image", regime], predictions[name, honest, regime], "accuracy", "all")
         report.prose(

@@ -51,7 +51,8 @@ from mpox.backbones import describe_model
 
 figures.use_style()
 store = open_store(RUN_STORE)
-datasets = {name: store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS}
+loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = {data.name: data for data in loaded}
 reference = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 
 # %% [markdown]
@@ -89,12 +90,12 @@ trained = [
 
 # %%
 predictions, missing = {}, []
-for name in DATASETS:
+for name in datasets:
     for factor, level, model in variants + (trained if name in TRAINED_DATASETS else []):
         repeats = N_REPEATS if model.regime == "linear_probe" else 1
         try:
             table = cross_validate(
-                store, datasets[name], HONEST_PROTOCOL[name], model, n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
+                store, datasets[name], HONEST_PROTOCOL.get(name, "source"), model, n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
             )
         except MpoxError as error:
             missing.append({"dataset": name, "factor": factor, "level": level, "why": str(error)})
@@ -161,7 +162,7 @@ text = results.assign(
 report.show(text[["dataset", "factor", "level", "accuracy", "macro F1", "AUROC", "AUROC minus reference"]])
 
 # %%
-for name in DATASETS:
+for name in datasets:
     part = results[(results["dataset"] == name) & (results["factor"] != "reference")]
     worse, better = (part["change_high"] < 0).sum(), (part["change_low"] > 0).sum()
     report.prose(
@@ -180,12 +181,12 @@ for name in DATASETS:
 from mpox.latency import measure_latency
 
 growth = []
-for name in DATASETS:
+for name in datasets:
     for backbone in BACKBONES:
         model = reference.with_(backbone=backbone)
         try:
             table = cross_validate(
-                store, datasets[name], HONEST_PROTOCOL[name], model, n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
+                store, datasets[name], HONEST_PROTOCOL.get(name, "source"), model, n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
             )
         except MpoxError:
             continue  # its row in the table above says why

@@ -43,12 +43,14 @@ from mpox.metrics import confusion_matrix
 
 figures.use_style()
 store = open_store(RUN_STORE)
-datasets = {name: store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS}
+loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = {data.name: data for data in loaded}
 model = ModelConfig(
     regime="fine_tune", backbone=BACKBONE, image_size=TRAINED_IMAGE_SIZE, seed=SEED, device=DEVICE, training=TRAINING
 )
 predictions = {
-    name: cross_validate(store, data, HONEST_PROTOCOL[name], model, n_folds=N_FOLDS, seed=SEED) for name, data in datasets.items()
+    name: cross_validate(store, data, HONEST_PROTOCOL.get(name, "source"), model, n_folds=N_FOLDS, seed=SEED)
+    for name, data in datasets.items()
 }
 
 # %% [markdown]
@@ -135,7 +137,7 @@ from mpox.images import load_pixels
 
 def heat_maps(data, chosen):
     """Grad-CAM of each chosen picture by the network that was tested on it; None where no network was kept."""
-    _, configs = fold_configs(data, HONEST_PROTOCOL[data.name], model, n_folds=N_FOLDS, seed=SEED)
+    _, configs = fold_configs(data, HONEST_PROTOCOL.get(data.name, "source"), model, n_folds=N_FOLDS, seed=SEED)
     maps = {}
     for config in configs:
         rows = chosen[chosen["fold"] == config.fold]

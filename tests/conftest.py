@@ -1,11 +1,13 @@
 """Every test has its own cache and store; nothing of the user's is read or written."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+BEFORE = dict(os.environ)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 USERS = ("MPOX_DATA", "MPOX_WEIGHTS", "MPOX_PROJECT", "MPOX_PROFILE")
 
@@ -50,3 +52,9 @@ def data_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real pictures are not at hand (no folder shared/data beside the project)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def users_environment() -> dict[str, str]:
+    """The environment as it was before `own_environment`: with the user's cache and store, where trained runs may be already."""
+    return dict(BEFORE)

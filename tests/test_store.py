@@ -50,6 +50,7 @@ def test_a_run_is_computed_once_and_read_exactly(tmp_path):
     assert store.get(CONFIG) is None and store.used_runs == {}
     computed = store.run(CONFIG, lambda folder: result())
     assert list(store.used_runs) == [CONFIG.id]
+    assert [path.name for path in (store.root / "runs").iterdir() if path.is_dir()] == [CONFIG.id]
     read = RunStore(store.root).run(CONFIG, refuse)
     for found in (computed, read):
         assert found.config == CONFIG and found.environment == {"seconds": 0.1}

@@ -166,6 +166,8 @@ def moved(before: dict, after: dict) -> set[str]:
 def test_frozen_stages_stay_as_they_were(pictures, tmp_path):
     """The stem is one stage, then the blocks; batch-norm statistics are ImageNet's throughout."""
     config = changed(FINE_TUNE, epochs=1, frozen_stages=3)
+    asked = [p.requires_grad for p in trainer(config, pictures, tmp_path / "unused").model.backbone.blocks[:3].parameters()]
+    assert asked[0] is False and asked[-1] is True  # no gradient is computed for what is frozen
     names = moved(*parameters_after(config, pictures, tmp_path))
     kept = ("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0.", "backbone.blocks.1.")
     assert not [name for name in names if name.startswith(kept) or "running" in name]

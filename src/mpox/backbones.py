@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mpox.config import HEADS
 from mpox.errors import MpoxError
 from mpox.weights import load_pretrained
 
-HEADS = ("linear", "hidden")
 HIDDEN_UNITS = 100
 HEAD_DROPOUT = 0.2
 

@@ -37,3 +37,6 @@ def main():
 
 for command in (data, run, record, sync, book):
     main.add_command(command)
+
+if __name__ == "__main__":
+    main()

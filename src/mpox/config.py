@@ -9,6 +9,9 @@ from mpox.errors import MpoxError
 #: Raised by one whenever a change of the code changes the predictions of an unchanged configuration.
 ENGINE = 1
 
+PRECISIONS = ("float32", "bfloat16")
+HEADS = ("linear", "hidden")
+AUGMENTATIONS = ("none", "light", "medium")
 REGIMES = ("linear_probe", "fine_tune", "scratch")
 #: Feature extractors that are no network; they go with the regime ``linear_probe`` only.
 HANDCRAFTED = ("colour_histogram", "hog", "lbp")
@@ -66,6 +69,19 @@ class Training:
     patience: int = 4
     precision: str = "float32"
 
+    def __post_init__(self):
+        for name, allowed in (("precision", PRECISIONS), ("augmentation", AUGMENTATIONS)):
+            if getattr(self, name) not in allowed:
+                raise MpoxError(f"Unknown {name} '{getattr(self, name)}': choose one of {', '.join(allowed)}.")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("patience", 1), ("head_steps", 0), ("frozen_stages", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise MpoxError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        for name in ("learning_rate", "backbone_rate", "stage_decay", "weight_decay", "label_smoothing"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or value < 0:
+                raise MpoxError(f"{name} must be a number of at least 0, not {value!r}.")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -106,6 +122,8 @@ class ModelConfig:
             raise MpoxError(f"Unknown regime '{self.regime}': choose one of {', '.join(REGIMES)}.")
         if self.device not in ("cpu", "cuda"):
             raise MpoxError(f"Unknown device '{self.device}': choose 'cpu' or 'cuda'.")
+        if self.head not in HEADS:
+            raise MpoxError(f"Unknown head '{self.head}': choose one of {', '.join(HEADS)}.")
         if isinstance(self.training, dict):
             object.__setattr__(self, "training", _from_dict(Training, self.training))
         if self.backbone in HANDCRAFTED:
@@ -130,7 +148,14 @@ class ModelConfig:
         return default_image_size(self.backbone)
 
     def with_(self, **changes) -> "ModelConfig":
-        """A copy with some fields changed; the input size follows the backbone unless it is named."""
+        """A copy with some fields changed.
+
+        The input size follows the backbone unless it is named; what the old regime or backbone had forced is set free.
+        """
+        if self.backbone in HANDCRAFTED and "backbone" in changes:
+            changes = {"weights": "imagenet", "mirror": True, **changes}
+        if self.regime == "scratch" and "regime" in changes:
+            changes = {"weights": "imagenet", **changes}
         if "backbone" in changes:
             changes.setdefault("image_size", 0)
         return replace(self, **changes)

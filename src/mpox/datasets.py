@@ -170,7 +170,14 @@ def get_spec(name: str | os.PathLike) -> DatasetSpec:
         return REGISTRY[str(name)]
     folder = Path(name).expanduser()
     if str(name) and folder.is_dir():
-        return DatasetSpec(name=str(folder.resolve()), title=f"Folder {folder.name}", folder=folder.name)
+        planted = (folder.resolve().parent / "truth" / "spec.json").is_file()
+        return DatasetSpec(
+            name=str(folder.resolve()),
+            title=REGISTRY["phantom"].title if planted else f"Folder {folder.name}",
+            folder=folder.name,
+            patient_pattern=REGISTRY["phantom"].patient_pattern if planted else None,
+            is_phantom=planted,
+        )
     raise MpoxError(
         f"'{name}' is neither a registered data set ({', '.join(REGISTRY)}) nor an existing folder: "
         "give one of these names, or the path of a folder that has one sub-folder a class."

@@ -14,6 +14,7 @@ from mpox.config import ModelConfig, RunConfig
 from mpox.errors import MpoxError
 from mpox.splits import make_splits, split_hash
 from mpox.store import Dataset, RecordedStore, RunResult, RunStore
+from mpox.weights import weights_origin
 
 CHECKPOINT = "model.safetensors"
 
@@ -154,7 +155,9 @@ def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: P
         save_file(state, folder / CHECKPOINT)
     predictions = manifest.iloc[test][["image_id", "label"]].reset_index(drop=True)
     predictions[[f"p_{label}" for label in data.classes]] = probabilities
-    return RunResult(config, predictions, history, environment(model.device, time.perf_counter() - started))
+    about = environment(model.device, time.perf_counter() - started)
+    about["weights"] = weights_origin(model.backbone) if model.weights == "imagenet" else model.weights
+    return RunResult(config, predictions, history, about)
 
 
 def load_model(store: RunStore, config: RunConfig, n_classes: int):

@@ -13,7 +13,7 @@ from mpox.errors import MpoxError
 from mpox.images import load_pixels, to_batch
 from mpox.manifest import manifest_hash
 from mpox.paths import cache_dir
-from mpox.weights import find_weights
+from mpox.weights import weights_origin
 
 BATCH = 32
 
@@ -104,7 +104,7 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "mirror": model.mirror,
         "device": model.device,
         "seed": model.seed if model.weights == "random" else None,
-        "file": str(find_weights(model.backbone)) if model.weights == "imagenet" else None,
+        "file": weights_origin(model.backbone) if model.weights == "imagenet" else None,
     }
     path = cache_dir() / "features" / f"{hash_of(key)}.npy"
     if path.is_file():

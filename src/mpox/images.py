@@ -9,11 +9,10 @@ from PIL import Image
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
+from mpox.config import AUGMENTATIONS
 from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash, read_rgb
 from mpox.paths import cache_dir
-
-AUGMENTATIONS = ("none", "light", "medium")
 
 
 def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray:

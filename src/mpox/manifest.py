@@ -100,6 +100,7 @@ def build_manifest(name: str | Path, *, data_dir: str | Path | None = None) -> p
     root = locate(name, data_dir=data_dir)
     folders = _msld_v2_folders(root) if spec.name == "msld-v2" else _class_folders(root, spec.folders)
     pattern = re.compile(spec.patient_pattern) if spec.patient_pattern else None
+    source = spec.name if spec.name in REGISTRY else "phantom" if spec.is_phantom else root.name
     rows, rejected, empty = [], [], []
     for folder in folders:
         label = LABEL_ALIASES.get(folder.name.lower(), folder.name)
@@ -127,7 +128,7 @@ def build_manifest(name: str | Path, *, data_dir: str | Path | None = None) -> p
                     "height": picture.height,
                     "label": label,
                     "patient_id": match["patient"] if match else None,
-                    "source": spec.name if spec.name in REGISTRY else root.name,
+                    "source": source,
                 }
             )
         if len(rows) == before:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mpox.backbones import Classifier, build_model, normalisation
 from mpox.config import ModelConfig
+from mpox.errors import MpoxError
 from mpox.features import torch_device
 from mpox.images import augmentation, to_batch
 from mpox.paths import atomic_write
@@ -118,9 +119,11 @@ class Trainer:
             if self._stalled():
                 break
             row = self._epoch(epoch)
-            self.history.append(row)
-            if row["validation_loss"] <= min(past["validation_loss"] for past in self.history):
+            if not math.isfinite(row["validation_loss"]):
+                raise MpoxError(f"The validation loss of epoch {epoch} is not finite: lower the learning rate.")
+            if all(row["validation_loss"] < past["validation_loss"] for past in self.history):
                 self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.history.append(row)
             self._save()
             report(f"epoch {epoch + 1} of {plan.epochs}, validation loss {row['validation_loss']:.3f}")
         self.model.load_state_dict(self.best)

@@ -139,6 +139,14 @@ def _offline_unless_hub_answers():
         constants.HF_HUB_OFFLINE = before
 
 
+def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
+    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found."""
+    path = find_weights(backbone, folder=folder)
+    if path is None:
+        return "timm hub"
+    return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+
+
 def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
     """Load ImageNet weights for a timm model.
 
@@ -164,8 +172,7 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
     path = find_weights(backbone, folder=folder)
     if path is not None:
         target = timm.create_model(backbone, pretrained=False).state_dict()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        origin = f"{path.name} (sha256 {digest[:16]})"
+        origin = weights_origin(backbone, folder=folder)
         return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
     try:
         with _offline_unless_hub_answers():

@@ -1,0 +1,155 @@
+"""The notebooks: in step with their sources, executed from end to end, and still true."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from mpox.book_parts import read_chapters
+from mpox.execution import run_notebooks
+from mpox.paths import project_root
+from mpox.phantom import PhantomSpec, generate
+from mpox.profiles import list_notebooks, load_profile, resolve_parameters
+from mpox.store import open_store
+from mpox.sync import stale_notebooks
+
+NAMES = [
+    "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_ablation", "05_error_analysis",
+]  # fmt: skip
+
+
+def test_the_five_chapters_are_there():
+    assert list_notebooks() == NAMES
+
+
+def test_committed_notebooks_are_in_step_and_executed():
+    assert stale_notebooks() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_notebooks_have_text_outputs_and_no_picture_path_or_warning(name):
+    path = project_root() / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert len(outputs) >= 5
+    assert not any(kind.startswith("image/") for output in outputs for kind in output.get("data", {}))
+    text = json.dumps(outputs)
+    assert not re.search(r"/(home|root|Users|tmp|work)/", text)
+    assert "Warning" not in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chapter_has_its_sections(name):
+    source = (project_root() / "notebooks" / f"{name}.py").read_text()
+    for heading in ("**Question.**", "## What this means", "## What could be wrong", "## Exercises"):
+        assert heading in source
+    figures = re.findall(r"^# %% mystnb=(\{.*\})$", source, flags=re.M)
+    for figure in map(json.loads, figures):
+        assert figure["image"]["alt"] and figure["figure"]["caption"]
+    assert "PROFILE" not in source, "a notebook must not branch on the profile"
+
+
+@pytest.mark.parametrize("profile", ["quick", "recorded", "cpu", "gpu"])
+def test_profiles_name_only_parameters_that_exist(profile):
+    resolved = resolve_parameters(NAMES, load_profile(profile).parameters, {})
+    assert all(resolved[name]["DATASETS"] for name in NAMES)
+
+
+def test_profile_quick_is_the_notebooks_default():
+    """So that what the committed notebooks show is what `mpox run --profile quick` shows."""
+    from mpox.profiles import declared_parameters
+
+    for name, values in resolve_parameters(NAMES, load_profile("quick").parameters, {}).items():
+        defaults = declared_parameters(name)
+        assert {key: defaults[key] for key in values} == values
+
+
+def test_profile_recorded_reads_what_profile_cpu_computed():
+    recorded, cpu = load_profile("recorded").parameters, load_profile("cpu").parameters
+    assert recorded == {**cpu, "RUN_STORE": "recorded"}
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """All notebooks on a small phantom in a folder of the user's, with little training."""
+    base = tmp_path_factory.mktemp("tiny")
+    images = generate(base / "phantom", PhantomSpec(n_patients=32, size=96, seed=1))
+    overrides = {
+        "DATASETS": [str(images)],
+        "RUN_STORE": str(base / "store"),
+        "N_FOLDS": 2,
+        "IMAGE_SIZE": 96,
+        "TRAINED_IMAGE_SIZE": 64,
+        "BACKBONES": ["tf_efficientnet_lite0", "tf_efficientnet_lite1"],
+        "IMAGE_SIZES": [64],
+        "TRAINING": {"epochs": 1, "frozen_stages": 3, "head_steps": 20},
+        "SCRATCH_TRAINING": {"epochs": 1},
+        "REPEATS": {"linear_probe": 1, "fine_tune": 1},
+        "BASELINES": ["colour_histogram"],
+    }
+    result = run_notebooks(profile="quick", overrides=overrides, out=base / "run", echo=print)
+    assert result.ok, result.failure
+    return base
+
+
+def test_papermill_runs_every_notebook(tiny_run):
+    chapters = read_chapters(tiny_run / "run")
+    assert [chapter.name for chapter in chapters] == NAMES
+    for chapter in chapters:
+        assert chapter.provenance["phantom"] is True
+        assert chapter.provenance["profile"] == "quick"
+        assert chapter.provenance["package_version"]
+
+
+def test_every_run_a_notebook_names_is_in_the_store(tiny_run):
+    store = open_store(tiny_run / "store")
+    named = {run_id for chapter in read_chapters(tiny_run / "run") for run_id in chapter.provenance["run_ids"]}
+    assert named == {folder.name for folder in (store.root / "runs").iterdir() if not folder.name.startswith(".")}
+
+
+def test_findings_are_computed_from_the_predictions(tiny_run):
+    """The text that other pages quote is the estimate of the stored predictions."""
+    chapter = {chapter.name: chapter for chapter in read_chapters(tiny_run / "run")}["03_cross_validation"]
+    text = chapter.findings["cv_phantom_source_accuracy"]
+    assert re.fullmatch(r"0\.\d\d \(95 % CI 0\.\d\d to [01]\.\d\d\)", text)
+
+
+def test_a_run_on_the_phantom_cannot_be_recorded(tiny_run):
+    from mpox.errors import MpoxError
+    from mpox.record import record
+
+    with pytest.raises(MpoxError, match="phantom"):
+        record(tiny_run / "run", out=tiny_run / "results")
+    assert not (tiny_run / "results").exists()
+
+
+def _nbval(folder, environment):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider",
+         "--nbval-sanitize-with", str(project_root() / "tests" / "nbval_sanitize.cfg"), str(folder)],
+        cwd=folder, capture_output=True, text=True,
+        env={**environment, "PYTHONWARNINGS": "ignore:IProgress not found", "OMP_WAIT_POLICY": "PASSIVE"},
+    )  # fmt: skip
+
+
+def test_committed_notebooks_still_hold(users_environment):
+    """nbval executes them anew with their defaults and compares the cells that are tagged for it."""
+    done = _nbval(project_root() / "notebooks", users_environment)
+    print(done.stdout[-3000:])
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_nbval_notices_a_wrong_number(tmp_path, users_environment):
+    """The check above can fail: alter one committed number and see."""
+    path = project_root() / "notebooks" / "01_data_exploration.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    tagged = [cell for cell in notebook.cells if "nbval-check-output" in cell.metadata.get("tags", [])]
+    output = next(output for cell in tagged for output in cell.outputs if "text/plain" in output.get("data", {}))
+    for kind, text in output["data"].items():
+        output["data"][kind] = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), "".join(text), count=1)
+    nbformat.write(notebook, tmp_path / path.name)
+    done = _nbval(tmp_path, users_environment)
+    assert done.returncode == 1 and "1 failed" in done.stdout

@@ -1,0 +1,125 @@
+"""What is recorded can be read back, number for number, and the README says what the records say."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox.paths import project_root
+from mpox.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
+from mpox.store import RecordedStore, read_run
+
+MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
+
+
+@pytest.fixture(scope="module")
+def recorded(tiny_folder, tmp_path_factory):
+    """A live store with one cross-validation, and a recorded study made from it."""
+    base = tmp_path_factory.mktemp("recorded")
+    store = open_store(base / "store")
+    data = store.dataset(tiny_folder)
+    live = cross_validate(store, data, "source", MODEL, n_folds=3, n_repeats=2)
+    store.table("small", {"a": 1}, lambda: pd.DataFrame({"x": [1.5, 2.5]}))
+    results = [read_run(store.root / "runs" / run_id) for run_id in store.used_runs]
+    (base / "results").mkdir()
+    _write_tables(base / "results", store, results, list(store.used_tables), [data.name])
+    return data, live, RecordedStore(base / "results")
+
+
+def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkeypatch):
+    data, live, store = recorded
+    monkeypatch.setattr("mpox.datasets.REGISTRY", {data.name: type("Spec", (), {"is_phantom": False})()})
+    again = store.dataset(data.name)
+    assert not again.has_pictures and again.hash == data.hash
+    read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
+    pd.testing.assert_frame_equal(read, live)
+    pd.testing.assert_frame_equal(evaluate(read, n_bootstrap=50), evaluate(live, n_bootstrap=50))
+    metrics = recorded_metrics(store)
+    assert metrics["runs"].unique().tolist() == [6]
+    accuracy = metrics[metrics["metric"] == "accuracy"].iloc[0]
+    assert np.isclose(accuracy["estimate"], evaluate(live, n_bootstrap=0).iloc[0]["estimate"])
+
+
+def test_no_picture_and_no_path_is_recorded(recorded):
+    _, _, store = recorded
+    for path in store.root.rglob("*"):
+        if path.is_file():
+            assert path.suffix in {".csv", ".json", ".parquet"}
+            if path.suffix != ".parquet":
+                assert str(store.root.parent) not in path.read_text()
+    assert "path" not in pd.read_csv(next((store.root / "manifests").glob("*.csv"))).columns
+
+
+def test_recorded_splits_name_every_image_of_every_run(recorded):
+    data, _, store = recorded
+    splits = pd.read_parquet(store.root / "splits.parquet")
+    for result in store.results():
+        rows = splits[splits["split"] == result.config.split]
+        assert sorted(rows["image_id"]) == data.manifest["image_id"].tolist()
+        assert set(rows.loc[rows["role"] == "test", "image_id"]) == set(result.predictions["image_id"])
+
+
+def test_a_run_that_was_not_recorded_is_an_error_and_is_not_computed(recorded):
+    data, _, store = recorded
+    with pytest.raises(MpoxError, match="recorded study has no run"):
+        cross_validate(store, data, "source", ModelConfig(backbone="lbp", image_size=64), n_folds=3)
+    with pytest.raises(MpoxError, match="no table"):
+        store.table("small", {"a": 2}, lambda: pytest.fail("computed"))
+    assert store.table("small", {"a": 1}, lambda: pytest.fail("computed"))["x"].tolist() == [1.5, 2.5]
+
+
+def test_a_folder_without_records_is_an_error(tmp_path):
+    with pytest.raises(MpoxError, match="mpox record"):
+        RecordedStore(tmp_path)
+
+
+def test_readme_needs_its_marks(tmp_path):
+    (tmp_path / "README.md").write_text("# nothing\n")
+    with pytest.raises(MpoxError, match="begin"):
+        update_readme(project_root() / "results", tmp_path / "README.md")
+
+
+class TestTheCommittedStudy:
+    """`results/` of this repository."""
+
+    root = project_root() / "results"
+
+    def test_it_has_both_data_sets_under_the_named_protocols(self):
+        metrics = pd.read_csv(self.root / "metrics.csv")
+        there = set(zip(metrics["dataset"], metrics["protocol"], strict=True))
+        assert {("msld-v1", "random_image"), ("msld-v1", "patient"), ("msid", "random_image"), ("msid", "source")} <= there
+
+    def test_ids_are_the_hashes_of_the_configurations(self):
+        store = RecordedStore(self.root)
+        entries = json.loads((self.root / "runs.json").read_text())
+        for entry, result in zip(entries, store.results(), strict=True):
+            assert result.config.id == entry["id"]
+            assert asdict(result.config) == entry["config"]
+
+    def test_metrics_are_those_of_the_predictions(self):
+        stored = pd.read_csv(self.root / "metrics.csv")
+        computed = recorded_metrics(RecordedStore(self.root))
+        assert np.allclose(stored["estimate"], computed["estimate"], atol=1e-6)
+        assert np.allclose(stored["low"], computed["low"], atol=1e-6)
+
+    def test_no_patient_crosses_folds_under_the_honest_protocols(self):
+        splits = pd.read_parquet(self.root / "splits.parquet")
+        for result in RecordedStore(self.root).results():
+            if result.config.protocol == "random_image":
+                continue
+            rows = splits[splits["split"] == result.config.split]
+            train, test = (set(rows.loc[rows["role"] == role, "group_id"]) for role in ("train", "test"))
+            assert not train & test
+
+    def test_the_readme_says_what_the_records_say(self):
+        text = (project_root() / "README.md").read_text()
+        between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
+        assert between.strip() == recorded_readme_table(self.root).strip()
+
+    def test_it_is_small_and_has_no_picture(self):
+        files = [path for path in self.root.rglob("*") if path.is_file()]
+        assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
+        assert sum(path.stat().st_size for path in files) < 10e6

@@ -1,0 +1,135 @@
+"""Computed prose, figures and heat maps."""
+
+import json
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from mpox import ModelConfig, cross_validate, evaluate, figures, open_store, report
+from mpox.errortable import error_table
+from mpox.explain import grad_cam
+from mpox.imagestats import image_statistics
+from mpox.store import Dataset
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def study(tiny_folder, tmp_path_factory):
+    store = open_store(tmp_path_factory.mktemp("report"))
+    data = store.dataset(tiny_folder)
+    return store, data, cross_validate(store, data, "source", ModelConfig(backbone="lbp", image_size=64), n_folds=3)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would show: the objects handed to IPython's display."""
+    objects = []
+    monkeypatch.setattr(report, "display", objects.append)
+    monkeypatch.setattr(report, "glue", lambda key, value, display: objects.append((key, value)))
+    return objects
+
+
+def test_estimate_is_taken_from_the_table(study):
+    metrics = evaluate(study[2], n_bootstrap=200)
+    row = metrics[metrics["metric"] == "accuracy"].iloc[0]
+    assert report.estimate(metrics, "accuracy", "all") == (
+        f"{row['estimate']:.2f} (95 % CI {row['low']:.2f} to {row['high']:.2f})"
+    )
+
+
+def test_provenance_names_the_runs_and_the_data(study, shown):
+    store, data, predictions = study
+    report.provenance("99_test", store, [data])
+    key, text = shown[0]
+    record = json.loads(text)
+    assert key == "provenance" and record["phantom"] is False
+    assert set(record["run_ids"]) == set(predictions["run_id"])
+    assert record["versions"]["torch"] and record["device"].startswith("cpu (")
+
+
+def test_tables_have_a_text_form_that_can_be_compared(shown):
+    report.show(pd.DataFrame({"a": [0.123456], "b": [None]}))
+    bundle = shown[0]._repr_mimebundle_()
+    assert "0.123" in bundle["text/html"] and "0.123" in bundle["text/plain"]
+
+
+def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):
+    _, data, _ = study
+    away = Dataset("msld-v1", data.manifest, data.groups, is_phantom=False, has_pictures=False)
+    assert figures.pictures(away, data.manifest["image_id"].tolist(), ["x"] * len(data.manifest)) is None
+    assert "mpox data fetch msld-v1" in shown[0].data
+    assert not plt.get_fignums()
+
+
+def test_the_phantom_is_called_phantom_in_every_figure_title():
+    assert "not patients" in figures.dataset_title("phantom")
+    assert figures.dataset_title("msid") == "msid"
+
+
+def test_figures_draw_what_they_are_given(study):
+    _, data, predictions = study
+    metrics = evaluate(predictions, n_bootstrap=20)
+    rows = metrics[metrics["class"] == "Mpox"].assign(dataset=data.name, protocol="source")
+    drawn = [
+        figures.class_counts([data]),
+        figures.group_sizes([data]),
+        figures.pictures(data, data.manifest["image_id"].tolist()[:3], list("abc")),
+        figures.intervals(rows, by="metric", colour="protocol", xlabel="estimate", reference={"published": 0.9}),
+        figures.curves({(data.name, "source"): predictions}),
+        figures.confusion({data.name: pd.DataFrame([[3, 1], [0, 4]], index=list("ab"), columns=list("ab"))}),
+        figures.statistics_by_class(image_statistics(data), {"lightness": "L*", "chroma": "C*"}),
+    ]
+    for figure in drawn:
+        for axis in figure.axes:
+            if axis.axison:
+                assert axis.get_xlabel()
+    points = drawn[3].axes[0].containers[0].lines[0].get_xdata()
+    assert np.allclose(points, rows["estimate"])
+    plt.close("all")
+
+
+def test_image_statistics_know_white_from_grey(tmp_path):
+    from PIL import Image
+
+    for label, level in (("Mpox", 255), ("Normal", 119)):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / "set" / label / "a.png")
+    table = image_statistics(open_store(tmp_path / "store").dataset(tmp_path / "set")).set_index("label")
+    assert table.loc["Mpox", "lightness"] == pytest.approx(100, abs=0.1)
+    assert table.loc["Normal", "lightness"] == pytest.approx(50, abs=0.5)
+    assert (table[["contrast", "chroma", "sharpness"]] < 0.1).all(axis=None)
+
+
+def test_error_table_puts_confident_mistakes_first(study):
+    table = error_table(study[2])
+    wrong = table["wrong"].to_numpy()
+    assert len(table) == 24 and (np.diff(wrong.astype(int)) <= 0).all()
+    assert (np.diff(table.loc[wrong, "confidence"]) <= 0).all()
+    assert ((table["p_true"] == table["confidence"]) == ~table["wrong"]).all()
+
+
+def test_grad_cam_points_at_what_a_network_was_built_to_see():
+    """A network whose only evidence is redness: its map must be hot where the picture is red."""
+    import torch
+    from torch import nn
+
+    from mpox.backbones import Classifier
+
+    convolution = nn.Conv2d(3, 1, 1, bias=False)
+    convolution.weight.data = torch.tensor([1.0, -0.5, -0.5]).view(1, 3, 1, 1)
+    backbone = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head = nn.Linear(1, 2, bias=False)
+    head.weight.data = torch.tensor([[1.0], [-1.0]])
+    pixels = np.full((1, 64, 64, 3), 90, np.uint8)
+    pixels[0, 8:24, 40:56] = (220, 20, 20)
+    heat = grad_cam(Classifier(backbone, head), "tf_efficientnet_lite0", pixels, np.array([0]))[0]
+    inside = np.zeros((64, 64), bool)
+    inside[8:24, 40:56] = True
+    assert heat.shape == (64, 64) and heat.max() == pytest.approx(1)
+    assert heat[inside].min() > 0.9 and heat[~inside].max() < 0.1
+    nothing = grad_cam(Classifier(backbone, head), "tf_efficientnet_lite0", pixels, np.array([1]))[0]
+    assert nothing.max() == 0
