@@ -216,7 +216,8 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
 # ## What could be wrong
 #
 # - `source` keeps together what is known to belong together. On MSID that is exact copies only, so its honest figure is
-#   still flattered by copies that were cropped, resized or captioned.
+#   still flattered by copies that were cropped, resized or captioned. `patient` trusts the ids: a photograph that is filed
+#   under two patients (chapter 1 lists such pairs) can still be on both sides.
 # - Pooling scores of different folds into one curve assumes that their scores mean the same; each fold has its own model.
 # - The interval covers the choice of patients, not the choice of model, training schedule or data set.
 # - Fine-tuning was run with one repeat; its seed-to-seed spread is not in the interval.

@@ -248,6 +248,7 @@ for name, part in growth.groupby("dataset"):
 #
 # - One factor at a time misses interactions: a larger network may want a larger input.
 # - Three sizes are too few to show a rise and a fall; Lite3, Lite4 and B0 to B7 need weights from the hub (profile `gpu`).
+# - The hidden head is fitted without class weights, which the linear one has.
 # - The trained networks differ from the reference in more than their regime: in input size, and in being trained at all.
 # - Many comparisons were made, and the intervals are not corrected for that.
 #

@@ -159,7 +159,13 @@ for data in datasets.values():
     chosen = pd.concat([mpox[~mpox["wrong"]].head(6), mpox[mpox["wrong"]].head(6)])
     captions = [f"{row.label}\nas {row.predicted}, {row.confidence:.2f}" for row in chosen.itertuples()]
     maps = heat_maps(data, chosen)
-    figures.pictures(data, chosen["image_id"].tolist(), captions, overlays=maps)
+    if maps is None:
+        report.prose(
+            f"*No heat map is drawn for {data.name}: its trained networks are not part of the recorded tables. "
+            "They are kept where the study is trained (profile `cpu`).*"
+        )
+    else:
+        figures.pictures(data, chosen["image_id"].tolist(), captions, overlays=maps)
 plt.show()
 
 # %% [markdown]

@@ -45,7 +45,7 @@ def use_style() -> None:
 def dataset_title(name: str) -> str:
     """The data set's name as a figure shows it; the phantom says what it is."""
     spec = REGISTRY.get(name)
-    return f"{name} (phantom, not patients)" if spec and spec.is_phantom else name
+    return f"{name}, not patients" if spec and spec.is_phantom else name
 
 
 def _axes(n: int, *, height: float = 3.2, width: float = 4.2, **kwargs) -> tuple[Figure, np.ndarray]:
@@ -95,7 +95,14 @@ def statistics_by_class(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
         labels = sorted(part["label"].unique())
         for axis, (column, unit) in zip(row, columns.items(), strict=True):
             values = [part.loc[part["label"] == label, column] for label in labels]
-            boxes = axis.boxplot(values, vert=False, tick_labels=labels, widths=0.6, showfliers=False, patch_artist=True)
+            boxes = axis.boxplot(
+                values,
+                orientation="horizontal",
+                tick_labels=labels,
+                widths=0.6,
+                showfliers=False,
+                patch_artist=True,
+            )
             for box, label in zip(boxes["boxes"], labels, strict=True):
                 box.set_facecolor(CLASS_COLOURS.get(label, "#999999"))
             for median in boxes["medians"]:

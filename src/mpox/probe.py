@@ -63,7 +63,8 @@ def fit_predict(
             for fold in np.unique(inner_fold):
                 out = inner_fold == fold
                 fitted = _estimator(head, strength, seed).fit(x[~out], y[~out])
-                loss[out] = -np.log(_probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]])
+                truth = _probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]]
+                loss[out] = -np.log(np.maximum(truth, 1e-12))  # a network can be so sure that 0 is left
             losses.append(loss.mean())
         best = int(np.argmin(losses))
         fitted = _estimator(head, STRENGTHS[best], seed).fit(x, y)

@@ -144,25 +144,28 @@ def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
     return table.sort_values(list(table.columns[:8]), kind="stable", ignore_index=True)
 
 
-def readme_table(metrics: pd.DataFrame, reference: dict) -> str:
+def readme_table(metrics: pd.DataFrame, *, backbone: str, sizes: dict[str, int]) -> str:
     """The README's table of results, as Markdown.
 
     Parameters
     ----------
     metrics : DataFrame
         From `recorded_metrics`, or ``results/metrics.csv``.
-    reference : dict
-        Column to value: which backbone, head, weights and input size are shown.
+    backbone : str
+        The backbone that is shown, with ImageNet weights and a linear head.
+    sizes : dict
+        Regime to the input size that is shown for it.
     """
-    for column, value in reference.items():
-        metrics = metrics[metrics[column] == value]
+    wanted = (metrics["backbone"] == backbone) & (metrics["head"] == "linear") & (metrics["weights"] == "imagenet")
+    metrics = metrics[wanted & (metrics["image_size"] == metrics["regime"].map(sizes))]
     lines = [
         "| Data set | Folds made by | Regime | Accuracy | Macro F1 | AUROC (Mpox) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for (dataset, regime, protocol), part in metrics.groupby(["dataset", "regime", "protocol"]):
+    for (dataset, regime, protocol), part in metrics.groupby(["dataset", "regime", "protocol"], sort=True):
         cells = [estimate(part, "accuracy", "all"), estimate(part, "f1", "macro"), estimate(part, "auroc", "Mpox", digits=3)]
-        lines.append(f"| {dataset} | `{protocol}` | {regime} | {' | '.join(cells)} |")
+        cells = [cell.replace("95 % CI ", "") for cell in cells]
+        lines.append(f"| {dataset} | `{protocol}` | {regime.replace('_', ' ')}, {sizes[regime]} px | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -184,10 +187,7 @@ def update_readme(results: Path, readme: Path) -> None:
 
 
 def recorded_readme_table(results: Path) -> str:
-    """The README's table from a folder of recorded results: the reference model, trained at the size its study used."""
-    study = json.loads((results / "study.json").read_text())
-    reference = {
-        "backbone": "tf_efficientnet_lite1", "head": "linear", "weights": "imagenet",
-        "image_size": study["parameters"]["IMAGE_SIZE"],
-    }  # fmt: skip
-    return readme_table(pd.read_csv(results / "metrics.csv"), reference)
+    """The README's table from a folder of recorded results: the reference model at the sizes its study used."""
+    parameters = json.loads((results / "study.json").read_text())["parameters"]
+    sizes = {"linear_probe": parameters["IMAGE_SIZE"], "fine_tune": parameters["TRAINED_IMAGE_SIZE"]}
+    return readme_table(pd.read_csv(results / "metrics.csv"), backbone="tf_efficientnet_lite1", sizes=sizes)
