@@ -63,6 +63,20 @@ overview = pd.DataFrame(
 report.show(overview)
 
 # %% [markdown]
+# Files that could not be used are not dropped in silence; here they are, with the reason.
+
+# %% tags=["nbval-check-output"]
+for data in datasets:
+    rejected = store.table(
+        "rejected",
+        {"data": data.hash},
+        lambda data=data: pd.DataFrame(data.manifest.attrs["rejected"], columns=["image_id", "reason"]),
+    )
+    report.prose(f"{figures.dataset_title(data.name)}: {len(rejected)} files rejected.")
+    if len(rejected):
+        report.show(rejected)
+
+# %% [markdown]
 # A *group* holds the images that show the same patient or are the same photograph, pixel by pixel. It is the unit that
 # this book keeps together when it divides the data honestly, and the unit it resamples when it states uncertainty.
 
@@ -105,6 +119,26 @@ for data in datasets:
     if len(pairs):
         report.show(pairs)
     report.prose(f"{figures.dataset_title(data.name)}: {len(pairs)} exact pairs.")
+
+# %% [markdown]
+# Where the truth is known, the count can be held against it. The phantom's generator filed some photographs a second time,
+# cropped, mirrored, squashed, in grey or with a caption; how many of these does a comparison of pixels find?
+
+# %% tags=["nbval-check-output"]
+from pathlib import Path
+
+from mpox.phantom import read_truths
+
+for data in datasets:
+    if not data.is_phantom:
+        report.prose(f"{data.name} is not a phantom: how many copies it really has is not known here.")
+        continue
+    truths = read_truths(Path(data.manifest["path"].iloc[0]).parents[1])
+    planted = truths["copy_of"].notna().sum()
+    report.prose(
+        f"{figures.dataset_title(data.name)}: {planted} copies were planted, {len(groups.exact_pairs(data.manifest))} are found "
+        "as exact pairs."
+    )
 
 # %% [markdown]
 # ## What a random division does
@@ -181,9 +215,8 @@ for name, part in separation.groupby("data set"):
     )
 
 # %%
-names = {"msld-v1": "msld", "msid": "msid"}
 for data in datasets:
-    key = names.get(data.name, data.name)
+    key = report.short_name(data.name)
     report.finding(f"data_{key}_images", f"{len(data.manifest)}")
     report.finding(f"data_{key}_patients", f"{data.manifest['patient_id'].nunique()}")
     report.finding(f"data_{key}_exact_pairs", f"{len(groups.exact_pairs(data.manifest))}")

@@ -57,7 +57,12 @@ predictions = {
 # ## What is taken for what
 #
 # The model is the fine-tuned network under the honest protocol: every picture was predicted by a network that had not seen
-# its group.
+# what the protocol keeps together.
+
+# %% tags=["nbval-check-output"]
+for name, table in predictions.items():
+    report.prose(f"{figures.dataset_title(name)}: {len(table)} predictions of {table['image_id'].nunique()} images.")
+
 
 # %% mystnb={"image": {"alt": "Confusion matrices with counts and row percentages, one a data set."}, "figure": {"caption": "Confusion matrices of the fine-tuned network, out-of-fold: counts, and shares of the true class."}}
 matrices = {name: confusion_matrix(table) for name, table in predictions.items()}
@@ -67,6 +72,9 @@ plt.show()
 # %%
 for name, matrix in matrices.items():
     cells = matrix.where(matrix.index.to_numpy()[:, None] != matrix.columns.to_numpy()[None, :]).stack()
+    if not cells.max():
+        report.prose(f"{figures.dataset_title(name)}: no picture was confused.")
+        continue
     truth, predicted = cells.idxmax()
     report.prose(
         f"{figures.dataset_title(name)}: the most frequent confusion is {truth} taken for {predicted}, "
@@ -171,14 +179,15 @@ plt.show()
 # %% [markdown]
 # ## What this means
 #
-# Errors have neighbours: they come by patient and by kind of picture, not evenly. A confident mistake is the most useful
-# picture in a data set, because either the model or the label has something to learn from it.
+# The two shares above say whether errors come by patient. A confident mistake is the most useful picture in a data set,
+# because either the model or the label has something to learn from it.
 #
 # ## What could be wrong
 #
 # - A heat map on a lesion does not prove that the lesion was read as a lesion; a heat map beside it does not prove the
 #   contrary. It has not been tested here against networks with random weights.
 # - The list of mistakes is one repeat of one regime; another seed errs on other pictures.
+# - A prediction averages a picture and its mirror image; its heat map is of the picture as it is.
 # - Labels come from web pages. Some of the "mistakes" may be the labels'.
 #
 # ## Exercises

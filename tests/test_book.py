@@ -256,7 +256,7 @@ def test_provenance_tells_what_differs_between_chapters(tmp_path):
     )
     nbformat.write(other, folder / f"{NAMES[1]}.ipynb")
     page = provenance_tables(collect([folder]), headings=PARTS)
-    assert "| Chapter | Device | Runs | Duration |" in page
+    assert "| Chapter | Device | Runs | Computing them took | This page took |" in page
     assert r"cpu (Intel(R) Xeon(R) \| 4 cores)" in page
 
 

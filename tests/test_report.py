@@ -1,6 +1,7 @@
 """Computed prose, figures and heat maps."""
 
 import json
+from collections import OrderedDict
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -121,7 +122,8 @@ def test_grad_cam_points_at_what_a_network_was_built_to_see():
 
     convolution = nn.Conv2d(3, 1, 1, bias=False)
     convolution.weight.data = torch.tensor([1.0, -0.5, -0.5]).view(1, 3, 1, 1)
-    backbone = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    backbone = nn.Sequential(OrderedDict(convolution=convolution, act=nn.ReLU(), global_pool=pool))
     head = nn.Linear(1, 2, bias=False)
     head.weight.data = torch.tensor([[1.0], [-1.0]])
     pixels = np.full((1, 64, 64, 3), 90, np.uint8)

@@ -31,6 +31,7 @@ FOLDED = {
 }
 PROVENANCE_MARK = "<!-- provenance tables -->"
 NOT_BUILT = "*(not in this build)*"
+QUOTED_DATASETS = ("msld-v1", "msid")
 
 _SUBSTITUTION = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 _CHAPTER_LINK = re.compile(r"\[([^\]]+)\]\(\.\./(study|instruments)/([\w-]+)\.ipynb(?:#[^)]*)?\)")
@@ -64,14 +65,17 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
     texts = (config.setdefault("parse", {}).get("myst_substitutions") or {}) | substitutions(parts)
 
+    toc_text = (project / "_toc.yml").read_text(encoding="utf-8")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
-            absent_part = next((part for part in PARTS if key.startswith(f"{part}_") and not parts[part]), None)
-            if absent_part:
+            if key in texts:
+                continue
+            part = next((part for part in PARTS if key.startswith(f"{part}_")), None)
+            if part and not _is_whole(part, parts[part], toc_text):
                 texts[key] = NOT_BUILT
-            elif key not in texts:
+            else:
                 missing.append(f"{key} ({page.relative_to(source)})")
         text = _CHAPTER_LINK.sub(lambda link: link[0] if link[3] in parts[link[2]] else link[1], text)
         if PROVENANCE_MARK in text:
@@ -85,7 +89,7 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
 
     config["parse"]["myst_substitutions"] = texts
     (source / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    toc, notes = _trim_toc(yaml.safe_load((project / "_toc.yml").read_text(encoding="utf-8")), parts)
+    toc, notes = _trim_toc(yaml.safe_load(toc_text), parts)
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, allow_unicode=True, sort_keys=False), encoding="utf-8")
     for part, chapters in parts.items():
         for chapter in chapters.values():
@@ -94,6 +98,13 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes
+
+
+def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
+    """Whether a part has every chapter, on the data sets that the prose pages speak of; else some findings cannot be there."""
+    names = {name for chapter in chapters.values() for name in chapter.provenance.get("datasets", [])}
+    expected = set(re.findall(rf"\b{part}/(\w+)", toc))
+    return expected <= set(chapters) and (part != "study" or set(QUOTED_DATASETS) <= names)
 
 
 def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None) -> nbformat.NotebookNode:

@@ -60,10 +60,19 @@ def _section(heading: str, part: str, chapters: list["Chapter"]) -> str:
         else:
             columns[name] = values
     columns["Runs"] = [str(len(entry.get("run_ids", []))) for entry in said]
-    columns["Duration"] = [duration(chapter.duration_s).replace(" ", "\N{NO-BREAK SPACE}") for chapter in chapters]
+    columns["Computing them took"] = [duration(entry.get("runs_s", 0.0)).replace(" ", "\N{NO-BREAK SPACE}") for entry in said]
+    columns["This page took"] = [duration(chapter.duration_s).replace(" ", "\N{NO-BREAK SPACE}") for chapter in chapters]
     total = duration(sum(chapter.duration_s for chapter in chapters))
     blocks = [f"## {heading}", f"All chapters: {'; '.join(shared)}." * bool(shared), _table(columns)]
-    blocks.append(f"Together the chapters of {heading} took {total}.")
+    blocks.append(
+        f"Together the pages of {heading} took {total}. Runs that exist are read and not computed again, so that a page may "
+        "take less than its runs did; chapters share runs."
+    )
+    if recorded := next((entry["recorded"] for entry in said if "recorded" in entry), None):
+        blocks.append(
+            f"The runs were recorded on {recorded['finished'][:10]}: profile {recorded['profile']}, {recorded['device']}, "
+            f"torch {recorded['versions'].get('torch')}; computing all of them took {duration(recorded['compute_s'])}."
+        )
 
     versions: dict[str, set[str]] = {}
     for library, version in (item for entry in said for item in entry.get("versions", {}).items()):

@@ -36,7 +36,7 @@ def run(notebooks, profile, pairs, out, resume, data_dir, timeout):
 
     \b
     mpox run --profile quick
-    mpox run 03 04 --profile cpu -p EPOCHS 5 -p BACKBONES "[tf_efficientnet_lite0]"
+    mpox run 03 04 --profile cpu -p N_FOLDS 3 -p BACKBONES "[tf_efficientnet_lite0]"
     mpox run --profile quick --resume
     """
     from mpox.execution import run_notebooks

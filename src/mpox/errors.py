@@ -7,3 +7,7 @@ class MpoxError(Exception):
     The command line prints it without a traceback and exits with status 1; in a notebook it is the last line
     of the traceback.
     """
+
+
+class WeightsMissing(MpoxError):
+    """The pretrained weights of a backbone cannot be had here: a table may say so in a row and go on."""

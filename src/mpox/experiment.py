@@ -14,7 +14,7 @@ from mpox.config import ModelConfig, RunConfig
 from mpox.errors import MpoxError
 from mpox.splits import make_splits, split_hash
 from mpox.store import Dataset, RecordedStore, RunResult, RunStore
-from mpox.weights import weights_origin
+from mpox.weights import find_weights, weights_origin
 
 CHECKPOINT = "model.safetensors"
 
@@ -95,6 +95,8 @@ def cross_validate(
         If the split is not possible, or a stored run is damaged.
     """
     split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
+    origin = weights_origin(model.backbone) if local else None
     tables = []
     bar = tqdm(configs, desc=f"{model.regime} {model.backbone}, {data.name}, {protocol}", delay=2, leave=False)
     for config in bar:
@@ -103,6 +105,11 @@ def cross_validate(
         result = store.run(config, lambda folder: compute_run(config, data, rows, folder, bar))  # noqa: B023
         if sorted(result.predictions["image_id"]) != sorted(rows.loc[rows["role"] == "test", "image_id"]):
             raise MpoxError(f"The run {config.id} in {store.root} lacks predictions of its test fold: remove it and run again.")
+        if origin and result.environment.get("weights") != origin:
+            raise MpoxError(
+                f"The stored run {config.id} began with other weights ({result.environment.get('weights')}) than those found "
+                f"now ({origin}): use another RUN_STORE, or the old MPOX_WEIGHTS."
+            )
         tables.append(
             result.predictions.assign(
                 run_id=config.id,

@@ -1,9 +1,8 @@
-"""Where a trained network looks: Grad-CAM heat maps of its last convolutional stage."""
+"""Where a trained network looks: Grad-CAM heat maps of its last feature maps."""
 
 import numpy as np
 import torch
 from captum.attr import LayerGradCam
-from torch import nn
 from torch.nn import functional as F
 
 from mpox.backbones import Classifier, normalisation
@@ -11,7 +10,7 @@ from mpox.images import to_batch
 
 
 def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017) for one class a picture.
+    """Grad-CAM (Selvaraju et al. 2017) for one class a picture, on the maps that the backbone pools.
 
     Parameters
     ----------
@@ -31,14 +30,9 @@ def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.nd
     mean, std = normalisation(backbone)
     batch = to_batch(pixels, mean=mean, std=std)
     model = model.eval()
-    maps = LayerGradCam(model, _last_convolution(model.backbone)).attribute(
-        batch, target=torch.from_numpy(np.asarray(target)), relu_attributions=True
+    maps = LayerGradCam(model, model.backbone.global_pool).attribute(
+        batch, target=torch.from_numpy(np.asarray(target)), attribute_to_layer_input=True, relu_attributions=True
     )
     maps = F.interpolate(maps.detach(), size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     highest = maps.amax(dim=(1, 2), keepdim=True)
     return torch.where(highest > 0, maps / highest.clamp_min(1e-12), torch.zeros_like(maps)).numpy()
-
-
-def _last_convolution(backbone: nn.Module) -> nn.Module:
-    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
-    return convolutions[-1]

@@ -135,6 +135,9 @@ def pictures(data: Dataset, image_ids: list[str], captions: list[str], *, column
             "with the profile `cpu`.*"
         )
         return None
+    if not image_ids:
+        prose(f"*No picture of {dataset_title(data.name)} to show here.*")
+        return None
     rows = -(-len(image_ids) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.0 * rows), squeeze=False)
     paths = data.manifest.set_index("image_id")["path"]
@@ -288,10 +291,8 @@ def feature_map(table: pd.DataFrame) -> Figure:
     figure, axes = _axes(len(names), height=3.8, width=4.6)
     for axis, name in zip(axes, names, strict=True):
         for number, (label, part) in enumerate(table[table["dataset"] == name].groupby("label")):
-            axis.scatter(
-                part["pc1"], part["pc2"], s=14, alpha=0.7, marker=MARKERS[number], color=CLASS_COLOURS.get(label, "#999999"),
-                label=label,
-            )  # fmt: skip
+            look = {"marker": MARKERS[number % len(MARKERS)], "color": CLASS_COLOURS.get(label, "#999999")}
+            axis.scatter(part["pc1"], part["pc2"], s=14, alpha=0.7, label=label, **look)
         axis.set(xlabel="first principal component", ylabel="second principal component", title=dataset_title(name))
         axis.legend(fontsize=8)
     return figure

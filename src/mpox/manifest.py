@@ -51,7 +51,8 @@ def read_rgb(path: str | Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise MpoxError(f"{Path(path).name} is too large to be decoded safely: reduce it.") from error
     except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise MpoxError(f"{Path(path).name} cannot be read as a picture ({error}): replace or remove it.") from error
+        reason = str(error).replace(str(path), Path(path).name)
+        raise MpoxError(f"{Path(path).name} cannot be read as a picture ({reason}): replace or remove it.") from error
 
 
 def _class_folders(root: Path, folders: tuple[str, ...]) -> list[Path]:
@@ -100,7 +101,9 @@ def build_manifest(name: str | Path, *, data_dir: str | Path | None = None) -> p
     root = locate(name, data_dir=data_dir)
     folders = _msld_v2_folders(root) if spec.name == "msld-v2" else _class_folders(root, spec.folders)
     pattern = re.compile(spec.patient_pattern) if spec.patient_pattern else None
-    source = spec.name if spec.name in REGISTRY else "phantom" if spec.is_phantom else root.name
+    source = spec.name if spec.name in REGISTRY else "phantom" if spec.is_phantom else root.resolve().name
+    if source in REGISTRY and spec.name not in REGISTRY and not spec.is_phantom:
+        source = f"folder-{source}"
     rows, rejected, empty = [], [], []
     for folder in folders:
         label = LABEL_ALIASES.get(folder.name.lower(), folder.name)

