@@ -47,7 +47,7 @@ datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 
 # %%
 manifest = pd.concat([data.manifest for data in datasets], ignore_index=True)
-report.show(manifest.groupby("source").head(3).drop(columns=["path", "sha256", "pixel_sha256"]))
+report.show(manifest.groupby("source").head(3).drop(columns=["path", "sha256", "pixel_sha256"]).reset_index(drop=True))
 
 # %% tags=["nbval-check-output"]
 overview = pd.DataFrame(

@@ -130,7 +130,11 @@ cells = shown.assign(
     measure=shown["metric"] + " (" + shown["class"] + ")",
     text=[f"{row.estimate:.3f} ({row.low:.3f} to {row.high:.3f})" for row in shown.itertuples()],
 )
-report.show(cells.pivot(index=["dataset", "regime", "protocol"], columns="measure", values="text").rename_axis(columns=None))
+for name, part in cells.groupby("dataset"):
+    table = part.pivot(index=["regime", "protocol"], columns="measure", values="text").T
+    table.columns = [f"{regime}, {protocol}" for regime, protocol in table.columns]
+    report.prose(f"**{figures.dataset_title(name)}**")
+    report.show(table.rename_axis(index=None).reset_index(names="measure"))
 
 # %%
 from mpox.metrics import difference

@@ -19,6 +19,8 @@ CLASS_COLOURS = {
     "Others": "#0072B2",
     "Normal": "#7F7F7F",
 }
+#: For whatever else is told apart in a figure.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = "osD^vP*X<>"
 
 
@@ -48,7 +50,7 @@ def dataset_title(name: str) -> str:
     return f"{name}, not patients" if spec and spec.is_phantom else name
 
 
-def _axes(n: int, *, height: float = 3.2, width: float = 4.2, **kwargs) -> tuple[Figure, np.ndarray]:
+def _axes(n: int, *, height: float = 3.2, width: float = 3.7, **kwargs) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(1, n, figsize=(max(width * n, 5.5), height), squeeze=False, **kwargs)
     return figure, axes[0]
 
@@ -170,38 +172,42 @@ def intervals(table: pd.DataFrame, *, by: str, colour: str, xlabel: str, referen
         Label to value, drawn as dashed vertical lines.
     """
     names = table["dataset"].unique()
-    lines = list(dict.fromkeys(table[by]))
     kinds = list(dict.fromkeys(table[colour]))
-    figure, axes = _axes(len(names), height=1.3 + 0.42 * len(lines) * max(1, len(kinds) / 1.6), width=5.0, sharex=True)
-    for axis, name in zip(axes, names, strict=True):
+    abreast = table.groupby(["dataset", by])[colour].nunique().max()  # how many points share a line
+    counts = [table.loc[table["dataset"] == name, by].nunique() for name in names]
+    heights = [0.7 + count * (0.12 + 0.2 * abreast) for count in counts]
+    figure, axes = plt.subplots(len(names), 1, figsize=(7, sum(heights) + 0.8), squeeze=False, sharex=True, height_ratios=heights)
+    seen = {}
+    for axis, name in zip(axes[:, 0], names, strict=True):
         part = table[table["dataset"] == name]
-        shown = [line for line in lines if line in set(part[by])]
-        for number, kind in enumerate(kinds):
+        shown = list(dict.fromkeys(part[by]))
+        present = [kind for kind in kinds if kind in set(part[colour])]
+        for kind in present:
             rows = part[part[colour] == kind]
-            if rows.empty:
-                continue
-            y = np.array([shown.index(line) for line in rows[by]]) + (number - (len(kinds) - 1) / 2) * 0.7 / len(kinds)
-            shade = PROTOCOL_COLOURS.get(kind, plt.cm.cividis(number / max(len(kinds), 2)))
+            place = present.index(kind) - (len(present) - 1) / 2 if abreast > 1 else 0
+            y = np.array([shown.index(line) for line in rows[by]]) + place * 0.7 / abreast
+            number = kinds.index(kind)
+            shade = PROTOCOL_COLOURS.get(kind, COLOURS[number % len(COLOURS)])
             error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
-            axis.errorbar(rows["estimate"], y, xerr=error, fmt=MARKERS[number % len(MARKERS)], color=shade, capsize=3, label=kind)
+            marker = MARKERS[number % len(MARKERS)]
+            seen[kind] = axis.errorbar(rows["estimate"], y, xerr=error, fmt=marker, color=shade, capsize=3)
         for text, value in (reference or {}).items():
             axis.axvline(value, color="black", linestyle="--", linewidth=1)
             axis.annotate(
-                text, (value, 1), xycoords=("data", "axes fraction"), xytext=(-3, 2), textcoords="offset points",
-                ha="right", fontsize=8,
-            )  # fmt: skip
+                text,
+                (value, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(-3, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+            )
         axis.set_yticks(range(len(shown)), shown)
-        axis.set_ylim(len(shown) - 0.4, -0.6)
+        axis.set_ylim(len(shown) - 0.45, -0.55)
+        axis.set_title(dataset_title(name), loc="left")
         axis.set_xlabel(xlabel)
-        axis.set_title(dataset_title(name), loc="left", pad=16 if reference else 6)
-    if len(kinds) > 1:
-        handles, labels = [], []
-        for axis in axes:
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-                if label not in labels:
-                    handles.append(handle)
-                    labels.append(label)
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    if len(seen) > 1:
+        figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=min(len(seen), 4))
     return figure
 
 
@@ -243,7 +249,7 @@ def fold_spread(table: pd.DataFrame, *, xlabel: str) -> Figure:
         ``dataset``, ``protocol``, ``repeat``, ``estimate``.
     """
     names = table["dataset"].unique()
-    figure, axes = _axes(len(names), height=2.4, width=5.0, sharex=True)
+    figure, axes = _axes(len(names), height=2.4, sharex=True)
     for axis, name in zip(axes, names, strict=True):
         part = table[table["dataset"] == name]
         protocols = list(dict.fromkeys(part["protocol"]))
@@ -264,7 +270,7 @@ def fold_spread(table: pd.DataFrame, *, xlabel: str) -> Figure:
 def histories(history: pd.DataFrame) -> Figure:
     """Training and validation loss by epoch, one thin line a fold, the chosen epoch marked; one panel a data set."""
     names = history["dataset"].unique()
-    figure, axes = _axes(len(names), height=3.0, width=4.6)
+    figure, axes = _axes(len(names), height=3.0)
     for axis, name in zip(axes, names, strict=True):
         labels = ("training", "inner validation", "chosen epoch")
         for _, fold in history[history["dataset"] == name].groupby(["repeat", "fold"]):
@@ -288,7 +294,7 @@ def feature_map(table: pd.DataFrame) -> Figure:
         ``dataset``, ``label``, ``pc1``, ``pc2`` (standard deviations).
     """
     names = table["dataset"].unique()
-    figure, axes = _axes(len(names), height=3.8, width=4.6)
+    figure, axes = _axes(len(names), height=3.8)
     for axis, name in zip(axes, names, strict=True):
         for number, (label, part) in enumerate(table[table["dataset"] == name].groupby("label")):
             look = {"marker": MARKERS[number % len(MARKERS)], "color": CLASS_COLOURS.get(label, "#999999")}
@@ -307,7 +313,7 @@ def complexity(table: pd.DataFrame, *, ylabel: str) -> Figure:
         ``dataset``, ``model``, ``multiply_adds``, ``estimate``, ``low``, ``high``.
     """
     names = table["dataset"].unique()
-    figure, axes = _axes(len(names), height=3.2, width=4.8)
+    figure, axes = _axes(len(names), height=3.2)
     for axis, name in zip(axes, names, strict=True):
         part = table[table["dataset"] == name].sort_values("multiply_adds")
         error = np.clip([part["estimate"] - part["low"], part["high"] - part["estimate"]], 0, None)
@@ -324,7 +330,7 @@ def complexity(table: pd.DataFrame, *, ylabel: str) -> Figure:
 
 def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
     """Confusion matrices, one a data set: counts of images, shaded by the share of the true class."""
-    figure, axes = _axes(len(matrices), height=3.6, width=4.4)
+    figure, axes = _axes(len(matrices), height=3.6)
     for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
         share = matrix.div(matrix.sum(axis=1), axis=0)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1)

@@ -55,8 +55,9 @@ def millions(count: float) -> str:
 def show(table: pd.DataFrame, *, digits: int = 3) -> None:
     """Show a table with its numbers rounded and without an index that means nothing."""
     named = table.index.name or not isinstance(table.index, pd.RangeIndex)
-    html = table.to_html(index=bool(named), float_format=lambda value: f"{value:.{digits}f}", na_rep="", border=0)
-    display(_Html(html, table.round(digits).to_string(index=bool(named), na_rep="")))
+    filled = table.astype(object).where(table.notna(), "")
+    look = {"index": bool(named), "float_format": lambda value: f"{value:.{digits}f}"}
+    display(_Html(filled.to_html(border=0, **look), filled.to_string(**look)))
 
 
 class _Html:
