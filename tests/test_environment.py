@@ -1,5 +1,6 @@
 """The ways to install: the lock, the conda environment and the Makefile say the same."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -87,7 +88,9 @@ def checkout(tmp_path):
 
 def make(checkout: Path, target: str, python: str = "./fake-python") -> subprocess.CompletedProcess:
     (checkout / "calls").write_text("")
-    return subprocess.run(["make", target, f"PYTHON={python}"], cwd=checkout, capture_output=True, text=True, timeout=60)
+    # the tests are run by make too: its variables would make this one a sub-make that says where it is
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "MFLAGS"}
+    return subprocess.run(["make", target, f"PYTHON={python}"], cwd=checkout, capture_output=True, text=True, timeout=60, env=env)
 
 
 def calls(checkout: Path) -> list[str]:

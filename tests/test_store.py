@@ -165,9 +165,11 @@ def test_every_field_counts():
     base = replace(CONFIG, model=ModelConfig(regime="fine_tune", image_size=64))
     run = {"dataset": "msid", "data": "f", "protocol": "patient", "split": "f", "repeat": 1, "fold": 1, "engine": 99}
     plan = asdict(Training())
-    other = {
+    chosen = {"augmentation": "medium", "precision": "bfloat16"}
+    other = chosen | {
         name: not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
         for name, value in plan.items()
+        if name not in chosen
     }
     assert set(run) | {"model"} == set(asdict(base)) and set(network) | {"training"} == set(asdict(base.model))
     ids = {base.id}
@@ -288,7 +290,9 @@ def recorded(tmp_path) -> RecordedStore:
     columns = ["image_id", "sha256", "pixel_sha256", "width", "height", "label", "patient_id", "source"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "manifests/mine.csv", index=False)
     pd.DataFrame({"x": [1 / 3]}).to_csv(tmp_path / f"tables/audit-{hash_of({'a': 1})}.csv", index=False)
-    (tmp_path / "runs.json").write_text(json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5}]))
+    (tmp_path / "runs.json").write_text(
+        json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5, "config": asdict(CONFIG)}])
+    )
     (tmp_path / "environments.json").write_text(json.dumps({"e": {"device": "cpu"}}))
     others = pd.DataFrame({"run_id": ["other"], "image_id": ["c"], "label": ["HFMD"], "p_HFMD": [1.0]})
     pd.concat([run.predictions.assign(run_id=CONFIG.id), others]).to_parquet(tmp_path / "predictions.parquet")

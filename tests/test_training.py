@@ -94,9 +94,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(pictures, straig
     assert not np.array_equal(other.predict(TEST), expected)
 
 
-def test_transferred_weights_learn_spots_at_once(straight, pictures):
-    _, y = pictures
-    assert (straight["fine_tune"][1].argmax(axis=1) == y[TEST]).mean() >= 5 / 6
+def test_transferred_weights_learn_spots_at_once(pictures, tmp_path):
+    """With so few steps the rate must be low, or the first full step undoes what the head has learnt."""
+    gentle = trainer(changed(FINE_TUNE, learning_rate=1e-4), pictures, tmp_path)
+    gentle.fit()
+    assert (gentle.predict(TEST).argmax(axis=1) == pictures[1][TEST]).all()
 
 
 def test_the_test_fold_is_never_touched(pictures, straight, tmp_path):

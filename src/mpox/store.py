@@ -276,7 +276,8 @@ class RecordedStore:
         found = self.get(config)
         if found is None:
             model = config.model
-            if model.backbone not in {entry["config"]["model"]["backbone"] for entry in self._runs.values()}:
+            recorded = {entry["config"]["model"]["backbone"] for entry in self._runs.values()}
+            if model.weights == "imagenet" and model.backbone not in recorded:
                 raise WeightsMissing(f"The study was recorded where no weights of '{model.backbone}' were to be had.")
             raise MpoxError(
                 f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
