@@ -12,13 +12,15 @@ from mpox.experiment import device_name
 
 
 def measure_latency(backbones: list[str], *, image_size: int = 0, rounds: int = 20) -> pd.DataFrame:
-    """Time the forward pass of one picture on the CPU, warm; weights do not matter for it and are left random.
+    """Time the forward pass of one picture on one thread of the CPU, warm; weights do not matter for it and are left random.
 
     Returns
     -------
     DataFrame
         ``backbone``, ``median_ms``, ``p95_ms`` (milliseconds), ``device``.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # how threads wait for each other would be measured too
     rows = []
     for name in backbones:
         size = image_size or default_image_size(name)
@@ -34,4 +36,5 @@ def measure_latency(backbones: list[str], *, image_size: int = 0, rounds: int = 
                 model(picture)
                 times.append((time.perf_counter() - started) * 1e3)
         rows.append((name, np.median(times), np.percentile(times, 95), device_name("cpu")))
+    torch.set_num_threads(threads)
     return pd.DataFrame(rows, columns=["backbone", "median_ms", "p95_ms", "device"])
