@@ -1,23 +1,31 @@
-"""From a folder to the manifest: labels, patients, rejected files, and pictures of every mode."""
+"""From a folder to the manifest: labels, patients, what is rejected and why, and the cache of a scan."""
 
+import csv
 import hashlib
+import json
+import os
 import shutil
-import struct
-import tracemalloc
-import zlib
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_pictures import png_header
 
+import mpox.manifest
 from mpox.datasets import REGISTRY, get_spec, locate
 from mpox.errors import MpoxError
-from mpox.groups import exact_pairs, link_groups, patient_groups, source_groups
-from mpox.manifest import COLUMNS, build_manifest, manifest_hash, read_rgb
+from mpox.groups import connected, patient_groups, same_value_links, source_groups
+from mpox.manifest import COLUMNS, UNLABELLED, build_manifest, manifest_hash, scan
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (20, 12)) -> Image.Image:
+def picture(seed: int = 0, size: tuple[int, int] = (48, 36)) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(values)
 
@@ -27,13 +35,6 @@ def two_classes(root, names=("Monkeypox", "Normal")):
         (root / name).mkdir(parents=True)
         picture(number).save(root / name / "a.png")
     return root
-
-
-def png_header(width: int, height: int) -> bytes:
-    """The first bytes of a PNG of that size, its pixels missing."""
-    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
-    return start + struct.pack(">I", 1000) + b"IDAT" + zlib.compress(bytes(1000))
 
 
 def test_rows_tell_what_the_files_are(tiny_folder):
@@ -56,15 +57,11 @@ def test_rows_tell_what_the_files_are(tiny_folder):
 def test_the_same_pixels_in_another_format_have_the_same_pixel_hash(tmp_path):
     root = two_classes(tmp_path / "d")
     picture(0).save(root / "Normal" / "b.bmp")
-    picture(0, (12, 20)).save(root / "Normal" / "c.png")
+    picture(0, (36, 48)).save(root / "Normal" / "c.png")
     manifest = build_manifest(root).set_index("image_id")
     first, copy = manifest.loc["Monkeypox/a.png"], manifest.loc["Normal/b.bmp"]
     assert first["pixel_sha256"] == copy["pixel_sha256"] and first["sha256"] != copy["sha256"]
     assert manifest["pixel_sha256"].nunique() == 3
-    pairs = exact_pairs(manifest.reset_index())
-    assert pairs[["image_id_a", "image_id_b", "label_a", "label_b"]].values.tolist() == [
-        ["Monkeypox/a.png", "Normal/b.bmp", "Mpox", "Normal"]
-    ]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +98,10 @@ def test_patients_are_parsed_from_the_names(tmp_path, name, files):
     assert set(manifest["source"]) == {name}
 
 
+def rejected_of(frame: pd.DataFrame) -> dict[str, str]:
+    return dict(frame.attrs["rejected"])
+
+
 def test_unusable_files_are_listed_with_a_reason(tmp_path):
     root = two_classes(tmp_path / "d")
     (root / "Normal" / "empty.jpg").write_bytes(b"")
@@ -109,73 +110,326 @@ def test_unusable_files_are_listed_with_a_reason(tmp_path):
     whole = (root / "Normal" / "whole.jpg").read_bytes()
     (root / "Normal" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "Normal" / "notes.txt").write_text("x")
+    (root / "Normal" / "no_extension").write_bytes(whole)
     (root / "Normal" / ".hidden.png").write_bytes(b"x")
+    (root / "Normal" / ".thumbnails").mkdir()
+    picture(4).save(root / "Normal" / ".thumbnails" / "a.png")
     (root / "Monkeypox" / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    picture(5, (31, 400)).save(root / "Monkeypox" / "icon.png")
+    picture(6, (32, 32)).save(root / "Monkeypox" / "large_enough.png")
+    os.mkfifo(root / "Monkeypox" / "pipe.jpg")
     manifest = build_manifest(root)
-    assert manifest["image_id"].tolist() == ["Monkeypox/a.png", "Normal/a.png", "Normal/whole.jpg"]
-    rejected = dict(manifest.attrs["rejected"])
-    assert sorted(rejected) == [
-        "Monkeypox/bomb.png",
-        "Normal/cut.jpg",
-        "Normal/empty.jpg",
-        "Normal/letter.jpg",
-        "Normal/notes.txt",
+    assert manifest["image_id"].tolist() == ["Monkeypox/a.png", "Monkeypox/large_enough.png", "Normal/a.png", "Normal/whole.jpg"]
+    reasons = {
+        "Monkeypox/bomb.png": "has more pixels than can be decoded safely",
+        "Monkeypox/icon.png": "is too small (31 x 400 pixels)",
+        "Monkeypox/pipe.jpg": "is no regular file",
+        "Normal/cut.jpg": "cannot be read as a picture (image file is truncated",
+        "Normal/empty.jpg": "is empty (0 bytes)",
+        "Normal/letter.jpg": "cannot be read as a picture (its content is text)",
+        "Normal/no_extension": "has the extension (none)",
+        "Normal/notes.txt": "has the extension .txt",
+    }
+    rejected = rejected_of(manifest)
+    assert list(rejected) == list(reasons)
+    for image_id, reason in reasons.items():
+        assert rejected[image_id].startswith(reason)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".webp", ".tif", ".JPG", ".jp2", ".pcx", ".heic", ".ppm", ".tga", ".gif"])
+def test_any_extension_that_can_be_decoded_counts(tmp_path, suffix):
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    root = two_classes(tmp_path / "d")
+    picture(4, (64, 48)).save(root / "Normal" / f"b{suffix}")
+    manifest = build_manifest(root)
+    assert manifest["image_id"].tolist()[-1] == f"Normal/b{suffix}"
+    assert manifest[["width", "height"]].iloc[-1].tolist() == [64, 48]
+
+
+def test_the_content_decides_not_the_extension(tmp_path):
+    root = two_classes(tmp_path / "d")
+    picture(4).save(root / "Normal" / "b.jpg", format="PNG")
+    manifest = build_manifest(root).set_index("image_id")
+    pixels = hashlib.sha256(repr((48, 36)).encode() + np.asarray(picture(4)).tobytes()).hexdigest()
+    assert manifest.loc["Normal/b.jpg", "pixel_sha256"] == pixels
+
+
+def test_links_are_followed_to_pictures_of_the_same_set_only(tmp_path):
+    root = two_classes(tmp_path / "d")
+    normal, outside = root / "Normal", tmp_path / "private"
+    outside.mkdir()
+    picture(9).save(outside / "secret.png")
+    (root / "Normal" / "inside.png").symlink_to("../Monkeypox/a.png")
+    (root / "Normal" / "outside.png").symlink_to(outside / "secret.png")
+    (root / "Normal" / "by_dots.png").symlink_to("../../private/secret.png")
+    (root / "Normal" / "folder_outside").symlink_to(outside, target_is_directory=True)
+    (root / "Normal" / "folder_inside").symlink_to(root / "Monkeypox", target_is_directory=True)
+    (root / "Normal" / "up").symlink_to(root, target_is_directory=True)
+    (root / "Normal" / "itself.png").symlink_to("itself.png")
+    (root / "Normal" / "ping.png").symlink_to("pong.png")
+    (root / "Normal" / "pong.png").symlink_to("ping.png")
+    (root / "Normal" / "nothing.png").symlink_to("gone.png")
+    (root / "Measles").symlink_to(outside, target_is_directory=True)
+    (tmp_path / "alias").symlink_to(root, target_is_directory=True)  # the data set's own folder may be a link
+    frame = scan(tmp_path / "alias")
+    assert frame["image_id"].tolist() == ["Monkeypox/a.png", "Normal/a.png", "Normal/inside.png"]
+    assert frame["path"].tolist() == [str((root / "Monkeypox/a.png").resolve()), str((normal / "a.png").resolve())] + [
+        str((root / "Monkeypox/a.png").resolve())
     ]
-    assert "truncated" in rejected["Normal/cut.jpg"]
-    assert ".txt" in rejected["Normal/notes.txt"]
-    assert "cannot be read as a picture" in rejected["Normal/letter.jpg"]
+    rejected = rejected_of(frame)
+    assert {name: reason.split(":")[0] for name, reason in rejected.items()} == {
+        "Measles": "is a link to a place outside the data set's folder",
+        "Normal/by_dots.png": "is a link to a place outside the data set's folder",
+        "Normal/folder_inside": "is a link to a folder of the same data set",
+        "Normal/folder_outside": "is a link to a place outside the data set's folder",
+        "Normal/itself.png": "is a link that leads back to itself",
+        "Normal/nothing.png": "is a link to nothing",
+        "Normal/outside.png": "is a link to a place outside the data set's folder",
+        "Normal/ping.png": "is a link that leads back to itself",
+        "Normal/pong.png": "is a link that leads back to itself",
+        "Normal/up": "is a link to a folder of the same data set",
+    }
+    assert "secret" not in str(rejected) and str(tmp_path) not in str(rejected)
+    assert frame.attrs["empty"] == ["Measles"]
+    with pytest.raises(MpoxError, match=r"Measles of .*\(Measles is a link to a place outside"):
+        build_manifest(root)
 
 
-@pytest.mark.parametrize("size", [(60_000, 60_000), (12_000, 9_000)])
-def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size):
-    bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(png_header(*size))
-    tracemalloc.start()
+def test_a_folder_next_door_with_a_longer_name_is_outside(tmp_path):
+    root = two_classes(tmp_path / "d")
+    two_classes(tmp_path / "d2")
+    (root / "Normal" / "b.png").symlink_to(tmp_path / "d2" / "Normal" / "a.png")
+    assert "outside" in rejected_of(scan(root))["Normal/b.png"]
+
+
+def test_names_that_are_not_utf8_survive_as_escaped_rows(tmp_path):
+    root = two_classes(tmp_path / "d")
+    content = (root / "Normal" / "a.png").read_bytes()
+    for name in (b"Normal/caf\xe9.png", b"Normal/\xff\xfe.png"):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(content)
+    folder = Path(os.fsdecode(os.fsencode(root) + b"/r\xf6teln"))
+    folder.mkdir()
+    (folder / "a.png").write_bytes(content)
+    (root / "Normal" / 'grün, 麻疹 "1".png').write_bytes(content)
+    frame = scan(root)
+    assert frame["image_id"].tolist() == ["Monkeypox/a.png", "Normal/a.png", 'Normal/grün, 麻疹 "1".png']
+    rejected = rejected_of(frame)
+    assert list(rejected) == [r"Normal/\xff\xfe.png", r"Normal/caf\xe9.png", r"r\xf6teln/a.png"]
+    assert all("not UTF-8" in reason for reason in rejected.values())
+    assert frame.attrs["empty"] == [r"r\xf6teln"]
+    pd.DataFrame(frame.attrs["rejected"]).to_csv(tmp_path / "rejected.csv")
+    frame.to_csv(tmp_path / "manifest.csv")
+    assert len(list(csv.reader((tmp_path / "rejected.csv").open(encoding="utf-8")))) == 4
+
+
+def test_a_data_set_whose_own_name_is_not_utf8_is_refused(tmp_path):
+    root = two_classes(Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9")))
+    with pytest.raises(MpoxError, match="not UTF-8: rename that folder"):
+        scan(root)
+
+
+def test_names_that_look_alike_are_both_kept_and_told(tmp_path):
+    root = two_classes(tmp_path / "d")
+    names = ["a.PNG", "b.png", "caf\u00e9.png", "cafe\u0301.png"]
+    for number, name in enumerate(names):
+        picture(number + 5).save(root / "Normal" / name)
+    frame = build_manifest(root)
+    assert sorted(frame["image_id"])[1:] == sorted(f"Normal/{name}" for name in [*names, "a.png"])
+    assert not frame.attrs["rejected"] and frame["image_id"].is_unique
+    pairs = [["Normal/a.PNG", "Normal/a.png"], ["Normal/cafe\u0301.png", "Normal/caf\u00e9.png"]]
+    assert sorted(frame.attrs["alike"]) == pairs
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that everybody can reach, in a process that may not read everything."""
+    folder = Path(tempfile.mkdtemp(prefix="mpox-test-"))
+    folder.chmod(0o777)
+    user = os.geteuid()
     try:
-        with pytest.raises(MpoxError, match="bomb.png .*reduce it"):
-            read_rgb(bomb)
-        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        if user == 0:
+            os.seteuid(65534)
+        yield folder
     finally:
-        tracemalloc.stop()
+        os.seteuid(user)
+        subprocess.run(["chmod", "-R", "u+rwx", folder], check=True)
+        shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_a_row_and_is_asked_again(unprivileged, monkeypatch):
+    monkeypatch.setenv("MPOX_CACHE", str(unprivileged / "cache"))
+    root = two_classes(unprivileged / "d")
+    picture(3).save(root / "Normal" / "locked.png")
+    (root / "Normal" / "closed").mkdir()
+    picture(4).save(root / "Normal" / "closed" / "b.png")
+    (root / "Normal" / "locked.png").chmod(0)
+    (root / "Normal" / "closed").chmod(0)
+    rejected = rejected_of(build_manifest(root))
+    assert list(rejected) == ["Normal/closed", "Normal/locked.png"]
+    assert "cannot be listed (Permission denied): make it readable" in rejected["Normal/closed"]
+    assert rejected["Normal/locked.png"] == "cannot be opened (Permission denied): make it readable, or remove it"
+    (root / "Normal" / "locked.png").chmod(0o600)
+    (root / "Normal" / "closed").chmod(0o700)
+    assert rejected_of(build_manifest(root)) == {}
+    root.chmod(0)
+    with pytest.raises(MpoxError, match=r"(cannot be listed|nor an existing folder|Permission denied)"):
+        scan(root)
+
+
+def test_pictures_beside_the_class_folders(tmp_path):
+    root = two_classes(tmp_path / "d")
+    picture(2).save(root / "stray.png")
+    (root / "README.md").write_text("x")
+    (root / "patients.csv").write_text("image_id,patient_id\nNormal/a.png,P1\n")
+    (root / ".hidden").write_text("x")
+    frame = build_manifest(root)
+    assert frame["image_id"].tolist() == ["Monkeypox/a.png", "Normal/a.png"]
+    rejected = rejected_of(frame)
+    assert list(rejected) == ["README.md", "stray.png"]
+    assert rejected["stray.png"] == "lies beside the class folders: move it into the folder of its class"
+
+
+def test_a_folder_without_classes_can_be_scanned_but_is_no_data_set_to_learn_from(tmp_path):
+    root = tmp_path / "phone"
+    root.mkdir()
+    for number in range(3):
+        picture(number).save(root / f"P{number}_1.png")
+    (root / "cut.png").write_bytes(b"x")
+    frame = scan(root, patient_pattern=r"^(?P<patient>P\d)_")
+    assert frame["image_id"].tolist() == ["P0_1.png", "P1_1.png", "P2_1.png"]
+    assert set(frame["label"]) == {UNLABELLED} and frame["patient_id"].tolist() == ["P0", "P1", "P2"]
+    assert list(rejected_of(frame)) == ["cut.png"] and frame.attrs["empty"] == []
+    with pytest.raises(MpoxError, match="one sub-folder a class"):
+        build_manifest(root)
+
+
+def test_scanning_nothing_gives_an_empty_table_of_the_same_kind(tmp_path):
+    (tmp_path / "bare").mkdir()
+    (two_classes(tmp_path / "some") / "Measles" / "deep").mkdir(parents=True)
+    empty, some = scan(tmp_path / "bare"), scan(tmp_path / "some")
+    assert len(empty) == 0 and empty.attrs == {"rejected": [], "empty": [], "alike": []}
+    assert empty.dtypes.to_dict() == some.dtypes.to_dict()
+    assert some.attrs["empty"] == ["Measles"]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that are decoded while a test runs."""
+    names = []
+    original = mpox.manifest.describe
+
+    def describe(path):
+        names.append(os.path.basename(path))
+        return original(path)
+
+    monkeypatch.setattr(mpox.manifest, "describe", describe)
+    return names
+
+
+def test_only_new_and_changed_files_are_decoded(tmp_path, decoded):
+    root = two_classes(tmp_path / "d")
+    (root / "Normal" / "letter.jpg").write_text("Dear colleague")
+    first = build_manifest(root)
+    assert sorted(decoded) == ["a.png", "a.png", "letter.jpg"]
+    decoded.clear()
+    second = build_manifest(root)
+    pd.testing.assert_frame_equal(first, second)
+    assert decoded == [] and second.attrs == first.attrs
+    picture(5).save(root / "Normal" / "new.png")
+    shutil.copy(root / "Normal" / "new.png", root / "Normal" / "letter.jpg")
+    (root / "Monkeypox" / "a.png").rename(root / "Monkeypox" / "moved.png")
+    third = build_manifest(root)
+    assert sorted(decoded) == ["letter.jpg", "moved.png", "new.png"]
+    assert not third.attrs["rejected"] and len(third) == 4
+    (root / "Monkeypox" / "moved.png").rename(root / "Monkeypox" / "a.png")
+    (root / "Normal" / "new.png").unlink()
+    (root / "Normal" / "letter.jpg").write_text("Dear colleague")
+    pd.testing.assert_frame_equal(build_manifest(root), first)
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
+    root = two_classes(tmp_path / "d")
+    file = root / "Normal" / "b.bmp"
+    picture(5).save(file)
+    before, when = build_manifest(root), file.stat()
+    time.sleep(0.02)
+    picture(6).save(file)
+    os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
+    assert file.stat().st_size == when.st_size and file.stat().st_mtime_ns == when.st_mtime_ns
+    assert manifest_hash(build_manifest(root)) != manifest_hash(before)
+
+
+def cache_file() -> Path:
+    (file,) = (mpox.paths.cache_dir() / "scans").glob("*.json")
+    return file
 
 
 @pytest.mark.parametrize(
-    ("orientation", "method"), [(3, "ROTATE_180"), (6, "ROTATE_270"), (8, "ROTATE_90"), (2, "FLIP_LEFT_RIGHT")]
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: b"\xff" * 100,
+        lambda text: text[: len(text) // 2],
+        lambda text: b"[]",
+        lambda text: json.dumps({**json.loads(text), "files": {"Normal/a.png": [[1, 2, 3]]}}).encode(),
+        lambda text: json.dumps({**json.loads(text), "files": 3}).encode(),
+        lambda text: text.replace(b"Pillow", b"Willow"),
+        lambda text: b"[" * 100_000,
+    ],
+    ids=["empty", "noise", "cut", "other", "entry", "files", "version", "deep"],
 )
-def test_exif_orientation_is_applied(tmp_path, orientation, method):
-    original = picture(1)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    original.save(tmp_path / "turned.png", exif=exif)
-    upright = original.transpose(getattr(Image.Transpose, method))
-    assert np.array_equal(np.asarray(read_rgb(tmp_path / "turned.png")), np.asarray(upright))
+def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, decoded, damage):
+    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+    root = two_classes(tmp_path / "d")
+    first = build_manifest(root)
+    cache_file().write_bytes(damage(cache_file().read_bytes()))
+    decoded.clear()
+    pd.testing.assert_frame_equal(build_manifest(root), first)
+    assert decoded == ["a.png", "a.png"]
+    build_manifest(root)
+    assert len(decoded) == 2
 
 
-def test_every_mode_becomes_rgb(tmp_path):
-    def read(image: Image.Image, suffix: str) -> np.ndarray:
-        file = tmp_path / f"{image.mode.replace(';', '')}{suffix}"
-        image.save(file)
-        result = read_rgb(file)
-        assert result.mode == "RGB"
-        return np.asarray(result).astype(int)
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "file"))
+    with pytest.raises(MpoxError, match="cannot be written .*: free space, or set MPOX_CACHE"):
+        build_manifest(two_classes(tmp_path / "d"))
 
-    flat = Image.new("RGB", (16, 16), (200, 40, 40))
-    assert np.abs(read(flat.quantize(8), ".png") - (200, 40, 40)).max() <= 8
-    assert np.abs(read(flat.convert("CMYK"), ".jpg") - (200, 40, 40)).max() <= 8
-    assert (read(flat.convert("L"), ".png") == np.asarray(flat.convert("L"))[..., None]).all()
-    assert set(np.unique(read(flat.convert("1", dither=Image.Dither.NONE), ".png"))) <= {0, 255}
 
-    ramp = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
-    assert np.abs(read(Image.fromarray(ramp), ".png")[..., 0] - ramp / 257).max() <= 1
+def test_an_interrupted_scan_keeps_what_it_found(tmp_path, monkeypatch, decoded):
+    root = two_classes(tmp_path / "d")
+    for number in range(6):
+        picture(number).save(root / "Normal" / f"{number}.png")
+    examine = mpox.manifest._examine
 
-    clear = Image.new("RGBA", (16, 16), (200, 40, 40, 0))
-    assert (read(clear, ".png") == 255).all()
-    half = np.asarray(read(Image.new("LA", (16, 16), (0, 128)), ".png"))
-    assert np.abs(half - 127).max() <= 1
-    palette = flat.quantize(2)
-    palette.info["transparency"] = palette.getpixel((0, 0))
-    palette.save(tmp_path / "clear.png", transparency=palette.getpixel((0, 0)))
-    assert (np.asarray(read_rgb(tmp_path / "clear.png")) == 255).all()
+    def interrupted(path):
+        if path.endswith("5.png"):
+            raise KeyboardInterrupt
+        return examine(path)
+
+    monkeypatch.setattr(mpox.manifest, "_examine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scan(root, jobs=1)
+    monkeypatch.setattr(mpox.manifest, "_examine", examine)
+    before = len(decoded)
+    assert before == 7 and len(scan(root)) == 8
+    assert "5.png" in decoded[before:] and len(decoded) < before + 8
+
+
+def test_processes_and_threads_share_one_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+    root = two_classes(tmp_path / "d")
+    for number in range(40):
+        picture(number).save(root / "Normal" / f"{number}.png")
+    code = f"from mpox.manifest import scan, manifest_hash; print(manifest_hash(scan({str(root)!r})))"
+    others = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    with ThreadPoolExecutor(3) as pool:
+        hashes = {manifest_hash(frame) for frame in pool.map(lambda _: scan(root), range(6))}
+    hashes |= {process.communicate()[0].strip() for process in others}
+    assert len(hashes) == 1
+    assert len(json.loads(cache_file().read_text())["files"]) == 42
 
 
 def test_data_sets_that_cannot_be_used(tmp_path):
@@ -241,11 +495,16 @@ def frame(**columns) -> pd.DataFrame:
 
 def test_groups_are_chained_over_patients_and_photographs():
     chained = frame(patient_id=["P1", "P1", "P2", None, None, "P3"], pixel_sha256=["a", "b", "b", "c", "c", "d"])
-    assert source_groups(chained).tolist() == ["i0", "i0", "i0", "i3", "i3", "i5"]
+    ids = chained["image_id"]
+    by_patient, by_pixels = same_value_links(ids, chained["patient_id"]), same_value_links(ids, chained["pixel_sha256"])
+    links = [left + right for left, right in zip(by_patient, by_pixels, strict=True)]
+    expected = ["i0", "i0", "i0", "i3", "i3", "i5"]
+    assert connected(ids, *links).tolist() == expected
+    assert connected(ids[::-1], *links).tolist() == expected[::-1]
     assert patient_groups(chained).tolist() == ["i0", "i0", "i2", "i3", "i4", "i5"]
-    turned = chained.iloc[::-1]
-    assert source_groups(turned).loc[chained.index].tolist() == source_groups(chained).tolist()
-    assert link_groups(frame(patient_id=[None, None]), ["patient_id"]).tolist() == ["i0", "i1"]
+    assert source_groups(chained.assign(group_id=expected)).tolist() == expected
+    with pytest.raises(MpoxError, match="no group_id"):
+        source_groups(chained)
 
 
 def test_no_patients_no_patient_groups():

@@ -196,12 +196,12 @@ def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
         If the data set is not on this machine; the sentence tells how to get it.
     """
     spec = get_spec(name)
+    if spec.name not in REGISTRY:
+        return Path(spec.name)
     if spec.is_phantom:
         from mpox.phantom import ensure_phantom
 
         return ensure_phantom()
-    if spec.name not in REGISTRY:
-        return Path(spec.name)
     roots = data_roots(data_dir)
     for root in roots:
         folder = root / spec.folder

@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from mpox.datasets import DatasetSpec, get_spec
 from mpox.errors import MpoxError
 from mpox.integrity import differences, explain_differences, list_pictures, read_checksums, verify
-from mpox.manifest import EXTENSIONS
 from mpox.paths import cache_dir, data_roots
+from mpox.pictures import EXTENSIONS
 from mpox.transfer import download, explain_os_error
 from mpox.unpack import read_pictures
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mpox.datasets import REGISTRY, DatasetSpec, get_spec, locate
 from mpox.errors import MpoxError
-from mpox.manifest import EXTENSIONS
+from mpox.pictures import EXTENSIONS
 
 #: Folder of the lists, one a data set, in the format of ``sha256sum``.
 CHECKSUMS = Path(__file__).parent / "checksums"

@@ -1,0 +1,395 @@
+"""Decoding: pictures of every mode become upright RGB, and a bad file becomes one sentence."""
+
+import hashlib
+import io
+import struct
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+import mpox.pictures
+from mpox.errors import MpoxError
+from mpox.pictures import EXTENSIONS, UnusablePicture, describe, read_rgb
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (20, 12)) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The first bytes of a PNG of that size, its pixels missing."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return start + struct.pack(">I", 1000) + b"IDAT" + zlib.compress(bytes(1000))
+
+
+def png_of(bits: int, colour_type: int, rows: np.ndarray, transparency: bytes = b"") -> bytes:
+    """A PNG of a kind that Pillow cannot write; `rows` are big-endian, shape (height, width, channels)."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width = rows.shape[:2]
+    content = b"".join(b"\0" + row.tobytes() for row in rows)
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
+    parts += [chunk(b"tRNS", transparency)] if transparency else []
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(content)), chunk(b"IEND", b"")])
+
+
+def colours(path) -> np.ndarray:
+    result = read_rgb(path)
+    assert result.mode == "RGB"
+    return np.asarray(result).astype(int)
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (12_000, 9_000)])
+def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size):
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png_header(*size))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MpoxError, match="bomb.png has .*reduce it"):
+            read_rgb(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_bombs_do_not_exhaust_the_memory_of_a_process(tmp_path):
+    """The pixels of a 60,000 x 60,000 picture are 10 GB; the process may have far less, and needs next to nothing of that."""
+    for kind in ("png", "jpg", "bmp"):
+        (tmp_path / f"bomb.{kind}").write_bytes(png_header(60_000, 60_000))
+    code = f"""
+import resource
+from pathlib import Path
+from mpox.pictures import read_rgb, UnusablePicture
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for file in Path({str(tmp_path)!r}).iterdir():
+    try:
+        read_rgb(file)
+    except UnusablePicture as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 4 and all("has more pixels than can be decoded safely" in line for line in lines[:3])
+    assert int(lines[3]) < 50_000  # KiB
+
+
+def test_a_picture_of_the_largest_size_is_decoded(tmp_path, monkeypatch):
+    """At the limit itself, in strips, and one at a time."""
+    monkeypatch.setattr(mpox.pictures, "MAX_PIXELS", 60 * 2500)
+    monkeypatch.setattr(mpox.pictures, "LARGE_PIXELS", 1000)
+    values = np.random.default_rng(3).integers(0, 256, (2500, 60, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    image.save(tmp_path / "a.png")
+    whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(whole))
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(describe, [tmp_path / "a.png"] * 8))
+    assert found == {
+        (
+            hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest(),
+            hashlib.sha256(b"(60, 2500)" + whole.tobytes()).hexdigest(),
+            60,
+            2500,
+        )
+    }
+    picture(0, (60, 2501)).save(tmp_path / "b.png")
+    with pytest.raises(UnusablePicture, match="60 x 2501 pixels"):
+        read_rgb(tmp_path / "b.png")
+
+
+def test_a_file_of_too_many_bytes_is_not_opened(tmp_path):
+    with (tmp_path / "a.webp").open("wb") as stream:
+        stream.truncate(2**30 + 1)  # sparse
+    with pytest.raises(UnusablePicture, match="more than 1,073,741,824: reduce it"):
+        read_rgb(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
+    """As the EXIF standard words it: which sides of the upright picture the stored first row and first column are."""
+    sides = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "lt", 6: "rt", 7: "rb", 8: "lb"}[orientation]
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :8], upright[:8, 16:], upright[8:, :8] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    stored = upright.swapaxes(0, 1) if sides[0] in "lr" else upright
+    if "b" in sides:
+        stored = stored[::-1] if sides[0] == "b" else stored[:, ::-1]
+    if "r" in sides:
+        stored = stored[::-1] if sides[0] == "r" else stored[:, ::-1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"a{suffix}", exif=exif, **options)
+    assert np.abs(colours(tmp_path / f"a{suffix}") - upright).max() <= 3
+    assert describe(tmp_path / f"a{suffix}")[2:] == (24, 16)
+
+
+def test_damaged_metadata_do_not_cost_the_picture(tmp_path):
+    picture(1).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(30))
+    assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(picture(1)))
+
+
+def test_every_mode_becomes_rgb(tmp_path):
+    def read(image: Image.Image, suffix: str, **options) -> np.ndarray:
+        file = tmp_path / f"{image.mode.replace(';', '')}{suffix}"
+        image.save(file, **options)
+        return colours(file)
+
+    flat = Image.new("RGB", (16, 16), (200, 40, 40))
+    assert np.abs(read(flat.quantize(8), ".png") - (200, 40, 40)).max() <= 8
+    assert np.abs(read(flat.convert("CMYK"), ".jpg") - (200, 40, 40)).max() <= 8
+    assert np.abs(read(flat.convert("CMYK"), ".tif") - (200, 40, 40)).max() <= 8
+    assert np.abs(read(flat.convert("YCbCr"), ".tif") - (200, 40, 40)).max() <= 8
+    assert (read(flat.convert("L"), ".png") == np.asarray(flat.convert("L"))[..., None]).all()
+    assert set(np.unique(read(flat.convert("1", dither=Image.Dither.NONE), ".png"))) <= {0, 255}
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    assert np.abs(read(ImageCms.profileToProfile(flat, srgb, lab, outputMode="LAB"), ".tif") - (200, 40, 40)).max() <= 8
+
+    clear = Image.new("RGBA", (16, 16), (200, 40, 40, 0))
+    assert (read(clear, ".png") == 255).all()
+    assert (read(clear, ".webp") == 255).all()
+    half = read(Image.new("LA", (16, 16), (0, 128)), ".png")
+    assert np.abs(half - 127).max() <= 1
+    assert (read(flat.convert("L"), ".gif", transparency=int(flat.convert("L").getpixel((0, 0)))) == 255).all()
+
+
+def test_transparent_palettes_lie_over_white(tmp_path):
+    palette = Image.new("P", (16, 16), 0)
+    palette.putpalette([200, 40, 40, 10, 200, 10])
+    palette.paste(1, (8, 0, 16, 16))
+    palette.save(tmp_path / "one.png", transparency=0)
+    palette.save(tmp_path / "one.gif", transparency=0)
+    palette.save(tmp_path / "half.png", transparency=bytes([128, 255]))
+    for name in ("one.png", "one.gif"):
+        result = colours(tmp_path / name)
+        assert (result[:, :8] == 255).all() and (result[:, 8:] == (10, 200, 10)).all()
+    result = colours(tmp_path / "half.png")
+    assert np.abs(result[:, :8] - (227, 147, 147)).max() <= 1 and (result[:, 8:] == (10, 200, 10)).all()
+
+
+RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+
+
+@pytest.mark.parametrize("divisor", [1, 64, 300, 5000])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2", "big.tif"])
+def test_16_bits_are_scaled_by_their_range_never_by_the_brightest_pixel(tmp_path, divisor, name):
+    values = RAMP // divisor  # down to pictures that are almost black
+    if name == "i.tif":
+        Image.fromarray(values.astype(np.int32)).save(tmp_path / name)
+    elif name == "big.tif":
+        header = b"MM\0*" + struct.pack(">I", 8)
+        tags = [(256, 3, 16), (257, 3, 16), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 110), (278, 3, 16), (279, 4, 512)]
+        values_of = {3: lambda value: struct.pack(">HH", value, 0), 4: lambda value: struct.pack(">I", value)}
+        entries = b"".join(struct.pack(">HHI", tag, kind, 1) + values_of[kind](value) for tag, kind, value in tags)
+        (tmp_path / name).write_bytes(header + struct.pack(">H", len(tags)) + entries + bytes(4) + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / name)
+    result = colours(tmp_path / name)
+    assert (result == result[..., :1]).all()
+    assert np.abs(result[..., 0] - values / 257).max() <= 0.51
+
+
+def test_12_bit_tiffs_are_scaled_by_their_range(tmp_path):
+    values = (RAMP // 16).astype(int).ravel()
+    packed = np.stack([values[::2] >> 4, (values[::2] & 15) << 4 | values[1::2] >> 8, values[1::2] & 255], 1).astype(np.uint8)
+    tags = [(256, 16), (257, 16), (258, 12), (259, 1), (262, 1), (273, 110), (277, 1), (278, 16), (279, 384)]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    start = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
+    content = start.replace(struct.pack("<HHIHH", 273, 3, 1, 110, 0), struct.pack("<HHIHH", 273, 3, 1, len(start), 0))
+    (tmp_path / "a.tif").write_bytes(content + packed.tobytes())
+    assert np.abs(colours(tmp_path / "a.tif")[..., 0] - values.reshape(16, 16) / 4095 * 255).max() <= 0.51
+
+
+def test_16_bit_colour_and_alpha(tmp_path):
+    rgb = np.full((40, 40, 3), (51400, 10280, 257), ">u2")
+    (tmp_path / "rgb.png").write_bytes(png_of(16, 2, rgb))
+    assert np.abs(colours(tmp_path / "rgb.png") - (200, 40, 1)).max() <= 1
+    (tmp_path / "rgba.png").write_bytes(png_of(16, 6, np.full((40, 40, 4), (51400, 10280, 257, 0), ">u2")))
+    assert (colours(tmp_path / "rgba.png") == 255).all()
+    (tmp_path / "la.png").write_bytes(png_of(16, 4, np.full((40, 40, 2), (300, 65535), ">u2")))
+    assert np.abs(colours(tmp_path / "la.png") - 1).max() <= 1
+    grey = np.full((40, 40, 1), 1000, ">u2")
+    grey[:20] = 40_000
+    (tmp_path / "grey.png").write_bytes(png_of(16, 0, grey, struct.pack(">H", 1000)))
+    result = colours(tmp_path / "grey.png")
+    assert (result[20:] == 255).all() and np.abs(result[:20] - 40_000 / 257).max() <= 1
+
+
+@pytest.mark.parametrize(("top", "white"), [(1.0, 1), (0.02, 1), (200.0, 255), (60_000.0, 65535)])
+def test_floating_point_pictures(tmp_path, top, white):
+    values = np.linspace(0, top, 256, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert np.abs(colours(tmp_path / "a.tif")[..., 0] - values / white * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize("values", [np.float32([[-1, 3]]), np.float32([[np.nan, 3]]), np.float32([[np.inf, 3]]),
+                                    np.float32([[0, 1e6]]), np.int32([[-5, 5]]), np.int32([[0, 70_000]])], ids=str)  # fmt: skip
+def test_numbers_of_unknown_range_are_refused(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(UnusablePicture, match="whose range it does not tell: save it with 8 or 16 bits"):
+        read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_the_first_frame_of_an_animation_is_taken(tmp_path, suffix):
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
+    options = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], **options)
+    assert Image.open(tmp_path / f"a{suffix}").n_frames == 3
+    assert (colours(tmp_path / f"a{suffix}") == (200, 0, 0)).all()
+
+
+def heic(path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    picture(2, (64, 48)).resize((640, 480)).save(path, format="HEIF", quality=95)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.heif", "a.jpg"])
+def test_heic_pictures_are_read(tmp_path, name):
+    heic(tmp_path / name)
+    expected = np.asarray(picture(2, (64, 48)).resize((640, 480))).astype(int)
+    assert np.abs(colours(tmp_path / name) - expected).mean() < 6
+
+
+def test_without_the_extra_a_heic_picture_names_it(tmp_path):
+    heic(tmp_path / "a.heic")
+    code = f"""
+import sys
+sys.modules["pillow_heif"] = None
+import importlib.util
+importlib.util.find_spec = lambda name, found=importlib.util.find_spec: None if name == "pillow_heif" else found(name)
+from mpox.pictures import read_rgb, UnusablePicture
+try:
+    read_rgb({str(tmp_path / "a.heic")!r})
+except UnusablePicture as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == (
+        'a.heic is a HEIC picture, which needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG.\n'
+    )
+
+
+KINDS = {
+    "jpg": {"quality": 90},
+    "png": {},
+    "gif": {},
+    "bmp": {},
+    "tif": {},
+    "webp": {},
+    "jp2": {},
+    "ppm": {},
+    "tga": {},
+    "avif": {},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_are_cut_short_are_refused(tmp_path, kind):
+    picture(0, (120, 90)).save(tmp_path / f"whole.{kind}")
+    content = (tmp_path / f"whole.{kind}").read_bytes()
+    read_rgb(tmp_path / f"whole.{kind}")
+    for part in (0.02, 0.3, 0.6, 0.9):
+        (tmp_path / f"cut.{kind}").write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(UnusablePicture, match=f"cut.{kind} cannot be read as a picture .*: replace or remove it"):
+            read_rgb(tmp_path / f"cut.{kind}")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"Dear colleague,\r\nenclosed you find\xc3\xa4", "cannot be read as a picture (its content is text)"),
+        (("ä" * 300).encode(), "cannot be read as a picture (its content is text)"),
+        (b"\0" * 500, "cannot be read as a picture (its content is of no known format)"),
+        (b"PK\x03\x04" + bytes(range(256)), "cannot be read as a picture (its content is of no known format)"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n", "(its content is text)"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "(its content is text)"),
+    ],
+)
+def test_files_that_are_no_pictures_are_named_for_what_they_are(tmp_path, content, reason):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(content)
+    with pytest.raises(UnusablePicture) as raised:
+        read_rgb(file)
+    assert reason in str(raised.value) and str(raised.value).startswith("a.jpg ")
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(
+        MpoxError, match=r"^gone.png cannot be opened \(No such file or directory\): make it readable, or remove it.$"
+    ):
+        read_rgb(tmp_path / "gone.png")
+
+
+def test_formats_that_call_other_programs_are_left_out():
+    assert {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".jpe",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jp2",
+    } <= EXTENSIONS
+    assert not {".eps", ".ps", ".wmf", ".emf", ".pdf", ".mpg", ".h5", ".txt", ".csv", ""} & EXTENSIONS
+
+
+def test_pixels_of_ordinary_pictures_are_what_pillow_decodes(tmp_path):
+    for name, mode in [("a.jpg", "RGB"), ("b.png", "RGB"), ("c.jpg", "L"), ("d.jpg", "CMYK"), ("e.png", "P"), ("f.bmp", "RGB")]:
+        picture(3, (70, 50)).convert(mode).save(tmp_path / name)
+        assert np.array_equal(colours(tmp_path / name), np.asarray(Image.open(tmp_path / name).convert("RGB"))), name
+
+
+def encoded(kind: str) -> bytes:
+    stream = io.BytesIO()
+    picture(1, (40, 40)).save(stream, format=kind)
+    return stream.getvalue()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "ICO"]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
+    cut=st.integers(0, 6000),
+)
+@example(kind="JPEG", changes=[], cut=0)
+def test_whatever_the_bytes_are_it_is_a_picture_or_one_sentence(tmp_path, kind, changes, cut):
+    content = bytearray(encoded(kind))
+    for place, value in changes:
+        content[place % len(content)] = value
+    (tmp_path / "a.jpg").write_bytes(bytes(content[: len(content) - cut % len(content)]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            assert read_rgb(tmp_path / "a.jpg").mode == "RGB"
+        except UnusablePicture as error:
+            assert "\n" not in str(error) and str(error).startswith("a.jpg ")
+
+
+def test_warnings_are_as_before_after_threads_decoded(tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_rgb, [tmp_path / "a.png"] * 200))
+    assert warnings.filters == before
