@@ -450,7 +450,7 @@ def test_the_phantom_is_compared_with_one_drawn_anew(tmp_path, monkeypatch):
     from mpox import phantom
 
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
-    small = partial(phantom.PhantomSpec, n_patients=4, size=64, label_conflicts=0)
+    small = partial(phantom.PhantomSpec, n_patients=4, size=64, copies=0, label_conflicts=0)
     monkeypatch.setattr(phantom, "PhantomSpec", small)
     table = download.verify("phantom")
     assert len(table) >= 4

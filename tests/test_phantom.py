@@ -17,8 +17,9 @@ from scipy import ndimage
 from mpox import phantom
 from mpox.errors import MpoxError
 from mpox.phantom import CLASSES, COPY_KINDS, PhantomSpec
+from mpox.phantom.copies import make_copy
 
-SPEC = PhantomSpec(n_patients=28, size=128)
+SPEC = PhantomSpec(n_patients=28, size=128, copies=22)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -59,7 +60,8 @@ def test_files_are_those_of_the_truths(images, truths):
         folder, name = row.image_id.split("/")
         assert folder == row.label
         assert re.match(r"^(?P<patient>[A-Za-z]+\d+)_\d+", name)["patient"] == row.patient_id
-    assert json.loads((images.parent / "truth" / "spec.json").read_text()) == dataclasses.asdict(SPEC)
+    stored = json.loads((images.parent / "truth" / "spec.json").read_text())
+    assert PhantomSpec(**stored) == SPEC and stored["copies"] == 22
 
 
 def test_every_class_and_every_skin_type_is_there(truths):
@@ -125,30 +127,197 @@ def test_every_kind_of_copy_is_filed_under_another_patient(truths):
     assert shared.any() and not shared.all()
 
 
-def test_default_phantom_has_five_copies_of_each_kind():
-    kinds = [kind for _, kind, _ in phantom._copies_of(PhantomSpec())]
-    assert min(kinds.count(kind) for kind in COPY_KINDS) >= 5
+def test_copies_meet_classes_and_skin_tones_evenly():
+    spec = PhantomSpec(n_patients=660, copies=330)
+    plan = pd.DataFrame(phantom.plan_copies(spec, [1] * 660)).query("wrong.isna()")
+    plan["label"], plan["tone"] = plan["index"] % 4, plan["index"] // 4 % 6
+    assert (plan["kind"].value_counts() == 30).all() and plan["index"].is_unique
+    for other in ("label", "tone"):
+        table = pd.crosstab(plan["kind"], plan[other])
+        assert table.to_numpy().max() - table.to_numpy().min() <= 1
+    apart = pd.crosstab(plan["kind"], plan["host"] >= 660)
+    assert apart.shape == (len(COPY_KINDS), 2) and apart.to_numpy().min() >= 13
+    assert np.histogram(plan["index"], bins=6, range=(0, 660))[0].min() > 30
+    assert (plan.loc[plan["host"] < 660, "host"] % 4 == plan.loc[plan["host"] < 660, "label"]).all()
 
 
-def test_copies_are_the_originals_transformed(unmarked):
+def test_default_phantom_has_three_copies_of_each_kind():
+    spec = PhantomSpec()
+    n_pictures = [phantom.person(spec, index).n_pictures for index in range(spec.n_patients)]
+    plan = phantom.plan_copies(spec, n_pictures)
+    kinds = [filing.kind for filing in plan if not filing.wrong]
+    assert {kind: kinds.count(kind) for kind in COPY_KINDS} == dict.fromkeys(COPY_KINDS, 3)
+    assert 280 <= sum(n_pictures) + len(plan) <= 290
+    assert len({filing.index for filing in plan}) == len({(filing.host, filing.number) for filing in plan}) == len(plan)
+
+
+def test_only_the_kinds_asked_for_are_made():
+    spec = PhantomSpec(n_patients=20, copies=9, copy_kinds=["rotate", "frame"], label_conflicts=0)
+    assert spec == PhantomSpec(**json.loads(spec.to_json())) and hash(spec) is not None
+    kinds = [filing.kind for filing in phantom.plan_copies(spec, [1] * 20)]
+    assert kinds.count("rotate") == 5 and kinds.count("frame") == 4
+
+
+def test_all_patients_can_be_copied():
+    spec = PhantomSpec(n_patients=26, copies=25)
+    assert sorted(filing.index for filing in phantom.plan_copies(spec, [1] * 26)) == list(range(26))
+
+
+def overlap(copy: np.ndarray, original: np.ndarray, transform: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the copy lies on the original (row, column), and which of them lie on it at all."""
+    a, b, c, d, e, f = map(float, transform.split())
+    inverse = np.linalg.inv([[a, b, c], [d, e, f], [0, 0, 1]])
+    y, x = np.mgrid[: copy.shape[0], : copy.shape[1]] + 0.5
+    source = np.einsum("ij,jhw->ihw", inverse[:2], np.stack([x, y, np.ones_like(x)]))[::-1] - 0.5
+    return source, ((source >= 0) & (source <= np.array(original.shape[:2]).reshape(2, 1, 1) - 1)).all(axis=0)
+
+
+def likeness(copy: np.ndarray, original: np.ndarray, transform: str) -> float:
+    """Correlation of the fine detail of the copy with that of the original laid over it."""
+    source, inside = overlap(copy, original, transform)
+    shrunk = max(1 / np.sqrt(abs(np.linalg.det(np.reshape([float(v) for v in transform.split()], (2, 3))[:, :2]))), 1)
+    smooth = ndimage.gaussian_filter(original.mean(axis=2), 0.6 * np.sqrt(shrunk**2 - 1))
+    expected = ndimage.map_coordinates(smooth, source, order=1, mode="nearest")
+    detail = [g - ndimage.gaussian_filter(g, 8) for g in (ndimage.gaussian_filter(g, 1.0) for g in (copy.mean(axis=2), expected))]
+    within = ndimage.binary_erosion(inside, iterations=12)
+    return float(np.corrcoef(detail[0][within], detail[1][within])[0, 1])
+
+
+def off_by(transform: str, pixels: float) -> str:
+    """The same transform, its place in the copy wrong by some pixels to the right."""
+    a, b, c, d, e, f = transform.split()
+    return f"{a} {b} {float(c) + pixels} {d} {e} {f}"
+
+
+@pytest.mark.parametrize("kind", COPY_KINDS)
+def test_copies_are_the_originals_transformed(unmarked, kind):
     truths = phantom.read_truths(unmarked)
-    for row in truths[truths["copy_of"].notna()].itertuples():
+    for row in truths[truths["copy_kind"] == kind].itertuples():
         copy, original = pixels(unmarked / row.image_id), pixels(unmarked / row.copy_of)
-        a, b, c, d, e, f = map(float, row.copy_transform.split())
-        inverse = np.linalg.inv([[a, b, c], [d, e, f], [0, 0, 1]])
-        y, x = np.mgrid[: copy.shape[0], : copy.shape[1]] + 0.5
-        source = np.einsum("ij,jhw->ihw", inverse[:2], np.stack([x, y, np.ones_like(x)]))[::-1] - 0.5
-        inside = ((source >= 0) & (source <= np.array(original.shape[:2]).reshape(2, 1, 1) - 1)).all(axis=0)
-        grey_copy, grey = copy.mean(axis=2), original.mean(axis=2)
-        expected = ndimage.map_coordinates(grey, source, order=1, mode="nearest")
-        smooth = [ndimage.gaussian_filter(g, 1.0)[4:-4, 4:-4] for g in (grey_copy, expected)]
-        within = ndimage.binary_erosion(inside, iterations=4)[4:-4, 4:-4]
-        assert within.mean() > 0.6
-        assert np.corrcoef(smooth[0][within], smooth[1][within])[0, 1] > 0.97, row
-        assert np.allclose(copy[..., 0], copy[..., 2], atol=2) == (row.copy_kind == "grey")
+        source, inside = overlap(copy, original, row.copy_transform)
+        # a rounded corner and a watermark hide some of it; what is left must fit to a pixel
+        assert inside.mean() > {"collage": 0.3, "frame": 0.55}.get(kind, 0.6)
+        found = likeness(copy, original, row.copy_transform)
+        assert found > (0.5 if kind == "frame" else 0.85), row
+        assert all(found > likeness(copy, original, off_by(row.copy_transform, error)) for error in (-1.5, 1.5)), row
         mask = mask_of(unmarked, row.copy_of).astype(float)
         moved = ndimage.map_coordinates(mask, source, order=0, mode="constant") > 0
-        assert (moved[inside] == (mask_of(unmarked, row.image_id)[inside] > 0)).mean() > 0.97
+        assert (moved[inside] == (mask_of(unmarked, row.image_id)[inside] > 0)).mean() > 0.96
+        if kind != "collage":
+            assert not mask_of(unmarked, row.image_id)[~ndimage.binary_dilation(inside, iterations=2)].any()
+
+
+def test_no_copy_is_the_same_file_or_the_same_pixels(images, truths):
+    copies = truths[truths["copy_of"].notna()]
+    contents = [(images / i).read_bytes() for i in truths["image_id"]]
+    assert len(set(contents)) == len(contents)
+    decoded = {(Image.open(images / i).size, Image.open(images / i).tobytes()) for i in truths["image_id"]}
+    assert len(decoded) == len(truths) and len(copies) == 23
+
+
+def of_kind(unmarked: Path, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    truths = phantom.read_truths(unmarked)
+    rows = truths[truths["copy_kind"] == kind]
+    return [(pixels(unmarked / row.image_id), pixels(unmarked / row.copy_of)) for row in rows.itertuples()]
+
+
+def make(kind: str, n: int = 40) -> list[tuple[np.ndarray, tuple[float, ...], np.ndarray]]:
+    """Copies of one smooth picture of 80 x 80 pixels: image, transform, mask."""
+    y, x = np.mgrid[:80, :80]
+    image = np.stack([60 + 2 * x, 200 - 2 * y, 100 + x], axis=2).astype(np.uint8)
+    other = (np.full((80, 80, 3), (255, 0, 255), np.uint8), np.ones((80, 80), bool))
+    mask = np.hypot(x - 30, y - 40) < 9
+    made = [make_copy(kind, image, mask, np.random.default_rng(i), others=[other, other]) for i in range(n)]
+    return [(copy, transform, stencil) for copy, stencil, transform in made]
+
+
+@pytest.mark.parametrize("kind", ["crop", "mirror", "squash", "caption", "rescale", "rotate", "frame", "collage"])
+def test_transform_is_right_to_a_fraction_of_a_pixel(kind):
+    columns, rows = np.meshgrid(np.arange(80), np.arange(80))
+    ramp = np.stack([60 + 2 * columns, 200 - 2 * rows], axis=2).astype(float)  # the colour tells the place
+    for copy, transform, _ in make(kind):
+        source, inside = overlap(copy, ramp, " ".join(map(str, transform)))
+        within = ndimage.binary_erosion(inside, iterations=4)
+        expected = np.stack([60 + 2 * source[1], 200 - 2 * source[0]], axis=2)
+        error = np.median((copy[..., :2] - expected)[within] / 2, axis=0)  # original pixels
+        assert np.abs(error).max() < 0.5, transform
+
+
+def test_grey_copies_have_no_colour_and_recoloured_ones_another(unmarked):
+    for copy, _ in of_kind(unmarked, "grey"):
+        assert np.ptp(copy, axis=2).max() == 0
+    for copy, original in of_kind(unmarked, "recolour"):
+        assert np.abs(copy.mean(axis=(0, 1)) - original.mean(axis=(0, 1))).max() > 8
+        assert copy.mean() > 10 and np.ptp(copy, axis=2).mean() > 3
+    grey = [np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("combined")]
+    assert 8 < sum(grey) < 32
+
+
+def test_rescaled_copies_keep_their_aspect():
+    widths = [copy.shape[1] / 80 for copy, _, _ in make("rescale")]
+    assert all(copy.shape[0] == copy.shape[1] for copy, _, _ in make("rescale"))
+    assert all(0.39 < w < 0.81 or 1.29 < w < 2.01 for w in widths) and min(widths) < 0.6 and max(widths) > 1.5
+
+
+def test_rotated_copies_are_turned_by_quarters_or_by_a_little():
+    turned = make("rotate", 80)
+    degrees = np.array([np.degrees(np.arctan2(d, a)) for _, (a, _, _, d, _, _), _ in turned])
+    assert np.allclose([np.hypot(t[0], t[3]) for _, t, _ in turned], 1)
+    quarters = np.isclose(degrees % 90, 0, atol=1e-6) | np.isclose(degrees % 90, 90, atol=1e-6)
+    assert {round(d) % 360 for d in degrees[quarters]} == {90, 180, 270}
+    small = np.abs(degrees[~quarters])
+    assert 3 <= small.min() < 8 and 18 < small.max() <= 25 and 20 < len(small) < 60
+    sides = [copy.shape[0] for (copy, _, _), quarter in zip(turned, quarters, strict=True) if not quarter]
+    assert min(sides) < 80 < max(sides)  # corners cropped away, or filled around the whole picture
+
+
+def test_mirrored_kinds_turn_the_picture_over():
+    for kind in COPY_KINDS:
+        signs = {np.sign(a * e - b * d) for _, (a, b, _, d, e, _), _ in make(kind, 8)}
+        assert signs == ({-1.0} if kind in ("mirror", "combined") else {1.0}), kind
+
+
+def test_frames_surround_the_whole_picture():
+    for copy, (a, _, side, _, _, top), mask in make("frame"):
+        assert a == 1 and side == top and 0.03 * 80 <= side <= 0.15 * 80 + 0.5
+        assert copy.shape[1] == 80 + 2 * side and copy.shape[0] >= 80 + 2 * side
+        border = copy[:, : int(side) - 1].reshape(-1, 3).astype(int)
+        assert (np.abs(border - np.median(border, axis=0)).max(axis=1) < 60).mean() > 0.7
+        assert mask.sum() == pytest.approx(np.pi * 81, rel=0.1)
+
+
+def test_collages_have_two_or_three_panels_side_by_side_or_above_each_other():
+    places, shapes = set(), set()
+    for copy, (a, b, c, d, e, f), mask in make("collage", 60):
+        assert b == d == 0 and a == pytest.approx(e) and 0.49 < a <= 1.01
+        long, short = max(copy.shape[:2]), min(copy.shape[:2])
+        n = round(long / short - 0.04)
+        shapes.add((n, copy.shape[0] > copy.shape[1]))
+        places.add((n, round(max(c, f) / (long / n))))
+        purple = (copy[..., 0] > 180) & (copy[..., 1] < 70) & (copy[..., 2] > 180)
+        assert purple.mean() > 0.8 * (n - 1) / n - 0.03 and mask.mean() > 0.85 * (n - 1) / n
+    assert shapes == {(2, False), (2, True), (3, False), (3, True)}
+    assert places == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
+
+
+def test_people_on_the_other_panels_are_in_no_other_picture(unmarked, monkeypatch):
+    taken, real = [], phantom.take
+    monkeypatch.setattr(
+        phantom, "take", lambda who, seed, index, *a, **o: taken.append((index, who)) or real(who, seed, index, *a, **o)
+    )
+    spec = dataclasses.replace(SPEC, copy_kinds=("collage",), copies=5, label_conflicts=0)
+    for filing in phantom.plan_copies(spec, [1] * 28):
+        phantom._copy(spec, real(phantom.person(spec, filing.index), 0, filing.index, 0, size=128), filing)
+        for _, who in taken[-2:]:
+            person = phantom.person(spec, filing.index)
+            assert (who.label, who.fitzpatrick) == (person.label, person.fitzpatrick)
+    assert len({index for index, _ in taken}) == 10 and min(index for index, _ in taken) > 1_000_000
+
+
+def test_unknown_kind_of_copy_and_lonely_collage_are_refused():
+    for kind in ("blur", "collage"):
+        with pytest.raises(ValueError):
+            make_copy(kind, np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool), np.random.default_rng(0))
 
 
 def test_mirrored_copy_flipped_is_the_original(unmarked):
@@ -176,10 +345,10 @@ def test_one_photograph_has_two_labels(truths):
 
 
 def test_label_conflicts_and_copies_can_be_left_out_or_multiplied():
-    assert list(phantom._copies_of(PhantomSpec(copies=False, label_conflicts=0))) == []
-    three = list(phantom._copies_of(PhantomSpec(n_patients=12, copies=False, label_conflicts=3)))
-    assert len({index for index, _, _ in three}) == 3 and all(index < 12 for index, _, _ in three)
-    assert all(CLASSES[index % 4] != wrong for index, _, wrong in three)
+    assert phantom.plan_copies(PhantomSpec(copies=0, label_conflicts=0), [1] * 110) == []
+    three = phantom.plan_copies(PhantomSpec(n_patients=12, copies=0, label_conflicts=3), [1] * 12)
+    assert len({filing.index for filing in three}) == 3 and all(filing.index < 12 <= filing.host for filing in three)
+    assert all(CLASSES[filing.index % 4] != filing.wrong == "Mpox" for filing in three)
 
 
 def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, truths, unmarked):
@@ -198,13 +367,31 @@ def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, tr
 
 
 def test_same_specification_same_bytes_in_another_process(images, tmp_path):
-    code = "import sys; from mpox.phantom import *; generate(sys.argv[1], PhantomSpec(n_patients=28, size=128))"
+    code = "import sys; from mpox.phantom import *; generate(sys.argv[1], PhantomSpec(n_patients=28, size=128, copies=22))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, capture_output=True)
     assert bytes_below(tmp_path / "again") == bytes_below(images.parent)
 
 
+def test_any_number_of_processes_writes_the_same_bytes(images, tmp_path):
+    phantom.generate(tmp_path / "two", SPEC, jobs=2)
+    assert bytes_below(tmp_path / "two") == bytes_below(images.parent)
+
+
+def test_many_pictures_are_drawn_in_several_processes(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(phantom, "Parallel", lambda jobs, **options: started.append(jobs) or phantom.joblib_serial)
+    monkeypatch.setattr(phantom, "joblib_serial", lambda tasks: (f(*args) for f, args, _ in tasks), raising=False)
+    monkeypatch.setattr(phantom, "cpu_count", lambda: 3)
+    spec = PhantomSpec(n_patients=6, size=64, copies=1)
+    phantom.generate(tmp_path / "few", spec)
+    assert started == []
+    monkeypatch.setattr(phantom, "_PARALLEL_FROM", 5)
+    phantom.generate(tmp_path / "many", spec)
+    assert started == [3]
+
+
 def test_a_photograph_does_not_depend_on_how_many_others_there_are(unmarked, tmp_path):
-    few = phantom.generate(tmp_path / "few", PhantomSpec(n_patients=5, size=128, corner_mark=False))
+    few = phantom.generate(tmp_path / "few", PhantomSpec(n_patients=5, size=128, corner_mark=False, copies=2))
     many = bytes_below(unmarked)
     photographed = phantom.read_truths(few).query("copy_of.isna()")["image_id"]
     assert len(photographed) >= 5
@@ -213,7 +400,7 @@ def test_a_photograph_does_not_depend_on_how_many_others_there_are(unmarked, tmp
 
 
 def test_seeds_differ(images, tmp_path):
-    other = phantom.generate(tmp_path / "other", PhantomSpec(seed=1, n_patients=2, size=128, label_conflicts=0))
+    other = phantom.generate(tmp_path / "other", PhantomSpec(seed=1, n_patients=2, size=128, copies=0, label_conflicts=0))
     one, two = (pixels(folder / "Mpox" / "P001_01.png") for folder in (images, other))
     assert np.abs(one - two).mean() > 5
 
@@ -229,9 +416,18 @@ def test_key_names_the_specification():
         {"seed": -1},
         {"n_patients": 0},
         {"size": 32},
-        {"n_patients": 10, "label_conflicts": 9},
-        {"n_patients": 6, "label_conflicts": 2},
-        {"version": 2},
+        {"n_patients": 10, "label_conflicts": 9, "copies": 0},
+        {"n_patients": 6, "label_conflicts": 2, "copies": 0},
+        {"copies": -1},
+        {"copies": 110},  # one patient's picture is the label conflict's
+        {"copies": 111, "label_conflicts": 0},
+        {"copies": True},
+        {"copies": 2.0},
+        {"copy_kinds": ()},
+        {"copy_kinds": ("crop", "crop")},
+        {"copy_kinds": ("crop", "blur")},
+        {"copy_kinds": "crop"},
+        {"version": 1},
     ],
 )
 def test_impossible_specifications_are_refused(wrong):
@@ -250,21 +446,21 @@ def test_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(phantom, "take", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        phantom.generate(tmp_path / "p", PhantomSpec(n_patients=4, size=64))
+        phantom.generate(tmp_path / "p", PhantomSpec(n_patients=4, size=64, copies=2))
     assert len(calls) == 3 and list(tmp_path.iterdir()) == []
 
 
 def test_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "mine").write_text("keep")
     with pytest.raises(MpoxError, match="exists already"):
-        phantom.generate(tmp_path, PhantomSpec(n_patients=2, size=64))
+        phantom.generate(tmp_path, PhantomSpec(n_patients=2, size=64, copies=1))
     assert os.listdir(tmp_path) == ["mine"]
-    assert phantom.generate(tmp_path / "new" / "p", PhantomSpec(n_patients=2, size=64)).is_dir()
+    assert phantom.generate(tmp_path / "new" / "p", PhantomSpec(n_patients=2, size=64, copies=1)).is_dir()
 
 
 def test_ensure_phantom_makes_it_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
-    spec = PhantomSpec(n_patients=2, size=64)
+    spec = PhantomSpec(n_patients=2, size=64, copies=1)
     remains = tmp_path / "data" / f".phantom-{spec.key()}.partial-killed"
     remains.mkdir(parents=True)
     first = phantom.ensure_phantom(spec)

@@ -6,18 +6,16 @@ Only the lesions (and, if asked for, the corner mark) carry the class: skin tone
 harmless marks are drawn alike in all classes.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,7 +24,8 @@ from mpox.paths import cache_dir
 from mpox.phantom.copies import COPY_KINDS, make_copy
 from mpox.phantom.lesions import CLASSES
 from mpox.phantom.picture import MARK_SHARE, Photograph, corner_box, draw_corner_mark, take
-from mpox.phantom.skin import ITA_RANGES, Person, draw_person
+from mpox.phantom.skin import ITA_RANGES, Person
+from mpox.phantom.spec import Filing, PhantomSpec, person, plan_copies
 
 __all__ = [
     "CLASSES",
@@ -56,66 +55,14 @@ _COLUMNS = [
     "conflict",
 ]
 _TEXT_COLUMNS = ["image_id", "label", "true_label", "patient_id", "copy_of", "copy_kind", "copy_transform"]
-_COPIED = (2, 5, 8)  # of every 11 patients, these have a picture that was published a second time
+_PARALLEL_FROM = 500  # pictures; below, starting processes costs more than it saves
+_STRANGERS = 24 * 100_000  # people who are only on collages: multiples of 24 keep the class and the skin type
 
 
-@dataclass(frozen=True)
-class PhantomSpec:
-    """All that decides what the phantom looks like.
-
-    Parameters
-    ----------
-    seed : int, default=0
-        Not negative.
-    n_patients : int, default=110
-        Patients photographed; 1 to 4 pictures each. Copies may be filed under further patient ids.
-    size : int, default=224
-        Width and height in pixels, at least 64 (some copies have other sizes).
-    corner_mark : bool, default=True
-        Put a coloured mark in the corner of most Mpox pictures and of few others. Changes nothing else.
-    copies : bool, default=True
-        File some pictures a second time under another patient id.
-    label_conflicts : int, default=1
-        How many photographs of other rashes are filed a second time under a wrong class.
-    version : int, default=1
-        Of the generator; only the current one can be made.
-
-    Raises
-    ------
-    MpoxError
-        If a value is out of its range.
-    """
-
-    seed: int = 0
-    n_patients: int = 110
-    size: int = 224
-    corner_mark: bool = True
-    copies: bool = True
-    label_conflicts: int = 1
-    version: int = 1
-
-    def __post_init__(self):
-        if self.version != 1:
-            raise MpoxError(f"This package makes version 1 of the phantom, not version {self.version}.")
-        if self.seed < 0 or self.n_patients < 1 or self.size < 64 or self.label_conflicts < 0:
-            raise MpoxError("A phantom needs seed >= 0, n_patients >= 1, size >= 64, label_conflicts >= 0.")
-        if self.label_conflicts and _misfiled(self.label_conflicts - 1) >= self.n_patients:
-            raise MpoxError(
-                f"{self.label_conflicts} label conflicts need more than {self.n_patients} patients; "
-                "ask for four patients a conflict."
-            )
-
-    def to_json(self) -> str:
-        """The canonical JSON of this specification."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-
-    def key(self) -> str:
-        """A short name that is equal for equal specifications: 10 hexadecimal digits."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:10]
-
-
-def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None) -> Path:
+def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs: int | None = None) -> Path:
     """Write the phantom of `spec` into a new folder; the folder appears when all of it is there.
+
+    No more than a few pictures a process are held in memory; a picture of 224 pixels takes about 0.06 s on one core.
 
     Parameters
     ----------
@@ -123,6 +70,8 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None) -> Path
         Gets ``images/<Class>/<patient>_<nn>.png``, ``truth/truths.csv``, ``truth/spec.json`` and
         ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0).
     spec : PhantomSpec, optional
+    jobs : int, optional
+        Processes; the files are the same for any number. Default: one up to 500 pictures, else one a core.
 
     Returns
     -------
@@ -140,7 +89,7 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None) -> Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
     try:
-        rows = [_write(partial, row, photograph) for row, photograph in _pictures(spec)]
+        rows = _draw_all(partial, spec, jobs)
         truths = pd.DataFrame(rows)[_COLUMNS].sort_values("image_id")
         truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
         truths.to_csv(partial / "truth" / "truths.csv", index=False, lineterminator="\n")
@@ -155,15 +104,15 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None) -> Path
     return folder / "images"
 
 
-def ensure_phantom(spec: PhantomSpec | None = None) -> Path:
-    """The images of the phantom of `spec` in the user's cache; made on first use, by one process only."""
+def ensure_phantom(spec: PhantomSpec | None = None, *, jobs: int | None = None) -> Path:
+    """The images of the phantom of `spec` in the user's cache; made on first use, once (`jobs` as for `generate`)."""
     spec = spec or PhantomSpec()
     folder = cache_dir() / "data" / f"phantom-{spec.key()}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         for remains in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
             shutil.rmtree(remains, ignore_errors=True)
-        return folder / "images" if folder.exists() else generate(folder, spec)
+        return folder / "images" if folder.exists() else generate(folder, spec, jobs=jobs)
 
 
 def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
@@ -181,9 +130,11 @@ def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
         filed), ``fitzpatrick`` (1-6), ``ita_degrees`` (of the healthy skin under white light),
         ``lesion_count`` (planted in the photograph; a crop may show fewer, macules are counted before they
         merge), ``lesion_fraction`` (of the pixels, red base included), ``corner_mark``, ``copy_of`` (image_id
-        or NA), ``copy_kind`` (crop, mirror, squash, grey, caption or NA), ``copy_transform`` (``a b c d e f``
-        or NA: (x, y) of the original lies at (ax + by + c, dx + ey + f)), ``conflict`` (this photograph is
-        there with two labels; True for both pictures).
+        or NA), ``copy_kind`` (one of `COPY_KINDS`, or NA), ``copy_transform`` (``a b c d e f`` or NA: (x, y) of
+        the original lies at (ax + by + c, dx + ey + f), counted from the upper left corner), ``conflict`` (this
+        photograph is there with two labels; True for both pictures). On a collage the tone and the number of
+        lesions are those of the copied photograph, ``lesion_fraction`` is of the whole picture; the people on the
+        other panels have the same class and Fitzpatrick type, and are in no other picture.
 
     Raises
     ------
@@ -201,12 +152,7 @@ def healthy_counterpart(spec: PhantomSpec, patient: int, picture: int) -> np.nda
 
     `patient` and `picture` count from 1, as in the file's name ``P001_01.png`` (photographs only, no copies).
     """
-    person = _person(spec, patient - 1)
-    return take(person, spec.seed, patient - 1, picture - 1, size=spec.size, lesions=False).image
-
-
-def _person(spec: PhantomSpec, index: int) -> Person:
-    return draw_person(spec.seed, index, CLASSES[index % len(CLASSES)])
+    return take(person(spec, patient - 1), spec.seed, patient - 1, picture - 1, size=spec.size, lesions=False).image
 
 
 def _name(label: str, patient: int, number: int) -> tuple[str, str]:
@@ -214,60 +160,70 @@ def _name(label: str, patient: int, number: int) -> tuple[str, str]:
     return f"P{patient + 1:03d}", f"{label}/P{patient + 1:03d}_{number + 1:02d}.png"
 
 
-def _misfiled(k: int) -> int:
-    """The patient, from 0, whose picture is label conflict number `k`: chickenpox and measles in turn."""
-    return 4 * k + 1 + k % 2
+def _draw_all(folder: Path, spec: PhantomSpec, jobs: int | None) -> list[dict]:
+    """Write all pictures, patient by patient; return their rows of truths. A bar shows after a few seconds."""
+    n_pictures = [person(spec, index).n_pictures for index in range(spec.n_patients)]
+    copies: dict[int, list[Filing]] = {}
+    for filing in plan_copies(spec, n_pictures):
+        copies.setdefault(filing.index, []).append(filing)
+    total = sum(n_pictures) + sum(map(len, copies.values()))
+    jobs = jobs or (1 if total <= _PARALLEL_FROM else cpu_count())
+    work = ((folder, spec, index, copies.get(index, [])) for index in range(spec.n_patients))
+    if jobs == 1:
+        drawn = (_draw_patient(*task) for task in work)
+    else:
+        pool = Parallel(jobs, return_as="generator", batch_size=4, pre_dispatch=32 * jobs)
+        drawn = pool(delayed(_draw_patient)(*task) for task in work)
+    rows = []
+    with tqdm(total=total, desc="phantom", unit="picture", delay=3, leave=False) as bar:
+        for some in drawn:
+            rows += some
+            bar.update(len(some))
+    return rows
 
 
-def _copies_of(spec: PhantomSpec) -> Iterator[tuple[int, str, str | None]]:
-    """Whose first pictures are copied: index, kind of copy, and the wrong label if it is filed under one."""
-    if spec.copies:
-        chosen = [i for i in range(spec.n_patients) if i % 11 in _COPIED]
-        yield from ((i, COPY_KINDS[k % len(COPY_KINDS)], None) for k, i in enumerate(chosen))
-    for k in range(spec.label_conflicts):
-        yield _misfiled(k), "crop", "Mpox"
+def _draw_patient(folder: Path, spec: PhantomSpec, index: int, copies: list[Filing]) -> list[dict]:
+    """Write one patient's photographs and what is copied of them; return their rows of truths."""
+    return [_write(folder, row, photograph) for row, photograph in _pictures(spec, index, copies)]
 
 
-def _pictures(spec: PhantomSpec) -> Iterator[tuple[dict, Photograph]]:
-    """All pictures with their rows of truths, behind a progress bar that shows after a few seconds."""
-    people = [_person(spec, i) for i in range(spec.n_patients)]
-    filed = [person.n_pictures for person in people]
-    copies = list(_copies_of(spec))
-    with tqdm(total=sum(filed) + len(copies), desc="phantom", unit="picture", delay=3, leave=False) as bar:
-        originals = {}
-        for index, person in enumerate(people):
-            for number in range(person.n_pictures):
-                photograph = take(person, spec.seed, index, number, size=spec.size)
-                if number == 0:
-                    originals[index] = photograph
-                yield _row(spec, person, photograph, index, number, (index, number)), photograph
-                bar.update()
-        for k, (index, kind, wrong) in enumerate(copies):
-            # every other copy is filed under another patient of its class, the rest under new patients
-            host = index + len(CLASSES)
-            if wrong or k % 2 == 0 or host >= spec.n_patients:
-                host = len(filed)
-                filed.append(0)
-            original = originals[index]
-            rng = np.random.default_rng([spec.seed, index, 1000 + k])
-            image, mask, transform = make_copy(kind, original.image, original.mask, rng)
-            copy = Photograph(image, mask, original.lesion_count)
-            person = people[index]
-            row = _row(spec, person, copy, host, filed[host], (index, 2000 + k), label=wrong)
-            row |= {
-                "copy_of": _name(person.label, index, 0)[1],
-                "copy_kind": kind,
-                "conflict": bool(wrong),
-                "copy_transform": " ".join(f"{value:.6g}" for value in transform),
-            }
-            filed[host] += 1
-            yield row, copy
-            bar.update()
+def _pictures(spec: PhantomSpec, index: int, copies: list[Filing]) -> Iterator[tuple[dict, Photograph]]:
+    who = person(spec, index)
+    for number in range(who.n_pictures):
+        photograph = take(who, spec.seed, index, number, size=spec.size)
+        if number == 0:
+            original = photograph
+        yield _row(spec, who, photograph, index, number, (index, number)), photograph
+    for filing in copies:
+        copy, transform = _copy(spec, original, filing)
+        row = _row(spec, who, copy, filing.host, filing.number, (index, 2000 + filing.stream), label=filing.wrong)
+        yield (
+            row
+            | {
+                "copy_of": _name(who.label, index, 0)[1],
+                "copy_kind": filing.kind,
+                "conflict": bool(filing.wrong),
+                "copy_transform": " ".join(f"{value:.8g}" for value in transform),
+            },
+            copy,
+        )
+
+
+def _copy(spec: PhantomSpec, original: Photograph, filing: Filing) -> tuple[Photograph, tuple[float, ...]]:
+    """The copy and its transform; the other panels of a collage show people who are in no other picture."""
+    others = []
+    if filing.kind == "collage":
+        indices = [filing.index + k * _STRANGERS for k in (1, 2)]
+        others = [take(person(spec, i), spec.seed, i, 0, size=spec.size) for i in indices]
+    rng = np.random.default_rng([spec.seed, filing.index, 1000 + filing.stream])
+    panels = [(other.image, other.mask) for other in others]
+    image, mask, transform = make_copy(filing.kind, original.image, original.mask, rng, others=panels)
+    return Photograph(image, mask, original.lesion_count), transform
 
 
 def _row(
     spec: PhantomSpec,
-    person: Person,
+    who: Person,
     photograph: Photograph,
     patient: int,
     number: int,
@@ -275,17 +231,17 @@ def _row(
     *,
     label: str | None = None,
 ) -> dict:
-    label = label or person.label
+    label = label or who.label
     patient_id, image_id = _name(label, patient, number)
     rng = np.random.default_rng([spec.seed, *stream, 4])
     marked = spec.corner_mark and rng.random() < MARK_SHARE[label == "Mpox"]
     return {
         "image_id": image_id,
         "label": label,
-        "true_label": person.label,
+        "true_label": who.label,
         "patient_id": patient_id,
-        "fitzpatrick": person.fitzpatrick,
-        "ita_degrees": round(person.ita, 2),
+        "fitzpatrick": who.fitzpatrick,
+        "ita_degrees": round(who.ita, 2),
         "lesion_count": photograph.lesion_count,
         "lesion_fraction": round(float(photograph.mask.mean()), 6),
         "corner_mark": marked,
@@ -298,7 +254,8 @@ def _row(
 
 
 def _write(folder: Path, row: dict, photograph: Photograph) -> dict:
-    image = draw_corner_mark(photograph.image, row["_mark_stream"]) if row["corner_mark"] else photograph.image
+    stream = row.pop("_mark_stream")
+    image = draw_corner_mark(photograph.image, stream) if row["corner_mark"] else photograph.image
     mask = photograph.mask.astype(np.uint8) * 255
     for path, pixels in ((folder / "images", image), (folder / "truth" / "masks", mask)):
         target = path / row["image_id"]
