@@ -2,22 +2,33 @@
 
 Data flows one way, and each step is a module::
 
-    data folder -> manifest -> groups -> splits -> runs -> predictions -> metrics -> figures -> notebook -> book
-    datasets       manifest    groups    splits    experiment (config,   metrics    figures    execution   book
-    download                                       features, probe,                 report     record
-    phantom                                        training, store)
+    data folder -> manifest -> audit -> groups -> splits -> runs -> predictions -> metrics -> figures -> notebook -> book
+    datasets       manifest    audit    groups    splits    experiment (config,   metrics    figures    execution   book
+    download       pictures                       leakage   features, probe,                 report     record
+    phantom        patients                       views     training, store)
 
 A notebook needs five names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
 fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals.
 """
 
+from importlib import import_module
 from importlib.metadata import version
-
-from mpox.config import ModelConfig, Training
-from mpox.errors import MpoxError
-from mpox.experiment import cross_validate
-from mpox.metrics import evaluate
-from mpox.store import open_store
 
 __version__ = version("mpox")
 __all__ = ["ModelConfig", "MpoxError", "Training", "cross_validate", "evaluate", "open_store"]
+
+_HOME = {
+    "ModelConfig": "config",
+    "MpoxError": "errors",
+    "Training": "config",
+    "cross_validate": "experiment",
+    "evaluate": "metrics",
+    "open_store": "store",
+}
+
+
+def __getattr__(name: str):
+    """Import on first use: a process that compares pictures needs no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'mpox' has no attribute '{name}'")
+    return getattr(import_module(f"mpox.{_HOME[name]}"), name)

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import click
 
+from mpox.cli_audit import audit
 from mpox.cli_book import book
 from mpox.cli_data import data
 from mpox.cli_record import record, sync
@@ -30,12 +31,13 @@ def main():
 
     \b
     mpox data list                 which data sets are here
+    mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
     mpox book                      the book, from the runs of the profiles recorded and quick
     """
 
 
-for command in (data, run, record, sync, book):
+for command in (data, audit, run, record, sync, book):
     main.add_command(command)
 
 if __name__ == "__main__":

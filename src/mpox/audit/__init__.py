@@ -1,0 +1,181 @@
+"""The audit: which pictures, in one data set or across several, show the same photograph.
+
+Candidates are retrieved by local features, each is verified by geometry and correlation, what people decided is honoured, and
+the rest is tables::
+
+    pictures -> local_features -> retrieval (codebook) -> pairs (verification) -> overrides -> result (groups, conflicts, overlap)
+"""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from mpox.audit import local_features, pairs, retrieval, verification
+from mpox.audit.overrides import read_overrides
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, full_name, group, read_audit, together
+from mpox.errors import MpoxError
+
+__all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
+
+_IDENTITY = "1 0 0 0 1 0"
+_NO_EVIDENCE = {
+    "mirrored": pd.NA, "matches": pd.NA, "inliers": pd.NA, "correlation": np.nan, "agreement": np.nan, "overlap": np.nan,
+}  # fmt: skip
+
+
+def audit_version() -> str:
+    """Changes whenever the audit of unchanged pictures may change: with the code's versions and the package's decisions."""
+    decisions = hashlib.sha256(read_overrides().to_csv(index=False).encode()).hexdigest()[:8]
+    return f"{local_features.VERSION}.{retrieval.VERSION}.{verification.VERSION}.{pairs.VERSION}-{decisions}"
+
+
+def run_audit(
+    manifests: list[pd.DataFrame], *, overrides: pd.DataFrame | None = None, jobs: int | None = None, progress: bool = True
+) -> Audit:
+    """Find every photograph that appears more than once in the data sets together.
+
+    Parameters
+    ----------
+    manifests : list of DataFrame
+        From `mpox.manifest.scan` or `build_manifest`; the pictures must be on this machine.
+    overrides : DataFrame, optional
+        From `mpox.audit.overrides.read_overrides`; the package's own decisions if not given.
+    jobs : int, optional
+        Processes; all cores by default.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    MpoxError
+        If two of the manifests have the same name, or there is no picture at all.
+    """
+    images, rejected = _together(manifests)
+    overrides = read_overrides() if overrides is None else overrides
+    distinct = images.drop_duplicates("pixel_sha256")
+    local_features.ensure_features(distinct, jobs=jobs, progress=progress)
+    keys = sorted(distinct["pixel_sha256"])
+    candidates = retrieval.candidates(keys, progress=progress)
+    verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
+    table = pd.concat([_exact(images), _geometric(images, verified[verified["score"] >= pairs.WEAK])], ignore_index=True)
+    return _audit(images, rejected, _decided(table, overrides, images))
+
+
+def brute_force(
+    manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; nothing is remembered.
+
+    This is what the audit is measured against: it takes the time of the square of the number of pictures.
+
+    Returns
+    -------
+    DataFrame
+        ``a``, ``b`` (``pixel_sha256``), ``mirrored``, the evidence, ``score``: one row a pair, the better of the two ways.
+    """
+    images, _ = _together(manifests)
+    distinct = images.drop_duplicates("pixel_sha256")
+    local_features.ensure_features(distinct, jobs=jobs, progress=progress)
+    both = itertools.combinations(sorted(distinct["pixel_sha256"]), 2)
+    asked = pd.DataFrame(both, columns=["a", "b"])
+    if sample is not None and sample < len(asked):
+        asked = asked.sample(sample, random_state=seed)
+    asked = pd.concat([asked.assign(mirrored=mirrored) for mirrored in (False, True)], ignore_index=True)
+    return pairs.best_of_both(pairs.verify(asked, jobs=jobs, progress=progress, remember=False))
+
+
+def _together(manifests: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    names = [manifest.attrs.get("source") or manifest["source"].iloc[0] for manifest in manifests]
+    if not sum(len(manifest) for manifest in manifests):
+        raise MpoxError(f"There is no usable picture in {', '.join(names)}, nothing to audit: see the reasons in rejected.csv.")
+    if len(set(names)) < len(names):
+        raise MpoxError(f"Two of the data sets have the same name ({', '.join(names)}): name each once, or rename a folder.")
+    rows = [(name, *entry) for name, m in zip(names, manifests, strict=True) for entry in m.attrs.get("rejected", [])]
+    rejected = pd.DataFrame(rows, columns=["dataset", "image_id", "reason"], dtype="str")
+    return together(manifests), rejected
+
+
+def _exact(images: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of images with the same decoded pixels; the method says whether even the files are the same."""
+    rows = []
+    for _, same in images[images.duplicated("pixel_sha256", keep=False)].groupby("pixel_sha256", sort=True):
+        for (_, first), (_, second) in itertools.combinations(same.iterrows(), 2):
+            method = "file" if first["sha256"] == second["sha256"] else "pixels"
+            rows.append({"first": first.name, "second": second.name, "method": method, "score": 1.0, "transform": _IDENTITY})
+    table = pd.DataFrame(rows, columns=["first", "second", "method", "score", "transform"])
+    return _with_images(table.assign(**_NO_EVIDENCE), images)
+
+
+def _geometric(images: pd.DataFrame, verified: pd.DataFrame) -> pd.DataFrame:
+    """The verified pairs of pictures as pairs of images, every image that has such a picture, in the order of the images."""
+    where = images.groupby("pixel_sha256").indices
+    rows = []
+    for pair in verified.itertuples():
+        for first, second in itertools.product(where[pair.a], where[pair.b]):
+            turned = first > second
+            transform = _inverted(pair.transform) if turned else pair.transform
+            row = {"first": min(first, second), "second": max(first, second), "transform": transform}
+            rows.append(row | {name: getattr(pair, name) for name in ("score", *_NO_EVIDENCE)})
+    table = pd.DataFrame(rows, columns=["first", "second", "transform", "score", *_NO_EVIDENCE])
+    return _with_images(table.assign(method="geometric"), images)
+
+
+def _inverted(transform: str) -> str:
+    a, b, c, d, e, f = (float(value) for value in transform.split())
+    matrix = np.linalg.inv([[a, b, c], [d, e, f], [0, 0, 1]])
+    return " ".join(f"{value:.6g}" for value in matrix[:2].ravel())
+
+
+def _with_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    for side, position in (("a", "first"), ("b", "second")):
+        rows = images.iloc[table[position].to_numpy(dtype=int)].reset_index(drop=True)
+        for name in ("dataset", "image_id", "label", "patient_id"):
+            table[f"{name}_{side}"] = rows[name]
+    return table.drop(columns=["first", "second"])
+
+
+def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people."""
+    table = table.assign(decision=np.where(table["score"] >= pairs.ACCEPTED, "found", "weak"), reason="")
+    sides = PAIR_COLUMNS[:4]
+    there = set(full_name(images["dataset"], images["image_id"]))
+    ends = [full_name(overrides[f"dataset_{side}"], overrides[f"image_id_{side}"]) for side in "ab"]
+    overrides = overrides[ends[0].isin(there) & ends[1].isin(there)]
+    positions = {tuple(row): number for number, row in enumerate(table[sides].itertuples(index=False, name=None))}
+    extra = []
+    for row in overrides.itertuples():
+        key = (row.dataset_a, row.image_id_a, row.dataset_b, row.image_id_b)
+        decision = {"confirm": "confirmed", "reject": "rejected"}[row.decision]
+        if key in positions:
+            table.loc[positions[key], ["decision", "reason"]] = [decision, row.reason]
+        elif decision == "confirmed":
+            extra.append({**dict(zip(sides, key, strict=True)), "reason": row.reason})
+    if extra:
+        table = pd.concat([table, _by_hand(pd.DataFrame(extra), images)], ignore_index=True)
+    return table
+
+
+def _by_hand(extra: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Pairs that only a person found."""
+    extra = extra.assign(method="override", score=1.0, transform="", decision="confirmed", **_NO_EVIDENCE)
+    for side in "ab":
+        about = images.set_index(["dataset", "image_id"])[["label", "patient_id"]]
+        rows = about.loc[list(zip(extra[f"dataset_{side}"], extra[f"image_id_{side}"], strict=True))]
+        extra[f"label_{side}"] = rows["label"].to_numpy()
+        extra[f"patient_id_{side}"] = rows["patient_id"].to_numpy()
+    return extra
+
+
+def _audit(images: pd.DataFrame, rejected: pd.DataFrame, table: pd.DataFrame) -> Audit:
+    types = {"mirrored": "boolean", "matches": "Int64", "inliers": "Int64", "score": float, "transform": "str"}
+    table = table[PAIR_COLUMNS + EVIDENCE].astype(types | {f"patient_id_{side}": "string" for side in "ab"})
+    table = table.sort_values(PAIR_COLUMNS[:4], ignore_index=True)
+    same = table["decision"].isin(["found", "confirmed"])
+    accepted, weak = table[same].reset_index(drop=True), table[~same].reset_index(drop=True)
+    return Audit(group(images, accepted), accepted, weak, rejected)

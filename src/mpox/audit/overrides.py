@@ -1,0 +1,55 @@
+"""Decisions of people who looked at pairs: confirmed or rejected, with a reason; the audit honours them."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from mpox.errors import MpoxError
+
+COLUMNS = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "decision", "reason"]
+#: The decisions on the registered data sets that come with this package.
+OURS = Path(__file__).with_name("overrides.csv")
+
+
+def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Read the package's decisions, and those of a file, which win.
+
+    Parameters
+    ----------
+    path : path, optional
+        A CSV file with the columns ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``, ``decision`` (confirm or reject)
+        and ``reason``; the order of the two images does not matter.
+
+    Returns
+    -------
+    DataFrame
+        These columns, the first image sorting before the second.
+
+    Raises
+    ------
+    MpoxError
+        If the file is missing or lacks a column, or a decision is neither confirm nor reject.
+    """
+    tables = [_read(OURS)]
+    if path is not None:
+        tables.append(_read(Path(path)))
+    table = pd.concat(tables, ignore_index=True)
+    turned = (table["dataset_a"] + "/" + table["image_id_a"]) > (table["dataset_b"] + "/" + table["image_id_b"])
+    sides = ["dataset_a", "image_id_a"], ["dataset_b", "image_id_b"]
+    table.loc[turned, sides[0] + sides[1]] = table.loc[turned, sides[1] + sides[0]].to_numpy()
+    return table.drop_duplicates(COLUMNS[:4], keep="last", ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise MpoxError(f"The overrides {path} cannot be read ({error}): name a CSV file with {', '.join(COLUMNS)}.") from error
+    lacking = [name for name in COLUMNS if name not in table]
+    if lacking:
+        raise MpoxError(f"The overrides {path} lack the columns {', '.join(lacking)}.")
+    unknown = sorted(set(table["decision"]) - {"confirm", "reject"})
+    if unknown:
+        raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm or reject.")
+    return table[COLUMNS]

@@ -1,0 +1,167 @@
+"""What an audit finds: pairs, groups, conflicts, overlaps; as tables, and as files."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mpox.groups import connected, same_value_links
+from mpox.paths import atomic_write
+
+PAIR_COLUMNS = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "method", "score", "transform"]
+EVIDENCE = [
+    "label_a", "label_b", "patient_id_a", "patient_id_b",
+    "mirrored", "matches", "inliers", "correlation", "agreement", "overlap", "decision", "reason",
+]  # fmt: skip
+GROUP_COLUMNS = ["dataset", "image_id", "label", "patient_id", "group_id"]
+_SIDES = ["dataset_a", "image_id_a", "dataset_b", "image_id_b"]
+
+
+def full_name(dataset: pd.Series, image_id: pd.Series) -> pd.Series:
+    """A name that is one image's in all data sets: ``dataset/image_id``."""
+    return dataset.astype(str) + "/" + image_id.astype(str)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of one or several data sets.
+
+    Parameters
+    ----------
+    images : DataFrame
+        The manifests below each other, with ``dataset`` and ``group_id``.
+    pairs : DataFrame
+        The pairs that show the same photograph: ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``; ``method`` (file,
+        pixels, geometric or override); ``score`` (0 to 1, see `mpox.audit.pairs.score`); ``transform`` (six numbers a to f: pixel
+        (x, y) of the first lies at (ax + by + c, dx + ey + f) of the second, counted from the corner); then the evidence:
+        labels and patients, ``mirrored``, ``matches``, ``inliers``, ``correlation``, ``agreement``, ``overlap`` (see
+        `mpox.audit.verification.Verdict`; empty where nothing had to be compared), ``decision`` (found or confirmed), ``reason``.
+    weak : DataFrame
+        The same columns: pairs in doubt, and pairs that a person rejected; they link nothing.
+    rejected : DataFrame
+        ``dataset``, ``image_id``, ``reason``: files that could not be used.
+    """
+
+    images: pd.DataFrame
+    pairs: pd.DataFrame
+    weak: pd.DataFrame
+    rejected: pd.DataFrame
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the data sets, sorted."""
+        return sorted(self.images["dataset"].unique())
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """``dataset``, ``image_id``, ``label``, ``patient_id``, ``group_id``, one row an image."""
+        return self.images[GROUP_COLUMNS].reset_index(drop=True)
+
+    @property
+    def conflicts(self) -> pd.DataFrame:
+        """Pairs that cannot both be right: ``kind`` is ``label`` (one photograph, two labels) or ``patient`` (two patients).
+
+        Labels are held against each other within a data set only: 'Others' in one set may well be 'Measles' in another. Across
+        sets a conflict needs one side to be Mpox and the other not.
+        """
+        pairs = self.pairs
+        within = pairs["dataset_a"] == pairs["dataset_b"]
+        mpox = (pairs[["label_a", "label_b"]] == "Mpox").sum(axis=1) == 1
+        label = (pairs["label_a"] != pairs["label_b"]) & (within | mpox)
+        known = pairs["patient_id_a"].notna() & pairs["patient_id_b"].notna()
+        patient = within & known & (pairs["patient_id_a"] != pairs["patient_id_b"])
+        parts = [pairs[mask].assign(kind=kind) for kind, mask in (("label", label), ("patient", patient))]
+        table = pd.concat(parts, ignore_index=True)
+        return table[["kind", *_SIDES, "label_a", "label_b", "patient_id_a", "patient_id_b", "method", "score"]]
+
+    @property
+    def overlap(self) -> pd.DataFrame:
+        """Square table: how many images of the row's data set have a copy in the column's (in the diagonal: a further copy)."""
+        pairs = self.pairs
+        turned = pairs.rename(columns={f"{c}_{s}": f"{c}_{o}" for c in ("dataset", "image_id") for s, o in ("ab", "ba")})
+        both = pd.concat([pairs[_SIDES], turned[_SIDES]], ignore_index=True)
+        counts = both.drop_duplicates(["dataset_a", "image_id_a", "dataset_b"]).groupby(["dataset_a", "dataset_b"]).size()
+        table = counts.unstack(fill_value=0).reindex(index=self.datasets, columns=self.datasets, fill_value=0)
+        return table.rename_axis(index="images of", columns="with a copy in")
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a data set: counts of images, patients, rejected files, pairs, copies, groups, conflicts."""
+        rows = []
+        conflicts = self.conflicts
+        for name in self.datasets:
+            images = self.images[self.images["dataset"] == name]
+            inside = [t[(t["dataset_a"] == name) & (t["dataset_b"] == name)] for t in (self.pairs, self.weak, conflicts)]
+            sizes = images["group_id"].value_counts()
+            rows.append(
+                {
+                    "data set": name,
+                    "images": len(images),
+                    "rejected files": int((self.rejected["dataset"] == name).sum()),
+                    "patients": images["patient_id"].nunique() or pd.NA,
+                    "pairs": len(inside[0]),
+                    "exact pairs": int(inside[0]["method"].isin(["file", "pixels"]).sum()),
+                    "images with a copy": int(self.overlap.loc[name, name]),
+                    "doubtful pairs": int((inside[1]["decision"] == "weak").sum()),
+                    "groups": len(sizes),
+                    "largest group": int(sizes.max()),
+                    "label conflicts": int((inside[2]["kind"] == "label").sum()),
+                    "patient conflicts": int((inside[2]["kind"] == "patient").sum()),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def write(self, folder: str | os.PathLike) -> Path:
+        """Write ``groups.csv``, ``pairs.csv``, ``weak_pairs.csv``, ``conflicts.csv``, ``rejected.csv``, ``summary.csv``."""
+        folder = Path(folder)
+        tables = {
+            "groups": self.groups,
+            "pairs": self.pairs,
+            "weak_pairs": self.weak,
+            "conflicts": self.conflicts,
+            "rejected": self.rejected,
+            "summary": self.summary,
+        }
+        for name, table in tables.items():
+            atomic_write(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        return folder
+
+
+def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
+    """Manifests below each other, with ``dataset``, sorted by it and ``image_id``."""
+    images = pd.concat([manifest.assign(dataset=manifest["source"]) for manifest in manifests], ignore_index=True)
+    return images.sort_values(["dataset", "image_id"], ignore_index=True)
+
+
+def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audit:
+    """Read what `Audit.write` wrote, for the manifests it was made of."""
+    folder = Path(folder)
+    names = [*_SIDES, "method", "transform", "label_a", "label_b", "decision", "dataset", "image_id", "group_id"]
+    types = dict.fromkeys(names, "str") | dict.fromkeys(["patient_id_a", "patient_id_b", "reason"], "string")
+    types |= {"mirrored": "boolean", "matches": "Int64", "inliers": "Int64"}
+    tables = {
+        name: pd.read_csv(folder / f"{name}.csv", dtype=types, keep_default_na=False, na_values=[""])
+        for name in ("groups", "pairs", "weak_pairs", "rejected")
+    }
+    for name in ("pairs", "weak_pairs"):
+        tables[name]["reason"] = tables[name]["reason"].fillna("")
+    groups = tables["groups"][["dataset", "image_id", "group_id"]]
+    images = together(manifests).merge(groups, on=["dataset", "image_id"], how="left", validate="1:1")
+    return Audit(images, tables["pairs"], tables["weak_pairs"], tables["rejected"])
+
+
+def group(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Give every image its ``group_id``: connected over 'same patient of one data set' and 'same photograph'.
+
+    The id is the image that sorts first in the group: its ``image_id`` in an audit of one data set, ``dataset/image_id`` in one
+    of several.
+    """
+    several = images["dataset"].nunique() > 1
+    names = full_name(images["dataset"], images["image_id"]) if several else images["image_id"].astype(str)
+    patients = (images["dataset"].astype("string") + "/" + images["patient_id"]).where(images["patient_id"].notna())
+    left, right = same_value_links(names, patients)
+    for side, ends in (("a", left), ("b", right)):
+        ids = pairs[f"image_id_{side}"].astype(str)
+        ends.extend(full_name(pairs[f"dataset_{side}"], ids) if several else ids)
+    return images.assign(group_id=connected(names, left, right))

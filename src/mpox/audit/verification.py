@@ -1,0 +1,292 @@
+"""Do two pictures show the same photograph? Local features propose how one lies on the other, and the pictures decide.
+
+Descriptors are matched (mutual nearest neighbours that pass Lowe's ratio test; where that leads nowhere, those that agree on how
+much larger and how far turned the copy is), an affine map is fitted to the matches by RANSAC (Fischler and Bolles 1981) and
+polished by maximising the correlation (ECC: Evangelidis and Psarakis 2008), and the pictures are correlated where they overlap.
+Matches alone do not decide: captions, logos and rulers match between photographs that have nothing else in common, while the
+correlation is taken everywhere.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mpox.audit.local_features import MIRRORED, SHRINK, LocalFeatures
+from mpox.audit.thumbnails import WINDOWS, thumbnails
+
+#: Raised by one whenever the result for an unchanged pair of features changes.
+VERSION = 2
+_RATIO, _LOOSE_RATIO = 0.85, 0.97
+_REACH = 8.0  # pixels of the scaled picture by which a match may miss the fitted map
+_MIN_MATCHES = 5
+_MIN_INLIERS = 4
+_MIN_PIXELS = 500  # of the correlated overlap
+_WINDOW = 17  # pixels, of the local correlation
+_PLAIN = 64.0  # variance of the evened-out picture below which a window shows nothing
+_MAX_STRETCH = 2.6  # ratio of the larger to the smaller scale of the map: photographs are squashed, not smeared
+_SCALES = (0.12, 8.0)
+_POLISH = (0.12, 0.93)  # correlations between which polishing is worth its time
+_GOOD = 0.5  # agreement at which no further fit is tried
+_ALIKE = 0.5  # correlation of thumbnails from which wholes are laid on each other
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a picture a lies on a picture b, and how well they agree.
+
+    Parameters
+    ----------
+    matches, inliers : int
+        Descriptors that match, and those that the map explains.
+    correlation : float
+        Of the evened-out pictures over all of the overlap, -1 to 1; 0 where nothing could be compared.
+    agreement : float
+        Median of the local correlations in windows of 17 pixels, -1 to 1, windows that are plain in both pictures left out:
+        what a watermark cannot lift.
+    overlap : float
+        Area of the overlap over the area of the smaller picture, both as they lie on b; 0 to 1.
+    pixels : int
+        Compared pixels (of the shrunken picture).
+    transform : tuple of float
+        ``(a, b, c, d, e, f)``: (x, y) of a lies at (ax + by + c, dx + ey + f) of b, in pixels of the pictures themselves, counted
+        from the corner. NaN where there is none.
+    mirrored : bool
+    """
+
+    matches: int
+    inliers: int
+    correlation: float
+    agreement: float
+    overlap: float
+    pixels: int
+    transform: tuple[float, ...]
+    mirrored: bool
+
+
+_NO_MAP = (float("nan"),) * 6
+
+
+def _matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of two sets of unit vectors that are each other's nearest, and how far they are compared with the second nearest."""
+    cosine = first @ second.T
+    rows = np.arange(len(first))
+    nearest = cosine.argmax(axis=1)
+    best = cosine[rows, nearest]
+    mutual = cosine.argmax(axis=0)[nearest] == rows
+    cosine[rows, nearest] = -1
+    rival = cosine.max(axis=1)
+    ratio = np.sqrt(np.maximum(1 - best, 0) / np.maximum(1 - rival, 1e-6))
+    kept = mutual & (ratio < _LOOSE_RATIO)
+    return rows[kept], nearest[kept], ratio[kept]
+
+
+def _of_one_pose(change: np.ndarray) -> np.ndarray:
+    """Which matches agree on the change of size (octaves) and direction (degrees): the fullest of overlapping bins, bool (k,)."""
+    size, turn = change[:, 0], change[:, 1] % 360
+    best = np.zeros(len(change), bool)
+    for octave in np.arange(-2.5, 2.51, 0.5):
+        sized = np.abs(size - octave) <= 0.5
+        for angle in range(0, 360, 15):
+            found = sized & (np.abs((turn - angle + 180) % 360 - 180) <= 15)
+            best = found if found.sum() > best.sum() else best
+    return best
+
+
+def _plausible(matrix: np.ndarray) -> bool:
+    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    upright = np.linalg.det(matrix[:, :2]) > 0  # a mirror image is compared as such, so the map never mirrors
+    return bool(upright and small > _SCALES[0] and large < _SCALES[1] and large / small < _MAX_STRETCH)
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    return cv2.invertAffineTransform(matrix)
+
+
+def _shift(matrix: np.ndarray) -> np.ndarray:
+    """From positions counted from the corner to positions counted from the first pixel's centre, as OpenCV warps."""
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return moved
+
+
+def _laid_over(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`first` as it lies on `second`, `second`, both equally soft, and where both are known."""
+    height, width = second.shape
+    shrink = 1 / np.sqrt(max(np.linalg.det(matrix[:, :2]), 1e-6))
+    soft = cv2.GaussianBlur(first, (0, 0), 0.5 * shrink) if shrink > 1.2 else first
+    warped = cv2.warpAffine(soft, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    known = cv2.warpAffine(np.ones_like(first), matrix, (width, height), flags=cv2.INTER_NEAREST)
+    known = cv2.erode(known, np.ones((7, 7), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    return cv2.GaussianBlur(warped, (0, 0), 1.2), cv2.GaussianBlur(second, (0, 0), 1.2), known
+
+
+def _correlations(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> tuple[float, float]:
+    """Correlation over all known pixels, and the median of the local ones."""
+    a, b = first[known], second[known]
+    a, b = a - a.mean(), b - b.mean()
+    whole = float(a @ b / np.sqrt(max(float(a @ a) * float(b @ b), 1e-6)))
+    weight = known.astype(np.float32)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return cv2.boxFilter(values, -1, (_WINDOW, _WINDOW), normalize=False)[4::8, 4::8]
+
+    count = np.maximum(total(weight), 1)
+    x, y = first * weight, second * weight
+    mean_x, mean_y = total(x) / count, total(y) / count
+    covariance = total(x * y) / count - mean_x * mean_y
+    variances = [np.maximum(total(v * v) / count - m * m, 4) for v, m in ((x, mean_x), (y, mean_y))]
+    local = covariance / np.sqrt(variances[0] * variances[1])
+    inside = known[4::8, 4::8] & (count > _WINDOW**2 / 3) & (np.maximum(*variances) > _PLAIN)
+    return whole, float(np.median(local[inside])) if inside.any() else 0.0
+
+
+def _polished(first: np.ndarray, second: np.ndarray, known: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The map that maximises the correlation, from where it is; unchanged where that leads nowhere."""
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
+    try:
+        _, back = cv2.findTransformECC(
+            second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria,
+            known.astype(np.uint8), 5,
+        )  # fmt: skip
+    except cv2.error:  # it did not converge
+        return matrix
+    found = _inverse(back.astype(np.float64))
+    return found if np.isfinite(found).all() and _plausible(found) else matrix
+
+
+def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Verdict:
+    """Hold picture a, or its mirror image, against picture b.
+
+    Parameters
+    ----------
+    a, b : LocalFeatures
+    mirrored : bool
+        Compare the mirror image of a.
+
+    Returns
+    -------
+    Verdict
+    """
+    if min(len(a.points), len(b.points)) < _MIN_MATCHES:
+        return Verdict(0, 0, 0.0, 0.0, 0.0, 0, _NO_MAP, mirrored)
+    rows, columns, ratio = _matches(a.unit[:, MIRRORED] if mirrored else a.unit, b.unit)
+    turn = np.array([[-1.0, 0, a.picture.shape[1] * SHRINK], [0, 1, 0]]) if mirrored else np.eye(2, 3)
+    start = a.points[rows] @ turn[:, :2].T + turn[:, 2]
+    end = b.points[columns].astype(np.float64)
+    poses = a.poses[rows] * (1, -1) + (0, 180) if mirrored else a.poses[rows]
+    first = a.picture.astype(np.float32)
+    pictures = np.ascontiguousarray(first[:, ::-1]) if mirrored else first, b.picture.astype(np.float32)
+    best = Verdict(int((ratio < _RATIO).sum()), 0, 0.0, 0.0, 0.0, 0, _NO_MAP, mirrored)
+    for propose in (
+        lambda: _fit(start, end, ratio < _RATIO),
+        lambda: _fit(start, end, _of_one_pose(b.poses[columns] - poses)),
+        lambda: _fit_wholes(*pictures),
+    ):
+        matches, inliers, matrix = propose()
+        overlay = None if matrix is None else _overlay(*pictures, matrix)
+        if overlay is not None and overlay[1] > best.agreement:
+            matrix, agreement, correlation, pixels = overlay
+            overlap = SHRINK**2 * pixels / min(np.linalg.det(matrix[:, :2]) * _area(a), _area(b)) / _coarse(matrix)
+            transform = _in_own_pixels(matrix, turn, a, b)
+            best = Verdict(
+                matches, inliers, round(correlation, 4), round(agreement, 4), round(min(overlap, 1.0), 4), pixels,
+                transform, mirrored,
+            )  # fmt: skip
+        if best.agreement > _GOOD:
+            break
+    return best
+
+
+def _area(features: LocalFeatures) -> float:
+    return float(features.picture.size * SHRINK**2)
+
+
+def _coarse(matrix: np.ndarray) -> float:
+    """The overlap was counted on the coarser picture: this takes it to the pixels of b."""
+    return 1 / max(float(np.linalg.det(matrix[:, :2])), 1.0)
+
+
+def _fit(start: np.ndarray, end: np.ndarray, chosen: np.ndarray) -> tuple[int, int, np.ndarray | None]:
+    """An affine map of the chosen points on points by RANSAC: how many were chosen, how many it explains, the map or ``None``."""
+    count = int(chosen.sum())
+    if count < _MIN_MATCHES:
+        return count, 0, None
+    cv2.setRNGSeed(0)
+    matrix, inlier = cv2.estimateAffine2D(
+        start[chosen], end[chosen], method=cv2.RANSAC, ransacReprojThreshold=_REACH, maxIters=2000, confidence=0.999
+    )
+    if matrix is None or inlier.sum() < _MIN_INLIERS or not _plausible(matrix):
+        return count, 0, None
+    return count, int(inlier.sum()), matrix
+
+
+def _fit_wholes(first: np.ndarray, second: np.ndarray) -> tuple[int, int, np.ndarray | None]:
+    """As `_fit`, from the pictures as wholes: one laid on that part of the other which its thumbnail resembles most, then moved
+    by correlation from coarse to fine. For pictures too soft for details; there are no matches to be counted."""
+    small = [thumbnails(picture) for picture in (first, second)]
+    inside, around = small[1] @ small[0][0], small[0] @ small[1][0]
+    turned = around.max() > inside.max()
+    likeness = around if turned else inside
+    window = int(likeness.argmax())
+    if likeness[window] < _ALIKE:
+        return 0, 0, None
+    if turned:
+        first, second = second, first
+    left, top, right, bottom = WINDOWS[window]
+    (height, width), (rows, columns) = second.shape, first.shape
+    matrix = np.array(
+        [[(right - left) * width / columns, 0, left * width], [0, (bottom - top) * height / rows, top * height]], float
+    )
+    for level in (4, 2):
+        size = tuple(tuple(max(n // level, 16) for n in picture.shape[::-1]) for picture in (first, second))
+        views = [cv2.resize(p, s, interpolation=cv2.INTER_AREA) for p, s in zip((first, second), size, strict=True)]
+        coarse = matrix.copy()
+        coarse[:, 2] /= level
+        _, _, known = _laid_over(*views, _shift(coarse))
+        if known.sum() < _MIN_PIXELS / level**2:
+            return 0, 0, None
+        matrix = _unshift(_polished(*views, known, _shift(coarse)))
+        matrix[:, 2] *= level
+    matrix = _inverse(matrix) if turned else matrix
+    matrix[:, 2] *= SHRINK
+    return 0, 0, matrix
+
+
+def _overlay(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, float, int] | None:
+    """Lay one picture on the other by a map of the scaled pictures: the polished map, agreement, correlation, compared pixels."""
+    small = matrix.copy()
+    small[:, 2] /= SHRINK
+    enlarges = np.linalg.det(small[:, :2]) > 1  # the coarser of the two pictures is the common ground
+    if enlarges:
+        first, second, small = second, first, _inverse(small)
+    laid = _laid_over(first, second, _shift(small))
+    if laid[2].sum() < _MIN_PIXELS:
+        return None
+    whole, local = _correlations(*laid)
+    if _POLISH[0] < whole < _POLISH[1]:
+        better = _polished(first, second, laid[2], _shift(small))
+        again = _laid_over(first, second, better)
+        found = _correlations(*again) if again[2].sum() >= _MIN_PIXELS else (-1.0, -1.0)
+        if found[0] > whole:
+            (whole, local), laid, small = found, again, _unshift(better)
+    pixels = int(laid[2].sum())
+    small = _inverse(small) if enlarges else small
+    small[:, 2] *= SHRINK
+    return small, local, whole, pixels
+
+
+def _unshift(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of `_shift`."""
+    moved = matrix.copy()
+    moved[:, 2] += 0.5 - matrix[:, :2] @ (0.5, 0.5)
+    return moved
+
+
+def _in_own_pixels(matrix: np.ndarray, turn: np.ndarray, a: LocalFeatures, b: LocalFeatures) -> tuple[float, ...]:
+    """The map between the scaled pictures as one between the pictures themselves."""
+    linear = matrix[:, :2] @ turn[:, :2]
+    offset = matrix[:, :2] @ turn[:, 2] + matrix[:, 2]
+    linear = linear * a.scale[None, :] / b.scale[:, None]
+    offset = offset / b.scale
+    return tuple(round(float(v), 5) for v in (linear[0, 0], linear[0, 1], offset[0], linear[1, 0], linear[1, 1], offset[1]))

@@ -1,0 +1,286 @@
+"""The audit: pictures that are copies are found and placed, others are not, and nothing links what should stay apart."""
+
+import io
+import itertools
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
+from mpox.audit.codebook import codebook
+from mpox.audit.local_features import MIRRORED, describe, ensure_features, read_features
+from mpox.audit.overrides import COLUMNS, OURS, read_overrides
+from mpox.audit.result import GROUP_COLUMNS, PAIR_COLUMNS
+from mpox.audit.retrieval import candidates
+from mpox.audit.thumbnails import alike, thumbnails
+from mpox.audit.verification import Verdict, compare
+from mpox.errors import MpoxError
+from mpox.manifest import scan
+from mpox.phantom import PhantomSpec, generate, read_truths
+
+NO_DECISIONS = pd.DataFrame(columns=COLUMNS)
+
+
+def texture(seed: int, width: int = 240, height: int = 200) -> np.ndarray:
+    """A picture unlike any other: smooth noise of a few scales, in colour."""
+    rng = np.random.default_rng(seed)
+    field = np.zeros((height, width, 3), np.float32)
+    for cells in (8, 25, 60):
+        grid = rng.standard_normal((cells * height // width + 2, cells + 2, 3)).astype(np.float32)
+        field += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 22
+    return (field + rng.uniform(90, 160, 3)).clip(0, 255).astype(np.uint8)
+
+
+def through_jpeg(picture: np.ndarray, quality: int = 80) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory):
+    """22 copies, two of each kind, among the pictures of 60 patients."""
+    images = generate(tmp_path_factory.mktemp("audit") / "phantom", PhantomSpec(n_patients=60, copies=22, seed=4))
+    return scan(images), read_truths(images)
+
+
+@pytest.fixture(scope="session")
+def audited(phantom):
+    return run_audit([phantom[0]], progress=False)
+
+
+class TestFeatures:
+    def test_the_mirrored_descriptors_are_those_of_the_mirror_image(self):
+        plain, turned = describe(texture(1)), describe(np.ascontiguousarray(texture(1)[:, ::-1]))
+        width = plain.picture.shape[1] * 2
+        where = plain.points * (-1, 1) + (width, 0)
+        nearest = np.abs(where[:, None] - turned.points[None]).sum(axis=2)
+        same = nearest.min(axis=1) < 1
+        assert same.mean() > 0.9
+        likeness = (plain.unit[:, MIRRORED][same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
+        unturned = (plain.unit[same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
+        assert np.median(likeness) > 0.97 > 0.9 > np.median(unturned)
+
+    def test_a_plain_picture_has_features_too_few_to_match_and_raises_nothing(self):
+        plain, other = describe(np.full((100, 80, 3), 200, np.uint8)), describe(texture(2))
+        assert len(plain.points) == 0
+        for verdict in (compare(plain, other), compare(other, plain), compare(plain, plain)):
+            assert pairs.score(verdict) < 0.1
+
+    def test_the_cache_is_used_and_a_damaged_file_costs_one_more_run(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+        Image.fromarray(texture(3)).save(tmp_path / "a.png")
+        images = pd.DataFrame({"pixel_sha256": ["ab12"], "path": [str(tmp_path / "a.png")]})
+        assert ensure_features(images, progress=False) == 1 and ensure_features(images, progress=False) == 0
+        before = read_features("ab12")
+        next((tmp_path / "cache").rglob("ab12.npz")).write_bytes(b"cut off")
+        with pytest.raises(MpoxError, match="run it again"):
+            read_features("ab12")
+        assert ensure_features(images, progress=False) == 1
+        assert (read_features("ab12").descriptors == before.descriptors).all()
+
+
+class TestComparison:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_a_crop_is_placed_to_the_pixel(self, mirrored):
+        original = texture(5, 400, 320)
+        crop = cv2.resize(original[60:260, 90:330], (300, 250), interpolation=cv2.INTER_CUBIC)
+        crop = np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop
+        verdict = compare(describe(original), describe(through_jpeg(crop)), mirrored=mirrored)
+        assert pairs.score(verdict) > 0.95 and verdict.overlap > 0.8
+        a, b, c, d, e, f = verdict.transform
+        found = np.array([[90, 60], [330, 60], [90, 260]]) @ np.array([[a, b], [d, e]]).T + (c, f)
+        expected = np.array([[0, 0], [300, 0], [0, 250]], float)
+        expected[:, 0] = 300 - expected[:, 0] if mirrored else expected[:, 0]
+        assert np.abs(found - expected).max() < 1.5
+        assert pairs.score(compare(describe(original), describe(crop), mirrored=not mirrored)) < 0.1
+
+    def test_a_shared_caption_does_not_make_two_photographs_one(self):
+        first, second = texture(6), texture(7)
+        for picture in (first, second):
+            cv2.rectangle(picture, (0, 160), (240, 200), (255, 255, 255), -1)
+            cv2.putText(picture, "SYMPTOMS EXPLAINED", (6, 190), cv2.FONT_HERSHEY_SIMPLEX, 0.68, (200, 0, 0), 2, cv2.LINE_AA)
+        verdict = compare(describe(first), describe(second))
+        assert verdict.inliers > 20  # matches alone would say yes
+        assert pairs.score(verdict) < 0.1
+
+    def test_different_pictures_are_different(self):
+        features = [describe(texture(seed)) for seed in range(20, 32)]
+        scores = [pairs.score(compare(a, b)) for a, b in itertools.combinations(features, 2)]
+        assert max(scores) < 0.1
+
+    def test_a_shared_corner_is_not_enough(self):
+        sure = Verdict(200, 150, 0.99, 0.99, 0.03, 30_000, (1.0, 0, 0, 0, 1.0, 0), False)
+        assert pairs.WEAK <= pairs.score(sure) < pairs.ACCEPTED
+        assert pairs.score(Verdict(200, 150, 0.99, 0.99, 0.5, 30_000, sure.transform, False)) > 0.99
+
+    def test_a_pair_that_no_match_speaks_for_must_agree_almost_everywhere(self):
+        alike = {agreement: Verdict(0, 0, agreement, agreement, 0.95, 46_000, (), False) for agreement in (0.84, 0.95)}
+        assert pairs.score(alike[0.84]) < pairs.ACCEPTED < pairs.score(alike[0.95])
+
+
+class TestRetrieval:
+    def test_the_vocabulary_is_the_same_every_time(self, tmp_path, monkeypatch):
+        first = codebook(64)
+        codebook.cache_clear()
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
+        second = codebook(64)
+        codebook.cache_clear()
+        assert np.array_equal(first.centroids, second.centroids) and np.array_equal(first.directions, second.directions)
+
+    def test_thumbnails_find_the_panel_of_a_collage_and_the_mirror_image(self):
+        pictures = [texture(seed) for seed in range(40, 50)]
+        collage = np.concatenate([cv2.resize(pictures[3], (120, 200)), cv2.resize(texture(99), (120, 200))], axis=1)
+        tables = [thumbnails(describe(picture).picture) for picture in [*pictures, collage, pictures[5][:, ::-1].copy()]]
+        found = alike(tables, 1)
+        assert (3, 10, False) in found and (11, 5, True) in found
+
+    def test_every_planted_copy_is_a_candidate(self, phantom):
+        manifest, truths = phantom
+        ensure_features(manifest, progress=False)
+        found = candidates(manifest["pixel_sha256"].tolist(), progress=False)
+        asked = set(zip(found["a"], found["b"], strict=True))
+        key = manifest.set_index("image_id")["pixel_sha256"]
+        copies = truths[truths["copy_of"].notna()]
+        pairs_of = [tuple(sorted((key[a], key[b]))) for a, b in zip(copies["image_id"], copies["copy_of"], strict=True)]
+        assert set(pairs_of) <= asked
+        assert len(found) < 20 * len(manifest)  # and not because everything is
+
+
+class TestAudit:
+    def test_planted_copies_are_found_and_nothing_else(self, phantom, audited):
+        manifest, truths = phantom
+        copies = truths[truths["copy_of"].notna()]
+        found = {frozenset(pair) for pair in zip(audited.pairs["image_id_a"], audited.pairs["image_id_b"], strict=True)}
+        missed = [row.copy_kind for row in copies.itertuples() if frozenset((row.image_id, row.copy_of)) not in found]
+        assert len(missed) <= 1, missed
+        root = truths.set_index("image_id")["copy_of"].fillna(dict(zip(truths["image_id"], truths["image_id"], strict=True)))
+        wrong = [pair for pair in found if len({root[name] for name in pair}) > 1]
+        assert not wrong
+        assert audited.pairs["mirrored"].any() and (audited.pairs["score"] >= pairs.ACCEPTED).all()
+        assert audited.conflicts["kind"].value_counts()["label"] == 1  # the one that was planted
+        assert (audited.conflicts["kind"] == "patient").any()
+
+    def test_groups_hold_patients_and_copies_together(self, phantom, audited):
+        manifest, truths = phantom
+        groups = audited.groups
+        assert list(groups.columns) == GROUP_COLUMNS and len(groups) == len(manifest)
+        group = groups.set_index("image_id")["group_id"]
+        assert (groups.groupby("patient_id")["group_id"].nunique() == 1).all()
+        for row in audited.pairs.itertuples():
+            assert group[row.image_id_a] == group[row.image_id_b]
+        # no more than that: groups are the components over patients and true copies
+        truly = truths.assign(root=truths["copy_of"].fillna(truths["image_id"]))
+        assert group.nunique() >= truly["patient_id"].nunique() - truths["copy_of"].notna().sum()
+
+    def test_tables_have_the_promised_columns_and_survive_files(self, phantom, audited, tmp_path):
+        audited.write(tmp_path)
+        table = pd.read_csv(tmp_path / "pairs.csv")
+        assert list(table.columns[:7]) == PAIR_COLUMNS
+        assert (table["image_id_a"] < table["image_id_b"]).all()
+        assert all(len(text.split()) == 6 for text in table["transform"])
+        again = read_audit(tmp_path, [phantom[0]])
+        pd.testing.assert_frame_equal(again.pairs, audited.pairs, check_dtype=False)
+        pd.testing.assert_frame_equal(again.groups, audited.groups, check_dtype=False)
+        assert again.summary.equals(audited.summary) or again.summary.to_csv() == audited.summary.to_csv()
+
+    def test_a_second_run_compares_nothing_and_a_new_picture_only_itself(self, phantom, audited, monkeypatch, tmp_path):
+        asked = []
+
+        def serial(function, work, **_):
+            asked.append(len(work))
+            return [function(*item) for item in work]
+
+        monkeypatch.setattr(pairs, "parallel", serial)
+        run_audit([phantom[0]], progress=False)
+        assert sum(asked) == 0
+        Image.fromarray(texture(77)).save(tmp_path / "new.png")
+        row = phantom[0].iloc[0].to_dict() | {
+            "image_id": "Mpox/new.png", "path": str(tmp_path / "new.png"), "sha256": "new", "pixel_sha256": "f" * 64,
+            "patient_id": pd.NA,
+        }  # fmt: skip
+        more = pd.concat([phantom[0], pd.DataFrame([row])], ignore_index=True)
+        run_audit([more], progress=False)
+        assert 0 < sum(asked) < 60
+
+    def test_the_brute_force_finds_no_more(self, phantom, audited):
+        manifest = phantom[0].iloc[::4].reset_index(drop=True)
+        compared = brute_force([manifest], progress=False)
+        assert len(compared) == len(manifest) * (len(manifest) - 1) // 2
+        key = manifest.set_index("pixel_sha256")["image_id"]
+        everything = compared[compared["score"] >= pairs.ACCEPTED]
+        known = {frozenset(pair) for pair in zip(audited.pairs["image_id_a"], audited.pairs["image_id_b"], strict=True)}
+        assert {frozenset((key[a], key[b])) for a, b in zip(everything["a"], everything["b"], strict=True)} <= known
+        assert len(brute_force([manifest], sample=10, progress=False)) == 10
+
+    def test_exact_copies_and_two_data_sets(self, tmp_path):
+        for name, numbers in (("one", (1, 2, 3)), ("two", (3, 4))):
+            (tmp_path / name / "Mpox").mkdir(parents=True)
+            for number in numbers:
+                Image.fromarray(texture(number)).save(tmp_path / name / "Mpox" / f"{number}.png")
+        Image.fromarray(texture(1)).save(tmp_path / "one" / "Mpox" / "again.bmp")
+        one, two = scan(tmp_path / "one"), scan(tmp_path / "two")
+        found = run_audit([one, two], progress=False)
+        exact = found.pairs.set_index(["image_id_a", "image_id_b"])["method"].to_dict()
+        assert exact == {("Mpox/1.png", "Mpox/again.bmp"): "pixels", ("Mpox/3.png", "Mpox/3.png"): "file"}
+        assert found.overlap.to_numpy().tolist() == [[2, 1], [1, 0]]
+        ids = found.groups.set_index(["dataset", "image_id"])["group_id"]
+        assert ids["one", "Mpox/3.png"] == ids["two", "Mpox/3.png"] == "one/Mpox/3.png"
+        with pytest.raises(MpoxError, match="same name"):
+            run_audit([one, one])
+
+    def test_nothing_to_audit_is_said(self, tmp_path):
+        (tmp_path / "Mpox").mkdir()
+        (tmp_path / "Mpox" / "a.png").write_bytes(b"no picture")
+        with pytest.raises(MpoxError, match="no usable picture"):
+            run_audit([scan(tmp_path)])
+        Image.fromarray(texture(8)).save(tmp_path / "Mpox" / "b.png")
+        alone = run_audit([scan(tmp_path)], progress=False)
+        assert alone.pairs.empty and alone.groups["group_id"].tolist() == ["Mpox/b.png"]
+        assert alone.rejected["image_id"].tolist() == ["Mpox/a.png"]
+
+
+class TestDecisions:
+    def table(self, audited, number: int, decision: str) -> pd.DataFrame:
+        row = audited.pairs.iloc[number]
+        return pd.DataFrame([[*row[PAIR_COLUMNS[:4]], decision, "seen"]], columns=COLUMNS)
+
+    def test_a_rejected_pair_links_nothing_and_is_kept(self, phantom, audited):
+        row = audited.pairs[audited.pairs["method"] == "geometric"].iloc[0]
+        decision = pd.DataFrame([[*row[PAIR_COLUMNS[:4]], "reject", "seen"]], columns=COLUMNS)
+        found = run_audit([phantom[0]], overrides=decision, progress=False)
+        assert len(found.pairs) == len(audited.pairs) - 1
+        assert (found.weak["decision"] == "rejected").sum() == 1
+        assert found.groups["group_id"].nunique() >= audited.groups["group_id"].nunique()
+
+    def test_a_confirmed_pair_links_what_the_machine_did_not(self, phantom, audited):
+        apart = audited.groups.drop_duplicates("group_id")["image_id"].tolist()[:2]
+        name = phantom[0]["source"].iloc[0]
+        decision = pd.DataFrame([[name, apart[0], name, apart[1], "confirm", "seen"]], columns=COLUMNS)
+        found = run_audit([phantom[0]], overrides=decision, progress=False)
+        group = found.groups.set_index("image_id")["group_id"]
+        assert group[apart[0]] == group[apart[1]]
+        assert found.pairs[found.pairs["method"] == "override"]["reason"].tolist() == ["seen"]
+
+    def test_files_of_decisions(self, tmp_path, phantom, audited):
+        path = tmp_path / "overrides.csv"
+        path.write_text("dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\nz,2.png,a,1.png,reject,turned round\n")
+        last = read_overrides(path).iloc[-1]
+        assert (last["dataset_a"], last["image_id_a"], last["dataset_b"]) == ("a", "1.png", "z")
+        assert len(read_overrides()) == len(pd.read_csv(OURS))
+        run_audit([phantom[0]], overrides=read_overrides(path), progress=False)  # decisions on other data sets are passed over
+        undecided = path.read_text().replace("reject", "no")
+        for text, message in (("dataset_a\n", "lack the columns"), (undecided, "confirm or reject")):
+            path.write_text(text)
+            with pytest.raises(MpoxError, match=message):
+                read_overrides(path)
+        with pytest.raises(MpoxError, match="cannot be read"):
+            read_overrides(tmp_path / "missing.csv")
+
+    def test_the_version_follows_our_decisions(self, monkeypatch):
+        before = audit_version()
+        monkeypatch.setattr("mpox.audit.read_overrides", lambda: NO_DECISIONS.assign(x=1))
+        assert audit_version() != before

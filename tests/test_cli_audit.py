@@ -1,0 +1,121 @@
+"""``mpox audit`` as a user meets it: a folder of pictures in, tables and plain sentences out, never a traceback."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from mpox.cli import main
+
+
+def texture(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    field = sum(cv2.resize(rng.standard_normal((n, n, 3)).astype(np.float32), (200, 200)) * 22 for n in (8, 25, 60))
+    return (field + 120).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes; a crop filed under the other class, a broken file, a text called picture, an odd format, patients."""
+    root = tmp_path / "pictures"
+    for name in ("Mpox", "Other"):
+        (root / name).mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(texture(number)).save(root / "Mpox" / f"P{number}_1.png")
+    Image.fromarray(texture(0)[30:170, 30:170]).resize((220, 220)).save(root / "Other" / "P9_1.jfif", "JPEG")
+    Image.fromarray(texture(7)).convert("CMYK").save(root / "Other" / "P8_1.tif")
+    (root / "Other" / "zero.jpg").write_bytes(b"")
+    (root / "Other" / "notes.jpg").write_text("not a picture")
+    return root
+
+
+def audit(*arguments) -> object:
+    return CliRunner().invoke(main, ["audit", *map(str, arguments), "--jobs", "1"])
+
+
+def test_a_folder_is_audited(folder, tmp_path):
+    out = tmp_path / "out"
+    result = audit(folder, "--out", out, "--review", "--patient-pattern", r"(?P<patient>P\d+)_")
+    assert result.exit_code == 0, result.output
+    assert "6 pictures (Mpox 4, Other 2), 2 files rejected" in result.output
+    assert "1 pairs show the same photograph" in result.output and "1 of labels, 1 of patients" in result.output
+    pairs = pd.read_csv(out / "pairs.csv")
+    assert pairs[["image_id_a", "image_id_b", "method"]].values.tolist() == [["Mpox/P0_1.png", "Other/P9_1.jfif", "geometric"]]
+    groups = pd.read_csv(out / "groups.csv")
+    assert list(groups.columns) == ["dataset", "image_id", "label", "patient_id", "group_id"]
+    assert groups.set_index("image_id")["group_id"].nunique() == 5
+    rejected = pd.read_csv(out / "rejected.csv").set_index("image_id")["reason"]
+    assert set(rejected.index) == {"Other/zero.jpg", "Other/notes.jpg"}
+    assert len(pd.read_csv(out / "quality.csv")) == 6
+    assert (out / "datasheet-pictures.md").read_text().startswith("# Data sheet")
+    page = (out / "review.html").read_text()
+    assert "data:image/jpeg" in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_decision_is_honoured(folder, tmp_path):
+    decisions = tmp_path / "overrides.csv"
+    decisions.write_text(
+        "dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n"
+        "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\n"
+    )
+    result = audit(folder, "--out", tmp_path / "out", "--overrides", decisions)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "out" / "pairs.csv").empty
+    assert pd.read_csv(tmp_path / "out" / "weak_pairs.csv")["reason"].tolist() == ["looked at it"]
+
+
+def test_a_folder_without_classes_or_with_an_empty_one_is_audited_all_the_same(folder, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(folder / "Mpox", flat)
+    result = audit(flat, "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "There is one class only (unlabelled)" in result.output
+    (folder / "Empty").mkdir()
+    result = audit(folder, "--out", tmp_path / "out2")
+    assert result.exit_code == 0 and "The folder Empty has no usable picture" in result.output
+
+
+def test_two_folders_together(folder, tmp_path):
+    other = tmp_path / "others"
+    (other / "Mpox").mkdir(parents=True)
+    Image.fromarray(texture(2)[:, ::-1]).save(other / "Mpox" / "mirror.png")
+    result = audit(folder, other, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    pairs = pd.read_csv(tmp_path / "out" / "pairs.csv")
+    across = pairs[pairs["dataset_a"] != pairs["dataset_b"]]
+    assert len(across) == 1 and bool(across["mirrored"].iloc[0]) is True
+    assert "with a copy in" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "neither a registered data set"),
+        (("{folder}", "--overrides", "missing.csv"), "cannot be read"),
+        (("{folder}", "--patient-pattern", "P("), "pattern"),
+        (("{folder}", "phantom", "--patient-pattern", "P"), "describe one data set"),
+        (("{folder}", "{folder}"), "same name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder, tmp_path, arguments, message):
+    result = audit(*[argument.format(folder=folder) for argument in arguments], "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in result.output and result.output.count("mpox: ") == 1
+    assert "Traceback" not in result.output
+
+
+def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):
+    (tmp_path / "bad" / "Mpox").mkdir(parents=True)
+    (tmp_path / "bad" / "Mpox" / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    result = audit(tmp_path / "bad", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "no usable picture" in result.output
+    assert pd.read_csv(tmp_path / "out" / "rejected.csv")["image_id"].tolist() == ["Mpox/a.jpg"]
+
+
+def test_a_place_that_cannot_be_written_is_said(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = audit(folder, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 1 and "name another folder with --out" in result.output

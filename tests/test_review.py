@@ -1,0 +1,210 @@
+"""The review page, the data sheet and what is said of the search's accuracy."""
+
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mpox import figures_audit
+from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs, wilson
+from mpox.audit.datasheet import SECTIONS, datasheet
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit
+from mpox.audit.review import LARGEST_PAGE, Review, by_doubt, review_fragment, review_html
+
+matplotlib.use("Agg")
+EVIL = "Mpox/<script>alert(1)</script>\"'&.png"
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def _pairs(rows: list[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["image_id_a", "image_id_b", "score", "decision"])
+    table = table.assign(
+        dataset_a="web", dataset_b="web", method="geometric", transform="-1 0 40 0 1 0", label_a="Mpox", label_b="Normal",
+        patient_id_a=pd.NA, patient_id_b=pd.NA, mirrored=True, matches=40, inliers=30, correlation=0.9, agreement=0.8,
+        overlap=0.7, reason="",
+    )  # fmt: skip
+    return table[PAIR_COLUMNS + EVIDENCE]
+
+
+@pytest.fixture
+def audit(tmp_path):
+    names = [EVIL, "Mpox/b.png", "Normal/c.png", "Normal/d.png"]
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, name in enumerate(names):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (60, 40, 3)).astype(np.uint8)).save(path)
+        rows.append((name, str(path), 40, 60, name.split("/")[0]))
+    images = pd.DataFrame(rows, columns=["image_id", "path", "width", "height", "label"])
+    images = images.assign(dataset="web", source="web", patient_id=pd.NA, group_id="g").astype({"patient_id": "string"})
+    found = _pairs([("Mpox/b.png", "Normal/c.png", 0.99, "found"), (EVIL, "Normal/c.png", 0.55, "found")])
+    weak = _pairs([("Mpox/b.png", "Normal/d.png", 0.48, "weak"), (EVIL, "Normal/d.png", 0.5, "rejected")])
+    return Audit(images, found, weak, pd.DataFrame(columns=["dataset", "image_id", "reason"]))
+
+
+def test_the_strongest_doubt_comes_first_and_decided_pairs_last(audit):
+    assert by_doubt(audit)["score"].tolist() == [0.48, 0.55, 0.99, 0.5]
+    shown = _Page(review_html(audit)).all("article")
+    assert [(pair["data-image-id-a"], pair["data-image-id-b"]) for pair in shown] == [
+        ("Mpox/b.png", "Normal/d.png"), (EVIL, "Normal/c.png"), ("Mpox/b.png", "Normal/c.png"), (EVIL, "Normal/d.png"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("with_pictures", [True, False])
+def test_names_are_escaped_and_nothing_is_fetched(audit, with_pictures):
+    text = review_html(audit, with_pictures=with_pictures)
+    page = _Page(text)
+    assert "<script>alert" not in text
+    assert len(page.all("script")) == (1 if with_pictures else 0)
+    assert not re.search(r"(src|href|url)\s*[=(]\s*['\"]?(https?:)?//", text) and "@import" not in text
+    fetched = [attrs.get("src") or attrs.get("href") for tag in ("img", "script", "link", "a") for attrs in page.all(tag)]
+    assert all(address is None or address.startswith("data:image/jpeg;base64,") for address in fetched)
+
+
+def test_pictures_have_alternative_texts_and_an_outline(audit):
+    page = _Page(review_html(audit))
+    assert len(page.all("img")) == 8 and all(picture["alt"] for picture in page.all("img"))
+    corners = page.all("polygon")[0]["points"]
+    assert corners == "40.0,0.0 0.0,0.0 0.0,60.0 40.0,60.0"
+    assert page.all("svg")[0]["viewbox"] == "0 0 40 60"
+
+
+def test_without_pictures_there_is_the_evidence_and_how_to_see_them(audit):
+    audit.images["path"] = pd.NA
+    text = review_fragment(audit, with_pictures=False)
+    page = _Page(text)
+    assert "data:image" not in text and not page.all("img")
+    assert "mpox data fetch" in text and "geometric" in page.words and "0.99" in page.words
+
+
+def test_a_page_says_how_many_pairs_it_leaves_out_and_stays_small(audit, monkeypatch):
+    assert "2 of 4 pairs" in _Page(review_fragment(audit, limit=2)).words
+    assert "2 more are left out" in _Page(review_fragment(audit, limit=2, with_pictures=False)).words
+    monkeypatch.setattr("mpox.audit.review.LARGEST_PAGE", 1)
+    assert len(_Page(review_fragment(audit)).all("article")) == 1
+    assert LARGEST_PAGE < 1_500_000
+
+
+def test_a_pair_without_a_map_has_no_outline(audit):
+    for transform in ("", "nan nan nan nan nan nan"):
+        audit.pairs["transform"] = audit.weak["transform"] = transform
+        assert not _Page(review_html(audit)).all("polygon")
+
+
+def test_no_pair_is_a_sentence(audit):
+    empty = Audit(audit.images, audit.pairs.iloc[:0], audit.weak.iloc[:0], audit.rejected)
+    assert "No pair was found" in review_html(empty)
+
+
+def test_a_notebook_gets_html_and_a_line_of_text(audit):
+    bundle = Review(audit, with_pictures=False)._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("Review of 4 pairs") and "<table" in bundle["text/html"]
+
+
+def test_a_data_sheet_has_the_seven_sections_and_the_counts(audit):
+    sheet = datasheet(audit, "web")
+    assert re.findall(r"^## (.+)$", sheet, flags=re.M) == list(SECTIONS)
+    assert "4 pictures with one label each: 2 Mpox, 2 Normal" in sheet and "under two labels: 2" in sheet
+    assert "Not known" in sheet and "Skin tone was not measured." in sheet
+    assert "## " not in datasheet(audit, "web", heading=0)
+    with pytest.raises(ValueError, match="no data set other"):
+        datasheet(audit, "other")
+
+
+def test_a_data_sheet_quotes_quality_and_tone(audit):
+    about = audit.images[["dataset", "image_id", "label"]]
+    quality = about.assign(border=[0.1, 0, 0, 0], text_lines=[0, 2, 1, 0], blur=0.25)
+    tone = about.assign(ita=[-20.0, -10, 50, np.nan])
+    sheet = datasheet(audit, "web", quality=quality, tone=tone)
+    assert "25% of the pictures have a plain border and 50% a line of text" in sheet
+    assert "75% of the pictures" in sheet and "Mpox -15, Normal 50" in sheet
+
+
+def test_a_data_sheets_names_are_not_markup(audit):
+    images = audit.images.assign(label=["<b>x</b>", "Mpox", "{{ y }}", "Normal"])
+    sheet = datasheet(Audit(images, audit.pairs, audit.weak, audit.rejected), "web")
+    assert "<b>" not in sheet and "{{" not in sheet
+
+
+def test_recall_and_precision_by_kind():
+    copies = {"copy_of": [None, "a", "a", None, "d", None], "copy_kind": [None, "crop", "grey", None, "crop", None]}
+    truths = pd.DataFrame({"image_id": list("abcdef"), **copies}).astype("string")
+    pairs = pd.DataFrame([("a", "b"), ("b", "c"), ("e", "f")], columns=["image_id_a", "image_id_b"])
+    table = accuracy_by_kind(pairs, truths).set_index("kind")
+    assert table.loc["grey", ["copies", "found", "pairs", "right"]].tolist() == [1, 1, 1, 1]  # through the other copy
+    assert table.loc["crop", ["copies", "found", "pairs", "right"]].tolist() == [2, 1, 3, 2]
+    assert table.loc["all", "recall"] == pytest.approx(2 / 3) and table.loc["all", "precision"] == pytest.approx(2 / 3)
+    assert np.isnan(table.loc["(no copy)", "recall"]) and table.loc["(no copy)", "pairs"] == 0
+
+
+def test_no_pair_at_all_has_no_precision():
+    truths = pd.DataFrame({"image_id": ["a", "b"], "copy_of": [None, "a"], "copy_kind": [None, "crop"]}).astype("string")
+    table = accuracy_by_kind(pd.DataFrame(columns=["image_id_a", "image_id_b"], dtype=str), truths).set_index("kind")
+    assert table.loc["all", "recall"] == 0 and np.isnan(table.loc["all", "precision"])
+
+
+def test_wilsons_interval():
+    """Newcombe 1998, Stat Med 17, 857-872, table I: 81 of 263 gives 0.2553 to 0.3662, 15 of 148 gives 0.0624 to 0.1605."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson(0, 20)[0] == 0 and wilson(20, 20)[1] == 1
+
+
+def test_hand_checked_samples_are_possible():
+    table = hand_checked()
+    assert (table["right"] <= table["checked"]).all() and table["measures"].isin(["precision", "recall"]).all()
+    assert ((table["low"] <= table["share"]) & (table["share"] <= table["high"])).all()
+
+
+def test_hashes_find_a_smaller_copy_and_not_a_mirrored_one(tmp_path):
+    from mpox.manifest import build_manifest
+
+    rng = np.random.default_rng(3)
+    for folder in ("Mpox", "Normal"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+            noise.save(tmp_path / folder / f"{number}.png")
+    first = Image.open(tmp_path / "Mpox" / "0.png")
+    first.resize((64, 64)).save(tmp_path / "Mpox" / "small.png")
+    first.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "Mpox" / "mirror.png")
+    found = hash_pairs(build_manifest(tmp_path), jobs=1)
+    assert found[["image_id_a", "image_id_b"]].to_numpy().tolist() == [["Mpox/0.png", "Mpox/small.png"]]
+
+
+def test_figures_show_what_they_are_given(audit):
+    methods = pd.DataFrame({"dataset": ["msid", "msid"], "method": ["file", "geometric"], "pairs": [5, 460]})
+    bars = figures_audit.pairs_by_method(methods)
+    assert "5 file, 460 geometric" in [text.get_text() for text in bars.axes[0].texts]
+    matrix = figures_audit.overlap_matrix(audit.overlap, audit.images["dataset"].value_counts())
+    assert [text.get_text() for text in matrix.axes[0].texts] == [f"{audit.overlap.iat[0, 0]}\n{audit.overlap.iat[0, 0] / 4:.0%}"]
+    ways = pd.DataFrame({"dataset": "msid", "way": ["hashes", "audit"], "agreed": [28, 463], "other": [55, 0]})
+    assert [text.get_text() for text in figures_audit.ways_compared(ways).axes[0].texts] == ["28 + 55", "463"]
+    tones = pd.DataFrame({"dataset": "msid", "label": ["Mpox", "Mpox", "Normal"], "ita": [-20.0, np.nan, 40.0]})
+    words = [text.get_text() for text in figures_audit.skin_tone_by_class(tones, {"light": 41.0, "dark": -90.0}).axes[0].texts]
+    assert words == ["light", "dark"]
+    truth = pd.DataFrame({"ita_degrees": [10.0, 20], "ita": [12.0, 60], "altered": [False, True]})
+    points = [part.get_offsets().tolist() for part in figures_audit.tone_against_truth(truth).axes[0].collections]
+    assert points == [[[10.0, 12.0]], [[20.0, 60.0]]]
+    plt.close("all")
