@@ -27,7 +27,7 @@
 DATASETS = ["phantom"]
 DATA_DIR = ""
 RUN_STORE = ""
-HONEST_PROTOCOL = {"phantom": "source", "msld-v1": "patient", "msid": "source"}
+HONEST_PROTOCOL = {"phantom": "source", "msld-v1": "source", "msid": "source"}
 BACKBONE = "tf_efficientnet_lite1"
 BACKBONES = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
 IMAGE_SIZE = 0

@@ -24,7 +24,7 @@
 DATASETS = ["phantom"]
 DATA_DIR = ""
 RUN_STORE = ""
-HONEST_PROTOCOL = {"phantom": "source", "msld-v1": "patient", "msid": "source"}
+HONEST_PROTOCOL = {"phantom": "source", "msld-v1": "source", "msid": "source"}
 BACKBONE = "tf_efficientnet_lite1"
 TRAINED_IMAGE_SIZE = 128
 TRAINING = {"epochs": 3, "frozen_stages": 3}

@@ -3,9 +3,11 @@
 import pytest
 
 from mpox import ModelConfig, cross_validate, evaluate
+from mpox.audit import read_audit, run_audit
 from mpox.datasets import REGISTRY
-from mpox.groups import exact_pairs, source_groups
+from mpox.groups import source_groups
 from mpox.manifest import build_manifest
+from mpox.paths import project_root
 from mpox.splits import make_splits, siblings_in_training
 from mpox.store import RunStore
 
@@ -18,6 +20,11 @@ def msld(data_dir):
 @pytest.fixture(scope="module")
 def msid(data_dir):
     return build_manifest("msid", data_dir=data_dir)
+
+
+@pytest.fixture(scope="module")
+def audited(msld):
+    return run_audit([msld], progress=False)
 
 
 def test_msld_v1_is_as_published(msld):
@@ -37,28 +44,28 @@ def test_msid_is_as_published(msid):
     assert msid.attrs["rejected"] == []
 
 
-def test_the_exact_duplicates_are_found(msld, msid):
-    columns = ["image_id_a", "image_id_b"]
-    assert exact_pairs(msld)[columns].values.tolist() == [["Others/NM110_01.jpg", "Others/NM68_01.jpg"]]
-    assert exact_pairs(msid)[columns].values.tolist() == [
-        ["Chickenpox/chickenpox18.png", "Chickenpox/chickenpox20.png"],
-        ["Measles/measles40.png", "Measles/measles91.png"],
-        ["Monkeypox/monkeypox111.png", "Monkeypox/monkeypox112.png"],
-        ["Monkeypox/monkeypox67.png", "Monkeypox/monkeypox78.png"],
-        ["Normal/normal47.png", "Normal/normal54.png"],
-    ]
-    assert source_groups(msld).nunique() == 161  # one photograph is filed under two of the 162 patients
-    assert source_groups(msid).nunique() == 765
+def test_the_audit_of_msld_v1_is_the_recorded_one(msld, audited):
+    recorded = read_audit(project_root() / "results" / "audits" / "msld-v1", [msld])
+    sides = ["image_id_a", "image_id_b", "method", "decision"]
+    assert audited.pairs[sides].values.tolist() == recorded.pairs[sides].values.tolist()
+    assert audited.groups["group_id"].tolist() == recorded.groups["group_id"].tolist()
+    assert (audited.pairs["score"] - recorded.pairs["score"]).abs().max() < 0.02
 
 
-def test_random_splits_of_the_real_data_leak(msld, msid):
-    honest = source_groups(msld).set_axis(msld["image_id"])
-    assert 0.35 < siblings_in_training(make_splits(msld, "random_image"), honest) < 0.55
-    assert siblings_in_training(make_splits(msld, "patient"), honest) == pytest.approx(2 / 228)
-    assert siblings_in_training(make_splits(msld, "source"), honest) == 0
-    honest = source_groups(msid).set_axis(msid["image_id"])
-    assert siblings_in_training(make_splits(msid, "random_image"), honest) > 0
-    assert siblings_in_training(make_splits(msid, "source"), honest) == 0
+def test_the_exact_duplicates_and_a_patient_under_two_names_are_found(audited):
+    exact = audited.pairs[audited.pairs["method"] != "geometric"]
+    assert exact[["image_id_a", "image_id_b"]].values.tolist() == [["Others/NM110_01.jpg", "Others/NM68_01.jpg"]]
+    assert len(audited.pairs) > 40  # pictures of one photograph, most of them crops of it
+    conflicts = audited.conflicts[audited.conflicts["kind"] == "patient"]
+    assert ("NM110", "NM68") in set(zip(conflicts["patient_id_a"], conflicts["patient_id_b"], strict=True))
+
+
+def test_random_splits_of_msld_v1_leak(msld, audited):
+    manifest = msld.merge(audited.groups[["image_id", "group_id"]], on="image_id")
+    honest = source_groups(manifest).set_axis(manifest["image_id"])
+    assert 0.35 < siblings_in_training(make_splits(manifest, "random_image"), honest) < 0.55
+    assert 0 < siblings_in_training(make_splits(manifest, "patient"), honest) < 0.1
+    assert siblings_in_training(make_splits(manifest, "source"), honest) == 0
 
 
 def test_frozen_features_tell_mpox_from_other_rashes_of_other_patients(data_dir, tmp_path):

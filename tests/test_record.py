@@ -10,7 +10,8 @@ import pytest
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox.paths import project_root
 from mpox.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
-from mpox.store import RecordedStore, read_run
+from mpox.recorded import RecordedStore
+from mpox.store import read_run
 
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
 
@@ -25,7 +26,7 @@ def recorded(tiny_folder, tmp_path_factory):
     store.table("small", {"a": 1}, lambda: pd.DataFrame({"x": [1.5, 2.5]}))
     results = [read_run(store.root / "runs" / run_id) for run_id in store.used_runs]
     (base / "results").mkdir()
-    _write_tables(base / "results", store, results, list(store.used_tables), [data.name])
+    _write_tables(base / "results", store, results, list(store.used_tables), [data.name], store.used_audits)
     return data, live, RecordedStore(base / "results")
 
 

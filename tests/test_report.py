@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox import ModelConfig, cross_validate, evaluate, figures, open_store, report
+from mpox import ModelConfig, cross_validate, evaluate, figures, figures_audit, open_store, report
+from mpox.audit.quality import image_quality
 from mpox.errortable import error_table
 from mpox.explain import grad_cam
-from mpox.imagestats import image_statistics
+from mpox.manifest import build_manifest
 from mpox.store import Dataset
 
 matplotlib.use("Agg")
@@ -76,13 +77,13 @@ def test_figures_draw_what_they_are_given(study):
     metrics = evaluate(predictions, n_bootstrap=20)
     rows = metrics[metrics["class"] == "Mpox"].assign(dataset=data.name, protocol="source")
     drawn = [
-        figures.class_counts([data]),
-        figures.group_sizes([data]),
+        figures_audit.class_counts([data]),
+        figures_audit.group_sizes([data]),
         figures.pictures(data, data.manifest["image_id"].tolist()[:3], list("abc")),
         figures.intervals(rows, by="metric", colour="protocol", xlabel="estimate", reference={"published": 0.9}),
         figures.curves({(data.name, "source"): predictions}),
         figures.confusion({data.name: pd.DataFrame([[3, 1], [0, 4]], index=list("ab"), columns=list("ab"))}),
-        figures.statistics_by_class(image_statistics(data), {"lightness": "L*", "chroma": "C*"}),
+        figures_audit.statistics_by_class(image_quality(data.manifest), {"lightness": "L*", "chroma": "C*"}),
     ]
     for figure in drawn:
         for axis in figure.axes:
@@ -99,7 +100,7 @@ def test_image_statistics_know_white_from_grey(tmp_path):
     for label, level in (("Mpox", 255), ("Normal", 119)):
         (tmp_path / "set" / label).mkdir(parents=True)
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / "set" / label / "a.png")
-    table = image_statistics(open_store(tmp_path / "store").dataset(tmp_path / "set")).set_index("label")
+    table = image_quality(build_manifest(tmp_path / "set")).set_index("label")
     assert table.loc["Mpox", "lightness"] == pytest.approx(100, abs=0.1)
     assert table.loc["Normal", "lightness"] == pytest.approx(50, abs=0.5)
     assert (table[["contrast", "chroma", "sharpness"]] < 0.1).all(axis=None)

@@ -1,16 +1,24 @@
 """Splits: what must stay together stays together, whatever the data look like."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpox.errors import MpoxError
-from mpox.groups import patient_groups, source_groups
-from mpox.splits import PROTOCOLS, get_protocol, make_splits, siblings_in_training, split_hash
+from mpox.groups import connected, patient_groups, same_value_links, source_groups
+from mpox.splits import PROTOCOLS, get_protocol, make_external_split, make_splits, siblings_in_training, split_hash
 
 HONEST = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.leaks)
+PLAIN = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.augmented)
 SEEDS = st.integers(0, 10_000)
+
+
+def link_groups(manifest: pd.DataFrame, keys: list[str]) -> np.ndarray:
+    """Honest groups as an audit would give them: the same value in one of these columns."""
+    links = [same_value_links(manifest["image_id"], manifest[key]) for key in keys]
+    return connected(manifest["image_id"], *(sum(ends, []) for ends in zip(*links, strict=True)))
 
 
 def make_manifest(labels, patients, photographs) -> pd.DataFrame:
@@ -19,6 +27,7 @@ def make_manifest(labels, patients, photographs) -> pd.DataFrame:
     manifest["patient_id"] = pd.array(patients, dtype="string")
     manifest["sha256"] = [f"file {number}" for number in range(len(ids))]
     manifest["pixel_sha256"] = [f"photograph {number}" for number in photographs]
+    manifest["group_id"] = link_groups(manifest, ["patient_id", "pixel_sha256"])
     return manifest.sort_values("image_id", ignore_index=True)
 
 
@@ -61,7 +70,7 @@ def test_no_honest_protocol_lets_a_group_cross_folds(manifest, protocol, n_folds
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(manifests(), st.sampled_from(sorted(PROTOCOLS)), st.integers(2, 4), st.integers(1, 2), SEEDS)
+@given(manifests(), st.sampled_from(PLAIN), st.integers(2, 4), st.integers(1, 2), SEEDS)
 def test_every_image_is_tested_once_a_repeat_and_never_chosen_by(manifest, protocol, n_folds, n_repeats, seed):
     split = make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     assert len(split) == len(manifest) * n_folds * n_repeats
@@ -78,7 +87,7 @@ def test_every_image_is_tested_once_a_repeat_and_never_chosen_by(manifest, proto
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(manifests(), st.sampled_from(sorted(PROTOCOLS)), SEEDS)
+@given(manifests(), st.sampled_from(PLAIN), SEEDS)
 def test_the_seed_decides(manifest, protocol, seed):
     first = make_splits(manifest, protocol, n_folds=3, seed=seed)
     turned = manifest.sample(frac=1, random_state=seed)
@@ -102,13 +111,61 @@ def test_any_data_give_a_split_or_one_sentence(data):
     manifest = make_manifest(labels, patients, photographs)
     n_folds = data.draw(st.integers(2, 4))
     try:
-        split = make_splits(manifest, data.draw(st.sampled_from(sorted(PROTOCOLS))), n_folds=n_folds)
+        split = make_splits(manifest, data.draw(st.sampled_from(PLAIN)), n_folds=n_folds)
     except MpoxError:
         return
     for _, rows in split.groupby(["repeat", "fold"]):
         assert set(rows["role"]) == {"train", "test"}
         train = rows[rows["role"] == "train"]
         assert set(train["image_id"].str.split("/").str[0]) == set(labels)
+
+
+def test_no_inner_fold_takes_a_class_away():
+    """Two groups of a class, of which one has another class's only images beside it: one sentence, no error of the probe's."""
+    labels = ["A"] * 12 + ["B"] * 6
+    patients = [f"P{number}" for number in range(12)] + ["Q0", "Q0", "Q0", "Q1", "Q1", "Q2"]
+    manifest = make_manifest(labels, patients, range(18))
+    for seed in range(20):
+        try:
+            split = make_splits(manifest, "source", n_folds=2, seed=seed)
+        except MpoxError as error:
+            assert "groups" in str(error)
+            continue
+        for _, rows in split[split["role"] == "train"].groupby("fold"):
+            for number in set(rows["inner_fold"]):
+                assert set(rows.loc[rows["inner_fold"] != number, "image_id"].str[0]) == {"A", "B"}
+
+
+def test_one_data_set_trains_and_another_tests():
+    first = make_manifest(["A", "B"] * 10, [f"P{number // 2}" for number in range(20)], range(20)).assign(source="one")
+    second = make_manifest(["A", "B"] * 5, [None] * 10, range(10)).assign(source="two")
+    third = second.assign(source="three")
+    manifest = pd.concat([table.assign(image_id=table["source"] + "/" + table["image_id"]) for table in (first, second, third)])
+    manifest["group_id"] = link_groups(manifest, ["pixel_sha256"])
+    split = make_external_split(manifest, "one", "two")
+    assert set(split.loc[split["role"] == "train", "image_id"]) == set("one/" + first["image_id"])
+    assert set(split.loc[split["role"] == "test", "image_id"]) == set("two/" + second["image_id"])
+    assert set(split["repeat"]) == set(split["fold"]) == {0}
+    train = split[split["role"] == "train"]
+    assert (train.groupby("group_id")["inner_fold"].nunique() == 1).all() and train["inner_fold"].min() == 0
+    groups = by_image(manifest, manifest["group_id"])
+    assert siblings_in_training(split, groups) == 1
+    assert siblings_in_training(make_external_split(manifest, "two", "one"), groups) == 0.5
+    with pytest.raises(MpoxError, match="'four' is not in this manifest, which has one, three, two"):
+        make_external_split(manifest, "one", "four")
+    with pytest.raises(MpoxError, match="needs two data sets"):
+        make_external_split(manifest, "one", "one")
+    with pytest.raises(MpoxError, match="'one' has no images of C"):
+        make_external_split(manifest.assign(label=manifest["label"].where(manifest["source"] == "one", "C")), "one", "two")
+
+
+def test_a_group_over_several_data_sets_stays_together():
+    parts = [make_manifest(["A", "B"] * 12, [None] * 24, range(24)).assign(source=name) for name in ("one", "two")]
+    manifest = pd.concat([part.assign(image_id=part["source"] + "/" + part["image_id"]) for part in parts], ignore_index=True)
+    manifest["group_id"] = link_groups(manifest, ["pixel_sha256"])
+    split = make_splits(manifest, "source", n_folds=4)
+    assert crossing(split, by_image(manifest, manifest["group_id"])) == 0
+    assert siblings_in_training(make_splits(manifest, "random_image", n_folds=4), by_image(manifest, manifest["group_id"])) > 0.5
 
 
 def test_repeats_are_shuffled_anew():
@@ -157,6 +214,8 @@ def test_impossible_splits_are_refused_in_one_sentence():
         make_splits(manifest, "random_image", n_folds=1)
     with pytest.raises(MpoxError, match="at least 2 folds and 1 repeat"):
         make_splits(manifest, "random_image", n_repeats=0)
+    with pytest.raises(MpoxError, match="make them first with `mpox.views.augmented`"):
+        make_splits(manifest, "augment_before_split")
     with pytest.raises(MpoxError, match="at least two classes"):
         make_splits(manifest[manifest["label"] == "A"], "random_image")
     with pytest.raises(MpoxError, match="no patient ids"):

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 
 from mpox import experiment
+from mpox.audit import Audit
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
 from mpox.config import ModelConfig, RunConfig, Training, hash_of
 from mpox.errors import MpoxError
-from mpox.store import RecordedStore, RunResult, RunStore, open_store, read_run
+from mpox.recorded import RecordedStore
+from mpox.store import RunResult, RunStore, open_store, read_run
 
 CONFIG = RunConfig("tiny", "0" * 16, "source", "1" * 16, 0, 0, ModelConfig(image_size=64))
 HISTOGRAM = ModelConfig(backbone="colour_histogram", image_size=64)
@@ -289,6 +292,9 @@ def recorded(tmp_path) -> RecordedStore:
     rows = [["Mpox/a.png", "s1", "p1", 8, 8, "Mpox", None, "mine"], ["None/b.png", "s2", "p2", 8, 8, "None", "P1", "mine"]]
     columns = ["image_id", "sha256", "pixel_sha256", "width", "height", "label", "patient_id", "source"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "manifests/mine.csv", index=False)
+    audited = pd.DataFrame(rows, columns=columns).assign(path=pd.NA, dataset="mine", group_id=["Mpox/a.png", "None/b.png"])
+    nothing = pd.DataFrame(columns=PAIR_COLUMNS + EVIDENCE)
+    Audit(audited, nothing, nothing, pd.DataFrame(columns=["dataset", "image_id", "reason"])).write(tmp_path / "audits/mine")
     pd.DataFrame({"x": [1 / 3]}).to_csv(tmp_path / f"tables/audit-{hash_of({'a': 1})}.csv", index=False)
     (tmp_path / "runs.json").write_text(
         json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5, "config": asdict(CONFIG)}])

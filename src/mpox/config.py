@@ -12,8 +12,10 @@ ENGINE = 1
 PRECISIONS = ("float32", "bfloat16")
 HEADS = ("linear", "hidden")
 AUGMENTATIONS = ("none", "light", "medium")
-REGIMES = ("linear_probe", "fine_tune", "scratch")
-#: Feature extractors that are no network; they go with the regime ``linear_probe`` only.
+REGIMES = ("linear_probe", "nearest_neighbour", "fine_tune", "scratch")
+#: The regimes that train no network: they work on features that are computed once.
+FROZEN = ("linear_probe", "nearest_neighbour")
+#: Feature extractors that are no network; they go with the regimes `FROZEN` only.
 HANDCRAFTED = ("colour_histogram", "hog", "lbp")
 
 
@@ -89,7 +91,7 @@ class ModelConfig:
 
     Parameters
     ----------
-    regime : {"linear_probe", "fine_tune", "scratch"}
+    regime : {"linear_probe", "nearest_neighbour", "fine_tune", "scratch"}
     backbone : str
         A timm model name, or one of `HANDCRAFTED`.
     head : {"linear", "hidden"}
@@ -127,13 +129,15 @@ class ModelConfig:
         if isinstance(self.training, dict):
             object.__setattr__(self, "training", _from_dict(Training, self.training))
         if self.backbone in HANDCRAFTED:
-            if self.regime != "linear_probe":
-                raise MpoxError(f"{self.backbone} has nothing to train: use the regime 'linear_probe'.")
+            if self.regime not in FROZEN:
+                raise MpoxError(f"{self.backbone} has nothing to train: use the regime {' or '.join(map(repr, FROZEN))}.")
             object.__setattr__(self, "weights", "none")
             object.__setattr__(self, "mirror", False)
         if self.regime == "scratch":
             object.__setattr__(self, "weights", "random")
-        if self.regime == "linear_probe":
+        if self.regime == "nearest_neighbour" and self.head != "linear":
+            raise MpoxError("The regime 'nearest_neighbour' has no head: leave 'head' at its default.")
+        if self.regime in FROZEN:
             object.__setattr__(self, "training", None)
         elif self.training is None:
             object.__setattr__(self, "training", Training())
@@ -172,7 +176,8 @@ class RunConfig:
     data : str
         Hash of its manifest (`mpox.manifest.manifest_hash`).
     protocol : str
-        Name of the protocol (`mpox.splits.PROTOCOLS`).
+        Name of the protocol (`mpox.splits.PROTOCOLS`), ``external`` (train on one data set, test on another) or ``leak_dose``
+        (`mpox.leakage.dose_splits`).
     split : str
         Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
     repeat, fold : int

@@ -10,10 +10,11 @@ import pandas as pd
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from mpox.config import ModelConfig, RunConfig
+from mpox.config import FROZEN, ModelConfig, RunConfig
 from mpox.errors import MpoxError
-from mpox.splits import make_splits, split_hash
-from mpox.store import Dataset, RecordedStore, RunResult, RunStore
+from mpox.recorded import RecordedStore
+from mpox.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
+from mpox.store import Dataset, RunResult, RunStore
 from mpox.weights import find_weights, weights_origin
 
 CHECKPOINT = "model.safetensors"
@@ -44,16 +45,20 @@ def environment(device: str, seconds: float) -> dict:
     }
 
 
+def split_configs(data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig) -> list[RunConfig]:
+    """The configuration of each run of a split table."""
+    return [
+        RunConfig(data.name, data.hash, protocol, split_hash(rows), int(repeat), int(fold), model)
+        for (repeat, fold), rows in split.groupby(["repeat", "fold"])
+    ]
+
+
 def fold_configs(
     data: Dataset, protocol: str, model: ModelConfig, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0
 ) -> tuple[pd.DataFrame, list[RunConfig]]:
     """The split table of a cross-validation, and the configuration of each of its runs."""
     split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    configs = [
-        RunConfig(data.name, data.hash, protocol, split_hash(rows), int(repeat), int(fold), model)
-        for (repeat, fold), rows in split.groupby(["repeat", "fold"])
-    ]
-    return split, configs
+    return split, split_configs(data, protocol, split, model)
 
 
 def cross_validate(
@@ -75,7 +80,7 @@ def cross_validate(
     store : RunStore or RecordedStore
         See `mpox.open_store`.
     data : Dataset
-        From the store's ``dataset``.
+        From the store's ``dataset``; for the protocol ``augment_before_split`` made of it by `mpox.views.augmented`.
     protocol : str
         See `mpox.splits.PROTOCOLS`.
     model : ModelConfig
@@ -94,7 +99,78 @@ def cross_validate(
     MpoxError
         If the split is not possible, or a stored run is damaged.
     """
-    split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    if get_protocol(protocol).augmented != ("view" in data.manifest):
+        raise MpoxError(
+            f"The protocol '{protocol}' does not go with these images: 'augment_before_split' takes a data set made by "
+            "`mpox.views.augmented`, every other protocol the original one."
+        )
+    split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    return predict_splits(store, data, protocol, split, model)
+
+
+def validate_externally(
+    store: RunStore | RecordedStore, data: Dataset, train_source: str, test_source: str, model: ModelConfig, *, seed: int = 0
+) -> pd.DataFrame:
+    """Train once on all of one data set, predict all of another.
+
+    Photographs that both sets hold are predicted too, and marked. To leave them out of the *test* is enough: what is left has
+    no sibling in training, so its predictions owe nothing to looking up. To remove them from the training would test a model
+    with fewer pictures, and mix that loss with the one that is to be measured.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+    data : Dataset
+        From `mpox.combine.combine`, with both data sets.
+    train_source, test_source : str
+        Names of the data sets.
+    model : ModelConfig
+    seed : int
+        Of the inner folds.
+
+    Returns
+    -------
+    DataFrame
+        As `cross_validate`, under the protocol ``external``, with a column ``shared`` (bool): the test image's honest group
+        has an image in training. `mpox.combine.external_metrics` evaluates it.
+
+    Raises
+    ------
+    MpoxError
+        See `mpox.splits.make_external_split`.
+    """
+    split = make_external_split(data.manifest, train_source, test_source, seed=seed)
+    predictions = predict_splits(store, data, "external", split, model)
+    siblings = has_sibling(split, data.groups).set_index("image_id")["sibling"]
+    return predictions.assign(shared=predictions["image_id"].map(siblings).astype(bool))
+
+
+def predict_splits(
+    store: RunStore | RecordedStore, data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig
+) -> pd.DataFrame:
+    """Predictions of the test images of a ready split table; one run a fold, read or computed.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+    data : Dataset
+    protocol : str
+        The name under which the runs are kept.
+    split : DataFrame
+        See `mpox.splits.make_splits`. Images of the data set without a row in a fold are neither trained on nor tested there.
+    model : ModelConfig
+
+    Returns
+    -------
+    DataFrame
+        See `cross_validate`.
+
+    Raises
+    ------
+    MpoxError
+        If a stored run is damaged, or began with other weights than those found now.
+    """
+    configs = split_configs(data, protocol, split, model)
     local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
     origin = weights_origin(model.backbone) if local else None
     tables = []
@@ -130,24 +206,27 @@ def cross_validate(
 def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm) -> RunResult:
     """Fit one model on the training part of one fold and predict its test part.
 
-    The inner folds of the training part make every choice: the strength of a probe's penalty; when training stops (inner fold 0).
+    The inner folds of the training part make every choice: the strength of a probe's penalty, the scale of a neighbour's
+    distance; when training stops (inner fold 0). Images without a row in the split take no part.
     """
     started = time.perf_counter()
     model = config.model
     manifest = data.manifest
     y = pd.Categorical(manifest["label"], categories=data.classes).codes.astype(np.int64)
-    split = split.set_index("image_id").loc[manifest["image_id"]]
+    split = split.set_index("image_id").reindex(manifest["image_id"])
     train = np.flatnonzero(split["role"] == "train")
     test = np.flatnonzero(split["role"] == "test")
-    inner = split["inner_fold"].to_numpy()
-    if model.regime == "linear_probe":
+    inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)
+    if model.regime in FROZEN:
+        from mpox import neighbour, probe
         from mpox.features import features
-        from mpox.probe import fit_predict
 
         x = features(manifest, model)
-        probabilities, history = fit_predict(
-            x[train], y[train], inner[train], x[test], n_classes=len(data.classes), head=model.head, seed=model.seed
-        )
+        known = (x[train], y[train], inner[train], x[test])
+        if model.regime == "nearest_neighbour":
+            probabilities, history = neighbour.fit_predict(*known, n_classes=len(data.classes))
+        else:
+            probabilities, history = probe.fit_predict(*known, n_classes=len(data.classes), head=model.head, seed=model.seed)
     else:
         from mpox.images import load_pixels
         from mpox.training import Trainer

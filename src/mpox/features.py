@@ -1,6 +1,8 @@
 """Feature vectors of pictures, computed once and cached: a frozen backbone's, or hand-crafted ones."""
 
-import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,12 @@ from mpox.backbones import build_backbone, normalisation
 from mpox.config import HANDCRAFTED, ModelConfig, hash_of
 from mpox.errors import MpoxError
 from mpox.images import load_pixels, to_batch
-from mpox.manifest import manifest_hash
 from mpox.paths import cache_dir
 from mpox.weights import weights_origin
 
 BATCH = 32
+#: Pictures whose features are computed and kept at a time.
+LOT = 128
 
 
 def torch_device(name: str) -> torch.device:
@@ -38,7 +41,7 @@ def network_features(backbone: torch.nn.Module, name: str, pixels: np.ndarray, *
     mean, std = normalisation(name)
     backbone = backbone.to(target, memory_format=torch.channels_last).eval()
     parts = []
-    for start in tqdm(range(0, len(pixels), BATCH), desc=f"features of {name}", delay=3, leave=False):
+    for start in range(0, len(pixels), BATCH):
         batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
         pooled = backbone(batch)
         if mirror:
@@ -85,6 +88,9 @@ assert set(_HANDCRAFTED) == set(HANDCRAFTED)
 def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
     """The frozen features of all pictures of a manifest, from the cache where they were computed before.
 
+    A picture's features are kept under the hash of its pixels, so that data sets that share pictures share them, a new picture
+    costs only itself, and what was computed before an interruption stays.
+
     Parameters
     ----------
     manifest : DataFrame
@@ -95,9 +101,13 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (n, d)
+
+    Raises
+    ------
+    MpoxError
+        If features are missing and the pictures are not on this machine, or the cache cannot be used.
     """
     key = {
-        "data": manifest_hash(manifest),
         "backbone": model.backbone,
         "weights": model.weights,
         "size": model.image_size,
@@ -106,19 +116,48 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "seed": model.seed if model.weights == "random" else None,
         "file": weights_origin(model.backbone) if model.weights == "imagenet" else None,
     }
-    path = cache_dir() / "features" / f"{hash_of(key)}.npy"
-    if path.is_file():
-        return np.load(path)
-    pixels = load_pixels(manifest, model.image_size)
+    path = cache_dir() / "features" / f"{hash_of(key)}.sqlite"
+    shas = manifest["pixel_sha256"].tolist()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=60)) as cache:
+            with cache:
+                cache.execute("CREATE TABLE IF NOT EXISTS features (sha TEXT PRIMARY KEY, vector BLOB)")
+            known = _read_vectors(cache, shas)
+            missing = np.flatnonzero([sha not in known for sha in shas])
+            if len(missing):
+                pixels = load_pixels(manifest, model.image_size)
+                for rows, values in _extract(pixels, missing, model):
+                    with cache:
+                        lines = [(shas[row], vector.tobytes()) for row, vector in zip(rows, values, strict=True)]
+                        cache.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", lines)
+                known = _read_vectors(cache, shas)
+    except (sqlite3.Error, OSError) as error:
+        raise MpoxError(
+            f"The feature cache {path} cannot be used ({error}): remove the file, free space, or set MPOX_CACHE."
+        ) from error
+    return np.stack([known[sha] for sha in shas])
+
+
+def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.ndarray]:
+    wanted = sorted(set(shas))
+    found = {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        query = f"SELECT sha, vector FROM features WHERE sha IN ({','.join('?' * len(part))})"
+        found |= {sha: np.frombuffer(vector, dtype=np.float32) for sha, vector in cache.execute(query, part)}
+    return found
+
+
+def _extract(pixels: np.ndarray, rows: np.ndarray, model: ModelConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
+    lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
+    bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)
     if model.backbone in HANDCRAFTED:
         extract = _HANDCRAFTED[model.backbone]
-        bar = tqdm(pixels, desc=f"features of {model.backbone}", delay=3, leave=False)
-        values = np.stack([extract(np.asarray(picture)) for picture in bar]).astype(np.float32)
-    else:
-        backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
-        values = network_features(backbone, model.backbone, pixels, mirror=model.mirror, device=model.device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(temporary, values)
-    os.replace(temporary, path)
-    return values
+        for lot in bar:
+            yield lot, np.stack([extract(np.asarray(pixels[row])) for row in lot]).astype(np.float32)
+        return
+    backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
+    for lot in bar:
+        yield lot, network_features(backbone, model.backbone, pixels[lot], mirror=model.mirror, device=model.device)

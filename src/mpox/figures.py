@@ -7,11 +7,16 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mpox.datasets import REGISTRY
-from mpox.manifest import read_rgb
+from mpox.pictures import read_rgb
 from mpox.store import Dataset
 
 #: Okabe and Ito's palette, safe for colour-blind readers; one colour a protocol and a class throughout the book.
-PROTOCOL_COLOURS = {"random_image": "#D55E00", "patient": "#0072B2", "source": "#009E73"}
+PROTOCOL_COLOURS = {
+    "random_image": "#D55E00",
+    "patient": "#0072B2",
+    "source": "#009E73",
+    "augment_before_split": "#CC79A7",
+}
 CLASS_COLOURS = {
     "Mpox": "#CC79A7",
     "Chickenpox": "#E69F00",
@@ -53,65 +58,6 @@ def dataset_title(name: str) -> str:
 def _axes(n: int, *, height: float = 3.2, width: float = 3.7, **kwargs) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(1, n, figsize=(max(width * n, 5.5), height), squeeze=False, **kwargs)
     return figure, axes[0]
-
-
-def class_counts(datasets: list[Dataset]) -> Figure:
-    """Images a class, one panel a data set."""
-    figure, axes = _axes(len(datasets), height=2.8)
-    for axis, data in zip(axes, datasets, strict=True):
-        counts = data.manifest["label"].value_counts().sort_index()
-        bars = axis.barh(counts.index, counts, color=[CLASS_COLOURS.get(label, "#999999") for label in counts.index])
-        axis.bar_label(bars, padding=3)
-        axis.set(xlabel="images", title=dataset_title(data.name), xlim=(0, counts.max() * 1.15))
-        axis.grid(axis="y", visible=False)
-    return figure
-
-
-def group_sizes(datasets: list[Dataset]) -> Figure:
-    """How many images the honest groups have, one panel a data set."""
-    figure, axes = _axes(len(datasets), height=2.8)
-    for axis, data in zip(axes, datasets, strict=True):
-        sizes = data.groups.value_counts().value_counts().sort_index()
-        bars = axis.bar(sizes.index.astype(str), sizes, color="#0072B2")
-        axis.bar_label(bars, padding=2)
-        axis.set(xlabel="images in the group", ylabel="groups", title=dataset_title(data.name))
-        axis.set_ylim(0, sizes.max() * 1.15)
-        axis.grid(axis="x", visible=False)
-    return figure
-
-
-def statistics_by_class(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
-    """Distributions of picture statistics by class, data sets in rows.
-
-    Parameters
-    ----------
-    table : DataFrame
-        ``dataset``, ``label`` and the columns to be shown.
-    columns : dict
-        Column to axis label with unit.
-    """
-    names = table["dataset"].unique()
-    figure, axes = plt.subplots(len(names), len(columns), figsize=(3.3 * len(columns), 2.6 * len(names)), squeeze=False)
-    for row, name in zip(axes, names, strict=True):
-        part = table[table["dataset"] == name]
-        labels = sorted(part["label"].unique())
-        for axis, (column, unit) in zip(row, columns.items(), strict=True):
-            values = [part.loc[part["label"] == label, column] for label in labels]
-            boxes = axis.boxplot(
-                values,
-                orientation="horizontal",
-                tick_labels=labels,
-                widths=0.6,
-                showfliers=False,
-                patch_artist=True,
-            )
-            for box, label in zip(boxes["boxes"], labels, strict=True):
-                box.set_facecolor(CLASS_COLOURS.get(label, "#999999"))
-            for median in boxes["medians"]:
-                median.set_color("black")
-            axis.set_xlabel(unit)
-        row[0].set_title(dataset_title(name), loc="left")
-    return figure
 
 
 def pictures(data: Dataset, image_ids: list[str], captions: list[str], *, columns: int = 6, overlays=None) -> Figure | None:

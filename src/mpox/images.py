@@ -11,36 +11,81 @@ from tqdm.auto import tqdm
 
 from mpox.config import AUGMENTATIONS
 from mpox.errors import MpoxError
-from mpox.manifest import manifest_hash, read_rgb
+from mpox.manifest import manifest_hash
 from mpox.paths import cache_dir
+from mpox.pictures import read_rgb
+from mpox.views import render
 
 
-def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray:
+class AugmentedPixels:
+    """Augmented copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (m, size, size, 3)
+        The original pictures.
+    origin : ndarray of int, shape (n,)
+        Row of the original of each copy.
+    shas : ndarray of str, shape (n,)
+        What decides each copy (`mpox.views.render`); empty for an unchanged picture.
+    """
+
+    def __init__(self, pixels: np.ndarray, origin: np.ndarray, shas: np.ndarray):
+        self.pixels, self.origin, self.shas = pixels, origin, shas
+        self.shape = (len(origin), *pixels.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        rows = np.arange(len(self))[rows]
+        if rows.ndim == 0:
+            return self._one(int(rows))
+        return np.stack([self._one(row) for row in rows]) if len(rows) else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def _one(self, row: int) -> np.ndarray:
+        picture = self.pixels[self.origin[row]]
+        return render(picture, self.shas[row]) if self.shas[row] else np.asarray(picture)
+
+
+def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | AugmentedPixels:
     """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
 
     Parameters
     ----------
     manifest : DataFrame
-        With ``path``; the rows give the order.
+        With ``path``; the rows give the order. Of an augmented data set (`mpox.views.augmented`) the originals are cached, and
+        the copies are made from them, at this size, whenever they are read.
     image_size : int
         Side in pixels.
 
     Returns
     -------
     ndarray of uint8, shape (n, image_size, image_size, 3)
-        RGB, memory-mapped and read-only.
+        RGB, memory-mapped and read-only; for an augmented data set `AugmentedPixels`, which is indexed like it.
 
     Raises
     ------
     MpoxError
         If the pictures are not on this machine, or the cache cannot be written.
     """
+    if "view" in manifest:
+        return _augmented_pixels(manifest, image_size)
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
     order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
     if not path.is_file():
         _write_pixels(path, manifest.iloc[order], image_size)
     pixels = np.load(path, mmap_mode="r")
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
+
+
+def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixels:
+    known = manifest.drop_duplicates("original_id").drop(columns="view")
+    known = known.assign(image_id=known["original_id"], pixel_sha256=known["original_sha256"])
+    known = known.sort_values("image_id", ignore_index=True)
+    origin = pd.Index(known["image_id"]).get_indexer(manifest["original_id"])
+    shas = np.where(manifest["view"] > 0, manifest["pixel_sha256"], "")
+    return AugmentedPixels(load_pixels(known, image_size), origin, shas)
 
 
 def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:

@@ -146,6 +146,27 @@ def _repeats(predictions: pd.DataFrame, positive: str) -> tuple[list[str], list[
     return classes, repeats
 
 
+def replicates(
+    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """Every metric of `evaluate` with its bootstrap replicates, for differences of several metrics at once.
+
+    Parameters
+    ----------
+    predictions, positive, n_bootstrap, seed
+        See `evaluate`. Predictions of the same images in the same groups are resampled alike: their replicates are paired.
+
+    Returns
+    -------
+    dict of (str, str) to ndarray of float64, shape (n_bootstrap + 1,)
+        (metric, class) to the estimate, first, and the replicates; each averaged over the repeats.
+    """
+    classes, repeats = _repeats(predictions, positive)
+    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    parts = [_replicates(part, classes, positive, weights) for part in repeats]
+    return {key: np.mean([part[key] for part in parts], axis=0) for key in parts[0]}
+
+
 def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
     """All metrics of a cross-validation, each with a 95 % interval.
 
@@ -175,12 +196,8 @@ def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: 
     MpoxError
         If there is nothing to evaluate, the positive class is missing, or the repeats differ in their images.
     """
-    classes, repeats = _repeats(predictions, positive)
-    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    parts = [_replicates(part, classes, positive, weights) for part in repeats]
     rows = []
-    for metric, label in parts[0]:
-        values = np.mean([part[metric, label] for part in parts], axis=0)
+    for (metric, label), values in replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed).items():
         low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
         rows.append((metric, label, values[0], low, high))
     return pd.DataFrame(rows, columns=["metric", "class", "estimate", "low", "high"])
@@ -230,17 +247,16 @@ def difference(
     MpoxError
         If the metric is unknown, or the images or their groups differ.
     """
-    values = []
+    images, values = [], []
     for predictions in (first, second):
-        classes, repeats = _repeats(predictions, positive)
-        weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-        parts = [_replicates(part, classes, positive, weights) for part in repeats]
-        if (metric, label) not in parts[0]:
+        found = replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+        if (metric, label) not in found:
             raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-        values.append((repeats[0][["image_id", "group_id"]], np.mean([part[metric, label] for part in parts], axis=0)))
-    if values[0][0].to_numpy().tolist() != values[1][0].to_numpy().tolist():
+        images.append(_repeats(predictions, positive)[1][0][["image_id", "group_id"]].to_numpy().tolist())
+        values.append(found[metric, label])
+    if images[0] != images[1]:
         raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
-    change = values[0][1] - values[1][1]
+    change = values[0] - values[1]
     low, high = np.nanpercentile(change[1:], [2.5, 97.5])
     return float(change[0]), float(low), float(high)
 

@@ -1,7 +1,7 @@
 """The recorded study: what a run on real images leaves behind, without the images.
 
 ``results/`` holds manifests, splits, configurations, predictions, histories, derived tables, metrics with intervals and
-environments; `mpox.store.RecordedStore` reads it. The README's table of results is made from it too.
+environments; `mpox.recorded.RecordedStore` reads it. The README's table of results is made from it too.
 """
 
 import json
@@ -20,9 +20,12 @@ from mpox.errors import MpoxError
 from mpox.execution import read_run as read_run_folder
 from mpox.metrics import evaluate
 from mpox.paths import atomic_write, project_root
+from mpox.recorded import RecordedStore
 from mpox.report import estimate
-from mpox.store import RECORDED, RecordedStore, RunResult, RunStore, open_store, read_run
+from mpox.store import RECORDED, RunResult, RunStore, open_store, read_run
 
+#: The protocols of which every image of a data set has out-of-fold predictions; the others have tables of their own in chapter 3.
+CROSS_VALIDATED = ("random_image", "patient", "source")
 README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 
 
@@ -53,13 +56,14 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
     run_ids = sorted({run_id for chapter in chapters for run_id in chapter.provenance["run_ids"]})
     table_ids = sorted({table_id for chapter in chapters for table_id in chapter.provenance["table_ids"]})
     datasets = sorted({name for chapter in chapters for name in chapter.provenance["datasets"]})
+    audits = {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()}
     results = [read_run(store.root / "runs" / run_id) for run_id in run_ids]
 
     target = Path(out) if out else project_root() / "results"
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        _write_tables(fresh, store, results, table_ids, datasets)
+        _write_tables(fresh, store, results, table_ids, datasets, audits)
         about = {
             "profile": run.profile,
             "parameters": run.parameters,
@@ -78,7 +82,7 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
         _replace_folder(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    say(f"Recorded {len(run_ids)} runs and {len(table_ids)} tables of {', '.join(datasets)} in {target}.")
+    say(f"Recorded {len(run_ids)} runs, {len(audits)} audits and {len(table_ids)} tables of {', '.join(datasets)} in {target}.")
     return target
 
 
@@ -92,7 +96,14 @@ def _replace_folder(fresh: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_tables(folder: Path, store: RunStore, results: list[RunResult], table_ids: list[str], datasets: list[str]) -> None:
+def _write_tables(
+    folder: Path,
+    store: RunStore,
+    results: list[RunResult],
+    table_ids: list[str],
+    datasets: list[str],
+    audits: dict[str, str],
+) -> None:
     environments, entries = {}, []
     for result in results:
         seconds = result.environment["seconds"]
@@ -113,6 +124,8 @@ def _write_tables(folder: Path, store: RunStore, results: list[RunResult], table
         (folder / kind).mkdir()
         for name in names:
             shutil.copy(store.root / kind / f"{name}.csv", folder / kind / f"{name}.csv")
+    for name, key in audits.items():
+        shutil.copytree(store.root / "audits" / key, folder / "audits" / name)
 
 
 def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
@@ -127,6 +140,8 @@ def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
     experiments: dict[str, list] = {}
     for result in store.results():
         config = result.config
+        if config.protocol not in CROSS_VALIDATED:
+            continue
         key = hash_of({"dataset": config.dataset, "protocol": config.protocol, "model": asdict(config.model)})
         experiments.setdefault(key, []).append(result)
     for results in experiments.values():

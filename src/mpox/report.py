@@ -10,7 +10,8 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 from mpox.experiment import device_name, environment
-from mpox.store import Dataset, RecordedStore, RunStore
+from mpox.recorded import RecordedStore
+from mpox.store import Dataset, RunStore
 
 _STARTED = time.perf_counter()
 
@@ -93,6 +94,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "run_ids": list(store.used_runs),
         "runs_s": round(sum(store.used_runs.values()), 1),
         "table_ids": list(store.used_tables),
+        "audits": dict(store.used_audits),
         "package_version": now["versions"]["mpox"],
         "device": device_name(device),
         "date": date.today().isoformat(),

@@ -20,12 +20,30 @@ N_INNER_FOLDS = 4
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way of choosing test images: what must stay together, and whether it is a practice known to leak."""
+    """A way of choosing test images.
+
+    Parameters
+    ----------
+    name : str
+    group : callable
+        Manifest to what must stay together.
+    leaks : bool
+        Whether it is a practice known to leak.
+    meaning : str
+        For people.
+    augmented : bool
+        Whether it takes the manifest of an augmented data set (`mpox.views.augmented`), and no other.
+    """
 
     name: str
     group: Callable[[pd.DataFrame], pd.Series]
     leaks: bool
     meaning: str
+    augmented: bool = False
+
+
+def _one_by_one(manifest: pd.DataFrame) -> pd.Series:
+    return manifest["image_id"].rename("group_id")
 
 
 PROTOCOLS = {
@@ -33,7 +51,7 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "random_image",
-            lambda manifest: manifest["image_id"].rename("group_id"),
+            _one_by_one,
             True,
             "images are dealt to the folds one by one; siblings of a test image may be in training",
         ),
@@ -42,7 +60,16 @@ PROTOCOLS = {
             "source",
             source_groups,
             False,
-            "all images of a patient, and all exact duplicates of a photograph, are in the same fold",
+            "all images of a patient, and all copies of a photograph (crops, mirrored, captioned, ... as the audit finds them), "
+            "are in the same fold",
+        ),
+        Protocol(
+            "augment_before_split",
+            _one_by_one,
+            True,
+            "every image is first multiplied by augmentation, then the augmented images are dealt to the folds one by one; "
+            "nearly every test image has an augmented copy of itself in training",
+            augmented=True,
         ),
     )
 }
@@ -84,6 +111,32 @@ def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, wh
         raise MpoxError(f"Too few groups for {needed} {what}: {listed}. Use fewer folds, or leave these classes out.")
 
 
+def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Inner fold of each training image (int64, 0 to 3 at most); no group crosses them.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of str, shape (n,)
+        Of the training images.
+    seed : int
+
+    Raises
+    ------
+    MpoxError
+        If a class has fewer than two groups, or leaving out one inner fold would take a whole class away.
+    """
+    _check_enough_groups(labels, groups, 2, "inner folds")
+    inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, _smallest_class(labels, groups)), seed)
+    for number in range(inner.max() + 1):
+        lost = sorted(set(labels) - set(labels[inner != number]))
+        if lost:
+            raise MpoxError(
+                f"The groups are too large for inner folds: one of them takes all training images of {', '.join(lost)}. "
+                "Use another seed, or leave out the classes with the fewest groups."
+            )
+    return inner
+
+
 def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0) -> pd.DataFrame:
     """Repeated, stratified k-fold splits under a named protocol, with inner folds for every choice.
 
@@ -91,7 +144,7 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
     ----------
     manifest : DataFrame
         The manifest; ``image_id``, ``label`` and what the protocol groups by are used.
-    protocol : {"random_image", "patient", "source"}
+    protocol : {"random_image", "patient", "source", "augment_before_split"}
         See `PROTOCOLS`.
     n_folds, n_repeats : int
         Number of folds (at least 2) and of repetitions with another shuffle.
@@ -112,7 +165,10 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
     if n_folds < 2 or n_repeats < 1:
         raise MpoxError("A split needs at least 2 folds and 1 repeat.")
     manifest = manifest.sort_values("image_id", ignore_index=True)
-    groups = get_protocol(protocol).group(manifest).to_numpy(dtype=str)
+    rule = get_protocol(protocol)
+    if rule.augmented and "view" not in manifest:
+        raise MpoxError(f"The protocol '{protocol}' deals augmented images: make them first with `mpox.views.augmented`.")
+    groups = rule.group(manifest).to_numpy(dtype=str)
     labels = manifest["label"].to_numpy(dtype=str)
     _check_enough_groups(labels, groups, n_folds, "folds")
     tables = []
@@ -125,23 +181,65 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
                     f"The groups are too large for {n_folds} folds: fold {fold} is empty or takes a whole class with it. "
                     "Use fewer folds, or another seed."
                 )
-            _check_enough_groups(labels[train], groups[train], 2, "inner folds")
-            inner = np.full(len(manifest), -1)
-            n_inner = min(N_INNER_FOLDS, _smallest_class(labels[train], groups[train]))
-            inner[train] = _assign_folds(labels[train], groups[train], n_inner, seed * 1000 + repeat)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "repeat": repeat,
-                        "fold": fold,
-                        "image_id": manifest["image_id"],
-                        "group_id": groups,
-                        "role": np.where(train, "train", "test"),
-                        "inner_fold": inner,
-                    }
-                )
-            )
+            tables.append(_fold_table(manifest, groups, train, repeat, fold, seed * 1000 + repeat))
     return pd.concat(tables, ignore_index=True)
+
+
+def _fold_table(manifest: pd.DataFrame, groups: np.ndarray, train: np.ndarray, repeat: int, fold: int, seed: int) -> pd.DataFrame:
+    """The rows of one fold: everything outside ``train`` is tested."""
+    inner = np.full(len(manifest), -1)
+    inner[train] = inner_folds(manifest["label"].to_numpy(dtype=str)[train], groups[train], seed)
+    return pd.DataFrame(
+        {
+            "repeat": repeat,
+            "fold": fold,
+            "image_id": manifest["image_id"],
+            "group_id": groups,
+            "role": np.where(train, "train", "test"),
+            "inner_fold": inner,
+        }
+    )
+
+
+def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: str, *, seed: int = 0) -> pd.DataFrame:
+    """Train on all images of one data set, test on all images of another.
+
+    Nothing is left out here, shared photographs neither: the predictions of `mpox.experiment.validate_externally` say of each
+    test image whether it is shared, and the evaluation leaves out, or keeps only, those.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        Of a combined data set (`mpox.combine.combine`): ``image_id``, ``label``, ``source``, ``group_id``.
+    train_source, test_source : str
+        Values of ``source``.
+    seed : int
+        Of the inner folds, which no honest group crosses.
+
+    Returns
+    -------
+    DataFrame
+        As `make_splits`, with repeat 0 and fold 0; images of other data sets have no row. ``group_id`` is the honest group.
+
+    Raises
+    ------
+    MpoxError
+        If a data set is not in the manifest, both are the same, or a class is tested that is not trained.
+    """
+    manifest = manifest.sort_values("image_id", ignore_index=True)
+    there = sorted(manifest["source"].unique())
+    for name in (train_source, test_source):
+        if name not in there:
+            raise MpoxError(f"The data set '{name}' is not in this manifest, which has {', '.join(there)}: combine it first.")
+    if train_source == test_source:
+        raise MpoxError(f"External validation needs two data sets, not '{train_source}' twice.")
+    manifest = manifest[manifest["source"].isin([train_source, test_source])].reset_index(drop=True)
+    train = (manifest["source"] == train_source).to_numpy()
+    labels = manifest["label"]
+    unseen = sorted(set(labels[~train]) - set(labels[train]))
+    if unseen:
+        raise MpoxError(f"'{train_source}' has no images of {', '.join(unseen)}: use a task whose classes both data sets have.")
+    return _fold_table(manifest, source_groups(manifest).to_numpy(dtype=str), train, 0, 0, seed * 1000)
 
 
 def _smallest_class(labels: np.ndarray, groups: np.ndarray) -> int:
@@ -166,9 +264,24 @@ def siblings_in_training(split: pd.DataFrame, groups: pd.Series) -> float:
     groups : Series
         Honest group ids (see `mpox.groups.source_groups`), indexed by ``image_id``.
     """
-    honest = split["image_id"].map(groups)
-    keyed = split.assign(honest=honest)
+    return float(has_sibling(split, groups)["sibling"].mean())
+
+
+def has_sibling(split: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
+    """Which test images have a sibling, an image of the same honest group, in training.
+
+    Parameters
+    ----------
+    split, groups
+        As for `siblings_in_training`.
+
+    Returns
+    -------
+    DataFrame
+        One row a test image of a repeat: ``repeat``, ``fold``, ``image_id``, ``sibling`` (bool).
+    """
+    keyed = split.assign(honest=split["image_id"].map(groups))
     train = keyed[keyed["role"] == "train"][["repeat", "fold", "honest"]].drop_duplicates()
     test = keyed[keyed["role"] == "test"]
-    found = test.merge(train, on=["repeat", "fold", "honest"], how="left", indicator=True)["_merge"] == "both"
-    return float(found.mean())
+    found = test.merge(train, on=["repeat", "fold", "honest"], how="left", indicator=True)
+    return found.assign(sibling=found["_merge"] == "both")[["repeat", "fold", "image_id", "sibling"]]

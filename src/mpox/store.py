@@ -1,6 +1,6 @@
-"""Where runs live: a folder a run, written atomically and re-used; or the recorded study, which can only be read.
+"""Where runs live: a folder a run, written atomically and re-used; beside them manifests, splits, audits and derived tables.
 
-Both stores answer the same questions, so that a notebook does not know which one it reads from.
+`mpox.recorded.RecordedStore` answers the same questions, so that a notebook does not know which one it reads from.
 """
 
 import json
@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
+from mpox.audit import Audit, audit_version, read_audit, run_audit
 from mpox.config import RunConfig, hash_of
-from mpox.datasets import REGISTRY, get_spec
-from mpox.errors import MpoxError, WeightsMissing
+from mpox.datasets import get_spec
+from mpox.errors import MpoxError
 from mpox.groups import source_groups
 from mpox.manifest import build_manifest, manifest_hash
 from mpox.paths import atomic_write, project_root
@@ -31,7 +32,7 @@ class Dataset:
     ----------
     name : str
     manifest : DataFrame
-        Sorted by ``image_id``.
+        Sorted by ``image_id``; with the audit's ``group_id``.
     groups : Series of str
         The honest groups (same patient or same photograph), indexed by ``image_id``; intervals resample these.
     is_phantom : bool
@@ -39,6 +40,8 @@ class Dataset:
         Whether the pictures are on this machine.
     positive : str
         The class that is the finding.
+    audit : Audit, optional
+        Of this data set alone.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Dataset:
     is_phantom: bool
     has_pictures: bool
     positive: str = "Mpox"
+    audit: Audit | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -59,11 +63,19 @@ class Dataset:
         return manifest_hash(self.manifest)
 
 
-def _dataset(name: str, manifest: pd.DataFrame, *, is_phantom: bool, has_pictures: bool) -> Dataset:
+def make_dataset(name: str, audit: Audit, *, is_phantom: bool, has_pictures: bool) -> Dataset:
+    """The data set of an audit.
+
+    Raises
+    ------
+    MpoxError
+        If it has no class Mpox.
+    """
+    manifest = audit.images.drop(columns="dataset")
     if "Mpox" not in set(manifest["label"]):
         raise MpoxError(f"The data set '{name}' has no class Mpox (or Monkeypox, MKP): name the folder of that class so.")
     groups = pd.Series(source_groups(manifest).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
-    return Dataset(name, manifest, groups, is_phantom, has_pictures)
+    return Dataset(name, manifest, groups, is_phantom, has_pictures, audit=audit)
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,16 @@ class RunStore:
         Id of every run that was asked for, and the seconds that its computation took.
     used_tables : dict
         Key of every derived table that was asked for.
+    used_audits : dict
+        Names of the data sets of every audit that was asked for, and its key.
     """
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.used_runs: dict[str, float] = {}
         self.used_tables: dict[str, None] = {}
+        self.used_audits: dict[str, str] = {}
+        self._audits: dict[str, Audit] = {}
         self._hashes: dict[str, str] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -119,15 +135,34 @@ class RunStore:
             ) from error
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set from its pictures; its manifest is kept beside the runs."""
-        spec = get_spec(name)
+        """Load a data set from its pictures, audited; its manifest is kept beside the runs."""
         manifest = build_manifest(name, data_dir=data_dir)
-        data = _dataset(manifest["source"].iloc[0], manifest, is_phantom=spec.is_phantom, has_pictures=True)
-        if self._hashes.setdefault(data.name, data.hash) != data.hash:
-            raise MpoxError(f"Two different data sets are called '{data.name}': rename one of the folders.")
+        title = manifest["source"].iloc[0]
+        if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
+            raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
         text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
-        atomic_write(self.root / "manifests" / f"{data.name}.csv", text)
-        return data
+        atomic_write(self.root / "manifests" / f"{title}.csv", text)
+        audit = self._audit([manifest])
+        return make_dataset(title, audit, is_phantom=get_spec(name).is_phantom, has_pictures=True)
+
+    def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
+        """The audit of several data sets together: which photographs they share, and what must not be divided."""
+        return self._audit([build_manifest(name, data_dir=data_dir) for name in sorted(names)])
+
+    def _audit(self, manifests: list[pd.DataFrame]) -> Audit:
+        names = "+".join(manifest["source"].iloc[0] for manifest in manifests)
+        key = f"{names}-{hash_of({'data': [manifest_hash(manifest) for manifest in manifests], 'version': audit_version()})}"
+        folder = self.root / "audits" / key
+        self.used_audits[names] = key
+        if key not in self._audits:
+            if (folder / "summary.csv").is_file():
+                self._audits[key] = read_audit(folder, manifests)
+            else:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(folder.parent / f".{key}.lock"):
+                    self._audits[key] = run_audit(manifests)
+                    self._audits[key].write(folder)  # the summary is written last
+        return self._audits[key]
 
     def run_folder(self, config: RunConfig) -> Path:
         """Where a run lies, or will lie."""
@@ -183,7 +218,7 @@ class RunStore:
         if not path.is_file():
             atomic_write(path, compute().to_csv(index=False, lineterminator="\n"))
         self.used_tables[key] = None
-        return _read_csv(path)
+        return read_table(path)
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
@@ -195,7 +230,7 @@ def _write_run(folder: Path, result: RunResult) -> None:
     atomic_write(folder / "config.json", json.dumps(asdict(result.config), indent=1))
 
 
-def _read_csv(path: Path, dtype: dict | None = None) -> pd.DataFrame:
+def read_table(path: Path, dtype: dict | None = None) -> pd.DataFrame:
     """Read a table of ours exactly: floats to the last bit, and nothing but an empty cell is a missing value."""
     return pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values=[""])
 
@@ -211,94 +246,15 @@ def read_run(folder: Path) -> RunResult:
     try:
         return RunResult(
             config=RunConfig.from_dict(json.loads((folder / "config.json").read_text())),
-            predictions=_read_csv(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"}),
-            history=_read_csv(folder / "history.csv"),
+            predictions=read_table(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"}),
+            history=read_table(folder / "history.csv"),
             environment=json.loads((folder / "environment.json").read_text()),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MpoxError(f"The run {folder} is damaged ({error}): remove the folder, and it will be computed again.") from error
 
 
-class RecordedStore:
-    """The recorded study: manifests, predictions, histories and tables of real images, without the images.
-
-    Parameters
-    ----------
-    root : path
-        A folder written by ``mpox record``.
-    """
-
-    def __init__(self, root: str | os.PathLike):
-        self.root = Path(root)
-        self.used_runs: dict[str, float] = {}
-        self.used_tables: dict[str, None] = {}
-        self.study = json.loads(study.read_text()) if (study := self.root / "study.json").is_file() else {}
-        if not (self.root / "runs.json").is_file():
-            raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
-        self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
-        self._environments = json.loads((self.root / "environments.json").read_text())
-        self._predictions = dict(list(pd.read_parquet(self.root / "predictions.parquet").groupby("run_id")))
-        self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
-
-    def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set's recorded manifest; ``data_dir`` is not looked at."""
-        path = self.root / "manifests" / f"{name}.csv"
-        if not path.is_file():
-            there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
-            raise MpoxError(f"The data set '{name}' is not in the recorded study; it has {there}.")
-        manifest = _read_csv(path, dtype={"image_id": "str", "label": "str", "patient_id": "string"})
-        manifest.insert(1, "path", pd.NA)
-        return _dataset(name, manifest, is_phantom=name in REGISTRY and REGISTRY[name].is_phantom, has_pictures=False)
-
-    def get(self, config: RunConfig) -> RunResult | None:
-        """Read a run; ``None`` if it was not recorded."""
-        entry = self._runs.get(config.id)
-        if entry is None:
-            return None
-        self.used_runs[config.id] = entry["seconds"]
-        predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
-        history = self._history[config.id].drop(columns="run_id").dropna(axis=1, how="all")
-        environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
-        return RunResult(config, predictions.reset_index(drop=True), history.reset_index(drop=True), environment)
-
-    def results(self) -> list[RunResult]:
-        """Every recorded run."""
-        return [self.get(RunConfig.from_dict(entry["config"])) for entry in self._runs.values()]
-
-    def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
-        """Read a run. Nothing is ever computed here.
-
-        Raises
-        ------
-        MpoxError
-            If it was not recorded; `WeightsMissing` if nothing of its backbone was.
-        """
-        found = self.get(config)
-        if found is None:
-            model = config.model
-            recorded = {entry["config"]["model"]["backbone"] for entry in self._runs.values()}
-            if model.weights == "imagenet" and model.backbone not in recorded:
-                raise WeightsMissing(f"The study was recorded where no weights of '{model.backbone}' were to be had.")
-            raise MpoxError(
-                f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
-                f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the pictures are, then `mpox record`."
-            )
-        return found
-
-    def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
-        """The recorded study has its splits already; that this one is among them is what a run's id says."""
-
-    def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Read a recorded table; see `RunStore.table`."""
-        key = f"{name}-{hash_of(spec)}"
-        path = self.root / "tables" / f"{key}.csv"
-        if not path.is_file():
-            raise MpoxError(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
-        self.used_tables[key] = None
-        return _read_csv(path)
-
-
-def open_store(name: str | os.PathLike = "") -> RunStore | RecordedStore:
+def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":  # noqa: F821
     """Open a run store.
 
     Parameters
@@ -308,6 +264,8 @@ def open_store(name: str | os.PathLike = "") -> RunStore | RecordedStore:
         ``results/``; else a folder. A relative one is taken from the project's root.
     """
     if str(name) == RECORDED:
+        from mpox.recorded import RecordedStore
+
         return RecordedStore(project_root() / "results")
     folder = Path(name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
     return RunStore(folder if folder.is_absolute() else project_root() / folder)

@@ -77,6 +77,8 @@ def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 continue
             for kind in _PICTURES:
                 output.get("data", {}).pop(kind, None)
+            if "data:image/" in output.get("data", {}).get("text/html", ""):
+                del output["data"]["text/html"]
             kept.append(output)
         cell.outputs = kept
     return notebook

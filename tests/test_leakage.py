@@ -1,0 +1,355 @@
+"""The price of leakage: doses, the nearest neighbour, augmented data sets and external validation do what they say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler, normalize
+
+from mpox import figures_leakage, neighbour
+from mpox.combine import SUBSETS, combine, external_metrics
+from mpox.config import ModelConfig, RunConfig
+from mpox.errors import MpoxError
+from mpox.experiment import cross_validate, validate_externally
+from mpox.features import features
+from mpox.groups import connected, same_value_links
+from mpox.images import load_pixels
+from mpox.leakage import dose_response, dose_splits, leak_dose
+from mpox.manifest import manifest_hash
+from mpox.splits import PROTOCOLS, make_splits, siblings_in_training, split_hash
+from mpox.store import Dataset, RunStore
+from mpox.views import N_AUGMENTED, augmented, render, view_hash
+
+DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=64)
+
+
+def groups_of(manifest: pd.DataFrame) -> pd.Series:
+    return pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+
+
+@st.composite
+def manifests(draw) -> pd.DataFrame:
+    """Two or three classes of groups of one to three pictures."""
+    rows = []
+    for label in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
+        for number, size in enumerate(draw(st.lists(st.integers(1, 3), min_size=16, max_size=30))):
+            rows += [(f"{label}/{number:02d}_{k}", label, f"{label}{number}") for k in range(size)]
+    return pd.DataFrame(rows, columns=["image_id", "label", "group_id"]).sort_values("image_id", ignore_index=True)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(manifests(), st.integers(2, 5), st.integers(0, 1000))
+def test_doses_change_the_leak_and_nothing_else(manifest, n_folds, seed):
+    groups = groups_of(manifest)
+    try:
+        splits = dose_splits(manifest, groups, n_folds=n_folds, seed=seed, doses=DOSES)
+    except MpoxError as error:
+        assume("too few training images" not in str(error))
+        raise
+    random = make_splits(manifest, "random_image", n_folds=n_folds, seed=seed)
+    labels = manifest.set_index("image_id")["label"]
+    tested = lambda table: table[table["role"] == "test"][["fold", "image_id"]].to_numpy().tolist()  # noqa: E731
+    shares = []
+    for dose in DOSES:
+        split = splits[dose]
+        assert tested(split) == tested(random)
+        assert not split.duplicated(["repeat", "fold", "image_id"]).any()
+        crossing = split[split["role"] == "train"].groupby(["fold", "group_id"])["inner_fold"].nunique()
+        assert (crossing == 1).all()
+        shares.append(siblings_in_training(split, groups))
+    assert shares[0] == 0 and shares[-1] == siblings_in_training(random, groups)
+    assert shares == sorted(shares)
+    for fold in range(n_folds):
+        train = [set(part.loc[(part["fold"] == fold) & (part["role"] == "train"), "image_id"]) for part in splits.values()]
+        at_risk = {groups[image] for image in set(manifest["image_id"]) - train[-1]} & {
+            groups[image] for image in random.loc[(random["fold"] == fold) & (random["role"] == "test"), "image_id"]
+        }
+        siblings = [{image for image in images if groups[image] in at_risk} for images in train]
+        for smaller, larger in zip(siblings[:-1], siblings[1:], strict=True):
+            assert smaller <= larger  # what a dose keeps, a higher dose keeps
+        unrelated = [images - kept for images, kept in zip(train, siblings, strict=True)]
+        for larger, smaller in zip(unrelated[:-1], unrelated[1:], strict=True):
+            assert smaller <= larger
+        first = labels[sorted(train[0])].value_counts()
+        for images, kept in zip(train[1:], siblings[1:], strict=True):
+            counts, added = labels[sorted(images)].value_counts(), labels[sorted(kept)].value_counts()
+            for label in first.index:  # equal, but where all unrelated images of the class are gone already
+                spent = added.get(label, 0) > first[label]
+                assert counts.get(label, 0) == (added[label] if spent else first[label])
+
+
+def test_the_seed_and_the_dose_make_the_split():
+    manifest = pd.DataFrame([(f"{k}/{n}_{i}", k, f"{k}{n}") for k in "AB" for n in range(20) for i in range(2)])
+    manifest.columns = ["image_id", "label", "group_id"]
+    one, again, other = (dose_splits(manifest, groups_of(manifest), n_folds=4, seed=seed) for seed in (0, 0, 1))
+    hashes = {dose: split_hash(split) for dose, split in one.items()}
+    assert hashes == {dose: split_hash(split) for dose, split in again.items()}
+    assert len(set(hashes.values())) == 5 and not set(hashes.values()) & {split_hash(split) for split in other.values()}
+    shuffled = dose_splits(manifest.sample(frac=1, random_state=1), groups_of(manifest), n_folds=4)
+    assert {dose: split_hash(split) for dose, split in shuffled.items()} == hashes
+    train = {dose: (split["role"] == "train").sum() for dose, split in one.items()}
+    assert len(set(train.values())) == 1
+    with pytest.raises(MpoxError, match="from 0 to 1"):
+        dose_splits(manifest, groups_of(manifest), doses=[0, 1.5])
+    alone = manifest.assign(group_id=manifest["label"].where(manifest["label"] == "A", manifest["group_id"]))
+    with pytest.raises(MpoxError, match="inner folds|too few training images"):
+        dose_splits(alone, groups_of(alone), n_folds=4)
+
+
+def test_without_siblings_all_doses_are_one_split():
+    manifest = pd.DataFrame({"image_id": [f"{n:02d}" for n in range(40)], "label": ["A", "B"] * 20})
+    manifest["group_id"] = manifest["image_id"]
+    splits = dose_splits(manifest, groups_of(manifest))
+    assert len({split_hash(split) for split in splits.values()}) == 1
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Dataset:
+    """Pictures of noise in two colours each, with labels at random; every photograph is there twice."""
+    root = tmp_path_factory.mktemp("planted") / "planted"
+    rng = np.random.default_rng(3)
+    for number in range(60):
+        label = ("Mpox", "Others")[number % 2]
+        (root / label).mkdir(parents=True, exist_ok=True)
+        picture = rng.normal(rng.uniform(40, 220, 3), 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+        for copy in range(2):
+            Image.fromarray(picture).save(root / label / f"{number:02d}_{copy}.png")
+    return hand_audited(root, tmp_path_factory.mktemp("store"))
+
+
+def hand_audited(root, store) -> Dataset:
+    """The folder as a data set whose groups are its exact copies."""
+    from mpox.manifest import build_manifest
+
+    manifest = build_manifest(root)
+    copies = same_value_links(manifest["image_id"], manifest["pixel_sha256"])
+    manifest["group_id"] = connected(manifest["image_id"], *copies)
+    return Dataset(manifest["source"].iloc[0], manifest, groups_of(manifest), is_phantom=False, has_pictures=True)
+
+
+def test_a_planted_leak_is_found_and_measured(planted, tmp_path):
+    """Labels mean nothing: without siblings the neighbour guesses, with all of them it looks the label up."""
+    store = RunStore(tmp_path)
+    predictions = leak_dose(store, planted, NEIGHBOUR, doses=(0, 0.5, 1), n_folds=4, n_repeats=2)
+    table = dose_response(predictions, n_bootstrap=200)
+    accuracy = table[(table["metric"] == "accuracy") & (table["subset"] == "all")].set_index("dose")
+    assert 0.3 < accuracy.loc[0, "estimate"] < 0.7
+    assert accuracy["estimate"].is_monotonic_increasing and accuracy["share"].is_monotonic_increasing
+    assert accuracy.loc[0, "share"] == 0 and accuracy.loc[1, "share"] > 0.6
+    assert accuracy.loc[1, "change_low"] > 0 and accuracy.loc[0, "change"] == 0
+    assert accuracy["n_train"].nunique() == 1
+    with_sibling = table[table["subset"] == "with sibling"].set_index("dose")
+    without = table[table["subset"] == "without sibling"].set_index("dose")
+    assert with_sibling.loc[1, "estimate"] == 1 and with_sibling.loc[0, "estimate"] < 0.7
+    assert abs(without.loc[1, "change"]) < 0.3 and with_sibling.loc[1, "change_low"] > 0.2
+    assert set(predictions["protocol"]) == {"leak_dose"}
+    assert predictions["run_id"].nunique() == 3 * 4 * 2
+    at_half = predictions[predictions["dose"] == 0.5]
+    assert at_half.loc[at_half["exposed"], "has_sibling"].all()
+    again = leak_dose(store, planted, NEIGHBOUR, doses=(0, 0.5, 1), n_folds=4, n_repeats=2)
+    pd.testing.assert_frame_equal(again, predictions)
+    assert len(store.used_runs) == 3 * 4 * 2
+
+
+def test_only_the_doses_asked_for_are_run(planted, tmp_path):
+    store = RunStore(tmp_path)
+    predictions = leak_dose(store, planted, NEIGHBOUR, doses=[0], n_folds=4)
+    assert len(store.used_runs) == 4 and not predictions["exposed"].any() and predictions["has_sibling"].any()
+
+
+def test_the_dose_figure_says_its_regimes(planted, tmp_path):
+    predictions = leak_dose(RunStore(tmp_path), planted, NEIGHBOUR, doses=(0, 1), n_folds=4)
+    table = dose_response(predictions, n_bootstrap=20).assign(dataset="planted", regime="nearest_neighbour")
+    figure = figures_leakage.dose_response(table, {("accuracy", "all"): "accuracy", ("auroc", "Mpox"): "AUROC"})
+    assert len(figure.axes) == 2
+    assert all("nearest neighbour" in [text.get_text() for text in axis.texts] for axis in figure.axes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 4))
+def test_the_neighbour_is_sklearns(seed, n_classes):
+    rng = np.random.default_rng(seed)
+    x, x_test = rng.normal(size=(40, 6)) * rng.uniform(0.1, 10, 6), rng.normal(size=(15, 6))
+    y = np.r_[np.arange(n_classes), rng.integers(0, n_classes, 40 - n_classes)]
+    found, history = neighbour.fit_predict(x, y, rng.integers(0, 4, 40), x_test, n_classes=n_classes)
+    scale = StandardScaler().fit(x)
+    reference = KNeighborsClassifier(1, metric="cosine").fit(normalize(scale.transform(x)), y)
+    assert found.argmax(axis=1).tolist() == reference.predict(normalize(scale.transform(x_test))).tolist()
+    assert np.allclose(found.sum(axis=1), 1) and history["chosen"].sum() == 1
+    assert history.loc[history["chosen"], "validation_loss"].item() == history["validation_loss"].min()
+
+
+def test_a_copy_in_training_is_recognised_with_certainty():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 20)), np.arange(30) % 2
+    probabilities, _ = neighbour.fit_predict(x, y, np.arange(30) % 3, x, n_classes=3)
+    assert (probabilities.argmax(axis=1) == y).all()
+    assert (probabilities[:, 2] < probabilities[:, :2].min(axis=1)).all()  # a class without training images is farthest
+
+
+def test_a_neighbour_has_no_head_and_no_training():
+    assert ModelConfig(regime="nearest_neighbour").training is None
+    assert ModelConfig(backbone="hog").with_(regime="nearest_neighbour").weights == "none"
+    with pytest.raises(MpoxError, match="has no head"):
+        ModelConfig(regime="nearest_neighbour", head="hidden")
+
+
+def test_ids_of_recorded_configurations_have_not_changed():
+    import json
+
+    from mpox.paths import project_root
+
+    for entry in json.loads((project_root() / "results" / "runs.json").read_text()):
+        assert RunConfig.from_dict(entry["config"]).id == entry["id"]
+
+
+def test_augmented_views_are_always_the_same(planted):
+    first, again, other = augmented(planted, 3, 7), augmented(planted, 3, 7), augmented(planted, 3, 8)
+    assert len(first.manifest) == 4 * len(planted.manifest)
+    assert first.hash == again.hash != other.hash != planted.hash
+    assert first.manifest["image_id"].is_unique
+    assert first.groups[first.manifest["image_id"]].tolist() == first.manifest["original_id"].map(planted.groups).tolist()
+    pixels, original = load_pixels(first.manifest, 48), load_pixels(planted.manifest, 48)
+    row = int(np.flatnonzero(first.manifest["original_id"] == planted.manifest["image_id"][5])[0])
+    views = pixels[row : row + 4]
+    assert np.array_equal(views[0], original[5])
+    assert all(not np.array_equal(a, b) for n, a in enumerate(views) for b in views[:n])
+    assert np.array_equal(pixels[np.array([row + 2])][0], load_pixels(again.manifest, 48)[row + 2])
+    assert not np.array_equal(views[1], load_pixels(other.manifest, 48)[row + 1])
+    assert views.shape == (4, 48, 48, 3) and views.dtype == np.uint8 and len(pixels) == len(first.manifest)
+    assert N_AUGMENTED + 1 == 14
+    with pytest.raises(MpoxError, match="at least 1 copy"):
+        augmented(planted, 0)
+    with pytest.raises(MpoxError, match="augmented already"):
+        augmented(first, 2)
+
+
+def test_a_view_is_the_picture_still(planted):
+    """Turned, shifted and brightened by little: the middle of the picture stays, and nothing black comes in from outside."""
+    size = 65
+    rows, columns = np.mgrid[:size, :size]
+    picture = np.full((size, size, 3), 120, np.uint8)
+    picture[(rows - 32) ** 2 + (columns - 32) ** 2 < 100] = 240
+    for number in range(20):
+        view = render(picture, view_hash("picture", number, 0))
+        assert view.shape == picture.shape and view.min() > 60
+        bright = np.argwhere(view[..., 0] > (int(view.max()) + int(view.min())) / 2)
+        assert np.abs(bright.mean(axis=0) - 32).max() < 0.1 * size + 3
+
+
+def test_augmentation_before_the_split_leaks_nearly_always(planted, tmp_path):
+    data = augmented(planted, 5, 0)
+    split = make_splits(data.manifest, "augment_before_split", n_folds=4)
+    assert PROTOCOLS["augment_before_split"].leaks
+    assert siblings_in_training(split, data.groups) > 0.99
+    store = RunStore(tmp_path)
+    table = cross_validate(store, data, "augment_before_split", NEIGHBOUR, n_folds=4)
+    honest = cross_validate(store, planted, "source", NEIGHBOUR, n_folds=4)
+    right = [(part["p_Mpox"] > 0.5).eq(part["label"] == "Mpox").mean() for part in (table, honest)]
+    assert right[0] > 0.8 > 0.7 > right[1]
+    assert table["group_id"].nunique() == planted.groups.nunique()
+    for wrong, protocol in ((data, "random_image"), (planted, "augment_before_split")):
+        with pytest.raises(MpoxError, match="does not go with these images"):
+            cross_validate(store, wrong, protocol, NEIGHBOUR)
+
+
+def test_a_network_is_trained_on_augmented_views_too(planted, tmp_path):
+    plan = {"epochs": 1, "frozen_stages": 7, "head_steps": 2}
+    model = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=32, training=plan)
+    table = cross_validate(RunStore(tmp_path), augmented(planted, 1, 0), "augment_before_split", model, n_folds=2)
+    assert len(table) == 240 and table["p_Mpox"].between(0, 1).all()
+
+
+def test_features_are_shared_by_data_sets_that_share_pictures(planted, monkeypatch):
+    whole = features(planted.manifest, NEIGHBOUR)
+    monkeypatch.setattr("mpox.features.load_pixels", lambda *_: pytest.fail("was computed before"))
+    part = planted.manifest.iloc[10:30].reset_index(drop=True)
+    assert manifest_hash(part) != planted.hash
+    assert np.array_equal(features(part, NEIGHBOUR), whole[10:30])
+    with pytest.raises(pytest.fail.Exception):
+        features(augmented(planted, 1, 99).manifest, NEIGHBOUR)
+
+
+@pytest.fixture(scope="module")
+def two_sets(planted) -> list[Dataset]:
+    """The planted set's even photographs, and another set with its first 20 photographs, ten Normal ones and two patients."""
+    manifest = planted.manifest
+    one = manifest.assign(source="one")
+    two = manifest[manifest["image_id"].str.contains(r"/[01]\d_")].assign(source="two").reset_index(drop=True)
+    two.loc[two["label"] == "Others", "label"] = ["Chickenpox", "Measles"] * 10
+    normal = two.head(4).assign(label="Normal", image_id=[f"Normal/{n}" for n in range(4)])
+    two = pd.concat([two, normal], ignore_index=True)
+    return [replace(planted, name=name, manifest=part, groups=groups_of(part)) for name, part in (("one", one), ("two", two))]
+
+
+def joint(datasets: list[Dataset]) -> pd.DataFrame:
+    table = pd.concat([data.manifest for data in datasets]).rename(columns={"source": "dataset"})
+    return table[["dataset", "image_id"]].assign(group_id=table["pixel_sha256"])
+
+
+def test_data_sets_are_combined_into_one(two_sets):
+    both = combine(two_sets, joint(two_sets))
+    assert both.name == "one+two" and both.classes == ["Mpox", "Others"]
+    assert len(both.manifest) == len(two_sets[0].manifest) + len(two_sets[1].manifest) - 4
+    assert both.manifest["image_id"].is_unique and both.manifest["image_id"].is_monotonic_increasing
+    row = both.manifest.set_index("image_id").loc["two/Mpox/00_1.png"]
+    assert row["original_id"] == "Mpox/00_1.png" and row["source"] == "two"
+    assert both.groups["two/Mpox/00_1.png"] == both.groups["one/Mpox/00_0.png"]
+    assert make_splits(both.manifest, "source", n_folds=3)["group_id"].nunique() == 60
+    with pytest.raises(MpoxError, match="Unknown task"):
+        combine(two_sets, joint(two_sets), task="all")
+    with pytest.raises(MpoxError, match="different names"):
+        combine(two_sets[:1] * 2, joint(two_sets))
+    with pytest.raises(MpoxError, match="44 images have no group|40 images have no group"):
+        combine(two_sets, joint(two_sets[:1]))
+
+
+def test_shared_photographs_are_told_from_the_others(two_sets, tmp_path):
+    both = combine(two_sets, joint(two_sets))
+    store = RunStore(tmp_path)
+    forth = validate_externally(store, both, "one", "two", NEIGHBOUR)
+    assert forth["shared"].all() and len(forth) == 40  # every photograph of two is in one
+    back = validate_externally(store, both, "two", "one", NEIGHBOUR)
+    known = back["image_id"].str.contains(r"/[01]\d_")
+    assert back["shared"].tolist() == known.tolist()
+    assert set(back["protocol"]) == {"external"} and len(store.used_runs) == 2
+    table = external_metrics(back, n_bootstrap=100)
+    accuracy = table[table["metric"] == "accuracy"].set_index("subset")
+    assert accuracy.index.tolist() == list(SUBSETS)
+    assert accuracy["images"].tolist() == [120, 80, 40] and accuracy["positives"].tolist() == [60, 40, 20]
+    assert accuracy.loc["shared only", "estimate"] == 1 and accuracy.loc["without shared", "estimate"] < 0.75
+    assert accuracy["low"].le(accuracy["estimate"]).all() and accuracy["reason"].eq("").all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_subset_without_a_side_has_a_reason_and_no_metric(two_sets, tmp_path):
+    both = combine(two_sets, joint(two_sets))
+    table = validate_externally(RunStore(tmp_path), both, "two", "one", NEIGHBOUR)
+    for shared, reason in (
+        (table["label"] == "Mpox", "only Mpox images"),
+        (table["label"] != "Mpox", "no Mpox image"),
+        (False, "no image"),
+    ):
+        found = external_metrics(table.assign(shared=shared), n_bootstrap=20)
+        only = found[found["subset"] == "shared only"]
+        assert only["estimate"].isna().all() and set(only["reason"]) == {reason}
+        assert found.loc[found["subset"] == "as published", "estimate"].notna().all()
+        shown = found[found["metric"] == "accuracy"].assign(direction="one to two", regime="nearest_neighbour")
+        texts = [text.get_text() for text in figures_leakage.external(shown, xlabel="accuracy").axes[0].texts]
+        assert f"not defined: {reason}" in texts
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_handful_of_shared_images_still_gets_an_interval(two_sets, tmp_path):
+    both = combine(two_sets, joint(two_sets))
+    table = validate_externally(RunStore(tmp_path), both, "two", "one", NEIGHBOUR)
+    few = table.groupby("label").head(1).index
+    found = external_metrics(table.assign(shared=table.index.isin(few)), n_bootstrap=100)
+    only = found[(found["subset"] == "shared only") & (found["metric"] == "accuracy")].iloc[0]
+    assert only["images"] == 2 and only["low"] <= only["estimate"] <= only["high"]
