@@ -256,6 +256,25 @@ class TestDecisions:
         assert (found.weak["decision"] == "rejected").sum() == 1
         assert found.groups["group_id"].nunique() >= audited.groups["group_id"].nunique()
 
+    def test_a_decision_holds_for_every_image_with_these_pixels_and_for_any_names(self, tmp_path):
+        for name in ("pics", "pics-2"):
+            (tmp_path / name / "Mpox").mkdir(parents=True)
+            Image.fromarray(texture(1)).save(tmp_path / name / "Mpox" / "1.png")
+        Image.fromarray(texture(1)[20:180, 30:210]).save(tmp_path / "pics-2" / "Mpox" / "crop.png")
+        manifests = [scan(tmp_path / name) for name in ("pics", "pics-2")]
+        assert run_audit(manifests, overrides=NO_DECISIONS, progress=False).groups["group_id"].nunique() == 1
+        path = tmp_path / "overrides.csv"
+        path.write_text(",".join(COLUMNS) + "\npics-2,Mpox/crop.png,pics,Mpox/1.png,reject,seen\n")
+        found = run_audit(manifests, overrides=read_overrides(path), progress=False)
+        assert found.groups["group_id"].nunique() == 2 and len(found.pairs) == 1
+        assert found.weak["decision"].tolist() == ["rejected", "rejected"]
+        path.write_text(",".join(COLUMNS) + "\npics-2,Mpox/crop.png,pics,Mpox/7.png,reject,seen\n")
+        with pytest.raises(MpoxError, match="images that are not there, pics: Mpox/7.png"):
+            run_audit(manifests, overrides=read_overrides(path), progress=False)
+        path.write_text(",".join(COLUMNS) + "\npics,Mpox/1.png,pics,Mpox/1.png,reject,seen\n")
+        with pytest.raises(MpoxError, match="with itself"):
+            read_overrides(path)
+
     def test_a_confirmed_pair_links_what_the_machine_did_not(self, phantom, audited):
         apart = audited.groups.drop_duplicates("group_id")["image_id"].tolist()[:2]
         name = phantom[0]["source"].iloc[0]

@@ -308,7 +308,7 @@ def test_scanning_nothing_gives_an_empty_table_of_the_same_kind(tmp_path):
     (tmp_path / "bare").mkdir()
     (two_classes(tmp_path / "some") / "Measles" / "deep").mkdir(parents=True)
     empty, some = scan(tmp_path / "bare"), scan(tmp_path / "some")
-    assert len(empty) == 0 and empty.attrs == {"rejected": [], "empty": [], "alike": []}
+    assert len(empty) == 0 and empty.attrs == {"source": "bare", "rejected": [], "empty": [], "alike": []}
     assert empty.dtypes.to_dict() == some.dtypes.to_dict()
     assert some.attrs["empty"] == ["Measles"]
 

@@ -248,6 +248,22 @@ def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_ti
         experiment.cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
 
 
+def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_path, tiny_folder):
+    root = tmp_path / "mine"
+    shutil.copytree(tiny_folder, root)
+    store = RunStore(tmp_path / "store")
+    assert store.dataset(root).audit.rejected.empty
+    (root / "Normal" / "cut.png").write_bytes((root / "Normal" / "00.png").read_bytes()[:100])
+    assert store.dataset(root).audit.rejected["image_id"].tolist() == ["Normal/cut.png"]
+    again = RunStore(tmp_path / "store").dataset(root)
+    assert again.audit.rejected["image_id"].tolist() == ["Normal/cut.png"]
+    groups = next((tmp_path / "store" / "audits").glob("*/groups.csv"))
+    for path in groups.parent.parent.glob("*/groups.csv"):
+        path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
+    with pytest.raises(MpoxError, match="lacks some of the images"):
+        RunStore(tmp_path / "store").dataset(root)
+
+
 def test_a_run_that_lost_predictions_is_not_averaged_over(tmp_path, tiny_folder):
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)

@@ -126,10 +126,10 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
             known = _read_vectors(cache, shas)
             missing = np.flatnonzero([sha not in known for sha in shas])
             if len(missing):
-                pixels = load_pixels(manifest, model.image_size)
-                for rows, values in _extract(pixels, missing, model):
+                pixels = load_pixels(manifest.iloc[missing].reset_index(drop=True), model.image_size)
+                for rows, values in _extract(pixels, np.arange(len(missing)), model):
                     with cache:
-                        lines = [(shas[row], vector.tobytes()) for row, vector in zip(rows, values, strict=True)]
+                        lines = [(shas[missing[row]], vector.tobytes()) for row, vector in zip(rows, values, strict=True)]
                         cache.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", lines)
                 known = _read_vectors(cache, shas)
     except (sqlite3.Error, OSError) as error:

@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpox.errors import MpoxError
-from mpox.pictures import EXTENSIONS, is_printable, printable
+from mpox.pictures import EXTENSIONS, explain_failure, is_printable, printable
 
 #: The file of patient ids in a data set's folder; it is no picture, and not rejected as one.
 PATIENTS_FILE = "patients.csv"
+
+
+def _unusable(path: str) -> str:
+    """Why this cannot be opened as a file; empty if it can."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        return explain_failure(error)
+    return "" if regular else "is no regular file: replace or remove it"
 
 
 @dataclass
@@ -62,8 +71,8 @@ class Walk:
             self.reject(relative, "has a name that is not UTF-8: rename it")
         elif suffix.lower() not in EXTENSIONS:
             self.reject(relative, f"has the extension {suffix or '(none)'}, which is not one of a picture")
-        elif not stat.S_ISREG(os.stat(path).st_mode):
-            self.reject(relative, "is no regular file: replace or remove it")
+        elif reason := _unusable(path):
+            self.reject(relative, reason)
         else:
             self.files.append((relative, path, folder))
 

@@ -9,8 +9,10 @@ do not touch T) of the same classes as it keeps siblings, nested too, group by g
 each class as dose 0, which has no sibling. Where a class has fewer unrelated images than siblings, all of them are removed and
 the training set grows with the dose; ``n_train`` says so.
 
-Inner folds are made once, by honest groups over all training images, and inherited by every dose: choices are made in the same
-way at every dose, and the curve shows what leaks from training into the test, not what leaks into the choices.
+Inner folds are made once, by honest groups, and inherited by every dose: the curve shows what leaks from training into the test,
+not what leaks into the choices. Inner fold 0, on which a network is stopped and from which it never learns, holds unrelated
+images only and is the same at every dose; so every sibling that a dose keeps is learnt from, and the images learnt from are as
+many at every dose.
 
 Only test images that have a sibling in the random split can profit. Their accuracy, beside that of the others, is the mechanism.
 """
@@ -28,7 +30,7 @@ from mpox.store import Dataset, RunStore
 
 DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: What the curve shows: metric and class of `mpox.evaluate`.
-MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None))
+MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None), ("sensitivity", None))
 
 
 def _check_doses(doses) -> list[float]:
@@ -85,22 +87,31 @@ def dose_splits(
 def _fold_doses(rows: pd.DataFrame, doses: list[float], rng: np.random.Generator, seed: int) -> dict[float, pd.DataFrame]:
     rows = rows.sort_values("image_id", ignore_index=True)
     train = rows["role"] == "train"
-    labels, honest = (rows.loc[train, column].to_numpy(dtype=str) for column in ("label", "group_id"))
-    rows.loc[train, "inner_fold"] = inner_folds(labels, honest, seed)
     sibling = train & rows["group_id"].isin(rows.loc[~train, "group_id"])
+    stopping = train & ~sibling
+    if set(rows.loc[stopping, "label"]) != set(rows["label"]):
+        raise _too_few(0)
+    stopping[stopping] = _inner_folds(rows[stopping], seed) == 0
+    rows.loc[stopping, "inner_fold"] = 0
+    rows.loc[train & ~stopping, "inner_fold"] = 1 + _inner_folds(rows[train & ~stopping], seed)
     exposed = rows.loc[sibling, "group_id"]
     kept_rank = _rank(exposed, rng).reindex(rows.index)
-    unrelated = rows[train & ~sibling]
+    free = train & ~sibling & ~stopping
+    unrelated = rows[free]
     order = unrelated.assign(rank=_rank(unrelated["group_id"], rng)).sort_values(["rank", "image_id"])
     place = order.groupby("label").cumcount().reindex(rows.index)  # when an unrelated image goes, within its class
     found = {}
     for dose in doses:
         keep = sibling & (kept_rank < round(dose * exposed.nunique()))
         to_remove = rows["label"].map(rows.loc[keep, "label"].value_counts()).fillna(0)
-        table = rows[~train | keep | (train & ~sibling & (place >= to_remove))]
+        table = rows[~train | keep | stopping | (free & (place >= to_remove))]
         _check_training(table, set(rows["label"]), dose)
         found[dose] = table
     return found
+
+
+def _inner_folds(rows: pd.DataFrame, seed: int) -> np.ndarray:
+    return inner_folds(rows["label"].to_numpy(dtype=str), rows["group_id"].to_numpy(dtype=str), seed)
 
 
 def _check_training(table: pd.DataFrame, classes: set[str], dose: float) -> None:
@@ -108,10 +119,14 @@ def _check_training(table: pd.DataFrame, classes: set[str], dose: float) -> None
     inner = train["inner_fold"].unique()
     parts = [train[train["inner_fold"] != number] for number in inner]
     if len(inner) < 2 or any(set(part["label"]) != classes for part in [train, *parts]):
-        raise MpoxError(
-            f"At dose {dose:g} too few training images of a class are left: nearly all its images are siblings of test images. "
-            "Use more folds, or leave this data set out of the leak-dose experiment."
-        )
+        raise _too_few(dose)
+
+
+def _too_few(dose: float) -> MpoxError:
+    return MpoxError(
+        f"At dose {dose:g} too few training images of a class are left: nearly all its images are siblings of test images. "
+        "Use more folds, or leave this data set out of the leak-dose experiment."
+    )
 
 
 def leak_dose(

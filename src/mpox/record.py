@@ -89,6 +89,8 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
 def _replace_folder(fresh: Path, target: Path) -> None:
     fresh.chmod(0o755)
     old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():  # a recording that was killed between the two renames
+        old.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)

@@ -151,17 +151,17 @@ class RunStore:
 
     def _audit(self, manifests: list[pd.DataFrame]) -> Audit:
         names = "+".join(manifest["source"].iloc[0] for manifest in manifests)
-        key = f"{names}-{hash_of({'data': [manifest_hash(manifest) for manifest in manifests], 'version': audit_version()})}"
+        files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
+        known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
+        key = f"{names}-{hash_of(known)}"
         folder = self.root / "audits" / key
         self.used_audits[names] = key
         if key not in self._audits:
-            if (folder / "summary.csv").is_file():
-                self._audits[key] = read_audit(folder, manifests)
-            else:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(folder.parent / f".{key}.lock"):
-                    self._audits[key] = run_audit(manifests)
-                    self._audits[key].write(folder)  # the summary is written last
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f".{key}.lock"):
+                if not (folder / "summary.csv").is_file():
+                    run_audit(manifests).write(folder)  # the summary is written last
+            self._audits[key] = read_audit(folder, manifests)
         return self._audits[key]
 
     def run_folder(self, config: RunConfig) -> Path:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mpox.audit import local_features, pairs, retrieval, verification
 from mpox.audit.overrides import read_overrides
-from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, full_name, group, read_audit, together
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, read_audit, together
 from mpox.errors import MpoxError
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
@@ -141,24 +141,34 @@ def _with_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people."""
+    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people.
+
+    A decision is about two pictures: it holds for every image with the same pixels.
+    """
     table = table.assign(decision=np.where(table["score"] >= pairs.ACCEPTED, "found", "weak"), reason="")
-    sides = PAIR_COLUMNS[:4]
-    there = set(full_name(images["dataset"], images["image_id"]))
-    ends = [full_name(overrides[f"dataset_{side}"], overrides[f"image_id_{side}"]) for side in "ab"]
-    overrides = overrides[ends[0].isin(there) & ends[1].isin(there)]
-    positions = {tuple(row): number for number, row in enumerate(table[sides].itertuples(index=False, name=None))}
+    overrides = overrides[overrides[["dataset_a", "dataset_b"]].isin(set(images["dataset"])).all(axis=1)]
+    pixels = images.set_index(["dataset", "image_id"])["pixel_sha256"]
+    asked, found = _pictures(overrides, pixels), _pictures(table, pixels)
     extra = []
-    for row in overrides.itertuples():
-        key = (row.dataset_a, row.image_id_a, row.dataset_b, row.image_id_b)
+    for pictures, row in zip(asked, overrides.itertuples(), strict=True):
         decision = {"confirm": "confirmed", "reject": "rejected"}[row.decision]
-        if key in positions:
-            table.loc[positions[key], ["decision", "reason"]] = [decision, row.reason]
+        same = [number for number, known in enumerate(found) if known == pictures]
+        if same:
+            table.loc[same, ["decision", "reason"]] = [decision, row.reason]
         elif decision == "confirmed":
-            extra.append({**dict(zip(sides, key, strict=True)), "reason": row.reason})
+            extra.append({**{name: getattr(row, name) for name in PAIR_COLUMNS[:4]}, "reason": row.reason})
     if extra:
         table = pd.concat([table, _by_hand(pd.DataFrame(extra), images)], ignore_index=True)
     return table
+
+
+def _pictures(table: pd.DataFrame, pixels: pd.Series) -> list[frozenset]:
+    """The two pictures of each pair of images, as their hashes."""
+    ends = [list(zip(table[f"dataset_{side}"], table[f"image_id_{side}"], strict=True)) for side in "ab"]
+    unknown = sorted({f"{dataset}: {image}" for side in ends for dataset, image in side if (dataset, image) not in pixels.index})
+    if unknown:
+        raise MpoxError(f"The overrides name images that are not there, {unknown[0]} for one: correct or remove the line.")
+    return [frozenset((pixels[a], pixels[b])) for a, b in zip(*ends, strict=True)]
 
 
 def _by_hand(extra: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from mpox.audit.measuring import measured
 from mpox.groups import connected
@@ -18,7 +19,7 @@ HAMMING = 8
 HAND_CHECKED = Path(__file__).with_name("hand_checked.csv")
 
 
-def wilson(right: int, checked: int, *, z: float = 1.959964) -> tuple[float, float]:
+def wilson(right: int, checked: int) -> tuple[float, float]:
     """The 95 % interval of a share by Wilson's score method (1927, J Am Stat Assoc 22, 209-212).
 
     Examples
@@ -27,11 +28,8 @@ def wilson(right: int, checked: int, *, z: float = 1.959964) -> tuple[float, flo
     >>> round(low, 3), round(high, 3)
     (0.929, 1.0)
     """
-    share = right / checked
-    middle = share + z**2 / (2 * checked)
-    half = z * np.sqrt(share * (1 - share) / checked + z**2 / (4 * checked**2))
-    scale = 1 + z**2 / checked
-    return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
+    low, high = binomtest(int(right), int(checked)).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def hand_checked() -> pd.DataFrame:

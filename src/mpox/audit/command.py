@@ -57,30 +57,34 @@ def audit_folder(
         found = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern, jobs=jobs)
         manifests.append(found)
         _say_scan(found, say)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write_rejected(manifests, out)  # first: it is what a user needs where nothing can be used
-        audit = run_audit(manifests, overrides=decisions, jobs=jobs)
-        used = [manifest for manifest in manifests if len(manifest)]
-        quality = pd.concat([image_quality(manifest, jobs=jobs) for manifest in used], ignore_index=True)
-        tone = pd.concat([skin_tone(manifest, jobs=jobs) for manifest in used], ignore_index=True)
-        both = quality.merge(tone.drop(columns="label"), on=["dataset", "image_id"], validate="1:1")
-        atomic_write(out / "quality.csv", both.to_csv(index=False, lineterminator="\n"))
-        for name in audit.datasets:
-            atomic_write(out / f"datasheet-{name}.md", datasheet(audit, name, quality=quality, tone=tone))
-        if review:
-            atomic_write(out / "review.html", review_html(audit))
-        audit.write(out)
-    except OSError as error:
-        raise MpoxError(f"{out} cannot be written ({error.strerror}): free space, or name another folder with --out.") from error
-    _say_audit(audit, out, say)
+    _write({"rejected.csv": _rejected(manifests)}, out)  # first: it is what a user needs where nothing can be used
+    audit = run_audit(manifests, overrides=decisions, jobs=jobs)
+    used = [manifest for manifest in manifests if len(manifest)]
+    quality = pd.concat([image_quality(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    tone = pd.concat([skin_tone(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    both = quality.merge(tone.drop(columns="label"), on=["dataset", "image_id"], validate="1:1")
+    texts = {"quality.csv": both.to_csv(index=False, lineterminator="\n")}
+    texts |= {f"datasheet-{name}.md": datasheet(audit, name, quality=quality, tone=tone) for name in audit.datasets}
+    if review:
+        texts["review.html"] = review_html(audit)
+    _write(texts | audit.texts(), out)
+    _say_audit(audit, say)
+    say(f"\nWritten to {out}: {', '.join(sorted(texts | audit.texts()))}.")
     return audit
 
 
-def _write_rejected(manifests: list[pd.DataFrame], out: Path) -> None:
+def _write(texts: dict[str, str], out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            atomic_write(out / name, text)
+    except OSError as error:
+        raise MpoxError(f"{out} cannot be written ({error.strerror}): free space, or name another folder with --out.") from error
+
+
+def _rejected(manifests: list[pd.DataFrame]) -> str:
     rows = [(manifest.attrs["source"], *entry) for manifest in manifests for entry in manifest.attrs["rejected"]]
-    table = pd.DataFrame(rows, columns=["dataset", "image_id", "reason"])
-    atomic_write(out / "rejected.csv", table.to_csv(index=False, lineterminator="\n"))
+    return pd.DataFrame(rows, columns=["dataset", "image_id", "reason"]).to_csv(index=False, lineterminator="\n")
 
 
 def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
@@ -95,7 +99,7 @@ def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
         say(f"  There is one class only ({labels.index[0]}): copies are found, but no classifier can be trained on it.")
 
 
-def _say_audit(audit: Audit, out: Path, say: Callable[[str], None]) -> None:
+def _say_audit(audit: Audit, say: Callable[[str], None]) -> None:
     for row in audit.summary.to_dict("records"):
         say(
             f"{row['data set']}: {row['pairs']} pairs show the same photograph ({row['exact pairs']} of them pixel for pixel), "
@@ -105,4 +109,3 @@ def _say_audit(audit: Audit, out: Path, say: Callable[[str], None]) -> None:
         )
     if len(audit.datasets) > 1:
         say("\nPictures (rows) with a copy in (columns):\n" + audit.overlap.to_string())
-    say(f"\nWritten to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}.")

@@ -140,8 +140,8 @@ def _counts(audit: Audit, name: str) -> list[str]:
     rejected = (audit.rejected["dataset"] == name).sum()
     return [
         f"{len(images)} pictures with one label each: {classes}. Size in pixels: {sizes}.",
-        f"The file names tell {patients} patients." if patients else "Patients are not numbered.",
-        *(["Age, sex, body site, place and date are not recorded."] if name != "phantom" else []),
+        f"They are filed under {patients} patient numbers." if patients else "Patients are not numbered.",
+        *(["Age, sex, body site, place and date are not recorded."] if name in _BACKGROUND and name != "phantom" else []),
         f"Files that could not be used: {rejected}.",
     ]
 

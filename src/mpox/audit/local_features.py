@@ -7,6 +7,7 @@ their Hellinger form (RootSIFT: Arandjelovic and Zisserman 2012, CVPR).
 
 import functools
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def read_features(key: str) -> LocalFeatures:
         with np.load(_cached(key)) as stored:
             width, height = stored["size"].tolist()
             return LocalFeatures(width, height, *(stored[name] for name in _ARRAYS))
-    except Exception as error:  # numpy and zipfile raise many types on damaged files
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _cached(key).unlink(missing_ok=True)
         raise MpoxError(f"The cached features {_cached(key).name} were damaged and have been removed: run it again.") from error
 

@@ -35,8 +35,9 @@ def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
     if path is not None:
         tables.append(_read(Path(path)))
     table = pd.concat(tables, ignore_index=True)
-    turned = (table["dataset_a"] + "/" + table["image_id_a"]) > (table["dataset_b"] + "/" + table["image_id_b"])
     sides = ["dataset_a", "image_id_a"], ["dataset_b", "image_id_b"]
+    ends = [list(table[side].itertuples(index=False, name=None)) for side in sides]
+    turned = pd.Series([first > second for first, second in zip(*ends, strict=True)], index=table.index, dtype=bool)
     table.loc[turned, sides[0] + sides[1]] = table.loc[turned, sides[1] + sides[0]].to_numpy()
     return table.drop_duplicates(COLUMNS[:4], keep="last", ignore_index=True)
 
@@ -49,6 +50,8 @@ def _read(path: Path) -> pd.DataFrame:
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise MpoxError(f"The overrides {path} lack the columns {', '.join(lacking)}.")
+    if ((table["dataset_a"] == table["dataset_b"]) & (table["image_id_a"] == table["image_id_b"])).any():
+        raise MpoxError(f"The overrides {path} have a pair of an image with itself: remove that line.")
     unknown = sorted(set(table["decision"]) - {"confirm", "reject"})
     if unknown:
         raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm or reject.")

@@ -1,7 +1,8 @@
 """From candidates to pairs: each is verified once and remembered, and copies of copies are looked at too."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from tqdm.auto import tqdm
 from mpox.audit import local_features, verification
 from mpox.audit.local_features import parallel, recent_features
 from mpox.audit.verification import Verdict, compare
+from mpox.errors import MpoxError
 from mpox.groups import connected
 from mpox.paths import cache_dir
 
@@ -58,15 +60,22 @@ class VerdictCache:
         self.path = cache_dir() / "audit" / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(_KEY + _VERDICT)
-        with closing(self._open()) as base, base:
+        with self._open() as base:
             base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns}, PRIMARY KEY ({', '.join(_KEY)}))")
 
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=60)
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as base, base:
+                yield base
+        except sqlite3.Error as error:
+            raise MpoxError(
+                f"The cache {self.path} cannot be used ({error}): remove the file, free space, or set MPOX_CACHE."
+            ) from error
 
     def get(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """The rows of `pairs` (``a``, ``b``, ``mirrored``) that are known, with their verdicts."""
-        with closing(self._open()) as base:
+        with self._open() as base:
             base.execute("CREATE TEMP TABLE wanted (a, b, mirrored, PRIMARY KEY (a, b, mirrored))")
             rows = zip(pairs["a"], pairs["b"], pairs["mirrored"].astype(int).tolist(), strict=True)
             base.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", rows)
@@ -77,7 +86,7 @@ class VerdictCache:
     def put(self, rows: list[tuple]) -> None:
         """Keep rows in the order of key and verdict."""
         marks = ", ".join("?" * len(_KEY + _VERDICT))
-        with closing(self._open()) as base, base:
+        with self._open() as base:
             base.executemany(f"INSERT OR REPLACE INTO verdicts VALUES ({marks})", rows)
 
 

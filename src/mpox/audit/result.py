@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mpox.errors import MpoxError
 from mpox.groups import connected, same_value_links
 from mpox.paths import atomic_write
 
@@ -112,9 +113,8 @@ class Audit:
             )
         return pd.DataFrame(rows)
 
-    def write(self, folder: str | os.PathLike) -> Path:
-        """Write ``groups.csv``, ``pairs.csv``, ``weak_pairs.csv``, ``conflicts.csv``, ``rejected.csv``, ``summary.csv``."""
-        folder = Path(folder)
+    def texts(self) -> dict[str, str]:
+        """The tables as CSV by file name: groups, pairs, weak pairs, conflicts, rejected files, and the summary at last."""
         tables = {
             "groups": self.groups,
             "pairs": self.pairs,
@@ -123,9 +123,13 @@ class Audit:
             "rejected": self.rejected,
             "summary": self.summary,
         }
-        for name, table in tables.items():
-            atomic_write(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-        return folder
+        return {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+
+    def write(self, folder: str | os.PathLike) -> Path:
+        """Write the files of `texts`, each whole or not at all; the summary comes last."""
+        for name, text in self.texts().items():
+            atomic_write(Path(folder) / name, text)
+        return Path(folder)
 
 
 def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
@@ -135,19 +139,30 @@ def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audit:
-    """Read what `Audit.write` wrote, for the manifests it was made of."""
+    """Read what `Audit.write` wrote, for the manifests it was made of.
+
+    Raises
+    ------
+    MpoxError
+        If a file is damaged, or an image has no group.
+    """
     folder = Path(folder)
     names = [*_SIDES, "method", "transform", "label_a", "label_b", "decision", "dataset", "image_id", "group_id"]
     types = dict.fromkeys(names, "str") | dict.fromkeys(["patient_id_a", "patient_id_b", "reason"], "string")
     types |= {"mirrored": "boolean", "matches": "Int64", "inliers": "Int64"}
-    tables = {
-        name: pd.read_csv(folder / f"{name}.csv", dtype=types, keep_default_na=False, na_values=[""])
-        for name in ("groups", "pairs", "weak_pairs", "rejected")
-    }
-    for name in ("pairs", "weak_pairs"):
-        tables[name]["reason"] = tables[name]["reason"].fillna("")
-    groups = tables["groups"][["dataset", "image_id", "group_id"]]
-    images = together(manifests).merge(groups, on=["dataset", "image_id"], how="left", validate="1:1")
+    try:
+        tables = {
+            name: pd.read_csv(folder / f"{name}.csv", dtype=types, keep_default_na=False, na_values=[""])
+            for name in ("groups", "pairs", "weak_pairs", "rejected")
+        }
+        for name in ("pairs", "weak_pairs"):
+            tables[name]["reason"] = tables[name]["reason"].fillna("")
+        groups = tables["groups"][["dataset", "image_id", "group_id"]]
+        images = together(manifests).merge(groups, on=["dataset", "image_id"], how="left", validate="1:1")
+    except (OSError, ValueError, KeyError) as error:
+        raise MpoxError(f"The audit {folder} is damaged ({error}): remove the folder, and it will be made again.") from error
+    if images["group_id"].isna().any():
+        raise MpoxError(f"The audit {folder} lacks some of the images: remove the folder, and it will be made again.")
     return Audit(images, tables["pairs"], tables["weak_pairs"], tables["rejected"])
 
 

@@ -125,8 +125,8 @@ def _table(table: pd.DataFrame, there: int) -> str:
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f"<p>{_left_out(len(table), there)} The pictures are not shown here. To see the pairs side by side and to decide about "
-        "them, get the data sets (<code>mpox data fetch NAME</code>) and run <code>mpox audit NAME --out FOLDER</code>, which "
-        "writes <code>review.html</code>, or run this notebook with the profile <code>cpu</code>.</p>\n"
+        "them, get the data sets (<code>mpox data fetch NAME</code>) and run <code>mpox audit NAME --out FOLDER --review</code>, "
+        "which writes <code>review.html</code>, or run this notebook with the profile <code>cpu</code>.</p>\n"
         '<div style="overflow-x: auto; max-height: 32rem">'
         f'<table class="dataframe"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
     )
