@@ -76,7 +76,7 @@ def test_profile_recorded_reads_what_profile_cpu_computed():
 def tiny_run(tmp_path_factory):
     """All notebooks on a small phantom in a folder of the user's, with little training."""
     base = tmp_path_factory.mktemp("tiny")
-    images = generate(base / "phantom", PhantomSpec(n_patients=32, size=96, seed=1, copies=10))
+    images = generate(base / "phantom", PhantomSpec(n_patients=32, size=96, seed=1, copies=4))
     overrides = {
         "DATASETS": [str(images)],
         "RUN_STORE": str(base / "store"),

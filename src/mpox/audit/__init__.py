@@ -70,7 +70,7 @@ def run_audit(
 def brute_force(
     manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; nothing is remembered.
+    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered.
 
     This is what the audit is measured against: it takes the time of the square of the number of pictures.
 

@@ -1,4 +1,4 @@
-"""Words for descriptors: a fixed vocabulary that depends on no data set, so that a new picture changes nothing for the others.
+"""Words for descriptors: a fixed vocabulary that depends on no data set, so that a new picture does not change the others' words.
 
 It is learnt from synthetic textures. A word is a pair of centroids, one for each half of the descriptor (the inverted
 multi-index of Babenko and Lempitsky 2012); within a word, descriptors are told apart by a 64-bit signature of where they lie
