@@ -193,7 +193,8 @@ for data in datasets:
 # For real pictures nobody knows the truth, so pairs were looked at, as the program had found them and before anyone's decision was
 # entered. The intervals are Wilson's {cite}`wilson1927`; where all pairs of a kind were looked at there is no sampling, and the
 # interval speaks of other pairs like these. The score's constants were settled while looking at these same sets, which makes this
-# precision optimistic; and precision says nothing of copies that were never found.
+# precision optimistic; and precision says nothing of copies that were never found. For recall, pairs drawn at random from all pairs
+# were compared by the same verifier, without any search for candidates, and those that it accepts were looked for in the audit.
 
 # %% tags=["nbval-check-output"]
 checked = hand_checked()
@@ -202,8 +203,9 @@ checked = checked[[set(name.split("+")) <= names for name in checked["dataset"]]
 if len(checked):
     report.show(checked.drop(columns="measures").rename(columns={"by_method": "found by"}).reset_index(drop=True), digits=3)
     for row in checked.itertuples():
+        what = "show the same photograph" if row.measures == "precision" else "are among the pairs that the audit accepts"
         report.prose(
-            f"{row.dataset}, {row.sample} ({row.by_method}): {row.right} of {row.checked} pairs show the same photograph, "
+            f"{row.dataset}, {row.sample} ({row.by_method}): {row.right} of {row.checked} pairs {what}, "
             f"{row.measures} {report.with_interval(row.share, row.low, row.high)}."
         )
 else:

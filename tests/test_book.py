@@ -25,9 +25,9 @@ NAMES = [
     "05_error_analysis",
 ]
 QUOTED = {
-    key.removeprefix("study_")
+    key.split("_", 1)[1]
     for page in (ROOT / "book").glob("*.md")
-    for key in re.findall(r"\{\{\s*(study_\w+)", page.read_text(encoding="utf-8"))
+    for key in re.findall(r"\{\{\s*((?:study|instruments)_\w+)", page.read_text(encoding="utf-8"))
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 

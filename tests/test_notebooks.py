@@ -76,11 +76,11 @@ def test_profile_recorded_reads_what_profile_cpu_computed():
 def tiny_run(tmp_path_factory):
     """All notebooks on a small phantom in a folder of the user's, with little training."""
     base = tmp_path_factory.mktemp("tiny")
-    images = generate(base / "phantom", PhantomSpec(n_patients=32, size=96, seed=1, copies=4))
+    images = generate(base / "phantom", PhantomSpec(n_patients=44, size=96, seed=1, copies=4))
     overrides = {
         "DATASETS": [str(images)],
         "RUN_STORE": str(base / "store"),
-        "N_FOLDS": 2,
+        "N_FOLDS": 3,
         "IMAGE_SIZE": 96,
         "TRAINED_IMAGE_SIZE": 64,
         "BACKBONES": ["tf_efficientnet_lite0", "tf_efficientnet_lite1"],
