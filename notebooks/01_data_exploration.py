@@ -278,7 +278,7 @@ for one in together.datasets:
 # One photograph with two labels, or of two patients. Usually one of the entries is wrong; a collage of two diseases, or two people
 # on one picture, is the exception. Between sets a label counts as a conflict only where one says Mpox and the other does not.
 
-# %% tags=["nbval-check-output"]
+# %%
 conflicts = together.conflicts
 if len(conflicts):
     a, b = (conflicts[f"dataset_{side}"] + ": " + conflicts[f"image_id_{side}"] for side in "ab")
