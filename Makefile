@@ -23,9 +23,10 @@ clean:  ## remove what can be made again; .venv stays
 	rm -rf _runs _book_src _site .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
 
 # The stamp is written last: without it a half-made environment is made anew; with it a changed lock is installed on top.
+# --no-deps: the lock names everything, and an old pip that resolves extras anew stumbles over releases younger than the lock.
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mpox needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.11" % sys.version_info[:2])'
 	test -e $@ || $(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -1,6 +1,7 @@
 """Every test has its own cache and store; nothing of the user's is read or written."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ def own_environment(tmp_path_factory):
         for name in USERS:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    """Figures live in one list for the whole process: what a test draws must not be met by the next one."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def draw(rng: np.random.Generator, *, spots: bool, size: int = 64) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_make_test_installs_the_hashed_lock_once(checkout):
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "1 passed"
     assert calls(checkout) == ["venv", "pip", "pip"]
-    assert "--require-hashes -r requirements.lock" in (checkout / "calls").read_text()
+    assert "--no-deps --require-hashes -r requirements.lock" in (checkout / "calls").read_text()
     assert make(checkout, "test").returncode == 0
     assert calls(checkout) == []
 
