@@ -20,6 +20,7 @@ from mpox.audit.verification import Verdict, compare
 from mpox.errors import MpoxError
 from mpox.manifest import scan
 from mpox.phantom import PhantomSpec, generate, read_truths
+from mpox.pictures import pixel_hash
 
 NO_DECISIONS = pd.DataFrame(columns=COLUMNS)
 
@@ -72,15 +73,38 @@ class TestFeatures:
 
     def test_the_cache_is_used_and_a_damaged_file_costs_one_more_run(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
-        Image.fromarray(texture(3)).save(tmp_path / "a.png")
-        images = pd.DataFrame({"pixel_sha256": ["ab12"], "path": [str(tmp_path / "a.png")]})
+        picture = Image.fromarray(texture(3))
+        picture.save(tmp_path / "a.png")
+        key = pixel_hash(picture)
+        images = pd.DataFrame({"pixel_sha256": [key], "path": [str(tmp_path / "a.png")]})
         assert ensure_features(images, progress=False) == 1 and ensure_features(images, progress=False) == 0
-        before = read_features("ab12")
-        next((tmp_path / "cache").rglob("ab12.npz")).write_bytes(b"cut off")
-        with pytest.raises(MpoxError, match="run it again"):
-            read_features("ab12")
+        before = read_features(key)
+        next((tmp_path / "cache").rglob(f"{key}.npz")).write_bytes(b"cut off")
+        with pytest.raises(MpoxError, match="damaged.*run it again"):
+            read_features(key)
+        with pytest.raises(MpoxError, match="not in the cache.*run it again"):
+            read_features(key)
         assert ensure_features(images, progress=False) == 1
-        assert (read_features("ab12").descriptors == before.descriptors).all()
+        assert (read_features(key).descriptors == before.descriptors).all()
+
+    def test_a_picture_that_changed_since_it_was_scanned_is_not_taken_for_the_old_one(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+        Image.fromarray(texture(3)).save(tmp_path / "a.png")
+        key = pixel_hash(Image.fromarray(texture(4)))
+        with pytest.raises(MpoxError, match="a.png was changed while it was being read: run it again"):
+            ensure_features(pd.DataFrame({"pixel_sha256": [key], "path": [str(tmp_path / "a.png")]}), progress=False)
+        assert not list((tmp_path / "cache").rglob("*.npz"))
+
+    def test_the_features_of_the_mirror_image_need_no_second_look(self):
+        plain, turned = describe(texture(1)).mirrored, describe(np.ascontiguousarray(texture(1)[:, ::-1]))
+        assert (plain.picture == turned.picture).mean() > 0.99
+        likeness = plain.unit @ turned.unit.T
+        nearest = likeness.argmax(axis=1)
+        sure = likeness.max(axis=1) > 0.95
+        assert sure.mean() > 0.8
+        assert np.median(np.abs(plain.points[sure] - turned.points[nearest[sure]])) < 0.5
+        turns = plain.poses[sure, 1] - turned.poses[nearest[sure], 1]
+        assert np.median(np.abs((turns + 180) % 360 - 180)) < 3
 
 
 class TestComparison:
@@ -197,9 +221,10 @@ class TestAudit:
         monkeypatch.setattr(pairs, "parallel", serial)
         run_audit([phantom[0]], progress=False)
         assert sum(asked) == 0
-        Image.fromarray(texture(77)).save(tmp_path / "new.png")
+        new = Image.fromarray(texture(77))
+        new.save(tmp_path / "new.png")
         row = phantom[0].iloc[0].to_dict() | {
-            "image_id": "Mpox/new.png", "path": str(tmp_path / "new.png"), "sha256": "new", "pixel_sha256": "f" * 64,
+            "image_id": "Mpox/new.png", "path": str(tmp_path / "new.png"), "sha256": "new", "pixel_sha256": pixel_hash(new),
             "patient_id": pd.NA,
         }  # fmt: skip
         more = pd.concat([phantom[0], pd.DataFrame([row])], ignore_index=True)
@@ -298,6 +323,16 @@ class TestDecisions:
                 read_overrides(path)
         with pytest.raises(MpoxError, match="cannot be read"):
             read_overrides(tmp_path / "missing.csv")
+
+    def test_a_study_takes_the_decisions_that_the_environment_names(self, tmp_path, monkeypatch):
+        path = tmp_path / "overrides.csv"
+        path.write_text("dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\na,1.png,z,2.png,reject,seen\n")
+        before = audit_version()
+        monkeypatch.setenv("MPOX_OVERRIDES", str(path))
+        assert read_overrides().iloc[-1]["reason"] == "seen" and audit_version() != before
+        monkeypatch.setenv("MPOX_OVERRIDES", str(tmp_path / "missing.csv"))
+        with pytest.raises(MpoxError, match="cannot be read"):
+            read_overrides()
 
     def test_the_version_follows_our_decisions(self, monkeypatch):
         before = audit_version()

@@ -38,7 +38,7 @@ STRICT = True
 import os
 import sys
 
-names = ["MPOX_PROFILE", "MPOX_DATA", "PYTHONHASHSEED", "PYTHONWARNINGS"]
+names = ["MPOX_PROFILE", "MPOX_DATA", "MPOX_OVERRIDES", "PYTHONHASHSEED", "PYTHONWARNINGS"]
 names += ["MALLOC_MMAP_THRESHOLD_", "IPYTHONDIR"]
 print({"env": {n: os.environ.get(n) for n in names}, "python": sys.executable, "cwd": os.getcwd()})
 
@@ -189,6 +189,8 @@ def test_a_folder_of_something_else_is_not_touched(project):
         read_run(folder)
     with pytest.raises(MpoxError, match="There is no data folder"):
         run_notebooks(profile="tiny", data_dir=project / "nowhere")
+    with pytest.raises(MpoxError, match="cannot be read"):
+        run_notebooks(profile="tiny", decisions=project / "nowhere.csv")
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,8 @@ def story(tmp_path_factory):
         patch.setenv("MPOX_DATA", "elsewhere")
         patch.chdir(base)
         told["environment"] = dict(os.environ), os.getcwd()
-        call = ["--profile", "tiny", "-p", "SEED", "7", "--data-dir", "data"]
+        (base / "mine.csv").write_text("dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n")
+        call = ["--profile", "tiny", "-p", "SEED", "7", "--data-dir", "data", "--overrides", "mine.csv"]
 
         def step(name, *words):
             result = CliRunner().invoke(run_command, [*call, *words])
@@ -243,6 +246,7 @@ def test_kernels_get_the_parameters_the_profile_and_this_python(story):
     assert environment == {
         "MPOX_PROFILE": "tiny",
         "MPOX_DATA": str(story["base"] / "data"),
+        "MPOX_OVERRIDES": str(story["base"] / "mine.csv"),
         "PYTHONHASHSEED": "0",
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "MALLOC_MMAP_THRESHOLD_": "17179869184",
@@ -262,7 +266,7 @@ def test_a_failing_cell_stops_the_run_and_is_shown(story):
         '    print("two", SEED, EPOCHS)',
         "ValueError: the planted mistake",
         f"The partial notebook: {story['folder'] / '02_two.ipynb'}",
-        "mpox run --profile tiny -p SEED 7 --data-dir data --resume",
+        "mpox run --profile tiny -p SEED 7 --data-dir data --overrides mine.csv --resume",
     ):
         assert part in result.stderr
     assert sorted(written) == ["01_one.ipynb", "02_two.ipynb"]

@@ -344,7 +344,7 @@ def test_a_subset_without_a_side_has_a_reason_and_no_metric(two_sets, tmp_path):
         found = external_metrics(table.assign(shared=shared), n_bootstrap=20)
         only = found[found["subset"] == "shared only"]
         assert only["estimate"].isna().all() and set(only["reason"]) == {reason}
-        assert found.loc[found["subset"] == "as published", "estimate"].notna().all()
+        assert found.loc[found["subset"] == "all images", "estimate"].notna().all()
         shown = found[found["metric"] == "accuracy"].assign(direction="one to two", regime="nearest_neighbour")
         texts = [text.get_text() for text in figures_leakage.external(shown, xlabel="accuracy").axes[0].texts]
         assert f"not defined: {reason}" in texts

@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from mpox.errors import MpoxError
 from mpox.metrics import (
+    auroc_of_number,
     confusion_matrix,
     difference,
     evaluate,
@@ -222,3 +223,16 @@ def test_what_cannot_be_evaluated_is_refused():
         difference(predictions, predictions.assign(group_id=predictions["image_id"]), "accuracy", "all")
     with pytest.raises(MpoxError, match="no metric 'kappa' of 'all'"):
         difference(predictions, predictions, "kappa", "all")
+
+
+def test_one_number_is_judged_in_its_better_direction_with_an_interval_from_groups():
+    rng = np.random.default_rng(3)
+    positive = np.repeat(rng.random(60) < 0.5, 4)
+    number = np.repeat(rng.normal(size=60), 4) - positive
+    one_a_group = np.repeat(np.arange(60).astype(str), 4)
+    area, low, high = auroc_of_number(number, positive, one_a_group)
+    assert area == pytest.approx(1 - sk.roc_auc_score(positive, number)) and low < area < high
+    _, closer, nearer = auroc_of_number(number, positive, np.arange(240).astype(str))
+    assert high - low > 1.5 * (nearer - closer)  # four pictures of one group are one observation
+    with pytest.raises(MpoxError, match="one kind only"):
+        auroc_of_number(number, np.ones(240, bool), one_a_group)

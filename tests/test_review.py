@@ -1,5 +1,6 @@
 """The review page, the data sheet and what is said of the search's accuracy."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -69,6 +70,21 @@ def test_the_strongest_doubt_comes_first_and_decided_pairs_last(audit):
     assert [(pair["data-image-id-a"], pair["data-image-id-b"]) for pair in shown] == [
         ("Mpox/b.png", "Normal/d.png"), (EVIL, "Normal/c.png"), ("Mpox/b.png", "Normal/c.png"), (EVIL, "Normal/d.png"),
     ]  # fmt: skip
+
+
+def test_a_second_pass_knows_what_was_decided_in_the_first(audit):
+    def script(found):
+        text = review_fragment(found, limit=1)
+        name, decided = re.search(r'mpoxReview\("([^"]+)", (\{.*\})\);</script>', text).groups()
+        return name, json.loads(decided), text
+
+    name, decided, text = script(audit)
+    assert decided == {f"web\t{EVIL}\tweb\tNormal/d.png": {"decision": "reject", "reason": ""}}
+    assert "</script>alert" not in text and "<script>alert" not in text
+    weak = audit.weak.assign(decision=["confirmed", "rejected"], reason=["one hand", ""])
+    moved = Audit(audit.images, pd.concat([audit.pairs, weak.iloc[:1]]), weak.iloc[1:], audit.rejected)
+    assert script(moved)[0] == name  # the browser finds what it kept
+    assert script(moved)[1]["web\tMpox/b.png\tweb\tNormal/d.png"] == {"decision": "confirm", "reason": "one hand"}
 
 
 @pytest.mark.parametrize("with_pictures", [True, False])

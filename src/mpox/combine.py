@@ -11,7 +11,7 @@ from mpox.store import Dataset
 
 #: Task to how a label is changed; ``None`` drops the image, and a label that is not named becomes ``Others``.
 TASKS: dict[str, dict[str, str | None]] = {"mpox_or_other_rash": {"Mpox": "Mpox", "Normal": None}}
-SUBSETS = ("as published", "without shared", "shared only")
+SUBSETS = ("all images", "without shared", "shared only")
 
 
 def combine(datasets: list[Dataset], groups: pd.DataFrame, *, task: str = "mpox_or_other_rash") -> Dataset:
@@ -83,7 +83,7 @@ def external_metrics(
         metrics are missing, where a subset lacks one of the two sides; else empty.
     """
     keep = {
-        "as published": np.ones(len(predictions), dtype=bool),
+        "all images": np.ones(len(predictions), dtype=bool),
         "without shared": ~predictions["shared"].to_numpy(dtype=bool),
         "shared only": predictions["shared"].to_numpy(dtype=bool),
     }

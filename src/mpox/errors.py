@@ -9,5 +9,9 @@ class MpoxError(Exception):
     """
 
 
+class TooFewImages(MpoxError):
+    """A data set is too small for an experiment: a chapter may say so and go on."""
+
+
 class WeightsMissing(MpoxError):
     """The pretrained weights of a backbone cannot be had here: a table may say so in a row and go on."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mpox.audit.overrides import read_overrides
 from mpox.errors import MpoxError
 from mpox.kernels import NotebookFailure, execute, kernel_environment, log_file
 from mpox.paths import atomic_write, project_root
@@ -133,6 +134,7 @@ def run_notebooks(
     out: str | os.PathLike | None = None,
     resume: bool = False,
     data_dir: str | os.PathLike | None = None,
+    decisions: str | os.PathLike | None = None,
     cell_timeout_s: float | None = None,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
@@ -153,6 +155,8 @@ def run_notebooks(
         Skip what is done with the same parameters and the same source; keep what was not named.
     data_dir : path, optional
         Where the data sets lie: ``MPOX_DATA`` of the kernels.
+    decisions : path, optional
+        Pairs that a person confirmed or rejected (see `mpox.audit.overrides.read_overrides`): ``MPOX_OVERRIDES`` of the kernels.
     cell_timeout_s : float, optional
         Seconds after which a cell counts as failed; no limit by default.
     progress : bool
@@ -183,11 +187,14 @@ def run_notebooks(
             echo(f"note: -p {key} changes nothing here, it belongs to {', '.join(where)}")
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise MpoxError(f"There is no data folder {data_dir}: name one that exists with --data-dir.")
+    if decisions is not None:
+        read_overrides(Path(decisions).expanduser())  # a file that cannot be used is known before anything runs
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
     words = ["mpox", "run", *(chosen if chosen != list_notebooks() else ()), "--profile", str(profile)]
     for key, value in overrides.items():
         words += ["-p", key, json.dumps(value)]
-    words += ["--out", str(out)] * bool(out) + ["--data-dir", str(data_dir)] * bool(data_dir) + ["--resume"]
+    words += ["--out", str(out)] * bool(out) + ["--data-dir", str(data_dir)] * bool(data_dir)
+    words += ["--overrides", str(decisions)] * bool(decisions) + ["--resume"]
     go_on = shlex.join(words)
 
     began = time.monotonic()
@@ -201,7 +208,7 @@ def run_notebooks(
         echo(f"profile {run.profile} -> {folder} (log: run.log)")
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".kernel-", ignore_cleanup_errors=True) as scratch,
-            kernel_environment(Path(scratch), profile=run.profile, data_dir=data_dir),
+            kernel_environment(Path(scratch), profile=run.profile, data_dir=data_dir, decisions=decisions),
             log_file(folder / "run.log"),
         ):
             run = _run_chosen(run, chosen, Path(scratch), cell_timeout_s, progress, echo, go_on)

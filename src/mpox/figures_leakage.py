@@ -13,7 +13,7 @@ REGIME_LOOKS = {
     "fine_tune": ("#D55E00", "s"),
     "nearest_neighbour": ("#009E73", "^"),
 }
-SUBSET_LOOKS = {"as published": ("#D55E00", "o"), "without shared": ("#009E73", "s"), "shared only": ("#7F7F7F", "^")}
+SUBSET_LOOKS = {"all images": ("#D55E00", "o"), "without shared": ("#009E73", "s"), "shared only": ("#7F7F7F", "^")}
 
 
 def _spread(heights: list[float], gap: float) -> list[float]:

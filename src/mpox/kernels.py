@@ -105,7 +105,9 @@ def execute(
 
 
 @contextlib.contextmanager
-def kernel_environment(scratch: Path, *, profile: str, data_dir: str | os.PathLike | None = None) -> Iterator[None]:
+def kernel_environment(
+    scratch: Path, *, profile: str, data_dir: str | os.PathLike | None = None, decisions: str | os.PathLike | None = None
+) -> Iterator[None]:
     """Set, and restore afterwards, what kernels inherit; ``python3`` means this interpreter meanwhile.
 
     Parameters
@@ -116,6 +118,8 @@ def kernel_environment(scratch: Path, *, profile: str, data_dir: str | os.PathLi
         Becomes ``MPOX_PROFILE``.
     data_dir : path, optional
         Becomes ``MPOX_DATA``.
+    decisions : path, optional
+        Becomes ``MPOX_OVERRIDES``.
     """
     kernel = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -136,8 +140,9 @@ def kernel_environment(scratch: Path, *, profile: str, data_dir: str | os.PathLi
         **_TORCH,
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
-    named = {variable: os.environ.get(variable) for variable in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT")}
+    named = {variable: os.environ.get(variable) for variable in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES")}
     named["MPOX_DATA"] = data_dir or named["MPOX_DATA"]
+    named["MPOX_OVERRIDES"] = decisions or named["MPOX_OVERRIDES"]
     changes |= {variable: str(Path(path).expanduser().resolve()) for variable, path in named.items() if path}
     before = {variable: os.environ.get(variable) for variable in changes}
     os.environ.update(changes)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from mpox.config import ModelConfig
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, TooFewImages
 from mpox.experiment import predict_splits
 from mpox.metrics import N_BOOTSTRAP, group_weights, replicates
 from mpox.recorded import RecordedStore
@@ -29,6 +29,10 @@ from mpox.splits import has_sibling, inner_folds, make_splits
 from mpox.store import Dataset, RunStore
 
 DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: The columns of `dose_response`.
+DOSE_COLUMNS = (
+    "dose", "share", "n_train", "subset", "metric", "class", "estimate", "low", "high", "change", "change_low", "change_high",
+)  # fmt: skip
 #: What the curve shows: metric and class of `mpox.evaluate`.
 MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None), ("sensitivity", None))
 
@@ -71,7 +75,8 @@ def dose_splits(
     Raises
     ------
     MpoxError
-        If a dose is not from 0 to 1, the random split is not possible, or a dose leaves a class without training images.
+        If a dose is not from 0 to 1, or the random split is not possible; `TooFewImages` if a dose leaves a class without
+        training images.
     """
     doses = _check_doses(doses)
     split = make_splits(manifest, "random_image", n_folds=n_folds, n_repeats=n_repeats, seed=seed)
@@ -122,8 +127,8 @@ def _check_training(table: pd.DataFrame, classes: set[str], dose: float) -> None
         raise _too_few(dose)
 
 
-def _too_few(dose: float) -> MpoxError:
-    return MpoxError(
+def _too_few(dose: float) -> TooFewImages:
+    return TooFewImages(
         f"At dose {dose:g} too few training images of a class are left: nearly all its images are siblings of test images. "
         "Use more folds, or leave this data set out of the leak-dose experiment."
     )
@@ -211,8 +216,7 @@ def dose_response(
         reference = reference or values
         for key, found in values.items():
             rows.append((*about.values(), *key, *_interval(found), *_interval(found - reference[key])))
-    columns = ["dose", "share", "n_train", "subset", "metric", "class", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "change", "change_low", "change_high"])
+    return pd.DataFrame(rows, columns=DOSE_COLUMNS)
 
 
 def _mean_train(table: pd.DataFrame) -> float:

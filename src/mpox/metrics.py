@@ -203,6 +203,44 @@ def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: 
     return pd.DataFrame(rows, columns=["metric", "class", "estimate", "low", "high"])
 
 
+def auroc_of_number(
+    number: np.ndarray, is_positive: np.ndarray, groups: np.ndarray, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[float, float, float]:
+    """How well one number, by itself and in whichever direction is better, tells the positives from the rest.
+
+    Parameters
+    ----------
+    number : ndarray of float, shape (n,)
+        Without missing values.
+    is_positive : ndarray of bool, shape (n,)
+    groups : ndarray of str, shape (n,)
+        Resampled for the interval.
+    n_bootstrap, seed : int
+        See `evaluate`.
+
+    Returns
+    -------
+    estimate, low, high : float
+        AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5.
+
+    Raises
+    ------
+    MpoxError
+        If there are no positives, or nothing else.
+
+    Examples
+    --------
+    >>> auroc_of_number(np.array([4.0, 3, 2, 1]), np.array([0, 0, 1, 1], bool), np.array(list("abcd")), n_bootstrap=0)[0]
+    1.0
+    """
+    if np.unique(is_positive).size < 2:
+        raise MpoxError("An AUROC needs positives and negatives: there is one kind only.")
+    areas = weighted_auroc(is_positive, number, group_weights(groups, n_bootstrap, seed))
+    areas = areas if areas[0] >= 0.5 else 1 - areas
+    low, high = np.nanpercentile(areas[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
+    return float(areas[0]), float(low), float(high)
+
+
 def fold_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
     """The metrics of each fold by itself, without intervals.
 

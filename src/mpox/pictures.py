@@ -291,6 +291,14 @@ def read_rgb(path: str | Path) -> Image.Image:
         raise UnusablePicture(printable(Path(path).name), explain_failure(error)) from error
 
 
+def pixel_hash(picture: Image.Image) -> str:
+    """Sha256, in hex, of the size and the pixels of a picture in mode ``RGB``."""
+    pixels = hashlib.sha256(repr(picture.size).encode())
+    for top in range(0, picture.height, STRIP):
+        pixels.update(picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).tobytes())
+    return pixels.hexdigest()
+
+
 def explain_failure(error: OSError | MemoryError) -> str:
     """The reason why a file cannot be used that could not be opened, or that memory is too short for."""
     if isinstance(error, MemoryError):
@@ -318,8 +326,6 @@ def describe(path: str | Path) -> tuple[str, str, int, int]:
         If the file cannot be opened, or memory is short: that may be otherwise the next time.
     """
     with _decoded(path) as (stream, picture):
-        pixels = hashlib.sha256(repr(picture.size).encode())
-        for top in range(0, picture.height, STRIP):
-            pixels.update(picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).tobytes())
+        pixels = pixel_hash(picture)
         stream.seek(0)
-        return hashlib.file_digest(stream, "sha256").hexdigest(), pixels.hexdigest(), picture.width, picture.height
+        return hashlib.file_digest(stream, "sha256").hexdigest(), pixels, picture.width, picture.height

@@ -9,10 +9,11 @@ the rest is tables::
 import hashlib
 import itertools
 
+import cv2
 import numpy as np
 import pandas as pd
 
-from mpox.audit import local_features, pairs, retrieval, verification
+from mpox.audit import codebook, local_features, pairs, retrieval, verification
 from mpox.audit.overrides import read_overrides
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, read_audit, together
 from mpox.errors import MpoxError
@@ -26,9 +27,10 @@ _NO_EVIDENCE = {
 
 
 def audit_version() -> str:
-    """Changes whenever the audit of unchanged pictures may change: with the code's versions and the package's decisions."""
+    """Changes whenever the audit of unchanged pictures may: with versions of the code and of OpenCV, and with decisions."""
     decisions = hashlib.sha256(read_overrides().to_csv(index=False).encode()).hexdigest()[:8]
-    return f"{local_features.VERSION}.{retrieval.VERSION}.{verification.VERSION}.{pairs.VERSION}-{decisions}"
+    steps = ".".join(str(step.VERSION) for step in (local_features, codebook, retrieval, verification, pairs))
+    return f"{steps}-{cv2.__version__}-{decisions}"
 
 
 def run_audit(
@@ -61,7 +63,7 @@ def run_audit(
     distinct = images.drop_duplicates("pixel_sha256")
     local_features.ensure_features(distinct, jobs=jobs, progress=progress)
     keys = sorted(distinct["pixel_sha256"])
-    candidates = retrieval.candidates(keys, progress=progress)
+    candidates = retrieval.candidates(keys, jobs=jobs, progress=progress)
     verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
     table = pd.concat([_exact(images), _geometric(images, verified[verified["score"] >= pairs.WEAK])], ignore_index=True)
     return _audit(images, rejected, _decided(table, overrides, images))

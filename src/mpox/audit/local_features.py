@@ -17,9 +17,10 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
+from mpox.audit.thumbnails import thumbnails
 from mpox.errors import MpoxError
 from mpox.paths import atomic_write, cache_dir
-from mpox.pictures import read_rgb
+from mpox.pictures import pixel_hash, printable, read_rgb
 
 #: Raised by one whenever the features of an unchanged picture change.
 VERSION = 2
@@ -59,11 +60,24 @@ class LocalFeatures:
     descriptors: np.ndarray
     picture: np.ndarray
 
-    @property
+    @functools.cached_property
     def unit(self) -> np.ndarray:
-        """The descriptors as unit vectors, float32 of shape (k, 128)."""
-        values = self.descriptors.astype(np.float32)
-        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+        """The descriptors as unit vectors, see `as_unit`; kept, once asked for."""
+        return as_unit(self.descriptors)
+
+    @functools.cached_property
+    def thumbnails(self) -> np.ndarray:
+        """See `mpox.audit.thumbnails.thumbnails`; kept, once asked for."""
+        return thumbnails(self.picture)
+
+    @functools.cached_property
+    def mirrored(self) -> "LocalFeatures":
+        """What would be kept of the mirror image; left and right are exchanged."""
+        points, poses = self.points.copy(), self.poses.copy()
+        points[:, 0] = self.picture.shape[1] * SHRINK - points[:, 0]
+        poses[:, 1] = 180 - poses[:, 1]
+        picture = np.ascontiguousarray(self.picture[:, ::-1])
+        return LocalFeatures(self.width, self.height, points, poses, self.descriptors[:, MIRRORED], picture)
 
     @property
     def scale(self) -> np.ndarray:
@@ -74,6 +88,12 @@ class LocalFeatures:
 #: Where each of the 128 values of a descriptor comes from when the picture is mirrored: OpenCV's layout is 4 rows, 4 columns
 #: and 8 directions in the keypoint's own frame, in which a mirrored patch has its rows and its directions reversed.
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, (-np.arange(8)) % 8].ravel()
+
+
+def as_unit(descriptors: np.ndarray) -> np.ndarray:
+    """Descriptors, uint8 of shape (k, 128), as unit vectors, float32."""
+    values = descriptors.astype(np.float32)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
 
 
 def _scaled_size(width: int, height: int) -> tuple[int, int]:
@@ -135,12 +155,14 @@ def read_features(key: str) -> LocalFeatures:
         with np.load(_cached(key)) as stored:
             width, height = stored["size"].tolist()
             return LocalFeatures(width, height, *(stored[name] for name in _ARRAYS))
+    except FileNotFoundError as error:
+        raise MpoxError(f"The features {_cached(key).name} are not in the cache (any more): run it again.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _cached(key).unlink(missing_ok=True)
         raise MpoxError(f"The cached features {_cached(key).name} were damaged and have been removed: run it again.") from error
 
 
-@functools.lru_cache(maxsize=400)
+@functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300
 def recent_features(key: str) -> LocalFeatures:
     """`read_features`, remembering the pictures that were asked for last."""
     return read_features(key)
@@ -148,7 +170,10 @@ def recent_features(key: str) -> LocalFeatures:
 
 def _write_features(key: str, path: str) -> None:
     cv2.setNumThreads(1)
-    found = describe(np.asarray(read_rgb(path)))
+    picture = read_rgb(path)
+    if pixel_hash(picture) != key:
+        raise MpoxError(f"{printable(Path(path).name)} was changed while it was being read: run it again.")
+    found = describe(np.asarray(picture))
     buffer = io.BytesIO()
     arrays = {name: getattr(found, name) for name in _ARRAYS}
     np.savez(buffer, size=np.array([found.width, found.height]), **arrays)

@@ -15,11 +15,13 @@ OURS = Path(__file__).with_name("overrides.csv")
 def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
     """Read the package's decisions, and those of a file, which win.
 
+    So that a study honours what ``mpox audit`` does, the file may also be named by the environment variable ``MPOX_OVERRIDES``.
+
     Parameters
     ----------
     path : path, optional
         A CSV file with the columns ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``, ``decision`` (confirm or reject)
-        and ``reason``; the order of the two images does not matter.
+        and ``reason``; the order of the two images does not matter. ``MPOX_OVERRIDES``, if set, when not given.
 
     Returns
     -------
@@ -32,7 +34,8 @@ def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
         If the file is missing or lacks a column, or a decision is neither confirm nor reject.
     """
     tables = [_read(OURS)]
-    if path is not None:
+    path = path or os.environ.get("MPOX_OVERRIDES")
+    if path:
         tables.append(_read(Path(path)))
     table = pd.concat(tables, ignore_index=True)
     sides = ["dataset_a", "image_id_a"], ["dataset_b", "image_id_b"]

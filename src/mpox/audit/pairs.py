@@ -17,14 +17,13 @@ from mpox.groups import connected
 from mpox.paths import cache_dir
 
 #: Raised by one whenever a score changes, or which pairs are compared.
-VERSION = 1
+VERSION = 2
 #: Pairs whose score reaches this show the same photograph.
 ACCEPTED = 0.5
 #: Pairs from here up to `ACCEPTED` are reported as doubtful, and link nothing.
 WEAK = 0.1
 #: Part of the smaller picture that must be seen in both: a logo or a ruler is a shared detail, not a shared photograph.
 LEAST_OVERLAP = 0.04
-_NO_INLIER = 0.15  # what a map that no match speaks for counts: such a pair is accepted only if it agrees almost everywhere
 _LARGEST_CLOSURE = 60  # pictures of one group among which every pair is compared
 _KEEP_EVERY = 20_000  # pairs
 _VERDICT = ["matches", "inliers", "correlation", "agreement", "overlap", "pixels", "transform"]
@@ -34,14 +33,14 @@ _KEY = ["a", "b", "mirrored"]
 def score(verdict: Verdict) -> float:
     """How sure it is that two pictures show the same photograph, 0 to 1; 0.5 is the line between yes and no.
 
-    A logistic function of the local agreement, less what chance gives to a small overlap, and of the logarithm of the number of
-    inliers; below 0.5 if less than `LEAST_OVERLAP` is shared. Its constants were settled by eye on MSLD v1 and MSID; how often
-    it errs is measured, on the phantom and by hand, and written in chapter 1.
+    A logistic function of the local agreement, the logarithm of the number of inliers and that of the compared pixels: on a
+    large overlap more matches are to be expected, and outlines of two faces or hands agree there with only a few. Below 0.5 if
+    less than `LEAST_OVERLAP` is shared. The ratios of the constants are those of a logistic regression on all pairs of MSLD v1
+    and MSID that were looked at; how often the score errs is measured, on the phantom and by hand, and written in chapter 1.
     """
     if not verdict.pixels:
         return 0.0
-    certain = verdict.agreement - 0.6 / np.sqrt(verdict.pixels / 40)
-    evidence = 16 * (certain - 0.66) + 0.7 * np.log(max(verdict.inliers, _NO_INLIER) / 12)
+    evidence = 24 * verdict.agreement + 1.5 * np.log(max(verdict.inliers, 1)) - 0.3 * np.log(verdict.pixels) - 18.4
     if verdict.overlap < LEAST_OVERLAP:
         evidence = min(evidence, 0.0) - 0.1
     return float(round(1 / (1 + np.exp(-evidence)), 4))
@@ -167,28 +166,27 @@ def same_photographs(
     DataFrame
         As `verify`, one row a pair, all that were compared.
     """
-    verified = best_of_both(verify(candidates, jobs=jobs, progress=progress))
+    verified = verify(candidates, jobs=jobs, progress=progress)
     while True:
         asked = _closure(keys, verified)
         if asked.empty:
-            return verified
-        more = verify(asked, jobs=jobs, progress=progress)
-        verified = best_of_both(pd.concat([verified, more], ignore_index=True))
+            return best_of_both(verified)
+        verified = pd.concat([verified, verify(asked, jobs=jobs, progress=progress)], ignore_index=True)
 
 
 def _closure(keys: list[str], verified: pd.DataFrame) -> pd.DataFrame:
-    """Pairs within a linked set of pictures that were not compared yet, both ways round."""
+    """Pairs within a linked set of pictures, directly and mirrored, as far as they were not compared so yet."""
     links = verified[verified["score"] >= ACCEPTED]
     group = connected(keys, links["a"], links["b"])
     members = pd.Series(keys).groupby(group).agg(sorted)
-    known = set(zip(verified["a"], verified["b"], strict=True))
+    known = set(zip(*(verified[name] for name in _KEY), strict=True))
     asked = [
         (a, b, mirrored)
         for names in members[members.map(len).between(3, _LARGEST_CLOSURE)]
         for number, a in enumerate(names)
         for b in names[number + 1 :]
-        if (a, b) not in known
         for mirrored in (False, True)
+        if (a, b, mirrored) not in known
     ]
     return pd.DataFrame(asked, columns=_KEY)
 

@@ -2,84 +2,195 @@
 
 Two cheap searches, each direct and for mirror images. *Details*: local features that fall into the same word of a fixed
 vocabulary and have nearly the same signature vote for a pair, together only if they agree on how much larger and how far turned
-the copy is (weak geometric consistency: Jegou, Douze and Schmid 2008). *Wholes*: thumbnails of every picture against thumbnails
-of every picture and of its halves and thirds, which finds copies too soft or too small for details, and panels of collages.
+the copy is (weak geometric consistency: Jegou, Douze and Schmid 2008); of the pictures with most votes, those are chosen whose
+details also agree on where the copy's middle lies (a Hough transform, as in Lowe 2004). *Wholes*: thumbnails of every picture
+against thumbnails of every picture and of its halves and thirds, which finds copies too soft or too small for details, and
+panels of collages.
 """
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from mpox.audit.codebook import Codebook, codebook
-from mpox.audit.local_features import MIRRORED, LocalFeatures, read_features
-from mpox.audit.thumbnails import alike, thumbnails
+from mpox.audit.local_features import SHRINK, LocalFeatures, as_unit, parallel, read_features
+from mpox.audit.thumbnails import alike
 
 #: Raised by one whenever the candidates of unchanged pictures change.
-VERSION = 1
-#: Signatures (64 bits) that differ in at most so many bits are taken for the same detail.
-MAX_BITS = 20
+VERSION = 2
+#: Signatures (64 bits) that differ in at most so many bits are taken for the same detail: with few others known, and in the end.
+SURE_BITS, MAX_BITS = 20, 26
 #: Candidates a picture by its details, and by its thumbnail; direct and mirrored together.
-N_BY_DETAILS, N_BY_WHOLE = 10, 4
+N_BY_DETAILS, N_BY_WHOLE = 20, 4
+_SHORTLIST = 200  # pictures whose details are asked where the copy's middle lies; direct and mirrored each
 _CROWDED = 1000  # descriptors in a word above which it says nothing
-_TURNS, _SIZES = 12, 9  # bins of 30 degrees, and of half an octave from -2 to 2 octaves
+_SOFTNESS = 20.0  # bits; a detail whose signature differs by so many has a weight of 1/e
+_TURN = 40.0  # degrees; bins of direction, which overlap by half, as do those of size (an octave) and place
+_PLACE = 150.0  # pixels of the scaled picture, times how much larger the copy is
+_SHIFTS = (0, 0.5)
+_CELL_BITS, _DETAIL_BITS, _WEIGHT_BITS = 5, 12, 8  # of the numbers that are sorted; the picture has the rest
+_BATCH = 32  # pictures a call of a process
 
 
-def _book_size(n_descriptors: int) -> int:
-    return 256 if n_descriptors < 1_500_000 else 512 if n_descriptors < 6_000_000 else 1024
+def _book_size(n_pictures: int) -> int:
+    return 256 if n_pictures < 2500 else 512 if n_pictures < 10_000 else 1024
 
 
+@dataclass(frozen=True)
 class _Index:
-    """An inverted file: for every word, which descriptors are in it."""
+    """An inverted file: for every word, which descriptors are in it; the descriptors lie in the order of their words.
 
-    def __init__(self, book: Codebook, pictures: list[LocalFeatures]):
-        self.book = book
-        owners = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(p.points) for p in pictures])
-        parts = [book.words(picture.unit) for picture in pictures]
-        words = np.concatenate([part[0].ravel() for part in parts])
-        order = np.argsort(words, kind="stable")
-        self.signatures = np.concatenate([part[1].ravel() for part in parts])[order]
-        self.poses = np.concatenate([picture.poses for picture in pictures])[order]
-        self.owners, self.n_images = owners[order], len(pictures)
-        counts = np.bincount(words, minlength=book.size**2)
-        self.starts = np.concatenate([[0], np.cumsum(counts)])
-        self.counts = np.where(counts > _CROWDED, 0, counts)
-        # a word that few descriptors are in says more (inverse document frequency)
-        self.weights = np.log1p(self.n_images / np.maximum(counts, 1)).astype(np.float32)
+    Parameters
+    ----------
+    book : Codebook
+    starts, counts : ndarray of int, shape (words + 1,), (words,)
+        Where a word's descriptors begin, and how many there are; 0 in crowded words.
+    weights : ndarray of float32, shape (words,)
+        A word that few descriptors are in says more: the square root of the inverse document frequency.
+    owners : ndarray of int32, shape (k,)
+        Number of the picture.
+    signatures : ndarray of uint64, shape (k,)
+    poses, points : ndarray of float32, shape (k, 2)
+        See `LocalFeatures`.
+    """
 
-    def votes(self, picture: LocalFeatures, *, mirrored: bool) -> np.ndarray:
-        """Votes of a picture, or of its mirror image, for every picture: float64 of shape (n_images,)."""
-        unit, poses = picture.unit, picture.poses
-        if mirrored:
-            unit, poses = unit[:, MIRRORED], np.stack([poses[:, 0], 180 - poses[:, 1]], axis=1)
-        words, signatures = self.book.words(unit, per_half=2)
-        asking = np.repeat(np.arange(len(words)), words.shape[1])
-        words, signatures = words.ravel(), signatures.ravel()
-        counts = self.counts[words]
-        where = np.repeat(np.arange(len(words)), counts)
-        found = np.arange(len(where)) + np.repeat(self.starts[words] - np.cumsum(counts) + counts, counts)
-        near = np.bitwise_count(signatures[where] ^ self.signatures[found]) <= MAX_BITS
-        where, found = where[near], found[near]
-        change = self.poses[found] - poses[asking[where]]
-        size = np.clip(np.rint(change[:, 0] * 2).astype(int) + _SIZES // 2, 0, _SIZES - 1)
-        turn = (change[:, 1] % 360 / (360 / _TURNS)).astype(int) % _TURNS
-        cell = (self.owners[found].astype(np.int64) * _SIZES + size) * _TURNS + turn
-        # a detail votes for a picture once in a bin, however often the picture repeats it
-        _, once = np.unique(asking[where] * (self.n_images * _SIZES * _TURNS) + cell, return_index=True)
-        weights = self.weights[words[where[once]]]
-        table = np.bincount(cell[once], weights=weights, minlength=self.n_images * _SIZES * _TURNS)
-        table = table.reshape(self.n_images, _SIZES, _TURNS)
-        table = table + np.roll(table, 1, axis=2)  # neighbouring bins belong together
-        table[:, 1:] += table[:, :-1].copy()
-        return table.max(axis=(1, 2)) / np.sqrt(max(len(unit), 1))
+    book: Codebook
+    starts: np.ndarray
+    counts: np.ndarray
+    weights: np.ndarray
+    owners: np.ndarray
+    signatures: np.ndarray
+    poses: np.ndarray
+    points: np.ndarray
 
 
-def candidates(keys: list[str], *, progress: bool = True) -> pd.DataFrame:
+def _index(book: Codebook, keys: list[str]) -> tuple[_Index, list[np.ndarray]]:
+    """The inverted file of all pictures, and their thumbnails; only one picture's features are held at a time."""
+    words, signatures, poses, points, thumbnails = [], [], [], [], []
+    for key in keys:
+        picture = read_features(key)
+        word, signature = book.words(as_unit(picture.descriptors))
+        words.append(word.ravel().astype(np.int32))
+        signatures.append(signature.ravel())
+        poses.append(picture.poses)
+        points.append(picture.points)
+        thumbnails.append(picture.thumbnails)
+    owners = np.repeat(np.arange(len(keys), dtype=np.int32), [len(word) for word in words])
+    joined = np.concatenate(words)
+    order = np.argsort(joined, kind="stable")
+    counts = np.bincount(joined, minlength=book.size**2)
+    index = _Index(
+        book=book,
+        starts=np.concatenate([[0], np.cumsum(counts)]),
+        counts=np.where(counts > _CROWDED, 0, counts),
+        weights=np.sqrt(np.log1p(len(keys) / np.maximum(counts, 1))).astype(np.float32),
+        owners=owners[order],
+        signatures=np.concatenate(signatures)[order],
+        poses=np.concatenate(poses)[order],
+        points=np.concatenate(points)[order],
+    )
+    return index, thumbnails
+
+
+def _votes(index: _Index, picture: LocalFeatures, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures other than `number` that share details with this one, and how much speaks for each."""
+    words, signatures = index.book.words(as_unit(picture.descriptors), per_half=2)
+    asking = np.repeat(np.arange(len(words)), words.shape[1])
+    words, signatures = words.ravel(), signatures.ravel()
+    counts = index.counts[words]
+    where = np.repeat(np.arange(len(words)), counts)
+    found = np.arange(len(where)) + np.repeat(index.starts[words] - np.cumsum(counts) + counts, counts)
+    bits = np.bitwise_count(signatures[where] ^ index.signatures[found])
+    near = (bits <= MAX_BITS) & (index.owners[found] != number)
+    where, found = where[near], found[near]
+    asked, owners = asking[where], index.owners[found]
+    weights = index.weights[words[where]] * np.exp(-((bits[near] / _SOFTNESS) ** 2))
+    weights = np.minimum(weights * 80, (1 << _WEIGHT_BITS) - 1).astype(np.int64)
+    pose = index.poses[found] - picture.poses[asked]
+    sure = bits[near] <= SURE_BITS
+    pictures, votes = _fullest(owners[sure], asked[sure], weights[sure], pose[sure])
+    kept = np.isin(owners, pictures[np.argsort(-votes, kind="stable")[:_SHORTLIST]])
+    asked, found, pose = asked[kept], found[kept], pose[kept]
+    return _fullest(owners[kept], asked, weights[kept], pose, _middles(index, picture, asked, found, pose))
+
+
+def _middles(index: _Index, picture: LocalFeatures, asked: np.ndarray, found: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Where each pair of details puts the middle of the asking picture, in the found one: shape (k, 2)."""
+    middle = np.array(picture.picture.shape[::-1]) * (SHRINK / 2)
+    away = (middle - picture.points[asked]) * np.exp2(pose[:, :1])
+    cos, sin = np.cos(np.deg2rad(pose[:, 1])), np.sin(np.deg2rad(pose[:, 1]))
+    turned = np.stack([cos * away[:, 0] - sin * away[:, 1], sin * away[:, 0] + cos * away[:, 1]], axis=1)
+    return index.points[found] + turned
+
+
+def _bins(owners: np.ndarray, pose: np.ndarray, middles: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The bin of each pair of details, as one number under which its picture comes first; one array a shift of the bins."""
+
+    def within(key: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        return key << _CELL_BITS | np.clip(np.floor(cell).astype(np.int64) + 16, 0, 31)
+
+    for size_shift, turn_shift in itertools.product(_SHIFTS, repeat=2):
+        size = np.floor(pose[:, 0] + size_shift)
+        posed = within(within(owners.astype(np.int64), size), (pose[:, 1] % 360 / _TURN + turn_shift) % (360 / _TURN))
+        if middles is None:
+            yield posed
+            continue
+        width = _PLACE * np.exp2(np.clip(size - size_shift + 0.5, -2.5, 2.5))
+        x, y = middles[:, 0] / width, middles[:, 1] / width
+        for x_shift in _SHIFTS:
+            placed = within(posed, x + x_shift)
+            for y_shift in _SHIFTS:
+                yield within(placed, y + y_shift)
+
+
+def _fullest(
+    owners: np.ndarray, asked: np.ndarray, weights: np.ndarray, pose: np.ndarray, middles: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The votes in the fullest bin of each picture; bins are of size, direction and, if given, place, and overlap by half.
+
+    A detail votes for a picture once in a bin, however often the picture repeats it.
+    """
+    best = np.zeros(int(owners.max(initial=-1)) + 1, np.int64)
+    n_bits = _CELL_BITS * (2 if middles is None else 4)
+    vote = asked << _WEIGHT_BITS | weights
+    for key in _bins(owners, pose, middles):
+        # bin, detail and weight in one number: that sorts fastest, and of a detail's votes in a bin the heaviest is the last
+        votes = np.sort(key << (_DETAIL_BITS + _WEIGHT_BITS) | vote)
+        votes = votes[np.diff(votes >> _WEIGHT_BITS, append=-1) != 0]
+        bins = votes >> (_DETAIL_BITS + _WEIGHT_BITS)
+        starts = np.flatnonzero(np.diff(bins, prepend=-1))
+        if len(starts):
+            totals = np.add.reduceat(votes & ((1 << _WEIGHT_BITS) - 1), starts)
+            np.maximum.at(best, bins[starts] >> n_bits, totals)
+    pictures = np.flatnonzero(best)
+    return pictures, best[pictures]
+
+
+def _by_details(index: _Index, numbers: list[int], keys: list[str]) -> list[tuple[int, int, bool]]:
+    """For each of these pictures those that share most details with it, or with its mirror image."""
+    rows = []
+    for number, key in zip(numbers, keys, strict=True):
+        picture = read_features(key)
+        (direct, speaks), (mirrored, speaks_too) = (_votes(index, p, number) for p in (picture, picture.mirrored))
+        order = np.argsort(-np.concatenate([speaks, speaks_too]), kind="stable")[:N_BY_DETAILS]
+        both = np.concatenate([direct, mirrored])
+        rows += [(number, int(both[place]), bool(place >= len(direct))) for place in order]
+    return rows
+
+
+def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
     """Pairs of pictures that may show the same photograph, directly or when one is mirrored.
 
     Parameters
     ----------
     keys : list of str
         ``pixel_sha256`` of distinct pictures whose features are in the cache (`mpox.audit.local_features.ensure_features`).
+    jobs : int, optional
+        Processes; all cores by default.
     progress : bool
 
     Returns
@@ -88,15 +199,14 @@ def candidates(keys: list[str], *, progress: bool = True) -> pd.DataFrame:
         ``a``, ``b`` (keys, a < b), ``mirrored`` (bool); for every picture its `N_BY_DETAILS` + `N_BY_WHOLE` best.
     """
     keys = sorted(keys)
-    pictures = [read_features(key) for key in keys]
-    index = _Index(codebook(_book_size(sum(len(picture.points) for picture in pictures))), pictures)
-    rows = alike([thumbnails(picture.picture) for picture in pictures], N_BY_WHOLE)
-    bar = tqdm(pictures, desc="audit: candidates", unit="picture", delay=3, leave=False, disable=not progress)
-    for number, picture in enumerate(bar):
-        votes = np.concatenate([index.votes(picture, mirrored=mirrored) for mirrored in (False, True)])
-        votes[[number, number + len(keys)]] = 0
-        best = np.argpartition(-votes, min(N_BY_DETAILS, len(votes) - 1))[:N_BY_DETAILS]
-        rows += [(number, int(b % len(keys)), bool(b >= len(keys))) for b in best if votes[b] > 0]
+    index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
+    rows = alike(thumbnails, N_BY_WHOLE)
+    batches = [list(range(start, min(start + _BATCH, len(keys)))) for start in range(0, len(keys), _BATCH)]
+    work = [(index, numbers, [keys[number] for number in numbers]) for numbers in batches]
+    with tqdm(total=len(keys), desc="audit: candidates", unit="picture", delay=3, leave=False, disable=not progress) as bar:
+        for numbers, found in zip(batches, parallel(_by_details, work, jobs=jobs, chunk=1), strict=True):
+            rows += found
+            bar.update(len(numbers))
     table = pd.DataFrame(rows, columns=["a", "b", "mirrored"])
     table = table.assign(a=table[["a", "b"]].min(axis=1), b=table[["a", "b"]].max(axis=1))
     table = table[table["a"] != table["b"]].drop_duplicates()

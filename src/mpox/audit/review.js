@@ -1,4 +1,4 @@
-function mpoxReview(id) {
+function mpoxReview(id, decided) {
   "use strict";
   const root = document.getElementById(id);
   const pairs = Array.from(root.querySelectorAll(".mpox-review-pair"));
@@ -6,8 +6,9 @@ function mpoxReview(id) {
   const columns = ["datasetA", "imageIdA", "datasetB", "imageIdB"];
   const key = "mpox-review-" + root.dataset.name;
   let at = 0;
-  let decisions = {};
-  try { decisions = JSON.parse(localStorage.getItem(key)) || {}; } catch (error) { decisions = {}; }
+  let here = {};
+  try { here = JSON.parse(localStorage.getItem(key)) || {}; } catch (error) { here = {}; }
+  const decisions = { ...decided, ...here };
 
   const name = (pair) => columns.map((column) => pair.dataset[column]).join("\t");
   const save = () => { try { localStorage.setItem(key, JSON.stringify(decisions)); } catch (error) { /* private window */ } };
@@ -41,10 +42,9 @@ function mpoxReview(id) {
 
   function download() {
     const lines = ["dataset_a,image_id_a,dataset_b,image_id_b,decision,reason"];
-    pairs.forEach((pair) => {
-      const entry = decisions[name(pair)];
-      if (entry && entry.decision) {
-        lines.push([...columns.map((column) => pair.dataset[column]), entry.decision, entry.reason].map(quoted).join(","));
+    Object.entries(decisions).forEach(([pair, entry]) => {
+      if (entry.decision) {
+        lines.push([...pair.split("\t"), entry.decision, entry.reason].map(quoted).join(","));
       }
     });
     const link = document.createElement("a");

@@ -65,20 +65,35 @@ def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True
         if cards and size > LARGEST_PAGE:
             break
         cards.append(card)
-    identity = "\n".join("\t".join(row) for row in table[COLUMNS[:4]].astype(str).itertuples(index=False, name=None))
-    name = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    names = _names(table)
+    name = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:12]  # whatever was decided, the same pairs
     style, script = ((_FOLDER / f"review.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
     return (
         f'<style>{style}</style>\n<section class="mpox-review" id="mpox-review-{name}" data-name="{name}" tabindex="0" '
         f'aria-label="Review of the pairs">\n<p>{_left_out(len(cards), len(table))} Outlined in the second picture: where the '
         "first one lies in it. Arrow keys go on and back, C confirms, R rejects. Decisions stay in this browser until they are "
-        "downloaded; <code>mpox audit --overrides overrides.csv</code> honours them.</p>\n"
+        "downloaded, together with those made before; <code>mpox audit --overrides overrides.csv</code> honours them.</p>\n"
         '<p class="mpox-review-bar" hidden><button type="button" data-go="-1">Previous</button> '
         '<button type="button" data-go="1">Next</button> <span role="status"></span> '
         '<button type="button" data-download>Download overrides.csv</button></p>\n'
         + "\n".join(cards)
-        + f"\n</section>\n<script>{script}\nmpoxReview({json.dumps('mpox-review-' + name)});</script>"
+        + f"\n</section>\n<script>{script}\nmpoxReview({json.dumps('mpox-review-' + name)}, {_decided(table)});</script>"
     )
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    return ["\t".join(row) for row in table[COLUMNS[:4]].astype(str).itertuples(index=False, name=None)]
+
+
+def _decided(table: pd.DataFrame) -> str:
+    """What people decided before, shown or not, as JSON for the script: a downloaded file holds it too."""
+    words = {"confirmed": "confirm", "rejected": "reject"}
+    known = table[table["decision"].isin(list(words))]
+    entries = {
+        name: {"decision": words[row.decision], "reason": row.reason}
+        for name, row in zip(_names(known), known.itertuples(), strict=True)
+    }
+    return json.dumps(entries).replace("<", "\\u003c")
 
 
 class Review:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mpox.audit.local_features import MIRRORED, SHRINK, LocalFeatures
-from mpox.audit.thumbnails import WINDOWS, thumbnails
+from mpox.audit.local_features import SHRINK, LocalFeatures
+from mpox.audit.thumbnails import WINDOWS
 
 #: Raised by one whenever the result for an unchanged pair of features changes.
-VERSION = 2
+VERSION = 3
 _RATIO, _LOOSE_RATIO = 0.85, 0.97
 _REACH = 8.0  # pixels of the scaled picture by which a match may miss the fitted map
 _MIN_MATCHES = 5
@@ -28,6 +28,7 @@ _MAX_STRETCH = 2.6  # ratio of the larger to the smaller scale of the map: photo
 _SCALES = (0.12, 8.0)
 _POLISH = (0.12, 0.93)  # correlations between which polishing is worth its time
 _GOOD = 0.5  # agreement at which no further fit is tried
+_OCTAVES, _ANGLES = np.arange(-2.5, 2.51, 0.5), np.arange(0, 360, 15)  # overlapping bins of the changes of size and direction
 _ALIKE = 0.5  # correlation of thumbnails from which wholes are laid on each other
 
 
@@ -69,6 +70,8 @@ _NO_MAP = (float("nan"),) * 6
 
 def _matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of two sets of unit vectors that are each other's nearest, and how far they are compared with the second nearest."""
+    if min(len(first), len(second)) < _MIN_MATCHES:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     cosine = first @ second.T
     rows = np.arange(len(first))
     nearest = cosine.argmax(axis=1)
@@ -83,14 +86,13 @@ def _matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _of_one_pose(change: np.ndarray) -> np.ndarray:
     """Which matches agree on the change of size (octaves) and direction (degrees): the fullest of overlapping bins, bool (k,)."""
-    size, turn = change[:, 0], change[:, 1] % 360
-    best = np.zeros(len(change), bool)
-    for octave in np.arange(-2.5, 2.51, 0.5):
-        sized = np.abs(size - octave) <= 0.5
-        for angle in range(0, 360, 15):
-            found = sized & (np.abs((turn - angle + 180) % 360 - 180) <= 15)
-            best = found if found.sum() > best.sum() else best
-    return best
+    sized = np.abs(change[:, :1] - _OCTAVES) <= 0.5
+    turned = np.abs((change[:, 1:] - _ANGLES + 180) % 360 - 180) <= 15
+    if not len(change):
+        return np.zeros(0, bool)
+    counts = sized.astype(np.float32).T @ turned.astype(np.float32)
+    octave, angle = np.unravel_index(counts.argmax(), counts.shape)
+    return sized[:, octave] & turned[:, angle]
 
 
 def _plausible(matrix: np.ndarray) -> bool:
@@ -141,14 +143,13 @@ def _correlations(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> t
     return whole, float(np.median(local[inside])) if inside.any() else 0.0
 
 
-def _polished(first: np.ndarray, second: np.ndarray, known: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The map that maximises the correlation, from where it is; unchanged where that leads nowhere."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
         _, back = cv2.findTransformECC(
-            second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria,
-            known.astype(np.uint8), 5,
-        )  # fmt: skip
+            second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
+        )
     except cv2.error:  # it did not converge
         return matrix
     found = _inverse(back.astype(np.float64))
@@ -168,27 +169,22 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
     -------
     Verdict
     """
-    if min(len(a.points), len(b.points)) < _MIN_MATCHES:
-        return Verdict(0, 0, 0.0, 0.0, 0.0, 0, _NO_MAP, mirrored)
-    rows, columns, ratio = _matches(a.unit[:, MIRRORED] if mirrored else a.unit, b.unit)
-    turn = np.array([[-1.0, 0, a.picture.shape[1] * SHRINK], [0, 1, 0]]) if mirrored else np.eye(2, 3)
-    start = a.points[rows] @ turn[:, :2].T + turn[:, 2]
-    end = b.points[columns].astype(np.float64)
-    poses = a.poses[rows] * (1, -1) + (0, 180) if mirrored else a.poses[rows]
-    first = a.picture.astype(np.float32)
-    pictures = np.ascontiguousarray(first[:, ::-1]) if mirrored else first, b.picture.astype(np.float32)
+    one = a.mirrored if mirrored else a
+    rows, columns, ratio = _matches(one.unit, b.unit)
+    start, end = one.points[rows].astype(np.float64), b.points[columns].astype(np.float64)
+    pictures = one.picture.astype(np.float32), b.picture.astype(np.float32)
     best = Verdict(int((ratio < _RATIO).sum()), 0, 0.0, 0.0, 0.0, 0, _NO_MAP, mirrored)
     for propose in (
         lambda: _fit(start, end, ratio < _RATIO),
-        lambda: _fit(start, end, _of_one_pose(b.poses[columns] - poses)),
-        lambda: _fit_wholes(*pictures),
+        lambda: _fit(start, end, _of_one_pose(b.poses[columns] - one.poses[rows])),
+        lambda: _fit_wholes(one, b),
     ):
         matches, inliers, matrix = propose()
         overlay = None if matrix is None else _overlay(*pictures, matrix)
         if overlay is not None and overlay[1] > best.agreement:
             matrix, agreement, correlation, pixels = overlay
             overlap = SHRINK**2 * pixels / min(np.linalg.det(matrix[:, :2]) * _area(a), _area(b)) / _coarse(matrix)
-            transform = _in_own_pixels(matrix, turn, a, b)
+            transform = _in_own_pixels(matrix, a, b, mirrored=mirrored)
             best = Verdict(
                 matches, inliers, round(correlation, 4), round(agreement, 4), round(min(overlap, 1.0), 4), pixels,
                 transform, mirrored,
@@ -221,18 +217,16 @@ def _fit(start: np.ndarray, end: np.ndarray, chosen: np.ndarray) -> tuple[int, i
     return count, int(inlier.sum()), matrix
 
 
-def _fit_wholes(first: np.ndarray, second: np.ndarray) -> tuple[int, int, np.ndarray | None]:
+def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarray | None]:
     """As `_fit`, from the pictures as wholes: one laid on that part of the other which its thumbnail resembles most, then moved
     by correlation from coarse to fine. For pictures too soft for details; there are no matches to be counted."""
-    small = [thumbnails(picture) for picture in (first, second)]
-    inside, around = small[1] @ small[0][0], small[0] @ small[1][0]
+    inside, around = b.thumbnails @ a.thumbnails[0], a.thumbnails @ b.thumbnails[0]
     turned = around.max() > inside.max()
     likeness = around if turned else inside
     window = int(likeness.argmax())
     if likeness[window] < _ALIKE:
         return 0, 0, None
-    if turned:
-        first, second = second, first
+    first, second = (b.picture, a.picture) if turned else (a.picture, b.picture)
     left, top, right, bottom = WINDOWS[window]
     (height, width), (rows, columns) = second.shape, first.shape
     matrix = np.array(
@@ -240,13 +234,16 @@ def _fit_wholes(first: np.ndarray, second: np.ndarray) -> tuple[int, int, np.nda
     )
     for level in (4, 2):
         size = tuple(tuple(max(n // level, 16) for n in picture.shape[::-1]) for picture in (first, second))
-        views = [cv2.resize(p, s, interpolation=cv2.INTER_AREA) for p, s in zip((first, second), size, strict=True)]
+        views = [
+            cv2.resize(picture, wanted, interpolation=cv2.INTER_AREA).astype(np.float32)
+            for picture, wanted in zip((first, second), size, strict=True)
+        ]
         coarse = matrix.copy()
         coarse[:, 2] /= level
         _, _, known = _laid_over(*views, _shift(coarse))
         if known.sum() < _MIN_PIXELS / level**2:
             return 0, 0, None
-        matrix = _unshift(_polished(*views, known, _shift(coarse)))
+        matrix = _unshift(_polished(*views, _shift(coarse)))
         matrix[:, 2] *= level
     matrix = _inverse(matrix) if turned else matrix
     matrix[:, 2] *= SHRINK
@@ -265,7 +262,7 @@ def _overlay(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> tuple
         return None
     whole, local = _correlations(*laid)
     if _POLISH[0] < whole < _POLISH[1]:
-        better = _polished(first, second, laid[2], _shift(small))
+        better = _polished(first, second, _shift(small))
         again = _laid_over(first, second, better)
         found = _correlations(*again) if again[2].sum() >= _MIN_PIXELS else (-1.0, -1.0)
         if found[0] > whole:
@@ -283,8 +280,10 @@ def _unshift(matrix: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _in_own_pixels(matrix: np.ndarray, turn: np.ndarray, a: LocalFeatures, b: LocalFeatures) -> tuple[float, ...]:
-    """The map between the scaled pictures as one between the pictures themselves."""
+def _in_own_pixels(matrix: np.ndarray, a: LocalFeatures, b: LocalFeatures, *, mirrored: bool) -> tuple[float, ...]:
+    """The map between the scaled pictures, of the mirror image of a if `mirrored`, as one between the pictures themselves."""
+    width = a.picture.shape[1] * SHRINK
+    turn = np.array([[-1.0, 0, width], [0, 1, 0]]) if mirrored else np.eye(2, 3)
     linear = matrix[:, :2] @ turn[:, :2]
     offset = matrix[:, :2] @ turn[:, 2] + matrix[:, 2]
     linear = linear * a.scale[None, :] / b.scale[:, None]
