@@ -141,6 +141,20 @@ class TestComparison:
         assert pairs.WEAK <= pairs.score(sure) < pairs.ACCEPTED
         assert pairs.score(Verdict(200, 150, 0.99, 0.99, 0.5, 30_000, sure.transform, False)) > 0.99
 
+    def test_more_matches_are_asked_of_a_larger_overlap(self):
+        def verdict(agreement: float, inliers: int, pixels: int) -> Verdict:
+            return Verdict(50, inliers, agreement, agreement, 0.9, pixels, (), False)
+
+        assert pairs.score(verdict(0.77, 8, 3_000)) > pairs.ACCEPTED > pairs.score(verdict(0.77, 8, 30_000))
+        assert pairs.score(verdict(0.77, 30, 30_000)) > pairs.ACCEPTED
+        assert pairs.score(verdict(0.9, 8, 30_000)) > pairs.score(verdict(0.8, 8, 30_000))
+
+    def test_a_linked_pair_that_was_compared_mirrored_only_is_compared_directly_too(self):
+        rows = [("a", "b", False, 0.9), ("b", "c", False, 0.9), ("a", "c", True, 0.0)]
+        verified = pd.DataFrame(rows, columns=["a", "b", "mirrored", "score"])
+        asked = pairs._closure(["a", "b", "c", "d"], verified)
+        assert set(asked.itertuples(index=False, name=None)) == {("a", "b", True), ("b", "c", True), ("a", "c", False)}
+
     def test_a_pair_that_no_match_speaks_for_must_agree_almost_everywhere(self):
         alike = {agreement: Verdict(0, 0, agreement, agreement, 0.95, 46_000, (), False) for agreement in (0.84, 0.95)}
         assert pairs.score(alike[0.84]) < pairs.ACCEPTED < pairs.score(alike[0.95])
@@ -162,6 +176,41 @@ class TestRetrieval:
         found = alike(tables, 1)
         assert (3, 10, False) in found and (11, 5, True) in found
 
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_a_small_part_much_enlarged_is_found_among_others(self, mirrored, tmp_path, monkeypatch):
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+        original = texture(60, 480, 400)
+        part = cv2.resize(original[40:180, 250:420], (240, 200), interpolation=cv2.INTER_CUBIC)
+        part = through_jpeg(np.ascontiguousarray(part[:, ::-1]) if mirrored else part)
+        rows = []
+        for number, picture in enumerate([original, part, *(texture(seed, 480, 400) for seed in range(61, 91))]):
+            picture = Image.fromarray(picture)
+            picture.save(tmp_path / f"{number}.png")
+            rows.append((pixel_hash(picture), str(tmp_path / f"{number}.png")))
+        ensure_features(pd.DataFrame(rows, columns=["pixel_sha256", "path"]), progress=False)
+        monkeypatch.setattr("mpox.audit.retrieval.N_BY_DETAILS", 1)
+        monkeypatch.setattr("mpox.audit.retrieval.N_BY_WHOLE", 0)
+        found = candidates([key for key, _ in rows], progress=False)
+        planted = tuple(sorted(key for key, _ in rows[:2]))
+        assert [row[2] for row in found.itertuples(index=False, name=None) if row[:2] == planted] == [mirrored]
+
+    def test_two_runs_and_any_number_of_processes_find_the_same(self, phantom):
+        keys = phantom[0]["pixel_sha256"].tolist()
+        ensure_features(phantom[0], progress=False)
+        alone = candidates(keys, jobs=1, progress=False)
+        pd.testing.assert_frame_equal(alone, candidates(keys[::-1], jobs=2, progress=False))
+
+    def test_pictures_without_any_detail_are_no_trouble(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+        rows = []
+        for shade in (90, 200):
+            picture = Image.new("RGB", (60, 50), (shade,) * 3)
+            picture.save(tmp_path / f"{shade}.png")
+            rows.append((pixel_hash(picture), str(tmp_path / f"{shade}.png")))
+        ensure_features(pd.DataFrame(rows, columns=["pixel_sha256", "path"]), progress=False)
+        found = pairs.verify(candidates([key for key, _ in rows], progress=False), progress=False)
+        assert (found["score"] < pairs.WEAK).all()
+
     def test_every_planted_copy_is_a_candidate(self, phantom):
         manifest, truths = phantom
         ensure_features(manifest, progress=False)
@@ -171,7 +220,7 @@ class TestRetrieval:
         copies = truths[truths["copy_of"].notna()]
         pairs_of = [tuple(sorted((key[a], key[b]))) for a, b in zip(copies["image_id"], copies["copy_of"], strict=True)]
         assert set(pairs_of) <= asked
-        assert len(found) < 20 * len(manifest)  # and not because everything is
+        assert len(found) < 25 * len(manifest)  # and not because everything is
 
 
 class TestAudit:

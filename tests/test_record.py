@@ -124,3 +124,24 @@ class TestTheCommittedStudy:
         files = [path for path in self.root.rglob("*") if path.is_file()]
         assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
         assert sum(path.stat().st_size for path in files) < 10e6
+
+
+def test_only_augmenting_before_the_split_comes_near_the_published_figures():
+    """The introduction says so in words, under a table of numbers that are computed."""
+    assert "Only the first column comes near the published F1" in (project_root() / "book" / "intro.md").read_text()
+    reference = {"regime": "linear_probe", "backbone": "tf_efficientnet_lite1", "image_size": 224, "head": "linear"}
+    tables: dict[tuple[str, str], list] = {}
+    for result in RecordedStore(project_root() / "results").results():
+        model = asdict(result.config.model)
+        if model["weights"] == "imagenet" and all(model[name] == value for name, value in reference.items()):
+            key = result.config.dataset, result.config.protocol
+            tables.setdefault(key, []).append(result.predictions.assign(repeat=result.config.repeat))
+    found = {}
+    for key, parts in tables.items():
+        if key[1] in ("augment_before_split", "random_image", "source"):
+            predictions = pd.concat(parts).assign(group_id=lambda table: table["image_id"])
+            scores = evaluate(predictions, n_bootstrap=0).set_index(["metric", "class"])["estimate"]
+            found[key] = scores["f1", "macro"], scores["auroc", "Mpox"]
+    assert len(found) == 6
+    for (_, protocol), (f1, auroc) in found.items():
+        assert (f1 > 0.958 - 0.03) == (auroc > 0.99) == (protocol == "augment_before_split"), (protocol, f1, auroc)
