@@ -191,6 +191,10 @@ def test_a_folder_of_something_else_is_not_touched(project):
         run_notebooks(profile="tiny", data_dir=project / "nowhere")
     with pytest.raises(MpoxError, match="cannot be read"):
         run_notebooks(profile="tiny", decisions=project / "nowhere.csv")
+    with pytest.raises(MpoxError, match="no effect on the recorded study"):
+        (project / "mine.csv").write_text("dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n")
+        (project / "notebooks/03_three.py").write_text('# %% tags=["parameters"]\nRUN_STORE = ""\n')
+        run_notebooks(profile="tiny", decisions=project / "mine.csv", overrides={"RUN_STORE": "recorded"})
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,9 @@ def story(tmp_path_factory):
         (root / "notebooks/03_three.py").write_text(THREE + "\n# %%\nprint('changed')\n")
         step("source changed", "--resume")
         step("parameter changed", "-p", "EPOCHS", "9", "--resume")
+        with (base / "mine.csv").open("a") as decisions:
+            decisions.write("web,a.png,web,b.png,reject,seen\n")
+        step("decision changed", "-p", "EPOCHS", "9", "--resume")
         with pytest.raises(MpoxError) as raised:
             run_notebooks(profile="quick", out=told["folder"], resume=True)
         told["other profile"] = str(raised.value)
@@ -299,9 +306,9 @@ def test_resume_goes_on_from_the_failed_notebook(story):
 
 
 def test_resume_runs_again_only_what_changed(story):
-    steps = [story[name][2] for name in ("resumed", "source changed", "parameter changed")]
+    steps = [story[name][2] for name in ("resumed", "source changed", "parameter changed", "decision changed")]
     again = [{name for name in after if after[name] != before[name]} for before, after in zip(steps, steps[1:], strict=False)]
-    assert again == [{"03_three.ipynb"}, {"02_two.ipynb"}]
+    assert again == [{"03_three.ipynb"}, {"02_two.ipynb"}, {"01_one.ipynb", "02_two.ipynb", "03_three.ipynb"}]
 
 
 def test_resume_keeps_to_the_profile_of_the_folder(story):

@@ -234,5 +234,6 @@ def test_one_number_is_judged_in_its_better_direction_with_an_interval_from_grou
     assert area == pytest.approx(1 - sk.roc_auc_score(positive, number)) and low < area < high
     _, closer, nearer = auroc_of_number(number, positive, np.arange(240).astype(str))
     assert high - low > 1.5 * (nearer - closer)  # four pictures of one group are one observation
-    with pytest.raises(MpoxError, match="one kind only"):
-        auroc_of_number(number, np.ones(240, bool), one_a_group)
+    assert np.isnan(auroc_of_number(number, np.ones(240, bool), one_a_group)).all()
+    with pytest.raises(MpoxError, match="leave out the images without one"):
+        auroc_of_number(np.where(positive, number, np.nan), positive, one_a_group)

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox.audit import accuracy, pairs
+from mpox.audit.accuracy import hand_checked
+from mpox.audit.overrides import package_decisions
 from mpox.paths import project_root
 from mpox.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
 from mpox.recorded import RecordedStore
@@ -145,3 +148,25 @@ def test_only_augmenting_before_the_split_comes_near_the_published_figures():
     assert len(found) == 6
     for (_, protocol), (f1, auroc) in found.items():
         assert (f1 > 0.958 - 0.03) == (auroc > 0.99) == (protocol == "augment_before_split"), (protocol, f1, auroc)
+
+
+def test_the_recorded_audits_know_every_decision_and_the_hand_checked_samples_are_of_them():
+    results = project_root() / "results"
+    store = RecordedStore(results)
+    audit = store.audit(["msid", "msld-v1"])
+    sides = ["dataset_a", "image_id_a", "dataset_b", "image_id_b"]
+    joined = set(audit.pairs[sides].itertuples(index=False, name=None))
+    for row in package_decisions().itertuples():
+        pair = (row.dataset_a, row.image_id_a, row.dataset_b, row.image_id_b)
+        assert (pair in joined) == (row.decision == "confirm"), pair
+    checked = hand_checked().set_index(["dataset", "measures", "by_method"]).sort_index()["checked"]
+    for name in ("msid", "msld-v1"):
+        data = store.dataset(name)
+        spec = {"data": data.hash, "version": accuracy.VERSION, "hamming": accuracy.HAMMING}
+        hashed = store.table("hash-pairs", spec, lambda: None)
+        accepted = set(zip(data.audit.pairs["image_id_a"], data.audit.pairs["image_id_b"], strict=True))
+        other = [pair for pair in zip(hashed["image_id_a"], hashed["image_id_b"], strict=True) if pair not in accepted]
+        assert len(other) == checked[name, "missed", "perceptual hashes"]
+    machine = pd.concat([audit.pairs, audit.weak])
+    machine = machine[(machine["method"] == "geometric") & (machine["score"] >= pairs.ACCEPTED) & (machine["score"] < 0.97)]
+    assert len(machine) == checked["msid+msld-v1", "precision"].iloc[0]

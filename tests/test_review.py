@@ -14,6 +14,7 @@ from PIL import Image
 from mpox import figures_audit
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs, wilson
 from mpox.audit.datasheet import SECTIONS, datasheet
+from mpox.audit.overrides import COLUMNS
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit
 from mpox.audit.review import LARGEST_PAGE, Review, by_doubt, review_fragment, review_html
 
@@ -72,7 +73,7 @@ def test_the_strongest_doubt_comes_first_and_decided_pairs_last(audit):
     ]  # fmt: skip
 
 
-def test_a_second_pass_knows_what_was_decided_in_the_first(audit):
+def test_a_second_pass_knows_what_was_decided_in_the_first(audit, monkeypatch):
     def script(found):
         text = review_fragment(found, limit=1)
         name, decided = re.search(r'mpoxReview\("([^"]+)", (\{.*\})\);</script>', text).groups()
@@ -81,8 +82,11 @@ def test_a_second_pass_knows_what_was_decided_in_the_first(audit):
     name, decided, text = script(audit)
     assert decided == {f"web\t{EVIL}\tweb\tNormal/d.png": {"decision": "reject", "reason": ""}}
     assert "</script>alert" not in text and "<script>alert" not in text
+    moved_by_us = audit.weak.iloc[1:][COLUMNS[:4]].assign(decision="reject", reason="")
     weak = audit.weak.assign(decision=["confirmed", "rejected"], reason=["one hand", ""])
     moved = Audit(audit.images, pd.concat([audit.pairs, weak.iloc[:1]]), weak.iloc[1:], audit.rejected)
+    monkeypatch.setattr("mpox.audit.review.package_decisions", lambda: moved_by_us)
+    assert script(moved)[1][f"web\t{EVIL}\tweb\tNormal/d.png"]["ours"]  # not to be copied into a user's file
     assert script(moved)[0] == name  # the browser finds what it kept
     assert script(moved)[1]["web\tMpox/b.png\tweb\tNormal/d.png"] == {"decision": "confirm", "reason": "one hand"}
 
@@ -117,6 +121,10 @@ def test_without_pictures_there_is_the_evidence_and_how_to_see_them(audit):
 def test_a_page_says_how_many_pairs_it_leaves_out_and_stays_small(audit, monkeypatch):
     assert "2 of 4 pairs" in _Page(review_fragment(audit, limit=2)).words
     assert "2 more are left out" in _Page(review_fragment(audit, limit=2, with_pictures=False)).words
+    first = audit.weak.iloc[:1].assign(decision="rejected", reason="x" * 900)
+    decided = pd.concat([first.assign(image_id_b=f"Normal/{name}.png") for name in range(1600)])
+    many = Audit(audit.images, audit.pairs, decided, audit.rejected)  # their reasons alone fill a page
+    assert len(_Page(review_html(many)).all("article")) == 1
     monkeypatch.setattr("mpox.audit.review.LARGEST_PAGE", 1)
     assert len(_Page(review_fragment(audit)).all("article")) == 1
     assert LARGEST_PAGE < 1_500_000
@@ -189,7 +197,7 @@ def test_wilsons_interval():
 
 def test_hand_checked_samples_are_possible():
     table = hand_checked()
-    assert (table["right"] <= table["checked"]).all() and table["measures"].isin(["precision", "recall"]).all()
+    assert (table["right"] <= table["checked"]).all() and table["measures"].isin(["precision", "recall", "missed"]).all()
     assert ((table["low"] <= table["share"]) & (table["share"] <= table["high"])).all()
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mpox.audit.overrides import read_overrides
+from mpox.audit.overrides import hash_of_decisions, read_overrides
 from mpox.errors import MpoxError
 from mpox.kernels import NotebookFailure, execute, kernel_environment, log_file
 from mpox.paths import atomic_write, project_root
@@ -26,6 +26,7 @@ from mpox.profiles import (
     resolve_parameters,
     select_notebooks,
 )
+from mpox.store import RECORDED
 
 __all__ = [
     "NotebookRun",
@@ -53,6 +54,8 @@ class NotebookRun:
         The values injected; what is absent kept its default.
     source_sha256 : str
         Of the ``.py`` source that was executed.
+    decisions : str
+        Stands for the decisions about pairs of pictures that were in force (`mpox.audit.overrides.hash_of_decisions`).
     error : str or None
         The last line of the error, or ``"interrupted"``.
     """
@@ -62,6 +65,7 @@ class NotebookRun:
     parameters: dict[str, Any]
     source_sha256: str
     error: str | None
+    decisions: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def run_notebooks(
     ------
     MpoxError
         Before anything is written or run: an unknown notebook, profile or parameter, a value of the wrong
-        type, a folder that is no run folder or that is in use.
+        type, a folder that is no run folder or that is in use, decisions that cannot be read or have no effect.
     KeyboardInterrupt
         After the interruption has been noted in ``run.json``.
     """
@@ -187,8 +191,12 @@ def run_notebooks(
             echo(f"note: -p {key} changes nothing here, it belongs to {', '.join(where)}")
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise MpoxError(f"There is no data folder {data_dir}: name one that exists with --data-dir.")
-    if decisions is not None:
-        read_overrides(Path(decisions).expanduser())  # a file that cannot be used is known before anything runs
+    in_force = hash_of_decisions(read_overrides(Path(decisions).expanduser() if decisions else None))
+    if decisions and any(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
+        raise MpoxError(
+            "--overrides has no effect on the recorded study, whose audit is made: leave it out, or name a profile for which the "
+            "pictures are here."
+        )
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
     words = ["mpox", "run", *(chosen if chosen != list_notebooks() else ()), "--profile", str(profile)]
     for key, value in overrides.items():
@@ -203,7 +211,7 @@ def run_notebooks(
         if not resume:
             _clear(folder, before)
             before = None
-        run = _plan(folder, before, asked, overrides, parameters)
+        run = _plan(folder, before, asked, overrides, parameters, in_force)
         _write(run)
         echo(f"profile {run.profile} -> {folder} (log: run.log)")
         with (
@@ -290,18 +298,19 @@ def _plan(
     profile: Profile,
     overrides: dict[str, Any],
     parameters: dict[str, dict[str, Any]],
+    decisions: str,
 ) -> RunResult:
-    """The run to come: what is done stays done if neither its parameters nor its source changed."""
+    """The run to come: what is done stays done if neither parameters nor source nor the decisions about pairs changed."""
     notebooks = dict(before.notebooks) if before else {}
     for name, values in parameters.items():
         source = _source_sha256(name)
         old = notebooks.get(name)
         if not (
             old
-            and (old.status, old.parameters, old.source_sha256) == ("done", values, source)
+            and (old.status, old.parameters, old.source_sha256, old.decisions) == ("done", values, source, decisions)
             and (folder / f"{name}.ipynb").is_file()
         ):
-            notebooks[name] = NotebookRun("pending", None, values, source, None)
+            notebooks[name] = NotebookRun("pending", None, values, source, None, decisions)
     return RunResult(
         folder=folder,
         profile=profile.name,

@@ -116,7 +116,10 @@ def _fold_doses(rows: pd.DataFrame, doses: list[float], rng: np.random.Generator
 
 
 def _inner_folds(rows: pd.DataFrame, seed: int) -> np.ndarray:
-    return inner_folds(rows["label"].to_numpy(dtype=str), rows["group_id"].to_numpy(dtype=str), seed)
+    try:
+        return inner_folds(rows["label"].to_numpy(dtype=str), rows["group_id"].to_numpy(dtype=str), seed)
+    except TooFewImages as error:
+        raise _too_few(0) from error
 
 
 def _check_training(table: pd.DataFrame, classes: set[str], dose: float) -> None:

@@ -221,20 +221,23 @@ def auroc_of_number(
     Returns
     -------
     estimate, low, high : float
-        AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5.
+        AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5. NaN
+        where there are no positives, or nothing else.
 
     Raises
     ------
     MpoxError
-        If there are no positives, or nothing else.
+        If a number is missing.
 
     Examples
     --------
     >>> auroc_of_number(np.array([4.0, 3, 2, 1]), np.array([0, 0, 1, 1], bool), np.array(list("abcd")), n_bootstrap=0)[0]
     1.0
     """
+    if np.isnan(number).any():
+        raise MpoxError("An AUROC of a number needs that number of every image: leave out the images without one.")
     if np.unique(is_positive).size < 2:
-        raise MpoxError("An AUROC needs positives and negatives: there is one kind only.")
+        return np.nan, np.nan, np.nan
     areas = weighted_auroc(is_positive, number, group_weights(groups, n_bootstrap, seed))
     areas = areas if areas[0] >= 0.5 else 1 - areas
     low, high = np.nanpercentile(areas[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)

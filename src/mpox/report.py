@@ -1,6 +1,7 @@
 """What a notebook says in words and small tables: computed prose, findings that other pages quote, provenance."""
 
 import json
+import math
 import os
 import time
 from datetime import date
@@ -39,7 +40,11 @@ def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> 
     --------
     >>> with_interval(0.8712, 0.8194, 0.9149)
     '0.87 (95 % CI 0.82 to 0.91)'
+    >>> with_interval(float("nan"), float("nan"), float("nan"))
+    'not defined'
     """
+    if math.isnan(value):
+        return "not defined"
     return f"{value:.{digits}f} (95 % CI {low:.{digits}f} to {high:.{digits}f})"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, TooFewImages
 from mpox.groups import patient_groups, source_groups
 
 N_INNER_FOLDS = 4
@@ -108,7 +108,7 @@ def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, wh
         raise MpoxError(f"A split needs at least two classes; there is only {list(counts.index)}.")
     if len(poor):
         listed = ", ".join(f"{label} ({number})" for label, number in poor.items())
-        raise MpoxError(f"Too few groups for {needed} {what}: {listed}. Use fewer folds, or leave these classes out.")
+        raise TooFewImages(f"Too few groups for {needed} {what}: {listed}. Use fewer folds, or leave these classes out.")
 
 
 def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
@@ -122,7 +122,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray
 
     Raises
     ------
-    MpoxError
+    TooFewImages
         If a class has fewer than two groups, or leaving out one inner fold would take a whole class away.
     """
     _check_enough_groups(labels, groups, 2, "inner folds")
@@ -130,7 +130,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray
     for number in range(inner.max() + 1):
         lost = sorted(set(labels) - set(labels[inner != number]))
         if lost:
-            raise MpoxError(
+            raise TooFewImages(
                 f"The groups are too large for inner folds: one of them takes all training images of {', '.join(lost)}. "
                 "Use another seed, or leave out the classes with the fewest groups."
             )

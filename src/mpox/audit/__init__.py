@@ -6,15 +6,15 @@ the rest is tables::
     pictures -> local_features -> retrieval (codebook) -> pairs (verification) -> overrides -> result (groups, conflicts, overlap)
 """
 
-import hashlib
 import itertools
 
 import cv2
 import numpy as np
 import pandas as pd
+import sklearn
 
 from mpox.audit import codebook, local_features, pairs, retrieval, verification
-from mpox.audit.overrides import read_overrides
+from mpox.audit.overrides import hash_of_decisions, read_overrides
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, read_audit, together
 from mpox.errors import MpoxError
 
@@ -27,10 +27,9 @@ _NO_EVIDENCE = {
 
 
 def audit_version() -> str:
-    """Changes whenever the audit of unchanged pictures may: with versions of the code and of OpenCV, and with decisions."""
-    decisions = hashlib.sha256(read_overrides().to_csv(index=False).encode()).hexdigest()[:8]
+    """Changes whenever the audit of unchanged pictures may: with versions of code and libraries, and with decisions."""
     steps = ".".join(str(step.VERSION) for step in (local_features, codebook, retrieval, verification, pairs))
-    return f"{steps}-{cv2.__version__}-{decisions}"
+    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{hash_of_decisions(read_overrides())}"
 
 
 def run_audit(

@@ -38,9 +38,11 @@ def hand_checked() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``dataset`` (names joined by ``+`` for a joint audit), ``sample`` (how the pairs were drawn), ``by_method`` (the method
-        column of the sampled pairs, or ``all``), ``checked``, ``right`` (counts of pairs; right: the same photograph),
-        ``measures`` (precision or recall), and ``share``, ``low``, ``high`` (0 to 1, Wilson's interval).
+        ``dataset`` (names joined by ``+`` for a joint audit), ``sample`` (how the pairs were drawn), ``by_method`` (what found
+        them), ``measures``, ``checked`` and ``right`` (counts of pairs), and ``share``, ``low``, ``high`` (0 to 1, Wilson's
+        interval). What ``right`` counts is in ``measures``. *precision*: accepted pairs that show the same photograph, by eye.
+        *recall*: pairs accepted when all are compared that the audit accepts, too; by program. *missed*: pairs that the audit
+        does not accept and that do show the same photograph, by eye.
     """
     table = pd.read_csv(HAND_CHECKED)
     bounds = [(row.right / row.checked, *wilson(row.right, row.checked)) for row in table.itertuples()]

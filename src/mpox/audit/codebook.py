@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import sklearn
 from filelock import FileLock
 from sklearn.cluster import MiniBatchKMeans
 
+from mpox.audit import local_features
 from mpox.audit.local_features import describe
 from mpox.paths import atomic_write, cache_dir
 
@@ -109,10 +111,16 @@ def _learn(size: int) -> Codebook:
     return Codebook(np.stack(halves).astype(np.float32), directions.astype(np.float32))
 
 
+def vocabulary_name(size: int) -> str:
+    """Names a vocabulary with all that it depends on: code, features and libraries."""
+    made_by = f"opencv-{cv2.__version__}-sklearn-{sklearn.__version__}"
+    return f"codebook-{VERSION}-{local_features.VERSION}-{size}-{made_by}"
+
+
 @functools.lru_cache(maxsize=2)
 def codebook(size: int = 256) -> Codebook:
     """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache."""
-    path = cache_dir() / "audit" / f"codebook-{VERSION}-{size}.npz"
+    path = cache_dir() / "audit" / f"{vocabulary_name(size)}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         try:

@@ -23,12 +23,13 @@ from mpox.paths import atomic_write, cache_dir
 from mpox.pictures import pixel_hash, printable, read_rgb
 
 #: Raised by one whenever the features of an unchanged picture change.
-VERSION = 2
+VERSION = 3
 #: Long side in pixels of the picture in which keypoints are sought; positions are in these pixels.
 SIDE = 448
 #: How much smaller the picture is that is correlated.
 SHRINK = 2
-N_KEYPOINTS = 600
+#: Keypoints that are asked for, and how many there may be: OpenCV adds all that are as strong as the weakest.
+N_KEYPOINTS, MOST_KEYPOINTS = 600, 1000
 _SPREAD = 24  # sigma of the local mean and contrast, pixels
 _FLOOR = 3.0  # grey levels: contrast below this is noise, and is not lifted
 _ARRAYS = ("points", "poses", "descriptors", "picture")
@@ -75,7 +76,7 @@ class LocalFeatures:
         """What would be kept of the mirror image; left and right are exchanged."""
         points, poses = self.points.copy(), self.poses.copy()
         points[:, 0] = self.picture.shape[1] * SHRINK - points[:, 0]
-        poses[:, 1] = 180 - poses[:, 1]
+        poses[:, 1] = (180 - poses[:, 1]) % 360
         picture = np.ascontiguousarray(self.picture[:, ::-1])
         return LocalFeatures(self.width, self.height, points, poses, self.descriptors[:, MIRRORED], picture)
 
@@ -128,6 +129,9 @@ def describe(picture: np.ndarray) -> LocalFeatures:
     keypoints, found = sift.detectAndCompute(even, None)
     if found is None:
         found = np.zeros((0, 128), np.float32)
+    # on a regular pattern thousands are equally strong
+    strongest = np.sort(np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")[:MOST_KEYPOINTS])
+    keypoints, found = [keypoints[number] for number in strongest], found[strongest]
     root = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
     return LocalFeatures(
         width=width,
@@ -140,7 +144,7 @@ def describe(picture: np.ndarray) -> LocalFeatures:
 
 
 def _cached(key: str) -> Path:
-    return cache_dir() / "audit" / f"features-{VERSION}" / key[:2] / f"{key}.npz"
+    return cache_dir() / "audit" / f"features-{VERSION}-opencv-{cv2.__version__}" / key[:2] / f"{key}.npz"
 
 
 def read_features(key: str) -> LocalFeatures:
@@ -149,7 +153,7 @@ def read_features(key: str) -> LocalFeatures:
     Raises
     ------
     MpoxError
-        If the file is damaged; it is removed, so that the next run makes it anew.
+        If the file is not there, or damaged; then it is removed, so that the next run makes it anew.
     """
     try:
         with np.load(_cached(key)) as stored:
@@ -162,7 +166,7 @@ def read_features(key: str) -> LocalFeatures:
         raise MpoxError(f"The cached features {_cached(key).name} were damaged and have been removed: run it again.") from error
 
 
-@functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300
+@functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300 megabytes
 def recent_features(key: str) -> LocalFeatures:
     """`read_features`, remembering the pictures that were asked for last."""
     return read_features(key)
@@ -172,7 +176,7 @@ def _write_features(key: str, path: str) -> None:
     cv2.setNumThreads(1)
     picture = read_rgb(path)
     if pixel_hash(picture) != key:
-        raise MpoxError(f"{printable(Path(path).name)} was changed while it was being read: run it again.")
+        raise MpoxError(f"{printable(Path(path).name)} was changed since it was scanned: run it again.")
     found = describe(np.asarray(picture))
     buffer = io.BytesIO()
     arrays = {name: getattr(found, name) for name in _ARRAYS}
@@ -195,6 +199,11 @@ def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: 
     -------
     int
         How many had to be computed.
+
+    Raises
+    ------
+    MpoxError
+        If a picture is not the one any more that was scanned; `UnusablePicture` if it cannot be read any more.
     """
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]

@@ -1,5 +1,6 @@
 """Decisions of people who looked at pairs: confirmed or rejected, with a reason; the audit honours them."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,6 +38,20 @@ def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
     path = path or os.environ.get("MPOX_OVERRIDES")
     if path:
         tables.append(_read(Path(path)))
+    return _joined(tables)
+
+
+def hash_of_decisions(table: pd.DataFrame) -> str:
+    """Eight hex digits that stand for the decisions of `read_overrides`."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:8]
+
+
+def package_decisions() -> pd.DataFrame:
+    """The decisions that come with this package, as `read_overrides` gives them."""
+    return _joined([_read(OURS)])
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     sides = ["dataset_a", "image_id_a"], ["dataset_b", "image_id_b"]
     ends = [list(table[side].itertuples(index=False, name=None)) for side in sides]

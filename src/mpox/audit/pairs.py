@@ -17,7 +17,7 @@ from mpox.groups import connected
 from mpox.paths import cache_dir
 
 #: Raised by one whenever a score changes, or which pairs are compared.
-VERSION = 2
+VERSION = 3
 #: Pairs whose score reaches this show the same photograph.
 ACCEPTED = 0.5
 #: Pairs from here up to `ACCEPTED` are reported as doubtful, and link nothing.
@@ -35,12 +35,15 @@ def score(verdict: Verdict) -> float:
 
     A logistic function of the local agreement, the logarithm of the number of inliers and that of the compared pixels: on a
     large overlap more matches are to be expected, and outlines of two faces or hands agree there with only a few. Below 0.5 if
-    less than `LEAST_OVERLAP` is shared. The ratios of the constants are those of a logistic regression on all pairs of MSLD v1
-    and MSID that were looked at; how often the score errs is measured, on the phantom and by hand, and written in chapter 1.
+    less than `LEAST_OVERLAP` is shared. A map that no match speaks for counts as one with a single inlier, and with the
+    correlation if that is smaller: it must agree almost everywhere, and not along a frame alone. The ratios of the constants are
+    those of a logistic regression on pairs of MSLD v1 and MSID that were looked at once (their labels are not kept here); how
+    often the score errs is measured, on the phantom and by hand: see chapter 1.
     """
     if not verdict.pixels:
         return 0.0
-    evidence = 24 * verdict.agreement + 1.5 * np.log(max(verdict.inliers, 1)) - 0.3 * np.log(verdict.pixels) - 18.4
+    agreement = verdict.agreement if verdict.inliers else min(verdict.agreement, verdict.correlation)
+    evidence = 24 * agreement + 1.5 * np.log(max(verdict.inliers, 1)) - 0.3 * np.log(verdict.pixels) - 18.4
     if verdict.overlap < LEAST_OVERLAP:
         evidence = min(evidence, 0.0) - 0.1
     return float(round(1 / (1 + np.exp(-evidence)), 4))
@@ -55,7 +58,7 @@ class VerdictCache:
     """Verdicts on pairs of pictures, kept in one SQLite file in the cache; a pair is compared once in its life."""
 
     def __init__(self):
-        name = f"verdicts-{local_features.VERSION}.{verification.VERSION}.sqlite"
+        name = f"verdicts-{local_features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
         self.path = cache_dir() / "audit" / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(_KEY + _VERDICT)

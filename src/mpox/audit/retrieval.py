@@ -8,21 +8,26 @@ against thumbnails of every picture and of its halves and thirds, which finds co
 panels of collages.
 """
 
+import contextlib
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox.audit.codebook import Codebook, codebook
+from mpox.audit import local_features
+from mpox.audit.codebook import Codebook, codebook, vocabulary_name
 from mpox.audit.local_features import SHRINK, LocalFeatures, as_unit, parallel, read_features
 from mpox.audit.thumbnails import alike
+from mpox.paths import atomic_write, cache_dir
 
 #: Raised by one whenever the candidates of unchanged pictures change.
 VERSION = 2
-#: Signatures (64 bits) that differ in at most so many bits are taken for the same detail: with few others known, and in the end.
+#: Bits of 64 in which the signatures of the same detail may differ: where the shortlist is made, and where its places are asked.
 SURE_BITS, MAX_BITS = 20, 26
 #: Candidates a picture by its details, and by its thumbnail; direct and mirrored together.
 N_BY_DETAILS, N_BY_WHOLE = 20, 4
@@ -154,6 +159,7 @@ def _fullest(
 
     A detail votes for a picture once in a bin, however often the picture repeats it.
     """
+    assert asked.max(initial=0) < 1 << _DETAIL_BITS  # a picture has `MOST_KEYPOINTS` details at most
     best = np.zeros(int(owners.max(initial=-1)) + 1, np.int64)
     n_bits = _CELL_BITS * (2 if middles is None else 4)
     vote = asked << _WEIGHT_BITS | weights
@@ -182,8 +188,14 @@ def _by_details(index: _Index, numbers: list[int], keys: list[str]) -> list[tupl
     return rows
 
 
+def _kept(keys: list[str]) -> Path:
+    versions = f"{VERSION}.{local_features.VERSION}-{vocabulary_name(_book_size(len(keys)))}"
+    asked = f"{N_BY_DETAILS} {N_BY_WHOLE} {' '.join(keys)}"
+    return cache_dir() / "audit" / f"candidates-{versions}" / f"{hashlib.sha256(asked.encode()).hexdigest()}.csv"
+
+
 def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Pairs of pictures that may show the same photograph, directly or when one is mirrored.
+    """Pairs of pictures that may show the same photograph, directly or when one is mirrored; for known sets from the cache.
 
     Parameters
     ----------
@@ -199,6 +211,11 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
         ``a``, ``b`` (keys, a < b), ``mirrored`` (bool); for every picture its `N_BY_DETAILS` + `N_BY_WHOLE` best.
     """
     keys = sorted(keys)
+    if len(keys) < 2:
+        return pd.DataFrame({"a": [], "b": [], "mirrored": []}).astype({"a": str, "b": str, "mirrored": bool})
+    kept = _kept(keys)
+    with contextlib.suppress(OSError, ValueError, KeyError):  # absent or damaged: searched anew
+        return pd.read_csv(kept, dtype={"a": str, "b": str, "mirrored": bool})[["a", "b", "mirrored"]]
     index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
     rows = alike(thumbnails, N_BY_WHOLE)
     batches = [list(range(start, min(start + _BATCH, len(keys)))) for start in range(0, len(keys), _BATCH)]
@@ -212,4 +229,6 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     table = table[table["a"] != table["b"]].drop_duplicates()
     names = np.array(keys, dtype=object)
     named = table.assign(a=names[table["a"].astype(int)], b=names[table["b"].astype(int)])
-    return named.sort_values(["a", "b", "mirrored"], ignore_index=True)
+    found = named.astype({"a": str, "b": str}).sort_values(["a", "b", "mirrored"], ignore_index=True)
+    atomic_write(kept, found.to_csv(index=False, lineterminator="\n"))
+    return found

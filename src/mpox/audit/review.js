@@ -8,10 +8,21 @@ function mpoxReview(id, decided) {
   let at = 0;
   let here = {};
   try { here = JSON.parse(localStorage.getItem(key)) || {}; } catch (error) { here = {}; }
-  const decisions = { ...decided, ...here };
+  // what is in this browser counts as long as the file still says what it said when it was decided here
+  const said = (pair) => (decided[pair] || {}).decision || "";
+  const decisions = { ...decided };
+  Object.entries(here).forEach(([pair, entry]) => {
+    if ((entry.over || "") === said(pair)) { decisions[pair] = entry; }
+  });
 
   const name = (pair) => columns.map((column) => pair.dataset[column]).join("\t");
-  const save = () => { try { localStorage.setItem(key, JSON.stringify(decisions)); } catch (error) { /* private window */ } };
+  function keep(pair, decision) {
+    here[name(pair)] = { decision: decision, reason: pair.querySelector("input").value, over: said(name(pair)) };
+    decisions[name(pair)] = here[name(pair)];
+    save();
+  }
+
+  const save = () => { try { localStorage.setItem(key, JSON.stringify(here)); } catch (error) { /* private window */ } };
 
   function show() {
     pairs.forEach((pair, number) => {
@@ -21,7 +32,7 @@ function mpoxReview(id, decided) {
         button.setAttribute("aria-pressed", String(button.dataset.decide === decided.decision));
       });
     });
-    const count = Object.values(decisions).filter((entry) => entry.decision).length;
+    const count = pairs.filter((pair) => (decisions[name(pair)] || {}).decision).length;
     status.textContent = "Pair " + (at + 1) + " of " + pairs.length + ", " + count + " decided";
   }
 
@@ -32,9 +43,8 @@ function mpoxReview(id, decided) {
 
   function decide(pair, decision) {
     const entry = decisions[name(pair)] || {};
-    const reason = pair.querySelector("input").value;
-    decisions[name(pair)] = { decision: entry.decision === decision ? "" : decision, reason: reason };
-    save();
+    const ours = (decided[name(pair)] || {}).ours;  // one that comes with the package can be turned, not withdrawn
+    keep(pair, entry.decision === decision && !ours ? "" : decision);
     show();
   }
 
@@ -43,7 +53,7 @@ function mpoxReview(id, decided) {
   function download() {
     const lines = ["dataset_a,image_id_a,dataset_b,image_id_b,decision,reason"];
     Object.entries(decisions).forEach(([pair, entry]) => {
-      if (entry.decision) {
+      if (entry.decision && !entry.ours) {
         lines.push([...pair.split("\t"), entry.decision, entry.reason].map(quoted).join(","));
       }
     });
@@ -57,10 +67,7 @@ function mpoxReview(id, decided) {
   pairs.forEach((pair) => {
     const input = pair.querySelector("input");
     input.value = (decisions[name(pair)] || {}).reason || "";
-    input.addEventListener("input", () => {
-      decisions[name(pair)] = { ...(decisions[name(pair)] || { decision: "" }), reason: input.value };
-      save();
-    });
+    input.addEventListener("input", () => keep(pair, (decisions[name(pair)] || {}).decision || ""));
     pair.querySelectorAll("[data-decide]").forEach((button) => {
       button.addEventListener("click", () => decide(pair, button.dataset.decide));
     });

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mpox.audit.overrides import COLUMNS
+from mpox.audit.overrides import COLUMNS, package_decisions
 from mpox.audit.result import Audit
 from mpox.pictures import read_rgb
 
@@ -58,7 +58,8 @@ def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True
         return _table(table.head(limit), len(table))
     paths = audit.images.set_index(["dataset", "image_id"])["path"]
     cards: list[str] = []
-    size = 0
+    decided = _decided(table)
+    size = len(decided.encode())
     for pair in table.head(limit).itertuples():
         card = _card(pair, len(cards) + 1, paths)
         size += len(card.encode())
@@ -77,7 +78,7 @@ def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True
         '<button type="button" data-go="1">Next</button> <span role="status"></span> '
         '<button type="button" data-download>Download overrides.csv</button></p>\n'
         + "\n".join(cards)
-        + f"\n</section>\n<script>{script}\nmpoxReview({json.dumps('mpox-review-' + name)}, {_decided(table)});</script>"
+        + f"\n</section>\n<script>{script}\nmpoxReview({json.dumps('mpox-review-' + name)}, {decided});</script>"
     )
 
 
@@ -86,13 +87,19 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 
 def _decided(table: pd.DataFrame) -> str:
-    """What people decided before, shown or not, as JSON for the script: a downloaded file holds it too."""
+    """What people decided before, shown or not, as JSON for the script; ``ours`` is what comes with the package.
+
+    A downloaded file holds it too, but for ours, which would otherwise win over later corrections of the package.
+    """
     words = {"confirmed": "confirm", "rejected": "reject"}
     known = table[table["decision"].isin(list(words))]
-    entries = {
-        name: {"decision": words[row.decision], "reason": row.reason}
-        for name, row in zip(_names(known), known.itertuples(), strict=True)
-    }
+    package = package_decisions()
+    ours = dict(zip(_names(package), package["decision"], strict=True))
+    entries = {}
+    for name, row in zip(_names(known), known.itertuples(), strict=True):
+        entries[name] = {"decision": words[row.decision], "reason": row.reason}
+        if ours.get(name) == words[row.decision]:
+            entries[name]["ours"] = True
     return json.dumps(entries).replace("<", "\\u003c")
 
 

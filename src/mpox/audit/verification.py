@@ -16,7 +16,7 @@ from mpox.audit.local_features import SHRINK, LocalFeatures
 from mpox.audit.thumbnails import WINDOWS
 
 #: Raised by one whenever the result for an unchanged pair of features changes.
-VERSION = 3
+VERSION = 4
 _RATIO, _LOOSE_RATIO = 0.85, 0.97
 _REACH = 8.0  # pixels of the scaled picture by which a match may miss the fitted map
 _MIN_MATCHES = 5
@@ -233,18 +233,19 @@ def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarra
         [[(right - left) * width / columns, 0, left * width], [0, (bottom - top) * height / rows, top * height]], float
     )
     for level in (4, 2):
-        size = tuple(tuple(max(n // level, 16) for n in picture.shape[::-1]) for picture in (first, second))
+        size = [[max(n // level, 16) for n in picture.shape[::-1]] for picture in (first, second)]
         views = [
             cv2.resize(picture, wanted, interpolation=cv2.INTER_AREA).astype(np.float32)
             for picture, wanted in zip((first, second), size, strict=True)
         ]
-        coarse = matrix.copy()
-        coarse[:, 2] /= level
+        of_first, of_second = (
+            np.array(wanted) / picture.shape[::-1] for picture, wanted in zip((first, second), size, strict=True)
+        )
+        coarse = matrix * of_second[:, None] / [*of_first, 1]
         _, _, known = _laid_over(*views, _shift(coarse))
         if known.sum() < _MIN_PIXELS / level**2:
             return 0, 0, None
-        matrix = _unshift(_polished(*views, _shift(coarse)))
-        matrix[:, 2] *= level
+        matrix = _unshift(_polished(*views, _shift(coarse))) / of_second[:, None] * [*of_first, 1]
     matrix = _inverse(matrix) if turned else matrix
     matrix[:, 2] *= SHRINK
     return 0, 0, matrix
