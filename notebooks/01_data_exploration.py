@@ -479,8 +479,8 @@ cells = separation.assign(
 report.show(cells.pivot(index="statistic", columns="data set", values="text").rename_axis(columns=None).reset_index())
 
 # %% [markdown]
-# An AUROC of 0.5 would mean that the statistic tells nothing of the class. Each is taken in whichever direction is larger, so it
-# cannot fall below 0.5, and chance alone lifts it a little; the best of several is lifted more. Intervals are from resampling groups.
+# An AUROC of 0.5 would mean that the statistic tells nothing of the class. Each is taken in whichever direction is larger, so the
+# estimate cannot fall below 0.5, though its interval can, and chance alone lifts it a little; the best of several is lifted more. Intervals are from resampling groups.
 
 # %%
 for name, part in separation.groupby("data set", sort=False):

@@ -193,12 +193,13 @@ for name in datasets:
 # Two protocols differ in more than their leak: the test sets are dealt differently. Here only the leak changes. The test
 # pictures are those of the random split, always. Their *siblings*, training pictures of the same patient or the same photograph,
 # are all removed at dose 0; at each higher dose more of them stay, and as many unrelated pictures of the same class are
-# removed instead, so that the amount of training data stays the same. At the last dose all siblings that the random split has are
+# removed instead, so that the amount of training data stays the same as far as there are such pictures. At the last dose all siblings that the random split has are
 # there. The penalty, the scale and the stopping are chosen in inner folds that no group crosses, at every dose alike.
 #
 # A climb is what siblings in training add. A flat line says only that *these* siblings add nothing that can be seen with so many
 # pictures: the model may have learnt the disease, or a shortcut that all pictures of a class share. What is measured is the effect of
-# *exchanging* unrelated pictures for siblings at a constant amount of data.
+# *exchanging* unrelated pictures for siblings. Where a class runs out of unrelated pictures the training set grows with the dose, and
+# part of the climb may be due to more data; the table below gives the numbers.
 
 # %%
 plan = [
@@ -213,7 +214,7 @@ for name, regime, levels, repeats in plan:
         continue
     curves.append(dose_response(asked).assign(dataset=name, regime=regime))
 
-# %% mystnb={"image": {"alt": "Accuracy, macro F1, AUROC and sensitivity for Mpox over the share of test images with a sibling in training, one line a regime with interval bars, data sets side by side."}, "figure": {"caption": "Dose and response: the same test images, the same number of training images, more and more siblings of the test images among them. Bars are 95 % intervals from resampling groups; lines are shifted a little sideways so that the bars do not cover each other."}}
+# %% mystnb={"image": {"alt": "Accuracy, macro F1, AUROC and sensitivity for Mpox over the share of test images with a sibling in training, one line a regime with interval bars, data sets side by side."}, "figure": {"caption": "Dose and response: the same test images, more and more siblings of them in training in place of unrelated images. Bars are 95 % intervals from resampling groups; lines are shifted a little sideways so that the bars do not cover each other."}}
 measures = {
     ("accuracy", "all"): "accuracy",
     ("f1", "macro"): "macro F1",
@@ -403,7 +404,8 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
 # ## What this means
 #
 # The distance between the protocols mixes leakage with a different deal of the test sets; the dose-response isolates what the known
-# siblings cause: the same test, the same amount of training, and only the share of test pictures that can be looked up changes. An
+# siblings cause more closely: the same test, the same amount of training (but for what the table shows), and another share of test
+# pictures that can be looked up. An
 # interval there that contains zero does not show that a leak is harmless. The distance between the honest figure and the published
 # one is what remains to be explained by something else: other data, another schedule, or another way of testing.
 #
@@ -412,8 +414,8 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
 # - `source` keeps together what the audit found to belong together. A copy that it missed can still be on both sides, and where no
 #   patient ids are known, so can two photographs of one patient. `patient` trusts the ids: a photograph that is filed
 #   under two patients (chapter 1 lists such pairs) can still be on both sides.
-# - At every dose the training set is as small as the random split's without the siblings, so that all figures of the dose-response
-#   lie below those of the protocols; its differences are what counts.
+# - The dose-response trains on other amounts than the protocols and is tested on the random split's images, so that its levels cannot
+#   be compared with theirs; only its differences count.
 # - Siblings in the dose-response take the place of unrelated pictures, so that a higher dose also means fewer different patients in
 #   training. This should work against the climb; the test pictures without a sibling show how much.
 # - On MSID photographs are resampled, because patients are not known. If one person gave several photographs, the intervals are too
