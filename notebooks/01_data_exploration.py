@@ -188,13 +188,14 @@ for data in datasets:
     )
 
 # %% [markdown]
-# ### By eye, on the real sets
+# ### By eye and by brute force, on the real sets
 #
 # For real pictures nobody knows the truth, so pairs were looked at, as the program had found them and before anyone's decision was
 # entered. The intervals are Wilson's {cite}`wilson1927`; where all pairs of a kind were looked at there is no sampling, and the
 # interval speaks of other pairs like these. The score's constants were settled while looking at these same sets, which makes this
 # precision optimistic; and precision says nothing of copies that were never found. For recall every pair of distinct pictures was
-# compared by the same verifier, without any search for candidates, and those that it accepts were looked for in the audit; what the
+# compared by the same verifier, without any search for candidates, and those that it accepts were looked for in the audit (in that
+# row, *right* means found there, whether the pair shows one photograph or not); what the
 # verifier itself does not recognise is not in this figure. The constants of the search were settled on these sets, too. The pairs
 # missed that are right are among the decisions that come with the package, so that the tables of this chapter have them. What a
 # hash finds and the audit does not was looked at, too.
@@ -262,7 +263,9 @@ for name, part in ways.set_index("way").groupby("dataset", sort=False):
 # ## Between the sets
 #
 # Sets that were gathered from the same web share photographs. A network trained on one and tested on the other has then seen
-# part of its test.
+# part of its test. Here and in the list of what does not fit, the sets are audited together. The tables of single sets, the data
+# sheets and the protocol `source` rest on the audit of each set alone, which lacks the pairs that come to light only through a
+# picture of the other set, so that the counts within a set may differ by a few.
 
 # %% mystnb={"image": {"alt": "A matrix of counts: how many images of each data set have a copy in each data set."}, "figure": {"caption": "How many images of the row's set have a copy in the column's; in the diagonal: a further copy in the same set. Below the count: the share of the row's set."}}
 sizes = together.images["dataset"].value_counts()

@@ -383,7 +383,7 @@ for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=Fal
     )
 
 # %% [markdown]
-# A test that does not reject says that a difference was not shown. With a few dozen pictures a fold it could hardly have
+# A test that does not reject says that a difference was not shown. With so few pictures a fold it could hardly have
 # been shown; and folds share most of their training pictures, so that the usual tests count the same evidence several times
 # {cite}`nadeau2003`. Robustness would need a margin fixed beforehand and a test of equivalence.
 

@@ -65,7 +65,8 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
             "text/plain": "AUROC",
         },
     )
-    prose = new_output("display_data", data={"text/markdown": "The AUROC is **0.50**.", "text/plain": "prose"})
+    words = "The AUROC is **0.50**.\n\n| What | Value |\n|---|---|\n| Profile | quick |"
+    prose = new_output("display_data", data={"text/markdown": words, "text/plain": "prose"})
     title = name[3:].replace("_", " ").capitalize()
     cells = [
         new_markdown_cell(f"# {title}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
@@ -282,6 +283,7 @@ def test_the_whole_book_builds_and_asks_nothing_of_the_network(project, tmp_path
     assert all("mpox-phantom" in pages[f"instruments/{name}.html"] for name in NAMES)
     assert not any("mpox-phantom" in pages[f"study/{name}.html"] for name in NAMES)
     assert 'alt="A rising curve."' in pages["study/04_ablation.html"]
+    assert re.search(r"<th[^>]*><p>What</p></th>", pages["study/04_ablation.html"])  # a table in computed prose is a table
     assert "Zhao" in pages["book/references.html"]
     assert (html / "_static/mpox.css").is_file()
     assert external_requests(html) == []

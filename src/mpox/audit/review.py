@@ -73,7 +73,7 @@ def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True
         f'<style>{style}</style>\n<section class="mpox-review" id="mpox-review-{name}" data-name="{name}" tabindex="0" '
         f'aria-label="Review of the pairs">\n<p>{_left_out(len(cards), len(table))} Outlined in the second picture: where the '
         "first one lies in it. Arrow keys go on and back, C confirms, R rejects. Decisions stay in this browser until they are "
-        "downloaded, together with those made before; <code>mpox audit --overrides overrides.csv</code> honours them.</p>\n"
+        "downloaded, together with yours from before; <code>mpox audit --overrides overrides.csv</code> honours them.</p>\n"
         '<p class="mpox-review-bar" hidden><button type="button" data-go="-1">Previous</button> '
         '<button type="button" data-go="1">Next</button> <span role="status"></span> '
         '<button type="button" data-download>Download overrides.csv</button></p>\n'
