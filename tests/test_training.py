@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from mpox import training
 from mpox.backbones import build_model
+from mpox.batches import PictureBatches
 from mpox.config import ModelConfig, Training
 from mpox.errors import MpoxError
 from mpox.experiment import compute_run, cross_validate, fold_configs, load_model
-from mpox.images import AUGMENTATIONS, augmentation, load_pixels, to_batch
+from mpox.features import torch_device
+from mpox.images import load_pixels, to_batch
 from mpox.manifest import build_manifest
 from mpox.store import RunStore
 from mpox.training import Trainer, class_weights
@@ -40,9 +41,14 @@ ROWS = np.random.default_rng(0).permutation(24)
 TRAIN, VALID, TEST = ROWS[:12], ROWS[12:18], ROWS[18:]
 
 
+def fed(config: ModelConfig, pixels: np.ndarray) -> PictureBatches:
+    half = (0.5,) * 3
+    return PictureBatches(pixels, mean=half, std=half, recipe=config.training.augmentation, device=torch_device(config.device))
+
+
 def trainer(config: ModelConfig, pictures, folder) -> Trainer:
     pixels, y = pictures
-    return Trainer(config, pixels, y, TRAIN, VALID, n_classes=2, folder=folder)
+    return Trainer(config, fed(config, pixels), y, TRAIN, VALID, n_classes=2, folder=folder)
 
 
 def changed(config: ModelConfig, **plan) -> ModelConfig:
@@ -50,7 +56,7 @@ def changed(config: ModelConfig, **plan) -> ModelConfig:
 
 
 def timeless(history: pd.DataFrame) -> pd.DataFrame:
-    return history.drop(columns="seconds")
+    return history.drop(columns=["seconds", "train_seconds"])
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +141,7 @@ def test_a_whole_run_is_the_same_whatever_the_test_pictures_are(model, tiny_fold
         results.append(compute_run(configs[0], changed_data, rows, tmp_path / f"run {name}", QUIET))
     clean, poisoned = results
     assert set(clean.predictions["image_id"]) == test
-    columns = clean.history.columns.drop("seconds", errors="ignore")
+    columns = clean.history.columns.drop(["seconds", "train_seconds"], errors="ignore")
     pd.testing.assert_frame_equal(clean.history[columns], poisoned.history[columns], check_exact=True)
     assert not np.allclose(clean.predictions["p_Mpox"], poisoned.predictions["p_Mpox"])
 
@@ -216,8 +222,8 @@ def test_class_weights_are_used(pictures, tmp_path):
     pixels, y = pictures
     rows = np.r_[np.flatnonzero(y == 0)[:8], np.flatnonzero(y == 1)[:2]]
     found = [
-        Trainer(changed(FINE_TUNE, class_weights=use), pixels, y, rows, VALID, n_classes=2, folder=tmp_path).loss.weight
-        for use in (True, False)
+        Trainer(config, fed(config, pixels), y, rows, VALID, n_classes=2, folder=tmp_path).loss.weight
+        for config in (changed(FINE_TUNE, class_weights=use) for use in (True, False))
     ]
     assert found[0].tolist() == pytest.approx([10 / 16, 10 / 4]) and found[1] is None
 
@@ -236,7 +242,7 @@ def test_a_mirrored_picture_is_the_same_finding(pictures, straight, tmp_path):
 
 
 def test_cuda_is_refused_where_there_is_none(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MpoxError, match="'cuda' was asked for, but torch finds no GPU"):
         trainer(replace(FINE_TUNE, device="cuda"), pictures, tmp_path)
 
@@ -281,20 +287,6 @@ def test_a_cross_validation_that_was_interrupted_goes_on(tmp_path, tiny_folder, 
     assert np.allclose((sum(views) / 2)[:, 0].numpy(), table["p_Mpox"], atol=1e-5)
     probe = fold_configs(data, "source", ModelConfig(image_size=SIZE), n_folds=2)[1][0]
     assert load_model(broken, probe, 2) is None
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_augmentation_keeps_shape_and_follows_the_seed(name, pictures):
-    transform = augmentation(name, SIZE)
-    batches = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        batches.append(to_batch(pictures[0][:4], mean=(0.5,) * 3, std=(0.5,) * 3, transform=transform))
-    assert batches[0].shape == (4, 3, SIZE, SIZE) and batches[0].abs().max() <= 1
-    assert torch.equal(batches[0], batches[1])
-    assert torch.equal(batches[0], batches[2]) == (name == "none")
-    with pytest.raises(MpoxError, match="Unknown augmentation 'wild'"):
-        augmentation("wild", SIZE)
 
 
 def test_pixels_follow_the_rows_of_the_manifest(tiny_folder):

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from mpox.errors import MpoxError
 
-#: Raised by one whenever a change of the code changes the predictions of an unchanged configuration.
-ENGINE = 1
-
 PRECISIONS = ("float32", "bfloat16")
 HEADS = ("linear", "hidden")
 AUGMENTATIONS = ("none", "light", "medium")
-REGIMES = ("linear_probe", "nearest_neighbour", "fine_tune", "scratch")
+#: The regimes, and the version of the code behind each, raised by one whenever an unchanged configuration's predictions change.
+ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+REGIMES = tuple(ENGINES)
+#: The regimes that start from transferred weights and keep ImageNet's batch-norm statistics.
+TRANSFERRED = ("tail_tune", "fine_tune")
 #: The regimes that train no network: they work on features that are computed once.
 FROZEN = ("linear_probe", "nearest_neighbour")
 #: Feature extractors that are no network; they go with the regimes `FROZEN` only.
@@ -29,7 +30,7 @@ def _from_dict(cls, values: dict):
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained by gradient descent (regimes ``fine_tune`` and ``scratch``).
+    """How a network is trained by gradient descent (regimes ``tail_tune``, ``fine_tune`` and ``scratch``).
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ class Training:
         Rate of the last backbone stage relative to the head's; every earlier stage has `stage_decay` times the next one's.
     stage_decay : float
     frozen_stages : int
-        Number of first stages (the stem is one) that are not trained at all, which saves most of the time on a CPU.
+        Number of first stages (the stem is one) that are not trained at all, which saves most of the time on a CPU. For
+        ``tail_tune`` what they make of the pictures is computed once.
     head_steps : int
         Full-batch steps in which only the head is trained, on frozen features, before the backbone is unfrozen.
     weight_decay : float
@@ -50,11 +52,13 @@ class Training:
     class_weights : bool
         Weigh the loss of a class by the inverse of its frequency in training.
     augmentation : str
-        See `mpox.images.augmentation`.
+        See `mpox.augmentation.RECIPES`.
     patience : int
         Epochs without a lower validation loss before training stops.
     precision : {"float32", "bfloat16"}
         ``bfloat16`` means automatic mixed precision.
+    views : int
+        Augmented views of a picture that ``tail_tune`` keeps, beside the picture and its mirror image.
     """
 
     epochs: int = 12
@@ -70,12 +74,14 @@ class Training:
     augmentation: str = "light"
     patience: int = 4
     precision: str = "float32"
+    views: int = 0
 
     def __post_init__(self):
         for name, allowed in (("precision", PRECISIONS), ("augmentation", AUGMENTATIONS)):
             if getattr(self, name) not in allowed:
                 raise MpoxError(f"Unknown {name} '{getattr(self, name)}': choose one of {', '.join(allowed)}.")
-        for name, least in (("epochs", 1), ("batch_size", 2), ("patience", 1), ("head_steps", 0), ("frozen_stages", 0)):
+        counts = {"epochs": 1, "batch_size": 2, "patience": 1, "head_steps": 0, "frozen_stages": 0, "views": 0}
+        for name, least in counts.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise MpoxError(f"{name} must be a whole number of at least {least}, not {value!r}.")
@@ -85,13 +91,17 @@ class Training:
                 raise MpoxError(f"{name} must be a number of at least 0, not {value!r}.")
 
 
+#: What ``tail_tune`` adds to `Training` where nothing else is said; see ``benchmarks/README.md`` for how they were found.
+TAIL = {"frozen_stages": 5, "views": 8}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A model and the way it is fitted; everything but the data.
 
     Parameters
     ----------
-    regime : {"linear_probe", "nearest_neighbour", "fine_tune", "scratch"}
+    regime : {"linear_probe", "nearest_neighbour", "tail_tune", "fine_tune", "scratch"}
     backbone : str
         A timm model name, or one of `HANDCRAFTED`.
     head : {"linear", "hidden"}
@@ -106,7 +116,8 @@ class ModelConfig:
         Of everything random in the fit.
     device : {"cpu", "cuda"}
     training : Training or dict, optional
-        Only for the regimes that train the network; made with its defaults where it is needed and not given.
+        Only for the regimes that train the network; made with its defaults where it is needed and not given. For ``tail_tune``
+        `TAIL` fills in what a dict does not name.
     """
 
     regime: str = "linear_probe"
@@ -126,6 +137,8 @@ class ModelConfig:
             raise MpoxError(f"Unknown device '{self.device}': choose 'cpu' or 'cuda'.")
         if self.head not in HEADS:
             raise MpoxError(f"Unknown head '{self.head}': choose one of {', '.join(HEADS)}.")
+        if self.regime == "tail_tune" and not isinstance(self.training, Training):
+            object.__setattr__(self, "training", {**TAIL, **(self.training or {})})
         if isinstance(self.training, dict):
             object.__setattr__(self, "training", _from_dict(Training, self.training))
         if self.backbone in HANDCRAFTED:
@@ -141,8 +154,17 @@ class ModelConfig:
             object.__setattr__(self, "training", None)
         elif self.training is None:
             object.__setattr__(self, "training", Training())
+        self._check_views()
         if not self.image_size:
             object.__setattr__(self, "image_size", self._default_size())
+
+    def _check_views(self) -> None:
+        if self.training is None:
+            return
+        if self.regime != "tail_tune" and self.training.views:
+            raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
+        if self.regime == "tail_tune" and not self.training.frozen_stages:
+            raise MpoxError("tail_tune computes its frozen stages once: frozen_stages must be at least 1.")
 
     def _default_size(self) -> int:
         if self.backbone in HANDCRAFTED:
@@ -162,6 +184,8 @@ class ModelConfig:
             changes = {"weights": "imagenet", **changes}
         if "backbone" in changes:
             changes.setdefault("image_size", 0)
+        if "tail_tune" in (self.regime, changes.get("regime")) and changes.get("regime", self.regime) != self.regime:
+            changes.setdefault("training", None)
         return replace(self, **changes)
 
 
@@ -182,8 +206,8 @@ class RunConfig:
         Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
     repeat, fold : int
     model : ModelConfig
-    engine : int
-        Version of the training code, see `ENGINE`.
+    engine : int, optional
+        Version of the code behind the regime, by default the present one (`ENGINES`).
     """
 
     dataset: str
@@ -193,7 +217,11 @@ class RunConfig:
     repeat: int
     fold: int
     model: ModelConfig
-    engine: int = ENGINE
+    engine: int = 0
+
+    def __post_init__(self):
+        if not self.engine:
+            object.__setattr__(self, "engine", ENGINES[self.model.regime])
 
     @property
     def id(self) -> str:

@@ -228,11 +228,10 @@ def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: P
         else:
             probabilities, history = probe.fit_predict(*known, n_classes=len(data.classes), head=model.head, seed=model.seed)
     else:
-        from mpox.images import load_pixels
-        from mpox.training import Trainer
+        from mpox.training import Trainer, load_batches
 
         trainer = Trainer(
-            model, load_pixels(manifest, model.image_size), y, train[inner[train] != 0], train[inner[train] == 0],
+            model, load_batches(manifest, model), y, train[inner[train] != 0], train[inner[train] == 0],
             n_classes=len(data.classes), folder=folder,
         )  # fmt: skip
         history = trainer.fit(report=bar.set_postfix_str)

@@ -10,12 +10,14 @@ import torch
 from tqdm.auto import tqdm
 
 from mpox.backbones import build_backbone, normalisation
-from mpox.config import ENGINE, HANDCRAFTED, ModelConfig, hash_of
+from mpox.config import HANDCRAFTED, ModelConfig, hash_of
 from mpox.errors import MpoxError
 from mpox.images import load_pixels, to_batch
 from mpox.paths import cache_dir
 from mpox.weights import weights_origin
 
+#: Raised by one whenever the features of an unchanged configuration change.
+VERSION = 1
 BATCH = 32
 #: Pictures whose features are computed and kept at a time.
 LOT = 128
@@ -108,7 +110,7 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         If features are missing and the pictures are not on this machine, or the cache cannot be used.
     """
     key = {
-        "engine": ENGINE,
+        "engine": VERSION,
         "backbone": model.backbone,
         "weights": model.weights,
         "size": model.image_size,

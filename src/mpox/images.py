@@ -1,4 +1,4 @@
-"""Pictures as tensors: decoded once into a cache, augmented on the fly, normalised as the backbone expects."""
+"""Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
 
 import os
 
@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from mpox.config import AUGMENTATIONS
 from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
 from mpox.paths import cache_dir
@@ -106,41 +104,15 @@ def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def augmentation(name: str, image_size: int) -> v2.Transform:
-    """The random change made to each training picture; randomness is torch's global generator.
-
-    Parameters
-    ----------
-    name : {"none", "light", "medium"}
-        ``light`` mirrors and crops (70 to 100 % of the area); ``medium`` also turns by up to 20 degrees and varies brightness,
-        contrast and saturation by up to 20 %. Hue is left alone: it is part of the finding.
-    image_size : int
-        Side of the result in pixels.
-    """
-    crop = v2.RandomResizedCrop(image_size, scale=(0.7, 1.0), ratio=(0.8, 1.25), antialias=True)
-    if name == "none":
-        return v2.Identity()
-    if name == "light":
-        return v2.Compose([v2.RandomHorizontalFlip(), crop])
-    if name == "medium":
-        jitter = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
-        turn = v2.RandomRotation(20, interpolation=v2.InterpolationMode.BILINEAR)
-        return v2.Compose([v2.RandomHorizontalFlip(), turn, crop, jitter])
-    raise MpoxError(f"Unknown augmentation '{name}': choose one of {', '.join(AUGMENTATIONS)}.")
-
-
 def to_batch(
     pixels: np.ndarray,
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     device: torch.device | str = "cpu",
-    transform: v2.Transform | None = None,
 ) -> torch.Tensor:
     """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
     tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
-    if transform is not None:
-        tensor = torch.stack([transform(picture) for picture in tensor])
     tensor = tensor.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
     centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=device).view(1, 3, 1, 1)

@@ -17,11 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from mpox.activations import activations, split_backbone
 from mpox.backbones import Classifier, build_model, normalisation
-from mpox.config import ModelConfig
+from mpox.batches import ActivationBatches, Batches, PictureBatches
+from mpox.config import TRANSFERRED, ModelConfig
 from mpox.errors import MpoxError
 from mpox.features import torch_device
-from mpox.images import augmentation, to_batch
+from mpox.folding import fold_batch_norm
+from mpox.images import load_pixels
 from mpox.paths import atomic_write
 
 HEAD_RATE = 1e-2
@@ -54,7 +57,7 @@ def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
         groups.append({"params": stage, "scale": scale})
     for group in groups:
         group["lr"] = plan.learning_rate * group["scale"]
-    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay, fused=True)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, config: ModelConfig, progress: float) -> None:
@@ -77,8 +80,9 @@ class Trainer:
     ----------
     config : ModelConfig
         With a ``training`` part.
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-        All pictures of the data set.
+    batches : Batches
+        All pictures of the data set on their device: `mpox.batches.PictureBatches`, or `mpox.batches.ActivationBatches` for the
+        regime ``tail_tune``.
     y : ndarray of int, shape (n,)
         Class numbers.
     train, valid : ndarray of int
@@ -88,13 +92,13 @@ class Trainer:
         Where the state is saved after every epoch, and read from when it is there.
     """
 
-    def __init__(self, config: ModelConfig, pixels, y, train, valid, *, n_classes: int, folder: Path):
-        self.config, self.pixels, self.y = config, pixels, torch.from_numpy(y)
+    def __init__(self, config: ModelConfig, batches: Batches, y, train, valid, *, n_classes: int, folder: Path):
+        self.config, self.batches, self.device = config, batches, batches.device
         self.train_rows, self.valid_rows, self.folder = train, valid, folder
-        self.device = torch_device(config.device)
-        self.mean, self.std = normalisation(config.backbone)
+        self.y = torch.from_numpy(y).to(self.device)
         model = build_model(config.backbone, config.head, n_classes, weights=config.weights, seed=config.seed)
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.trained = self._trained_part()
         weight = class_weights(y[train], n_classes) if config.training.class_weights else None
         self.loss = nn.CrossEntropyLoss(
             weight=None if weight is None else weight.to(self.device),
@@ -104,16 +108,27 @@ class Trainer:
         self.history: list[dict] = []
         self.best: dict[str, torch.Tensor] = {}
 
+    def _trained_part(self) -> nn.Module:
+        """What the batches go through before the head: the backbone, or its tail behind the cached stages."""
+        backbone = self.model.backbone
+        if self.config.regime == "tail_tune":
+            side = (1, 3, self.config.image_size, self.config.image_size)
+            example = torch.zeros(side, device=self.device).to(memory_format=torch.channels_last)
+            _, backbone = split_backbone(self.model.backbone.eval(), self.config.training.frozen_stages, example)
+        fold_batch_norm(backbone, self.batches.plain(np.arange(1)))
+        return backbone
+
     def fit(self, *, report=lambda text: None) -> pd.DataFrame:
         """Train to the end, or to the early stop, and leave the best epoch's weights in ``model``.
 
         Returns
         -------
         DataFrame
-            One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``, ``seconds``, ``chosen``.
+            One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``,
+            ``train_seconds`` (of the gradient steps), ``seconds``, ``chosen``.
         """
         plan = self.config.training
-        if not self._restore() and self.config.regime == "fine_tune" and plan.head_steps:
+        if not self._restore() and self.config.regime in TRANSFERRED and plan.head_steps:
             self._fit_head()
         for epoch in range(len(self.history), plan.epochs):
             if self._stalled():
@@ -143,23 +158,23 @@ class Trainer:
         enabled = self.config.training.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _batch(self, rows: np.ndarray, transform=None) -> torch.Tensor:
-        return to_batch(self.pixels[rows], mean=self.mean, std=self.std, device=self.device, transform=transform)
-
     def _mode(self, training: bool) -> None:
         """Batch-norm statistics stay ImageNet's when weights are transferred: batches are small and few."""
         self.model.train(training)
-        if self.config.regime == "fine_tune":
+        if self.config.regime in TRANSFERRED:
             self.model.backbone.eval()
+
+    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.model.head(self.trained(batch))
 
     @torch.inference_mode()
     def _probabilities(self, rows: np.ndarray) -> torch.Tensor:
         self.model.eval()
         parts = []
         for start in range(0, len(rows), 32):
-            batch = self._batch(rows[start : start + 32])
+            shown = (False, True) if self.config.mirror else (False,)
             with self._autocast():
-                views = [self.model(batch)] + ([self.model(batch.flip(3))] if self.config.mirror else [])
+                views = [self._logits(self.batches.plain(rows[start : start + 32], mirrored=mirrored)) for mirrored in shown]
             parts.append(torch.stack([torch.softmax(view.double(), dim=1) for view in views]).mean(0).cpu())
         return torch.cat(parts)
 
@@ -168,8 +183,8 @@ class Trainer:
         self.model.eval()
         with torch.inference_mode():
             batches = [self.train_rows[start : start + 32] for start in range(0, len(self.train_rows), 32)]
-            frozen = torch.cat([self.model.backbone(self._batch(rows)) for rows in batches])
-        frozen, target = frozen.clone(), self.y[self.train_rows].to(self.device)
+            frozen = torch.cat([self.trained(self.batches.plain(rows)) for rows in batches])
+        frozen, target = frozen.clone(), self.y[self.train_rows]
         head = self.model.head.train()
         optimizer = torch.optim.AdamW(head.parameters(), lr=HEAD_RATE, weight_decay=0.1)
         with torch.random.fork_rng(devices=[]):
@@ -182,31 +197,33 @@ class Trainer:
     def _epoch(self, epoch: int) -> dict:
         started = time.perf_counter()
         plan = self.config.training
-        transform = augmentation(plan.augmentation, self.config.image_size)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.train_rows)
+        rng = np.random.default_rng([self.config.seed, epoch])
+        order = rng.permutation(self.train_rows)
+        shown, target = self.batches.epoch(order, rng), self.y[torch.from_numpy(order).to(self.device)]
         starts = range(0, len(order), plan.batch_size)
         self._mode(training=True)
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.device)  # read once an epoch: reading makes a GPU wait
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.config.seed * 10_007 + epoch)
             for step, start in enumerate(starts):
-                rows = order[start : start + plan.batch_size]
-                if len(rows) < 2 and len(order) > 1:
+                stop = min(start + plan.batch_size, len(order))
+                if stop - start < 2 and len(order) > 1:
                     continue
                 _set_rate(self.optimizer, self.config, (epoch + (step + 1) / len(starts)) / plan.epochs)
-                target = self.y[rows].to(self.device)
                 with self._autocast():
-                    loss = self.loss(self.model(self._batch(rows, transform)), target)
+                    loss = self.loss(self._logits(shown.batch(start, stop)), target[start:stop])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()
-                total += float(loss.detach()) * len(rows)
-        probabilities, target = self._probabilities(self.valid_rows), self.y[self.valid_rows]
+                total += loss.detach() * (stop - start)
+        train_loss, trained_s = float(total) / len(order), time.perf_counter() - started
+        probabilities, truth = self._probabilities(self.valid_rows), self.y[self.valid_rows].cpu()
         return {
             "epoch": epoch,
-            "train_loss": total / len(order),
-            "validation_loss": float(F.nll_loss(probabilities.clamp_min(1e-12).log(), target)),
-            "validation_accuracy": float((probabilities.argmax(1) == target).double().mean()),
+            "train_loss": train_loss,
+            "validation_loss": float(F.nll_loss(probabilities.clamp_min(1e-12).log(), truth)),
+            "validation_accuracy": float((probabilities.argmax(1) == truth).double().mean()),
+            "train_seconds": round(trained_s, 3),
             "seconds": round(time.perf_counter() - started, 3),
         }
 
@@ -238,8 +255,19 @@ class Trainer:
         self.history, self.best = saved["history"], part("best.")
         self.model.load_state_dict(part("model."))
         moments: dict[int, dict[str, torch.Tensor]] = {}
+        known = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, value in part("optimizer.").items():
             index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
+            moments.setdefault(int(index), {})[key] = value if key == "step" else torch.empty_like(known[int(index)]).copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return True
+
+
+def load_batches(manifest: pd.DataFrame, model: ModelConfig) -> Batches:
+    """The pictures of a manifest as a regime wants them: `Trainer`'s ``batches``."""
+    device = torch_device(model.device)
+    if model.regime == "tail_tune":
+        return ActivationBatches(activations(manifest, model), device)
+    mean, std = normalisation(model.backbone)
+    pixels = load_pixels(manifest, model.image_size)
+    return PictureBatches(pixels, mean=mean, std=std, recipe=model.training.augmentation, device=device)

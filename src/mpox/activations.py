@@ -1,0 +1,162 @@
+"""What frozen stages make of augmented pictures, computed once and memory-mapped: the input of the regime ``tail_tune``."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from torch import nn
+from tqdm.auto import tqdm
+
+from mpox import augmentation
+from mpox.backbones import build_backbone, normalisation
+from mpox.batches import PictureBatches
+from mpox.config import ModelConfig, hash_of
+from mpox.errors import MpoxError
+from mpox.folding import fold_batch_norm
+from mpox.images import load_pixels
+from mpox.manifest import manifest_hash
+from mpox.paths import cache_dir
+from mpox.weights import weights_origin
+
+#: Raised by one whenever the activations of an unchanged configuration change.
+VERSION = 1
+BATCH = 32
+#: Views that every picture has beside the augmented ones: itself and its mirror image.
+PLAIN_VIEWS = 2
+
+
+def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tensor) -> tuple[nn.Module, nn.Module]:
+    """Cut a backbone after its first stages.
+
+    Parameters
+    ----------
+    backbone : Module
+        A timm model without classifier, in evaluation mode.
+    frozen_stages : int
+        Stages of the first part; the stem is one, each of timm's ``blocks`` is one.
+    example : Tensor, shape (1, 3, size, size)
+        A picture on which the parts are held against the whole.
+
+    Returns
+    -------
+    trunk, tail : Module
+        They share the backbone's modules.
+
+    Raises
+    ------
+    MpoxError
+        If the backbone has no such stages, or is more than a sequence of them.
+    """
+    wanted = ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")
+    if not all(hasattr(backbone, name) for name in wanted):
+        raise MpoxError("tail_tune cuts a network between its blocks, which only timm's EfficientNets have here: use fine_tune.")
+    stages = [nn.Sequential(backbone.conv_stem, backbone.bn1), *backbone.blocks]
+    if not 1 <= frozen_stages <= len(stages):
+        raise MpoxError(f"frozen_stages must be from 1 to {len(stages)} for tail_tune with this backbone, not {frozen_stages}.")
+    last = [backbone.conv_head, backbone.bn2, backbone.global_pool]
+    trunk, tail = nn.Sequential(*stages[:frozen_stages]), nn.Sequential(*stages[frozen_stages:], *last)
+    with torch.inference_mode():
+        if not torch.allclose(tail(trunk(example)), backbone(example), rtol=1e-3, atol=1e-4):
+            raise MpoxError("tail_tune cuts a network between its blocks, and this one is more than a sequence: use fine_tune.")
+    return trunk, tail
+
+
+def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
+    """Activations of the frozen stages for all views of all pictures, from the cache where they were computed before.
+
+    They depend on the pictures, the backbone and its weights, the input size, the stage, the augmentation and the number of
+    views, but not on fold, repeat or seed: one file serves a whole cross-validation. The views of a picture are drawn from its
+    hash.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        Sorted by ``image_id``.
+    model : ModelConfig
+        Of the regime ``tail_tune``.
+
+    Returns
+    -------
+    ndarray of float16, shape (n, 2 + views, h, w, c)
+        Memory-mapped. View 0 is the picture, view 1 its mirror image, the others are augmented.
+
+    Raises
+    ------
+    MpoxError
+        If a value does not fit into half precision, the cache cannot be written, or the pictures are not on this machine.
+    """
+    plan = model.training
+    key = {
+        "version": VERSION,
+        "data": manifest_hash(manifest),
+        "backbone": model.backbone,
+        "weights": weights_origin(model.backbone) if model.weights == "imagenet" else [model.weights, model.seed],
+        "size": model.image_size,
+        "stages": plan.frozen_stages,
+        "views": plan.views,
+        "augmentation": plan.augmentation,
+        "device": model.device,
+    }
+    path = cache_dir() / "activations" / f"{hash_of(key)}.npy"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not path.is_file():
+                _write(path, manifest, model)
+    except OSError as error:
+        raise MpoxError(
+            f"The cache {path.parent} cannot be written ({error.strerror or error}): free space, or set MPOX_CACHE."
+        ) from error
+    return np.load(path, mmap_mode="c")
+
+
+def _write(path, manifest: pd.DataFrame, model: ModelConfig) -> None:
+    from mpox.features import torch_device
+
+    plan, device = model.training, torch_device(model.device)
+    mean, std = normalisation(model.backbone)
+    pictures = PictureBatches(load_pixels(manifest, model.image_size), mean=mean, std=std, device=device)
+    backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
+    backbone = backbone.to(device, memory_format=torch.channels_last).eval()
+    example = pictures.plain(np.arange(1))
+    trunk, _ = split_backbone(backbone, plan.frozen_stages, example)
+    fold_batch_norm(trunk, example)
+    changes = _changes(manifest, plan.augmentation, plan.views, device)
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
+    jobs = [(view, start) for start in range(0, len(manifest), BATCH) for view in range(PLAIN_VIEWS + plan.views)]
+    title = f"activations of {model.backbone}, {len(manifest)} pictures in {PLAIN_VIEWS + plan.views} views"
+    kept = None
+    try:
+        with torch.inference_mode():
+            for view, start in tqdm(jobs, desc=title, delay=3, leave=False):
+                rows = np.arange(start, min(start + BATCH, len(manifest)))
+                if view < PLAIN_VIEWS:
+                    batch = pictures.plain(rows, mirrored=view == 1)
+                else:
+                    batch = pictures.changed(torch.from_numpy(rows).to(device), changes[view - PLAIN_VIEWS][rows])
+                found = trunk(batch).permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
+                if not np.isfinite(found).all():
+                    raise MpoxError(f"Activations of {model.backbone} do not fit into half precision: use fine_tune.")
+                if kept is None:
+                    shape = (len(manifest), PLAIN_VIEWS + plan.views, *found.shape[1:])
+                    kept = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+                kept[rows, view] = found
+        kept.flush()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _changes(manifest: pd.DataFrame, recipe: str, views: int, device: torch.device) -> list[augmentation.Changes]:
+    """The changes of every augmented view, each picture's drawn from its own hash."""
+    drawn = [
+        augmentation.draw(recipe, views, np.random.default_rng(int(sha[:16], 16)), device) for sha in manifest["pixel_sha256"]
+    ]
+
+    def stacked(part: str, view: int) -> torch.Tensor | None:
+        values = [getattr(one, part) for one in drawn]
+        return None if values[0] is None else torch.stack([value[view] for value in values])
+
+    return [augmentation.Changes(stacked("places", view), stacked("colours", view)) for view in range(views)]
