@@ -75,8 +75,10 @@ def tree_memory(pid: int) -> float | None:
     return total / 1024
 
 
-def run_phase(script: Path, arguments: list[str], *, cache: Path) -> dict:
+def run_phase(script: Path, arguments: list[str], *, cache: Path, environment: dict | None = None) -> dict:
     """Run ``python script arguments... --result FILE`` with its own cache folder; return its result with `peak_mib` added.
+
+    `environment` is added to what this process has; a value of None takes the variable away.
 
     Raises
     ------
@@ -85,8 +87,9 @@ def run_phase(script: Path, arguments: list[str], *, cache: Path) -> dict:
     """
     with tempfile.TemporaryDirectory(prefix="mpox-benchmark-") as folder:
         result = Path(folder) / "result.json"
-        environment = os.environ | {"MPOX_CACHE": str(cache)}
-        process = subprocess.Popen([sys.executable, str(script), *arguments, "--result", str(result)], env=environment)
+        merged = os.environ | (environment or {}) | {"MPOX_CACHE": str(cache)}
+        merged = {name: value for name, value in merged.items() if value is not None}
+        process = subprocess.Popen([sys.executable, str(script), *arguments, "--result", str(result)], env=merged)
         peak, done = [], threading.Event()
 
         def watch() -> None:

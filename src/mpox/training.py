@@ -44,14 +44,18 @@ def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
     return [stage for stage in (before, *stages, after) if stage]
 
 
+def freeze_stages(backbone: nn.Module, n_stages: int) -> None:
+    """Ask for no gradients in the first stages; the stem is one."""
+    for parameter in itertools.chain(*_stages(backbone)[:n_stages]):
+        parameter.requires_grad_(False)
+
+
 def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
     """AdamW with discriminative learning rates: the earlier a stage, the slower. From scratch all stages learn alike."""
     plan = config.training
     groups = [{"params": list(model.head.parameters()), "scale": 1.0}]
-    stages = _stages(model.backbone)
-    for parameter in itertools.chain(*stages[: plan.frozen_stages]):
-        parameter.requires_grad_(False)
-    stages = stages[plan.frozen_stages :]
+    freeze_stages(model.backbone, plan.frozen_stages)
+    stages = _stages(model.backbone)[plan.frozen_stages :]
     for depth, stage in enumerate(reversed(stages)):
         scale = 1.0 if config.regime == "scratch" else plan.backbone_rate * plan.stage_decay**depth
         groups.append({"params": stage, "scale": scale})
