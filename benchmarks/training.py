@@ -69,6 +69,44 @@ def regimes(dataset, protocol, repeats, fine_tune_repeats, reference_repeats, wo
     report(title, table, notes, about=about, out=out, more={"peak": peak}, echo=click.echo)
 
 
+@main.command()
+@click.argument("dataset", default="msld-v1")
+@_options
+@click.option("--protocol", default="source", show_default=True)
+@click.option("--stages", default="3,4,5,6,7", show_default=True, help="Frozen stages to try, with --at-views views.")
+@click.option("--views", default="0,2,8,24", show_default=True, help="Augmented views to try, with --at-stage frozen stages.")
+@click.option("--at-stage", type=int, default=5, show_default=True)
+@click.option("--at-views", type=int, default=8, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Also write to this .csv or .json.")
+def stages(dataset, protocol, stages, views, at_stage, at_views, out, **common) -> None:
+    """What tail_tune loses by the stage and the number of views, judged by the inner validation folds of DATASET."""
+    about = machine()
+    shared = [dataset, "--protocol", protocol, *_arguments({**common, "training": None})]
+    tried = dict.fromkeys([(int(s), at_views) for s in stages.split(",")] + [(at_stage, int(v)) for v in views.split(",")])
+    plans = [("fine_tune", {"frozen_stages": 3})] + [("tail_tune", {"frozen_stages": s, "views": v}) for s, v in tried]
+    rows, losses = [], {}
+    with tempfile.TemporaryDirectory(prefix="mpox-benchmark-cache-") as cache:
+        _phase(["phase-regime", "audit", *shared], Path(cache), {})
+        for name, plan in plans:
+            plan = {**json.loads(common["training"]), **plan}
+            done = _phase(["phase-regime", name, *shared, "--training", json.dumps(plan)], Path(cache), TORCH_ENVIRONMENT)
+            losses[len(rows)] = np.array(done["validation_loss"])
+            change = losses[len(rows)] - losses[0]
+            rows.append(
+                {"regime": name, "frozen stages": plan["frozen_stages"], "views": plan.get("views", ""),
+                 "validation loss": losses[len(rows)].mean(), "minus fine_tune": change.mean(),
+                 "standard error": change.std(ddof=1) / len(change) ** 0.5,
+                 "images/s": done["train_images"] / done["train_s"], "made once, s": done["setup_s"]}
+            )  # fmt: skip
+    notes = [
+        "validation loss: nats, the best epoch's, mean over the inner validation folds of all outer folds; no test "
+        "fold was looked at",
+        "minus fine_tune: paired by fold; the standard error is that of the mean over the folds, which share training pictures "
+        "and so make it too small",
+    ]
+    report(f"tail_tune by stage and views, {dataset}, {common['size']} px", pd.DataFrame(rows), notes, about=about, out=out)
+
+
 def _arguments(options: dict) -> list[str]:
     return [text for name, value in options.items() if value for text in (f"--{name.replace('_', '-')}", str(value))]
 
@@ -183,18 +221,19 @@ def phase_regime(name, dataset, backbone, size, epochs, folds, device, data_dir,
 def _cost(store, predictions: pd.DataFrame, split: pd.DataFrame) -> dict:
     from mpox.store import read_run
 
-    images, seconds = 0, 0.0
+    images, seconds, losses = 0, 0.0, []
     for run_id, rows in predictions.groupby("run_id"):
         history = read_run(store.root / "runs" / run_id).history
         of_fold = split[(split["repeat"] == rows["repeat"].iloc[0]) & (split["fold"] == rows["fold"].iloc[0])]
+        losses.append(history["validation_loss"].min())
         images += len(history) * int(((of_fold["role"] == "train") & (of_fold["inner_fold"] != 0)).sum())
         seconds += history["train_seconds"].sum()
-    return {"train_images": images, "train_s": seconds}
+    return {"train_images": images, "train_s": seconds, "validation_loss": losses}
 
 
 def _flop_a_picture(backbone: str, size: int, n_classes: int, model) -> float:
-    """Operations of a gradient step a picture, two a multiply-add: the frozen part once, the trained part three times, once forward
-    and twice backward (for its input and for its weights); what ``tail_tune`` has cached not at all."""
+    """Operations of a gradient step a picture, two a multiply-add: the frozen part once, the trained part three times, once
+    forward and twice backward (for its input and for its weights); what ``tail_tune`` has cached not at all."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -42,7 +42,7 @@ def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tenso
     Returns
     -------
     trunk, tail : Module
-        They share the backbone's modules.
+        They share the backbone's modules, and are in evaluation mode.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tenso
     if not 1 <= frozen_stages <= len(stages):
         raise MpoxError(f"frozen_stages must be from 1 to {len(stages)} for tail_tune with this backbone, not {frozen_stages}.")
     last = [backbone.conv_head, backbone.bn2, backbone.global_pool]
-    trunk, tail = nn.Sequential(*stages[:frozen_stages]), nn.Sequential(*stages[frozen_stages:], *last)
+    trunk, tail = nn.Sequential(*stages[:frozen_stages]).eval(), nn.Sequential(*stages[frozen_stages:], *last).eval()
     with torch.inference_mode():
         if not torch.allclose(tail(trunk(example)), backbone(example), rtol=1e-3, atol=1e-4):
             raise MpoxError("tail_tune cuts a network between its blocks, and this one is more than a sequence: use fine_tune.")

@@ -50,12 +50,12 @@ class PictureBatches:
         self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=self.device).view(shape)
 
     def plain(self, rows, *, mirrored: bool = False) -> torch.Tensor:
-        batch = self._raw(torch.from_numpy(np.asarray(rows)).to(self.device))
+        batch = self._raw(torch.tensor(rows, device=self.device))
         return self._normalised(batch.flip(3) if mirrored else batch)
 
     def epoch(self, rows, rng) -> "_PictureEpoch":
         changes = augmentation.draw(self.recipe, len(rows), rng, self.device)
-        return _PictureEpoch(self, torch.from_numpy(np.asarray(rows)).to(self.device), changes)
+        return _PictureEpoch(self, torch.tensor(rows, device=self.device), changes)
 
     def changed(self, rows: torch.Tensor, changes: augmentation.Changes) -> torch.Tensor:
         """Pictures changed as drawn."""
@@ -93,12 +93,12 @@ class ActivationBatches:
         self.views = torch.from_numpy(views if on_cpu else np.array(views)).to(self.device)
 
     def plain(self, rows, *, mirrored: bool = False) -> torch.Tensor:
-        rows = torch.from_numpy(np.asarray(rows)).to(self.device)
+        rows = torch.tensor(rows, device=self.device)
         return self.chosen(rows, torch.full_like(rows, int(mirrored)))
 
     def epoch(self, rows, rng) -> "_ActivationEpoch":
         chosen = torch.from_numpy(rng.integers(0, self.n_views, len(rows))).to(self.device)
-        return _ActivationEpoch(self, torch.from_numpy(np.asarray(rows)).to(self.device), chosen)
+        return _ActivationEpoch(self, torch.tensor(rows, device=self.device), chosen)
 
     def chosen(self, rows: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
         """One view of each picture."""

@@ -12,8 +12,9 @@ from typing import Any
 from mpox.paths import atomic_write, project_root
 from mpox.profiles import read_notebook
 
-#: What torch needs before Python starts. glibc keeps freed tensors instead of handing their pages back: a training step takes a third
-#: less time. And threads that wait do not spin: beside one other busy process spinning makes a step ten times slower, waiting a tenth.
+#: What torch needs before Python starts. glibc keeps freed tensors instead of handing their pages back: a training step takes a
+#: third less time. And threads that wait do not spin: beside one other busy process spinning makes a step ten times slower,
+#: waiting a tenth.
 TORCH_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "17179869184",
