@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pandas as pd
@@ -92,11 +93,13 @@ def work(study: Study) -> None:
             log.write(f"{self.folder.name} {number}\n")
         return row
 
-    Trainer._epoch = _marked(counted, 1, marks)
-    checkpoint.save = _marked(checkpoint.save, 2, marks)
-    store._write_run = _marked(store._write_run, 3, marks)
-    runs = store.RunStore(study.store)
-    found = cross_validate(runs, runs.dataset(study.pictures), "source", study.model, n_folds=study.folds)
+    with (
+        patch.object(Trainer, "_epoch", _marked(counted, 1, marks)),
+        patch.object(checkpoint, "save", _marked(checkpoint.save, 2, marks)),
+        patch.object(store, "_write_run", _marked(store._write_run, 3, marks)),
+    ):
+        runs = store.RunStore(study.store)
+        found = cross_validate(runs, runs.dataset(study.pictures), "source", study.model, n_folds=study.folds)
     found.to_parquet(study.result)
 
 
@@ -105,7 +108,7 @@ def prepare(pictures: str, store: str, cache: str) -> None:
     from mpox.images import load_pixels
     from mpox.store import RunStore
 
-    os.environ["MPOX_CACHE"] = cache
+    os.environ |= {"MPOX_CACHE": cache, "LOKY_MAX_CPU_COUNT": "1"}
     load_pixels(RunStore(store).dataset(pictures).manifest, 64)
 
 
@@ -115,12 +118,15 @@ def _finish(process: multiprocessing.process.BaseProcess) -> None:
         raise MpoxError(f"A process that nobody killed ended with exit code {process.exitcode}: see its output above.")
 
 
-def kill_again_and_again(pictures: Path, *, kills: int, folder: Path, epochs: int = 3, folds: int = 2, seed: int = 0) -> dict:
+def kill_again_and_again(
+    pictures: Path, base: Path, cache: Path, *, kills: int, folder: Path, epochs: int = 3, folds: int = 2, seed: int = 0
+) -> dict:
     """Kill a study at random moments, start it again until it is done, and begin anew until all kills are dealt.
 
     Parameters
     ----------
-    pictures : Path
+    pictures, base, cache : Path
+        See `prepare`.
     kills : int
     folder : Path
         For everything that is written.
@@ -137,12 +143,7 @@ def kill_again_and_again(pictures: Path, *, kills: int, folder: Path, epochs: in
         ``expected_epochs`` and ``undisturbed_s`` of the study without a kill; ``seconds`` of all the others.
     """
     context, rng = server(), random.Random(seed)
-    base, cache, marks = folder / "base", folder / "cache", folder / "marks"
-    marks.write_bytes(b"\0")
-    model = tiny_model(epochs)
-    process = context.Process(target=prepare, args=(str(pictures), str(base), str(cache)))
-    process.start()
-    _finish(process)
+    marks, model = folder / "marks", tiny_model(epochs)
 
     def study(name: str) -> Study:
         shutil.copytree(base, folder / name)
@@ -244,8 +245,13 @@ def main(kills: int, epochs: int, folds: int, seed: int, out: Path | None) -> No
     from mpox.phantom import PhantomSpec, ensure_phantom
 
     pictures = ensure_phantom(PhantomSpec(n_patients=24, copies=8, size=64))
-    with tempfile.TemporaryDirectory(prefix="mpox-kills-") as folder:
-        found = kill_again_and_again(pictures, kills=kills, folder=Path(folder), epochs=epochs, folds=folds, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="mpox-kills-") as name:
+        folder = Path(name)
+        known = pictures, folder / "base", folder / "cache"
+        process = server().Process(target=prepare, args=tuple(map(str, known)))
+        process.start()
+        _finish(process)
+        found = kill_again_and_again(*known, kills=kills, folder=folder, epochs=epochs, folds=folds, seed=seed)
     notes = [
         "`studies`: how many times the study was begun and ended; `restarts` after a kill; `epochs` computed to the end, all "
         "studies together, of which so many `computed twice`: what a kill between an epoch and its state costs",
