@@ -244,14 +244,17 @@ def main(kills: int, epochs: int, folds: int, seed: int, out: Path | None) -> No
     """Kill a small study on the phantom at random moments, restart it, and compare what it ends with."""
     from mpox.phantom import PhantomSpec, ensure_phantom
 
-    pictures = ensure_phantom(PhantomSpec(n_patients=24, copies=8, size=64))
+    pictures = ensure_phantom(PhantomSpec(n_patients=48, copies=0, label_conflicts=0, size=64))
     with tempfile.TemporaryDirectory(prefix="mpox-kills-") as name:
         folder = Path(name)
         known = pictures, folder / "base", folder / "cache"
         process = server().Process(target=prepare, args=tuple(map(str, known)))
         process.start()
-        _finish(process)
-        found = kill_again_and_again(*known, kills=kills, folder=folder, epochs=epochs, folds=folds, seed=seed)
+        try:
+            _finish(process)
+            found = kill_again_and_again(*known, kills=kills, folder=folder, epochs=epochs, folds=folds, seed=seed)
+        except MpoxError as error:
+            raise click.ClickException(str(error)) from error
     notes = [
         "`studies`: how many times the study was begun and ended; `restarts` after a kill; `epochs` computed to the end, all "
         "studies together, of which so many `computed twice`: what a kill between an epoch and its state costs",
