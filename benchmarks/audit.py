@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pandas as pd
 from judging import judge
-from measuring import MEMORY, exponent, machine, report, run_phase
+from measuring import MEMORY, exponent, machine, out_file, report, run_phase
 
 from mpox.audit import Audit, brute_force, local_features, pairs, run_audit
 from mpox.audit.codebook import codebook
@@ -38,14 +38,8 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _out_file(ctx, parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix not in (".csv", ".json"):
-        raise click.BadParameter("name a file that ends in .csv (the table) or .json (all of it).")
-    return value
-
-
 _jobs = click.option("--jobs", type=click.IntRange(min=1), help="Processes; all cores if not given.")
-_out = click.option("--out", type=click.Path(path_type=Path), callback=_out_file, help="Also write to this .csv or .json.")
+_out = click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 _data = click.option("--data-dir", type=click.Path(), help="Where the data sets lie (or set MPOX_DATA).")
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import cv2
 import joblib
 import numpy as np
@@ -131,6 +132,13 @@ def markdown(table: pd.DataFrame) -> str:
     lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
     lines += [[text(value) for value in row] for row in table.itertuples(index=False, name=None)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def out_file(ctx, parameter, value: Path | None) -> Path | None:
+    """The callback of the option ``--out``, whose file `report` writes."""
+    if value is not None and value.suffix not in (".csv", ".json"):
+        raise click.BadParameter("name a file that ends in .csv (the table) or .json (all of it).")
+    return value
 
 
 def report(

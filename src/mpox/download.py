@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from mpox.datasets import DatasetSpec, get_spec
 from mpox.errors import MpoxError
 from mpox.integrity import differences, explain_differences, list_pictures, read_checksums, verify
-from mpox.paths import cache_dir, data_roots
+from mpox.paths import cache_dir, data_roots, move_folder
 from mpox.pictures import EXTENSIONS
 from mpox.transfer import download, explain_os_error
 from mpox.unpack import read_pictures
@@ -145,7 +145,7 @@ def _put_in_place(staging: Path, target: Path, say: Callable[[str], None]) -> No
         aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
         os.replace(target, aside)
         say(f"The damaged copy that was there is kept as {aside}.")
-    os.replace(staging, target)
+    move_folder(staging, target)
 
 
 def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable[[str], None] = print) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 from mpox.audit.overrides import hash_of_decisions, read_overrides
 from mpox.errors import MpoxError
 from mpox.kernels import NotebookFailure, execute, kernel_environment, log_file
-from mpox.paths import atomic_write, project_root
+from mpox.paths import atomic_write, locked, project_root
 from mpox.profiles import (
     Profile,
     declared_parameters,
@@ -332,9 +332,8 @@ def _only_run_in(folder: Path) -> Iterator[None]:
     """Keep a second run out of a folder, which is made if need be."""
     import filelock
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / _LOCK, timeout=0):
+        with locked(folder / _LOCK, timeout=0):
             yield
     except filelock.Timeout:
         raise MpoxError(f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out.") from None

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
 from mpox.config import FROZEN, ModelConfig, RunConfig
 from mpox.errors import MpoxError
+from mpox.paths import atomic_write
 from mpox.recorded import RecordedStore
 from mpox.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
 from mpox.store import Dataset, RunResult, RunStore
@@ -237,7 +238,7 @@ def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: P
         history = trainer.fit(report=bar.set_postfix_str)
         probabilities = trainer.predict(test)
         state = {name: value.cpu().contiguous() for name, value in trainer.model.state_dict().items()}
-        save_file(state, folder / CHECKPOINT)
+        atomic_write(folder / CHECKPOINT, save(state))
     predictions = manifest.iloc[test][["image_id", "label"]].reset_index(drop=True)
     predictions[[f"p_{label}" for label in data.classes]] = probabilities
     about = environment(model.device, time.perf_counter() - started)

@@ -1,16 +1,13 @@
 """Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
 
-import os
-
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, replacing
 from mpox.pictures import read_rgb
 from mpox.views import render
 
@@ -87,21 +84,11 @@ def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixel
 
 
 def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape = (len(manifest), image_size, image_size, 3)
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, file in enumerate(tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False)):
-            pixels[row] = np.asarray(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC))
-        pixels.flush()
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MpoxError(
-            f"The picture cache {path.parent} cannot be written ({error.strerror}): free space, or set MPOX_CACHE."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    about = {"descr": "|u1", "fortran_order": False, "shape": (len(manifest), image_size, image_size, 3)}
+    with replacing(path) as stream:  # not mapped into memory: there a full disk is a bus error
+        np.lib.format.write_array_header_1_0(stream, about)
+        for file in tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False):
+            stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
 
 
 def to_batch(

@@ -1,10 +1,26 @@
 """Where things lie: the project, the data, the cache; and how a file is written so that it is whole or absent."""
 
+import errno
+import functools
 import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
+from filelock import FileLock
+
+from mpox.errors import MpoxError
+
+#: Reasons for which a folder cannot be written; an error for another reason is not explained away.
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: Ending of temporary names; a temporary that nobody has touched for so many seconds belongs to a process that was killed.
+TEMPORARY = ".tmp"
+STALE = 3600
 
 
 def project_root() -> Path:
@@ -46,20 +62,122 @@ def _umask() -> int:
     return mask
 
 
-def atomic_write(path: str | os.PathLike, content: str | bytes) -> Path:
-    """Write a file under a temporary name, flush it to the disk, and rename it: it is whole, or it is not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _in_cache(folder: Path) -> bool:
+    return folder.absolute().is_relative_to(cache_dir().absolute())
+
+
+@contextmanager
+def explaining(folder: str | os.PathLike) -> Iterator[None]:
+    """Say in one sentence why a folder cannot be written, and what to do.
+
+    Raises
+    ------
+    MpoxError
+        In place of an ``OSError`` that tells of a full disk, a quota, a limit, or a folder that may not be written.
+    """
+    folder = Path(folder)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE | _FULL:
+            raise
+        first = "free space" if error.errno in _FULL else "make it writable"
+        other = "set MPOX_CACHE" if _in_cache(folder) else "name another folder with RUN_STORE or --out"
+        reason = f"{folder} cannot be written ({error.strerror})"
+        raise MpoxError(f"{reason}: {first}, or {other}; what is whole there is kept.") from error
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Flush a folder's list of names to the disk, so that a power cut does not undo a rename in it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(handle)
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove the temporaries of killed processes, once a folder and process."""
+    for remains in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):
+            if time.time() - remains.stat().st_mtime > STALE:
+                remains.unlink()
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A stream to write a file with, under a temporary name; at the end it is flushed to the disk and renamed.
+
+    The file is whole, or it is not there (or is the one that was there before). In the cache, whose content can be made again,
+    a power cut may undo the rename.
+
+    Raises
+    ------
+    MpoxError
+        See `explaining`.
+    """
+    path = Path(path)
+    with explaining(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if not _in_cache(path.parent):
+            sync_folder(path.parent)
+
+
+def atomic_write(path: str | os.PathLike, content: str | bytes) -> Path:
+    """Write a file so that it is whole, or not there; see `replacing`."""
+    with replacing(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+def move_folder(fresh: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Give a whole folder its name, after all that is in it has reached the disk."""
+    for folder, _, names in os.walk(fresh):
+        for name in names:
+            sync_folder(Path(folder) / name)
+        sync_folder(folder)
+    os.replace(fresh, target)
+    sync_folder(Path(target).parent)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, *, timeout: float = -1) -> Iterator[None]:
+    """Keep other processes out as long as this one is inside; the lock of a process that is killed is free at once.
+
+    Parameters
+    ----------
+    path : path
+        The lock file; its folder is made.
+    timeout : float
+        Seconds to wait; for ever if negative.
+
+    Raises
+    ------
+    filelock.Timeout
+        If another process holds the lock for longer than `timeout`.
+    MpoxError
+        See `explaining`.
+    """
+    path = Path(path)
+    with ExitStack() as stack:
+        with explaining(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path, timeout=timeout))
+        yield

@@ -19,7 +19,7 @@ from mpox.config import hash_of
 from mpox.errors import MpoxError
 from mpox.execution import read_run as read_run_folder
 from mpox.metrics import evaluate
-from mpox.paths import atomic_write, project_root
+from mpox.paths import atomic_write, explaining, move_folder, project_root
 from mpox.recorded import RecordedStore
 from mpox.report import estimate
 from mpox.store import RECORDED, RunResult, RunStore, open_store, read_run
@@ -60,8 +60,9 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
     results = [read_run(store.root / "runs" / run_id) for run_id in run_ids]
 
     target = Path(out) if out else project_root() / "results"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    with explaining(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         _write_tables(fresh, store, results, table_ids, datasets, audits)
         about = {
@@ -94,7 +95,7 @@ def _replace_folder(fresh: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
-    fresh.rename(target)
+    move_folder(fresh, target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -134,9 +135,10 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Exactly, and small: numbers are split into their bytes before they are packed."""
     floats = table.select_dtypes("floating").columns.tolist()
     others = [name for name in table.columns if name not in floats]
-    table.to_parquet(
-        path, index=False, compression="zstd", compression_level=19, use_dictionary=others, use_byte_stream_split=floats
-    )
+    with explaining(path.parent):
+        table.to_parquet(
+            path, index=False, compression="zstd", compression_level=19, use_dictionary=others, use_byte_stream_split=floats
+        )
 
 
 def recorded_metrics(store: RecordedStore) -> pd.DataFrame:

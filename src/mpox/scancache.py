@@ -4,9 +4,7 @@ import hashlib
 import json
 import os
 import time
-from pathlib import Path
 
-from mpox.errors import MpoxError
 from mpox.paths import atomic_write, cache_dir
 from mpox.pictures import decoder_versions
 
@@ -83,11 +81,7 @@ class ScanCache:
 
     def _write(self, files: dict[str, list]) -> None:
         content = {"versions": self._versions, "root": self._root, "files": files}
-        try:
-            atomic_write(self.path, json.dumps(content))
-        except OSError as error:
-            folder = Path(self.path).parent
-            raise MpoxError(f"The cache {folder} cannot be written ({error.strerror}): free space, or set MPOX_CACHE.") from error
+        atomic_write(self.path, json.dumps(content))
         self._saved = time.monotonic()
 
     def save(self, *, whole: bool) -> None:

@@ -6,20 +6,20 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from mpox.audit import Audit, audit_version, read_audit, run_audit
+from mpox.checkpoint import STATE, STATE_FILES
 from mpox.config import RunConfig, hash_of
 from mpox.datasets import get_spec
 from mpox.errors import MpoxError
 from mpox.groups import source_groups
 from mpox.manifest import build_manifest, manifest_hash
-from mpox.paths import atomic_write, project_root
+from mpox.paths import TEMPORARY, atomic_write, explaining, locked, move_folder, project_root
 
 RECORDED = "recorded"
 
@@ -127,12 +127,8 @@ class RunStore:
         self.used_audits: dict[str, str] = {}
         self._audits: dict[str, Audit] = {}
         self._hashes: dict[str, str] = {}
-        try:
+        with explaining(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MpoxError(
-                f"The run store {self.root} cannot be made ({error.strerror}): name another with RUN_STORE."
-            ) from error
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
         """Load a data set from its pictures, audited; its manifest is kept beside the runs."""
@@ -141,7 +137,9 @@ class RunStore:
         if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
             raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
         text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
-        atomic_write(self.root / "manifests" / f"{title}.csv", text)
+        kept = self.root / "manifests" / f"{title}.csv"
+        if not kept.is_file() or kept.read_bytes() != text.encode():
+            atomic_write(kept, text)
         audit = self._audit([manifest])
         return make_dataset(title, audit, is_phantom=get_spec(name).is_phantom, has_pictures=True)
 
@@ -157,10 +155,11 @@ class RunStore:
         folder = self.root / "audits" / key
         self.used_audits[names] = key
         if key not in self._audits:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.parent / f".{key}.lock"):
-                if not (folder / "summary.csv").is_file():
-                    run_audit(manifests).write(folder)  # the summary is written last
+            whole = folder / "summary.csv"  # written last
+            if not whole.is_file():
+                with locked(folder.parent / f".{key}.lock"):
+                    if not whole.is_file():
+                        run_audit(manifests).write(folder)
             self._audits[key] = read_audit(folder, manifests)
         return self._audits[key]
 
@@ -184,13 +183,17 @@ class RunStore:
             return found
         folder = self.run_folder(config)
         partial = folder.with_name(f".{config.id}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{partial}.lock"):
+        with locked(f"{partial}.lock"):
             if not (folder / "config.json").is_file():
-                result = compute(partial)
-                _write_run(partial, result)
-                shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
-                os.replace(partial, folder)
+                if not (partial / "config.json").is_file():  # else all is written, only the name is missing
+                    with explaining(partial):
+                        partial.mkdir(parents=True, exist_ok=True)
+                        _remove(partial.glob(f".*{TEMPORARY}"))
+                    _write_run(partial, compute(partial))
+                with explaining(folder):
+                    _remove([partial / STATE, *partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")])
+                    shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
+                    move_folder(partial, folder)
             else:
                 shutil.rmtree(partial, ignore_errors=True)
         return self.get(config)
@@ -221,9 +224,13 @@ class RunStore:
         return read_table(path)
 
 
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
 def _write_run(folder: Path, result: RunResult) -> None:
-    for leftover in [*folder.glob("epoch*.safetensors"), folder / "state.json"]:
-        leftover.unlink(missing_ok=True)
+    """Write a run's files; the configuration, written last, says that all are there."""
     atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))

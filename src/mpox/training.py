@@ -5,7 +5,6 @@ continued ends with the same predictions as one that was not.
 """
 
 import itertools
-import json
 import math
 import time
 from pathlib import Path
@@ -13,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from mpox import checkpoint
 from mpox.activations import activations, split_backbone
 from mpox.backbones import Classifier, build_model, normalisation
 from mpox.batches import ActivationBatches, Batches, PictureBatches
@@ -25,7 +24,6 @@ from mpox.errors import MpoxError
 from mpox.features import torch_device
 from mpox.folding import fold_batch_norm
 from mpox.images import load_pixels
-from mpox.paths import atomic_write
 
 HEAD_RATE = 1e-2
 
@@ -232,38 +230,14 @@ class Trainer:
         }
 
     def _save(self) -> None:
-        """Write model, best model and optimiser after an epoch; the small JSON file, written last, makes it valid."""
-        number = len(self.history)
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"epoch{number}.safetensors"
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, target)
-        atomic_write(self.folder / "state.json", json.dumps({"file": target.name, "history": self.history}))
-        for old in self.folder.glob("epoch*.safetensors"):
-            if old != target:
-                old.unlink()
+        checkpoint.save(self.folder, self.model, self.best, self.optimizer, self.history)
 
     def _restore(self) -> bool:
         """Take up the state of an interrupted run, if there is one."""
-        state = self.folder / "state.json"
-        if not state.is_file():
+        saved = checkpoint.load(self.folder, self.model, self.optimizer)
+        if saved is None:
             return False
-        saved = json.loads(state.read_text())
-        tensors = load_file(self.folder / saved["file"], device=str(self.device))
-        part = lambda prefix: {  # noqa: E731
-            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-        }
-        self.history, self.best = saved["history"], part("best.")
-        self.model.load_state_dict(part("model."))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        known = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for name, value in part("optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value if key == "step" else torch.empty_like(known[int(index)]).copy_(value)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.best, self.history = saved
         return True
 
 

@@ -74,7 +74,10 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # many types, from cut files to foreign pickles
-        raise MpoxError(f"The weights file {path} cannot be read ({type(error).__name__}): fetch it again.") from error
+        raise MpoxError(
+            f"The weights file {path} cannot be read as plain tensors ({type(error).__name__}): fetch it again, or save "
+            "`model.state_dict()` by itself (other objects are never loaded, they could run code)."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise MpoxError(f"The weights file {path} holds no state dict of tensors: save `model.state_dict()` by itself.")
     return state

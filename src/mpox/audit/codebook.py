@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import sklearn
-from filelock import FileLock
 from sklearn.cluster import MiniBatchKMeans
 
 from mpox.audit import local_features
 from mpox.audit.local_features import describe
-from mpox.paths import atomic_write, cache_dir
+from mpox.paths import atomic_write, cache_dir, locked
 
 VERSION = 1
 N_BITS = 64
@@ -121,8 +120,7 @@ def vocabulary_name(size: int) -> str:
 def codebook(size: int = 256) -> Codebook:
     """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache."""
     path = cache_dir() / "audit" / f"{vocabulary_name(size)}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with locked(f"{path}.lock"):
         try:
             with np.load(path) as stored:
                 return Codebook(stored["centroids"], stored["directions"])

@@ -14,7 +14,7 @@ from mpox.audit.local_features import parallel, recent_features
 from mpox.audit.verification import Verdict, compare
 from mpox.errors import MpoxError
 from mpox.groups import connected
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, explaining
 
 #: Raised by one whenever a score changes, or which pairs are compared.
 VERSION = 3
@@ -60,7 +60,8 @@ class VerdictCache:
     def __init__(self):
         name = f"verdicts-{local_features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
         self.path = cache_dir() / "audit" / name
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with explaining(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(_KEY + _VERDICT)
         with self._open() as base:
             base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns}, PRIMARY KEY ({', '.join(_KEY)}))")

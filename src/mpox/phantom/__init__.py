@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm import tqdm
 
 from mpox.errors import MpoxError
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, explaining, locked, move_folder
 from mpox.phantom.copies import COPY_KINDS, make_copy
 from mpox.phantom.lesions import CLASSES
 from mpox.phantom.picture import MARK_SHARE, Photograph, corner_box, draw_corner_mark, take
@@ -86,6 +85,11 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs
     folder, spec = Path(folder), spec or PhantomSpec()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MpoxError(f"{folder} exists already; name a new folder for the phantom, or remove that one.")
+    with explaining(folder.parent):
+        return _write_phantom(folder, spec, jobs)
+
+
+def _write_phantom(folder: Path, spec: PhantomSpec, jobs: int | None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
     try:
@@ -97,7 +101,7 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs
         partial.chmod(0o755)
         if folder.exists():
             folder.rmdir()
-        os.replace(partial, folder)
+        move_folder(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -108,8 +112,9 @@ def ensure_phantom(spec: PhantomSpec | None = None, *, jobs: int | None = None) 
     """The images of the phantom of `spec` in the user's cache; made on first use, once (`jobs` as for `generate`)."""
     spec = spec or PhantomSpec()
     folder = cache_dir() / "data" / f"phantom-{spec.key()}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    if folder.exists():
+        return folder / "images"
+    with locked(folder.parent / f".{folder.name}.lock"):
         for remains in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
             shutil.rmtree(remains, ignore_errors=True)
         return folder / "images" if folder.exists() else generate(folder, spec, jobs=jobs)
