@@ -22,6 +22,8 @@ from mpox.manifest import build_manifest, manifest_hash
 from mpox.paths import atomic_write, project_root
 
 RECORDED = "recorded"
+#: In the folder of a run that is being computed, what it will be the run of.
+ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class RunStore:
         partial.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{partial}.lock"):
             if not (folder / "config.json").is_file():
+                (partial / ASKED).write_text(json.dumps(asdict(config), indent=1))
                 result = compute(partial)
                 _write_run(partial, result)
                 shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
@@ -222,7 +225,7 @@ class RunStore:
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
-    for leftover in [*folder.glob("epoch*.safetensors"), folder / "state.json"]:
+    for leftover in [*folder.glob("epoch*.safetensors"), folder / "state.json", folder / ASKED]:
         leftover.unlink(missing_ok=True)
     atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
@@ -266,6 +269,11 @@ def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":  # n
     if str(name) == RECORDED:
         from mpox.recorded import RecordedStore
 
-        return RecordedStore(project_root() / "results")
-    folder = Path(name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
-    return RunStore(folder if folder.is_absolute() else project_root() / folder)
+        return RecordedStore(store_folder(name))
+    return RunStore(store_folder(name))
+
+
+def store_folder(name: str | os.PathLike = "") -> Path:
+    """Where the store of a name lies, or would lie; see `open_store`."""
+    folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
+    return project_root() / Path(folder).expanduser()
