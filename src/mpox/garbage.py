@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from mpox.errors import MpoxError
-from mpox.inventory import PARTIAL, RUN, is_held, project_run_folders, references, stored_runs
+from mpox.inventory import PARTIAL, RUN, is_held, project_run_folders, readable, references, stored_runs
 from mpox.store import RECORDED, store_folder
 
 #: Seconds after which a temporary file belongs to a process that was killed.
@@ -93,7 +93,9 @@ def find_garbage(
         raise MpoxError(f"--all is for a store without run folders, but {', '.join(folders)} may refer to {root}: leave it out.")
     names = {kind: set(part["name"]) for kind, part in used.groupby("kind")}
     found = _Search(root, {kind: names.get(kind, set()) for kind in ("runs", "audits", "tables", "manifests")})
-    found.search(runs)
+    with readable(root):
+        found.search(runs)
+    found.remove.sort(key=lambda row: row[0] in ("lock", "temporary file"))
     remove = pd.DataFrame(found.remove, columns=["kind", "path", "why", "bytes"]).astype({"bytes": "int64"})
     return Garbage(root, remove, pd.DataFrame(found.left, columns=["path", "why"]), folders)
 
@@ -236,6 +238,8 @@ def remove_garbage(garbage: Garbage) -> pd.DataFrame:
         try:
             with _alone(path, row.kind):
                 _remove(path)
+            failed.append("")
+        except FileNotFoundError:  # somebody else has removed it
             failed.append("")
         except Timeout:
             failed.append("another process has taken it up")

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,13 +134,13 @@ def list_runs(store: str | os.PathLike = "", *, tell: Callable[[str], None] = la
     Raises
     ------
     MpoxError
-        If there is no store, or the recorded study is damaged.
+        If there is no store or it cannot be read, or the recorded study is damaged.
     """
     recorded = str(store) == RECORDED
     table = recorded_runs(store_folder(store)) if recorded else stored_runs(store_folder(store))
     used = references(project_run_folders(), recorded=recorded, tell=tell)
     by_run = used[used["kind"] == "runs"].groupby("name")["folder"].agg(lambda names: ", ".join(sorted(names)))
-    return table.assign(used_by=table["id"].map(by_run).fillna("").astype("str"))
+    return table.assign(used_by=table["id"].map(by_run).astype("str").fillna(""))
 
 
 def recorded_runs(root: Path) -> pd.DataFrame:
@@ -167,14 +168,25 @@ def stored_runs(root: Path) -> pd.DataFrame:
     if not root.is_dir():
         raise MpoxError(f"There is no run store in {root}: `mpox run` makes one, or name another with --store.")
     rows: dict[str, dict] = {}
-    names = sorted(os.listdir(root / "runs")) if (root / "runs").is_dir() else []
-    for name in names:  # partial folders come first: they begin with a dot
-        folder = root / "runs" / name
-        if (match := RUN.fullmatch(name) or PARTIAL.fullmatch(name)) and folder.is_dir():
-            row = _stored_run(folder, match[1])
-            if row["state"] != "damaged" or match[1] not in rows:
-                rows[match[1]] = row
+    with readable(root):
+        names = sorted(os.listdir(root / "runs")) if (root / "runs").is_dir() else []
+        for name in names:  # partial folders come first: they begin with a dot
+            folder = root / "runs" / name
+            if (match := RUN.fullmatch(name) or PARTIAL.fullmatch(name)) and folder.is_dir():
+                row = _stored_run(folder, match[1])
+                if row["state"] != "damaged" or match[1] not in rows:
+                    rows[match[1]] = row
     return _as_table(list(rows.values()))
+
+
+@contextmanager
+def readable(root: Path) -> Iterator[None]:
+    """Say in one sentence that a store cannot be read, or that it changed under the reader's hands."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename or root} cannot be read ({error.strerror})"
+        raise MpoxError(f"{what}: try again if a run has just ended there, or make the store readable.") from error
 
 
 def _as_table(rows: list[dict]) -> pd.DataFrame:
