@@ -135,6 +135,7 @@ def test_a_folder_that_becomes_a_link_after_the_plan_is_not_followed(study, tmp_
     study.run_folder(CONFIGS[2]).symlink_to(tmp_path / "moved")
     done = remove_garbage(found).set_index("path")
     assert "link" in done.loc[f"runs/{CONFIGS[2].id}", "failed"]
+    assert study.run_folder(CONFIGS[2]).is_symlink()
     assert {path.name for path in (tmp_path / "moved").iterdir()} == WHOLE
 
 
