@@ -166,6 +166,7 @@ def test_every_field_counts():
         "mirror": False, "seed": 1, "device": "cuda",
     }  # fmt: skip
     base = replace(CONFIG, model=ModelConfig(regime="fine_tune", image_size=64))
+    tail = replace(CONFIG, model=ModelConfig(regime="tail_tune", image_size=64))
     run = {"dataset": "msid", "data": "f", "protocol": "patient", "split": "f", "repeat": 1, "fold": 1, "engine": 99}
     plan = asdict(Training())
     chosen = {"augmentation": "medium", "precision": "bfloat16"}
@@ -178,11 +179,11 @@ def test_every_field_counts():
     ids = {base.id}
     ids |= {replace(base, **{name: value}).id for name, value in run.items()}
     ids |= {replace(base, model=replace(base.model, **{name: value})).id for name, value in network.items()}
-    ids |= {
-        replace(base, model=replace(base.model, training=replace(base.model.training, **{name: value}))).id
+    ids |= {tail.id} | {
+        replace(tail, model=replace(tail.model, training=replace(tail.model.training, **{name: value}))).id
         for name, value in other.items()
     }
-    assert len(ids) == 1 + len(run) + len(network) + len(plan)
+    assert len(ids) == 2 + len(run) + len(network) + len(plan)
 
 
 def test_models_refuse_what_they_do_not_know():

@@ -51,13 +51,50 @@ class Chapter:
     duration_s: float
 
 
-def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
+@dataclass(frozen=True)
+class Used:
+    """What chapters took from the run store; each list is sorted.
+
+    Attributes
+    ----------
+    runs, tables, datasets : list of str
+        Ids of runs, keys of derived tables, names of data sets.
+    audits : dict of str to str
+        Names of the data sets of an audit to its key.
+    """
+
+    runs: list[str]
+    tables: list[str]
+    datasets: list[str]
+    audits: dict[str, str]
+
+
+def what_was_used(chapters: Sequence[Chapter]) -> Used:
+    """What chapters say they took from the run store.
+
+    Raises
+    ------
+    MpoxError
+        If a chapter does not say it.
+    """
+    for chapter in chapters:
+        if lacks := [key for key in ("run_ids", "table_ids", "datasets", "audits") if key not in chapter.provenance]:
+            raise MpoxError(f"{chapter.path} does not say which {', '.join(lacks)} it used: run the notebook again.")
+    names = [
+        sorted({name for chapter in chapters for name in chapter.provenance[key]}) for key in ("run_ids", "table_ids", "datasets")
+    ]
+    return Used(*names, {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()})
+
+
+def read_chapters(folder: str | os.PathLike, *, partly: bool = False) -> list[Chapter]:
     """Read the notebooks of a finished run folder.
 
     Parameters
     ----------
     folder : path
         A folder made by ``mpox run``.
+    partly : bool
+        Take the notebooks that are done where the run is not finished.
 
     Returns
     -------
@@ -79,11 +116,13 @@ def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
     run = read_run(folder)
     again = f"mpox run --profile {run.profile_file} --out {folder}"
     unfinished = [f"{name} is {entry.status}" for name, entry in run.notebooks.items() if entry.status != "done"]
-    if unfinished or run.finished is None:
+    if not partly and (unfinished or run.finished is None):
         what = ", ".join(unfinished) or "it was stopped"
         raise MpoxError(f"The run in {folder} is not finished: {what}; go on with `{again} --resume`.")
     chapters = []
     for name, entry in run.notebooks.items():
+        if entry.status != "done":
+            continue
         path = folder / f"{name}.ipynb"
         if not path.is_file():
             raise MpoxError(f"The run in {folder} has lost {path.name}; make it again with `{again}`.")

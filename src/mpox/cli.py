@@ -10,6 +10,7 @@ from mpox.cli_book import book
 from mpox.cli_data import data
 from mpox.cli_record import record, sync
 from mpox.cli_run import run
+from mpox.cli_runs import runs
 from mpox.errors import MpoxError
 
 
@@ -33,11 +34,12 @@ def main():
     mpox data list                 which data sets are here
     mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
+    mpox runs list                 what runs are there, and what they took
     mpox book                      the book, from the runs of the profiles recorded and quick
     """
 
 
-for command in (data, audit, run, record, sync, book):
+for command in (data, audit, run, runs, record, sync, book):
     main.add_command(command)
 
 if __name__ == "__main__":

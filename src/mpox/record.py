@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpox.book_parts import read_chapters
+from mpox.book_parts import read_chapters, what_was_used
 from mpox.config import hash_of
 from mpox.errors import MpoxError
 from mpox.execution import read_run as read_run_folder
@@ -53,18 +53,15 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
     if str(run.parameters.get("RUN_STORE", "")) == RECORDED:
         raise MpoxError(f"{folder} was read from the recorded study itself: record a run of the profile cpu or gpu.")
     store = open_store(run.parameters.get("RUN_STORE", ""))
-    run_ids = sorted({run_id for chapter in chapters for run_id in chapter.provenance["run_ids"]})
-    table_ids = sorted({table_id for chapter in chapters for table_id in chapter.provenance["table_ids"]})
-    datasets = sorted({name for chapter in chapters for name in chapter.provenance["datasets"]})
-    audits = {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()}
-    results = [read_run(store.root / "runs" / run_id) for run_id in run_ids]
+    used = what_was_used(chapters)
+    results = [read_run(store.root / "runs" / run_id) for run_id in used.runs]
 
     target = Path(out) if out else project_root() / "results"
     with explaining(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        _write_tables(fresh, store, results, table_ids, datasets, audits)
+        _write_tables(fresh, store, results, used.tables, used.datasets, used.audits)
         about = {
             "profile": run.profile,
             "parameters": run.parameters,
@@ -83,7 +80,8 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
         _replace_folder(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    say(f"Recorded {len(run_ids)} runs, {len(audits)} audits and {len(table_ids)} tables of {', '.join(datasets)} in {target}.")
+    counts = f"{len(used.runs)} runs, {len(used.audits)} audits and {len(used.tables)} tables"
+    say(f"Recorded {counts} of {', '.join(used.datasets)} in {target}.")
     return target
 
 

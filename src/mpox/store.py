@@ -22,6 +22,8 @@ from mpox.manifest import build_manifest, manifest_hash
 from mpox.paths import TEMPORARY, atomic_write, explaining, locked, move_folder, project_root
 
 RECORDED = "recorded"
+#: In the folder of a run that is being computed, what it will be the run of.
+ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,11 @@ class RunStore:
                     with explaining(partial):
                         partial.mkdir(parents=True, exist_ok=True)
                         _remove(partial.glob(f".*{TEMPORARY}"))
+                        atomic_write(partial / ASKED, json.dumps(asdict(config), indent=1))
                     _write_run(partial, compute(partial))
                 with explaining(folder):
-                    _remove([partial / STATE, *partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")])
+                    left = [*partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")]
+                    _remove([partial / ASKED, partial / STATE, *left])
                     shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
                     move_folder(partial, folder)
             else:
@@ -273,6 +277,11 @@ def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":  # n
     if str(name) == RECORDED:
         from mpox.recorded import RecordedStore
 
-        return RecordedStore(project_root() / "results")
-    folder = Path(name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
-    return RunStore(folder if folder.is_absolute() else project_root() / folder)
+        return RecordedStore(store_folder(name))
+    return RunStore(store_folder(name))
+
+
+def store_folder(name: str | os.PathLike = "") -> Path:
+    """Where the store of a name lies, or would lie; see `open_store`."""
+    folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
+    return project_root() / Path(folder).expanduser()
