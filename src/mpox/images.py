@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from mpox.config import AUGMENTATIONS
 from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
+from mpox.pack import Pack, named_pack
 from mpox.paths import cache_dir
 from mpox.pictures import read_rgb
 from mpox.views import render
@@ -54,8 +55,8 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Augment
     Parameters
     ----------
     manifest : DataFrame
-        With ``path``; the rows give the order. Of an augmented data set (`mpox.views.augmented`) the originals are cached, and
-        the copies are made from them, at this size, whenever they are read.
+        With ``path``, which is missing where the picture is in a pack; the rows give the order. Of an augmented data set
+        (`mpox.views.augmented`) the originals are cached; copies are made from them, at this size, whenever they are read.
     image_size : int
         Side in pixels.
 
@@ -67,14 +68,18 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Augment
     Raises
     ------
     MpoxError
-        If the pictures are not on this machine, or the cache cannot be written.
+        If the pictures are not on this machine, nor in a pack at this size, or the cache cannot be written.
     """
     if "view" in manifest:
         return _augmented_pixels(manifest, image_size)
+    pack = _pack_of(manifest)
+    whole = pack and pack.whole(manifest["pixel_sha256"].tolist(), image_size)
+    if whole is not None:
+        return whole
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
     order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
     if not path.is_file():
-        _write_pixels(path, manifest.iloc[order], image_size)
+        _write_pixels(path, manifest.iloc[order], image_size, pack)
     pixels = np.load(path, mmap_mode="r")
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
 
@@ -88,14 +93,31 @@ def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixel
     return AugmentedPixels(load_pixels(known, image_size), origin, shas)
 
 
-def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
+def _pack_of(manifest: pd.DataFrame) -> Pack | None:
+    """The pack that holds the pictures which are not on this machine; ``None`` if all of them are."""
+    lacking = manifest["path"].isna()
+    if not lacking.any():
+        return None
+    pack = named_pack()
+    if pack is None:
+        sources = ", ".join(sorted(manifest.loc[lacking, "source"].unique()))
+        raise MpoxError(f"The pictures of {sources} are not on this machine: get them, or name a pack with --pack or MPOX_PACK.")
+    return pack
+
+
+def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | None) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shape = (len(manifest), image_size, image_size, 3)
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, file in enumerate(tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False)):
-            pixels[row] = np.asarray(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC))
+        files = zip(manifest["path"], manifest["pixel_sha256"], strict=True)
+        bar = tqdm(files, total=len(manifest), desc=f"decode to {image_size} px", delay=3, leave=False)
+        for row, (file, sha) in enumerate(bar):
+            if pd.isna(file):
+                pixels[row] = pack.picture(sha, image_size)
+            else:
+                pixels[row] = np.asarray(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC))
         pixels.flush()
         os.replace(temporary, path)
     except OSError as error:
