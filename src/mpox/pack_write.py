@@ -274,7 +274,7 @@ def _add_audits(
 ) -> list[PackedAudit]:
     """Each data set's audit, that of each pair (for external validation), and that of all together."""
     audits = []
-    several = {number for number in (1, 2, len(datasets)) if number <= len(datasets)}
+    several = {number for number in (1, 2, len(datasets)) if 1 <= number <= len(datasets)}
     for given in itertools.chain.from_iterable(itertools.combinations(datasets, number) for number in sorted(several)):
         titles = [datasets[name].name for name in sorted(given)]
         store.audit(list(given), data_dir)
