@@ -171,10 +171,12 @@ from pathlib import Path
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs, wilson
 from mpox.phantom import read_truths
 
-truths = {data.name: read_truths(Path(data.manifest["path"].iloc[0]).parents[1]) for data in datasets if data.is_phantom}
+planted = [data for data in datasets if data.is_phantom and data.has_pictures]
+truths = {data.name: read_truths(Path(data.manifest["path"].iloc[0]).parents[1]) for data in planted}
 for data in datasets:
-    if not data.is_phantom:
-        report.prose(f"{data.name} is not a phantom: how many copies it really has is not known.")
+    if data.name not in truths:
+        reason = "came without its truths" if data.is_phantom else "is not a phantom"
+        report.prose(f"{data.name} {reason}: how many copies it really has is not known.")
         continue
     kinds = accuracy_by_kind(data.audit.pairs, truths[data.name])
     report.show(kinds.set_index("kind"), digits=2)
@@ -388,7 +390,7 @@ names = {
 }
 report.show(marks.rename(columns=names))
 for data in datasets:
-    if data.is_phantom:
+    if data.name in truths:
         about = pictures[pictures["dataset"] == data.name].merge(truths[data.name][["image_id", "copy_kind"]], on="image_id")
         captioned, plain = about[about["copy_kind"] == "caption"], about[about["copy_kind"].isna()]
         report.prose(

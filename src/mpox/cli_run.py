@@ -26,13 +26,14 @@ import click
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
 @click.option("--data-dir", metavar="DIR", help="Where the data sets lie (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
+@click.option("--pack", metavar="FILE", help="Pictures and weights from `mpox pack` (MPOX_PACK for the notebooks).")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Limit for a cell; none by default.",
 )
-def run(notebooks, profile, pairs, out, resume, data_dir, decisions, timeout):
+def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeout):
     """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03).
 
     \b
@@ -52,6 +53,7 @@ def run(notebooks, profile, pairs, out, resume, data_dir, decisions, timeout):
             resume=resume,
             data_dir=data_dir,
             decisions=decisions,
+            pack=pack,
             cell_timeout_s=timeout,
             progress=sys.stderr.isatty(),
             echo=click.echo,

@@ -17,6 +17,7 @@ from typing import Any
 from mpox.audit.overrides import hash_of_decisions, read_overrides
 from mpox.errors import MpoxError
 from mpox.kernels import NotebookFailure, execute, kernel_environment, log_file
+from mpox.pack import open_pack
 from mpox.paths import atomic_write, locked, project_root
 from mpox.profiles import (
     Profile,
@@ -139,6 +140,7 @@ def run_notebooks(
     resume: bool = False,
     data_dir: str | os.PathLike | None = None,
     decisions: str | os.PathLike | None = None,
+    pack: str | os.PathLike | None = None,
     cell_timeout_s: float | None = None,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
@@ -161,6 +163,8 @@ def run_notebooks(
         Where the data sets lie: ``MPOX_DATA`` of the kernels.
     decisions : path, optional
         Pairs that a person confirmed or rejected (see `mpox.audit.overrides.read_overrides`): ``MPOX_OVERRIDES`` of the kernels.
+    pack : path, optional
+        What ``mpox pack`` made (see `mpox.pack`), in place of picture folders and weights: ``MPOX_PACK`` of the kernels.
     cell_timeout_s : float, optional
         Seconds after which a cell counts as failed; no limit by default.
     progress : bool
@@ -177,7 +181,8 @@ def run_notebooks(
     ------
     MpoxError
         Before anything is written or run: an unknown notebook, profile or parameter, a value of the wrong
-        type, a folder that is no run folder or that is in use, decisions that cannot be read or have no effect.
+        type, a folder that is no run folder or that is in use, decisions that cannot be read or have no effect, a pack that
+        cannot be used.
     KeyboardInterrupt
         After the interruption has been noted in ``run.json``.
     """
@@ -197,12 +202,14 @@ def run_notebooks(
             "--overrides has no effect on the recorded study, whose audit is made: leave it out, or name a profile for which the "
             "pictures are here."
         )
+    if pack is not None:
+        open_pack(pack)
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
     words = ["mpox", "run", *(chosen if chosen != list_notebooks() else ()), "--profile", str(profile)]
     for key, value in overrides.items():
         words += ["-p", key, json.dumps(value)]
     words += ["--out", str(out)] * bool(out) + ["--data-dir", str(data_dir)] * bool(data_dir)
-    words += ["--overrides", str(decisions)] * bool(decisions) + ["--resume"]
+    words += ["--overrides", str(decisions)] * bool(decisions) + ["--pack", str(pack)] * bool(pack) + ["--resume"]
     go_on = shlex.join(words)
 
     began = time.monotonic()
@@ -216,7 +223,7 @@ def run_notebooks(
         echo(f"profile {run.profile} -> {folder} (log: run.log)")
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".kernel-", ignore_cleanup_errors=True) as scratch,
-            kernel_environment(Path(scratch), profile=run.profile, data_dir=data_dir, decisions=decisions),
+            kernel_environment(Path(scratch), profile=run.profile, data_dir=data_dir, decisions=decisions, pack=pack),
             log_file(folder / "run.log"),
         ):
             run = _run_chosen(run, chosen, Path(scratch), cell_timeout_s, progress, echo, go_on)

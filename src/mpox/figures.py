@@ -78,7 +78,7 @@ def pictures(data: Dataset, image_ids: list[str], captions: list[str], *, column
     if not data.has_pictures:
         spec = REGISTRY.get(data.name)
         prose(
-            f"*The pictures of {data.name} are not shown here: this page was made from recorded tables. To see them, get the "
+            f"*The pictures of {data.name} are not shown here: this page was made without them. To see them, get the "
             f"data set (`mpox data fetch {data.name}`, or {spec.homepage if spec else 'from its owner'}) and run this notebook "
             "with the profile `cpu`.*"
         )

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
+from mpox.pack import Pack, named_pack
 from mpox.paths import cache_dir, replacing
 from mpox.pictures import read_rgb
 from mpox.views import render
@@ -49,8 +51,8 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Augment
     Parameters
     ----------
     manifest : DataFrame
-        With ``path``; the rows give the order. Of an augmented data set (`mpox.views.augmented`) the originals are cached, and
-        the copies are made from them, at this size, whenever they are read.
+        With ``path``, which is missing where the picture is in a pack; the rows give the order. Of an augmented data set
+        (`mpox.views.augmented`) the originals are cached; copies are made from them, at this size, whenever they are read.
     image_size : int
         Side in pixels.
 
@@ -62,14 +64,18 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Augment
     Raises
     ------
     MpoxError
-        If the pictures are not on this machine, or the cache cannot be written.
+        If the pictures are not on this machine, nor in a pack at this size, or the cache cannot be written.
     """
     if "view" in manifest:
         return _augmented_pixels(manifest, image_size)
+    pack = _pack_of(manifest)
+    whole = pack and pack.whole(manifest["pixel_sha256"].tolist(), image_size)
+    if whole is not None:
+        return whole
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
     order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
     if not path.is_file():
-        _write_pixels(path, manifest.iloc[order], image_size)
+        _write_pixels(path, manifest.iloc[order], image_size, pack)
     pixels = np.load(path, mmap_mode="r")
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
 
@@ -83,12 +89,29 @@ def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixel
     return AugmentedPixels(load_pixels(known, image_size), origin, shas)
 
 
-def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
+def _pack_of(manifest: pd.DataFrame) -> Pack | None:
+    """The pack that holds the pictures which are not on this machine; ``None`` if all of them are."""
+    lacking = manifest["path"].isna()
+    if not lacking.any():
+        return None
+    pack = named_pack()
+    if pack is None:
+        sources = ", ".join(sorted(manifest.loc[lacking, "source"].unique()))
+        raise MpoxError(f"The pictures of {sources} are not on this machine: get them, or name a pack with --pack or MPOX_PACK.")
+    return pack
+
+
+def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | None) -> None:
     about = {"descr": "|u1", "fortran_order": False, "shape": (len(manifest), image_size, image_size, 3)}
+    files = zip(manifest["path"], manifest["pixel_sha256"], strict=True)
+    bar = tqdm(files, total=len(manifest), desc=f"decode to {image_size} px", delay=3, leave=False)
     with replacing(path) as stream:  # not mapped into memory: there a full disk is a bus error
         np.lib.format.write_array_header_1_0(stream, about)
-        for file in tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False):
-            stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
+        for file, sha in bar:
+            if pd.isna(file):
+                stream.write(np.ascontiguousarray(pack.picture(sha, image_size)).tobytes())
+            else:
+                stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
 
 
 def to_batch(

@@ -107,7 +107,12 @@ def execute(
 
 @contextlib.contextmanager
 def kernel_environment(
-    scratch: Path, *, profile: str, data_dir: str | os.PathLike | None = None, decisions: str | os.PathLike | None = None
+    scratch: Path,
+    *,
+    profile: str,
+    data_dir: str | os.PathLike | None = None,
+    decisions: str | os.PathLike | None = None,
+    pack: str | os.PathLike | None = None,
 ) -> Iterator[None]:
     """Set, and restore afterwards, what kernels inherit; ``python3`` means this interpreter meanwhile.
 
@@ -121,6 +126,8 @@ def kernel_environment(
         Becomes ``MPOX_DATA``.
     decisions : path, optional
         Becomes ``MPOX_OVERRIDES``.
+    pack : path, optional
+        Becomes ``MPOX_PACK``.
     """
     kernel = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -141,9 +148,11 @@ def kernel_environment(
         **TORCH_ENVIRONMENT,
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
-    named = {variable: os.environ.get(variable) for variable in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES")}
+    paths = ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK")
+    named = {variable: os.environ.get(variable) for variable in paths}
     named["MPOX_DATA"] = data_dir or named["MPOX_DATA"]
     named["MPOX_OVERRIDES"] = decisions or named["MPOX_OVERRIDES"]
+    named["MPOX_PACK"] = pack or named["MPOX_PACK"]
     changes |= {variable: str(Path(path).expanduser().resolve()) for variable, path in named.items() if path}
     before = {variable: os.environ.get(variable) for variable in changes}
     os.environ.update(changes)

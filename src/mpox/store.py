@@ -19,6 +19,7 @@ from mpox.datasets import get_spec
 from mpox.errors import MpoxError
 from mpox.groups import source_groups
 from mpox.manifest import build_manifest, manifest_hash
+from mpox.pack import named_pack
 from mpox.paths import TEMPORARY, atomic_write, explaining, locked, move_folder, project_root
 
 RECORDED = "recorded"
@@ -133,8 +134,8 @@ class RunStore:
             self.root.mkdir(parents=True, exist_ok=True)
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set from its pictures, audited; its manifest is kept beside the runs."""
-        manifest = build_manifest(name, data_dir=data_dir)
+        """Load a data set from the pack that is named, or from its pictures, audited; its manifest is kept beside the runs."""
+        manifest = _manifest(name, data_dir)
         title = manifest["source"].iloc[0]
         if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
             raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
@@ -143,17 +144,22 @@ class RunStore:
         if not kept.is_file() or kept.read_bytes() != text.encode():
             atomic_write(kept, text)
         audit = self._audit([manifest])
-        return make_dataset(title, audit, is_phantom=get_spec(name).is_phantom, has_pictures=True)
+        packed = manifest["path"].isna().any()
+        is_phantom = named_pack().find(title).is_phantom if packed else get_spec(name).is_phantom
+        return make_dataset(title, audit, is_phantom=is_phantom, has_pictures=not packed)
 
     def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
         """The audit of several data sets together: which photographs they share, and what must not be divided."""
-        return self._audit([build_manifest(name, data_dir=data_dir) for name in sorted(names)])
+        return self._audit([_manifest(name, data_dir) for name in sorted(names)])
 
     def _audit(self, manifests: list[pd.DataFrame]) -> Audit:
         names = "+".join(manifest["source"].iloc[0] for manifest in manifests)
         files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
         known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
         key = f"{names}-{hash_of(known)}"
+        pack = named_pack() if any(manifest["path"].isna().any() for manifest in manifests) else None
+        packed = pack and pack.audit([manifest["source"].iloc[0] for manifest in manifests])
+        key = packed.key if packed else key
         folder = self.root / "audits" / key
         self.used_audits[names] = key
         if key not in self._audits:
@@ -161,7 +167,7 @@ class RunStore:
             if not whole.is_file():
                 with locked(folder.parent / f".{key}.lock"):
                     if not whole.is_file():
-                        run_audit(manifests).write(folder)
+                        pack.copy_audit(packed, folder) if packed else run_audit(manifests).write(folder)
             self._audits[key] = read_audit(folder, manifests)
         return self._audits[key]
 
@@ -223,7 +229,9 @@ class RunStore:
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
-            atomic_write(path, compute().to_csv(index=False, lineterminator="\n"))
+            pack = named_pack()
+            packed = pack and pack.table(key)
+            atomic_write(path, packed or compute().to_csv(index=False, lineterminator="\n"))
         self.used_tables[key] = None
         return read_table(path)
 
@@ -231,6 +239,20 @@ class RunStore:
 def _remove(files: Iterable[Path]) -> None:
     for file in files:
         file.unlink(missing_ok=True)
+
+
+def _manifest(name: str, data_dir: str | os.PathLike | None) -> pd.DataFrame:
+    """The manifest of a data set, from the pack if it is there, without ``path``; else from the pictures."""
+    pack = named_pack()
+    if pack and pack.find(name):
+        return pack.manifest(name)
+    try:
+        return build_manifest(name, data_dir=data_dir)
+    except MpoxError as error:
+        if pack is None:
+            raise
+        there = ", ".join(data.name for data in pack.contents.datasets) or "no data set"
+        raise MpoxError(f"{error} The pack {pack.name} has {there}.") from error
 
 
 def _write_run(folder: Path, result: RunResult) -> None:

