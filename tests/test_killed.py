@@ -264,9 +264,12 @@ def own_mounts() -> None:
     if library.unshare(spaces):
         os._exit(NO_MOUNT)
     if user:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        except OSError:
+            os._exit(NO_MOUNT)
     mount("--make-rprivate", "/")
 
 
