@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from mpox import experiment
+from mpox import store as store_module
 from mpox.audit import Audit
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
 from mpox.config import ModelConfig, RunConfig, Training, hash_of
@@ -89,6 +90,20 @@ def test_a_failed_computation_leaves_no_run_but_its_state(tmp_path):
     store.run(CONFIG, resume)
     files = sorted(path.name for path in store.run_folder(CONFIG).iterdir())
     assert files == ["config.json", "environment.json", "history.csv", "predictions.csv"]
+
+
+def test_a_run_that_lacks_only_its_name_is_not_computed_again(tmp_path, monkeypatch):
+    def interrupted(fresh, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "move_folder", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            RunStore(tmp_path).run(CONFIG, lambda folder: result())
+    assert RunStore(tmp_path).get(CONFIG) is None
+    found = RunStore(tmp_path).run(CONFIG, refuse)
+    pd.testing.assert_frame_equal(found.predictions, result().predictions, check_exact=True)
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == [CONFIG.id]
 
 
 def test_two_processes_that_want_the_same_run(tmp_path):
