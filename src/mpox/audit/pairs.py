@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mpox.audit import local_features, verification
+from mpox.audit.keeping import cache_needed
 from mpox.audit.local_features import parallel, recent_features
 from mpox.audit.verification import Verdict, compare
 from mpox.errors import MpoxError
@@ -60,7 +61,8 @@ class VerdictCache:
     def __init__(self):
         name = f"verdicts-{local_features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
         self.path = cache_dir() / "audit" / name
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with cache_needed(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(_KEY + _VERDICT)
         with self._open() as base:
             base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns}, PRIMARY KEY ({', '.join(_KEY)}))")
