@@ -170,6 +170,12 @@ class TestComparison:
         assert abs(top - 60 * 224 / 460) <= 2 and (left, right, bottom) == (0, 0, 0)
         assert describe(texture(6)).border is None
 
+    def test_pictures_that_are_nearly_all_border_are_compared_by_what_they_have(self):
+        strip = cv2.copyMakeBorder(texture(6, 48, 240), 0, 0, 100, 100, cv2.BORDER_CONSTANT, value=(250, 250, 250))
+        narrow = describe(strip)
+        assert plain_border(narrow.picture)[0] > 80 and narrow.border is None
+        assert pairs.score(compare(narrow, describe(through_jpeg(strip)))) > 0.9
+
     def test_pictures_without_a_border_are_compared_as_before(self, monkeypatch):
         bare, bordered = describe(texture(8)), describe(framed(texture(8), 20, 250))
         before = compare(bare, bordered)

@@ -6,6 +6,7 @@ _APART = 4  # pixels along a line between which it may not change
 _CALM, _SHARE = 10.0, 0.8  # levels, and the share of a line that is as calm as that: a logo may stand in a border
 _STEP, _EDGE = 25.0, 0.5  # levels by which a picture differs from its border, and the share of a line that does
 _LEAST, _DEEPEST = 3, 0.45  # pixels; part of a side
+_MOST = 0.9  # part of a picture: where hardly more than border is left, the border is what there is to compare
 _HALO = 12  # pixels: evening out the contrast darkens or lightens what lies next to an edge, sigma by sigma
 
 
@@ -46,11 +47,14 @@ def _depth(lines: np.ndarray) -> int:
 
 
 def border_mask(picture: np.ndarray) -> np.ndarray | None:
-    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1), (h, w); ``None`` without any."""
+    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w).
+
+    ``None`` where there is none, or hardly anything else.
+    """
     borders = plain_border(picture)
     if not any(borders):
         return None
     left, top, right, bottom = (depth + _HALO if depth else 0 for depth in borders)
     mask = np.ones_like(picture)
     mask[top : picture.shape[0] - bottom, left : picture.shape[1] - right] = 0
-    return mask
+    return mask if mask.mean() < _MOST else None
