@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
+from mpox.audit.borders import plain_border
 from mpox.audit.codebook import codebook
 from mpox.audit.local_features import MIRRORED, MOST_KEYPOINTS, describe, ensure_features, read_features
 from mpox.audit.overrides import COLUMNS, OURS, read_overrides
@@ -39,6 +40,10 @@ def through_jpeg(picture: np.ndarray, quality: int = 80) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def framed(picture: np.ndarray, side: int, shade: int) -> np.ndarray:
+    return through_jpeg(cv2.copyMakeBorder(picture, side, side, side, side, cv2.BORDER_CONSTANT, value=(shade,) * 3))
 
 
 @pytest.fixture(scope="session")
@@ -143,11 +148,40 @@ class TestComparison:
     def test_a_shared_caption_does_not_make_two_photographs_one(self):
         first, second = texture(6), texture(7)
         for picture in (first, second):
-            cv2.rectangle(picture, (0, 160), (240, 200), (255, 255, 255), -1)
-            cv2.putText(picture, "SYMPTOMS EXPLAINED", (6, 190), cv2.FONT_HERSHEY_SIMPLEX, 0.68, (200, 0, 0), 2, cv2.LINE_AA)
+            cv2.rectangle(picture, (0, 150), (240, 190), (255, 255, 255), -1)
+            cv2.putText(picture, "SYMPTOMS EXPLAINED", (6, 180), cv2.FONT_HERSHEY_SIMPLEX, 0.68, (200, 0, 0), 2, cv2.LINE_AA)
         verdict = compare(describe(first), describe(second))
         assert verdict.inliers > 20  # matches alone would say yes
         assert pairs.score(verdict) < 0.1
+
+    def test_an_equal_frame_does_not_make_two_photographs_one_and_another_frame_not_one_two(self):
+        faint = [(120 + 0.15 * (texture(seed) - 120.0)).clip(0, 255).astype(np.uint8) for seed in range(6, 11)]
+        equal, other = ([describe(framed(p, *how)) for p in faint] for how in ((32, 250), (14, 8)))
+        for a, b in itertools.combinations(equal, 2):
+            assert pairs.score(compare(a, b)) < pairs.WEAK
+        for plain, a, b in zip(map(describe, faint), equal, other, strict=True):
+            assert min(pairs.score(compare(a, plain)), pairs.score(compare(a, b))) > 0.9
+            assert pairs.score(compare(a.mirrored, b, mirrored=True)) > 0.9
+
+    def test_a_border_is_found_on_its_side_behind_a_line_and_under_a_logo(self):
+        picture = cv2.copyMakeBorder(texture(6, 400, 400), 60, 0, 0, 0, cv2.BORDER_CONSTANT, value=(250, 250, 250))
+        picture[20:22], picture[5:40, 350:390] = 0, (0, 140, 140)
+        left, top, right, bottom = plain_border(describe(through_jpeg(picture)).picture)
+        assert abs(top - 60 * 224 / 460) <= 2 and (left, right, bottom) == (0, 0, 0)
+        assert describe(texture(6)).border is None
+
+    def test_pictures_that_are_nearly_all_border_are_compared_by_what_they_have(self):
+        strip = cv2.copyMakeBorder(texture(6, 48, 240), 0, 0, 100, 100, cv2.BORDER_CONSTANT, value=(250, 250, 250))
+        narrow = describe(strip)
+        assert plain_border(narrow.picture)[0] > 80 and narrow.border is None
+        assert pairs.score(compare(narrow, describe(through_jpeg(strip)))) > 0.9
+
+    def test_pictures_without_a_border_are_compared_as_before(self, monkeypatch):
+        bare, bordered = describe(texture(8)), describe(framed(texture(8), 20, 250))
+        before = compare(bare, bordered)
+        assert bordered.border is not None
+        monkeypatch.setattr("mpox.audit.local_features.border_mask", lambda picture: None)
+        assert compare(describe(texture(8)), describe(framed(texture(8), 20, 250))) == before
 
     def test_different_pictures_are_different(self):
         features = [describe(texture(seed)) for seed in range(20, 32)]

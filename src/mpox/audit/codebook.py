@@ -7,16 +7,19 @@ around its centre (Hamming embedding: Jegou, Douze and Schmid 2008).
 
 import functools
 import io
+import zipfile
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import sklearn
+from filelock import FileLock
 from sklearn.cluster import MiniBatchKMeans
 
 from mpox.audit import local_features
+from mpox.audit.keeping import cache_needed, keep
 from mpox.audit.local_features import describe
-from mpox.paths import atomic_write, cache_dir, locked
+from mpox.paths import cache_dir
 
 VERSION = 1
 N_BITS = 64
@@ -118,15 +121,23 @@ def vocabulary_name(size: int) -> str:
 
 @functools.lru_cache(maxsize=2)
 def codebook(size: int = 256) -> Codebook:
-    """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache."""
+    """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache.
+
+    Raises
+    ------
+    MpoxError
+        If the cache cannot be used.
+    """
     path = cache_dir() / "audit" / f"{vocabulary_name(size)}.npz"
-    with locked(f"{path}.lock"):
-        try:
-            with np.load(path) as stored:
-                return Codebook(stored["centroids"], stored["directions"])
-        except Exception:  # absent or damaged: learnt anew
-            found = _learn(size)
-            buffer = io.BytesIO()
-            np.savez(buffer, centroids=found.centroids, directions=found.directions)
-            atomic_write(path, buffer.getvalue())
-            return found
+    with cache_needed(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            try:
+                with np.load(path) as stored:
+                    return Codebook(stored["centroids"], stored["directions"])
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: learnt anew
+                found = _learn(size)
+                buffer = io.BytesIO()
+                np.savez(buffer, centroids=found.centroids, directions=found.directions)
+                keep(path, buffer.getvalue())
+                return found

@@ -17,9 +17,11 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
+from mpox.audit.borders import border_mask
+from mpox.audit.keeping import cache_needed, keep
 from mpox.audit.thumbnails import thumbnails
 from mpox.errors import MpoxError
-from mpox.paths import atomic_write, cache_dir
+from mpox.paths import cache_dir
 from mpox.pictures import pixel_hash, printable, read_rgb
 
 #: Raised by one whenever the features of an unchanged picture change.
@@ -70,6 +72,11 @@ class LocalFeatures:
     def thumbnails(self) -> np.ndarray:
         """See `mpox.audit.thumbnails.thumbnails`; kept, once asked for."""
         return thumbnails(self.picture)
+
+    @functools.cached_property
+    def border(self) -> np.ndarray | None:
+        """See `mpox.audit.borders.border_mask`; kept, once asked for."""
+        return border_mask(self.picture)
 
     @functools.cached_property
     def mirrored(self) -> "LocalFeatures":
@@ -153,17 +160,22 @@ def read_features(key: str) -> LocalFeatures:
     Raises
     ------
     MpoxError
-        If the file is not there, or damaged; then it is removed, so that the next run makes it anew.
+        If the file is not there, or damaged; then it is removed, so that the next run makes it anew. If it cannot be read.
     """
+    path = _cached(key)
+    with cache_needed(path.parent):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise MpoxError(f"The features {path.name} are not in the cache (any more): run it again.") from error
     try:
-        with np.load(_cached(key)) as stored:
+        with np.load(io.BytesIO(content)) as stored:
             width, height = stored["size"].tolist()
             return LocalFeatures(width, height, *(stored[name] for name in _ARRAYS))
-    except FileNotFoundError as error:
-        raise MpoxError(f"The features {_cached(key).name} are not in the cache (any more): run it again.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        _cached(key).unlink(missing_ok=True)
-        raise MpoxError(f"The cached features {_cached(key).name} were damaged and have been removed: run it again.") from error
+        with cache_needed(path.parent):
+            path.unlink(missing_ok=True)
+        raise MpoxError(f"The cached features {path.name} were damaged and have been removed: run it again.") from error
 
 
 @functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300 megabytes
@@ -181,7 +193,7 @@ def _write_features(key: str, path: str) -> None:
     buffer = io.BytesIO()
     arrays = {name: getattr(found, name) for name in _ARRAYS}
     np.savez(buffer, size=np.array([found.width, found.height]), **arrays)
-    atomic_write(_cached(key), buffer.getvalue())
+    keep(_cached(key), buffer.getvalue())
 
 
 def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> int:
@@ -203,7 +215,8 @@ def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: 
     Raises
     ------
     MpoxError
-        If a picture is not the one any more that was scanned; `UnusablePicture` if it cannot be read any more.
+        If a picture is not the one any more that was scanned, or the cache cannot be used; `UnusablePicture` if it cannot be
+        read any more.
     """
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]

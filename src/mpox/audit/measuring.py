@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from mpox.audit.keeping import keep
 from mpox.audit.local_features import parallel
 from mpox.errors import MpoxError
-from mpox.paths import atomic_write, cache_dir
+from mpox.paths import cache_dir
 
 #: The columns that say which picture a row is about.
 IDENTITY = ["dataset", "image_id", "label"]
@@ -29,7 +30,7 @@ def _read(path: Path) -> dict | None:
 
 def _measure(function: Callable[[str], dict], name: str, sha256: str, path: str) -> dict:
     found = function(path)
-    atomic_write(_kept(name, sha256), json.dumps(found))
+    keep(_kept(name, sha256), json.dumps(found))
     return found
 
 
@@ -58,7 +59,7 @@ def measured(
     Raises
     ------
     MpoxError
-        If the pictures are not on this machine, or one cannot be read any more.
+        If the pictures are not on this machine, or one cannot be read any more, or the cache cannot be used.
     """
     if manifest["path"].isna().any():
         raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")

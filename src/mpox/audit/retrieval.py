@@ -21,9 +21,10 @@ from tqdm.auto import tqdm
 
 from mpox.audit import local_features
 from mpox.audit.codebook import Codebook, codebook, vocabulary_name
+from mpox.audit.keeping import keep
 from mpox.audit.local_features import SHRINK, LocalFeatures, as_unit, parallel, read_features
 from mpox.audit.thumbnails import alike
-from mpox.paths import atomic_write, cache_dir
+from mpox.paths import cache_dir
 
 #: Raised by one whenever the candidates of unchanged pictures change.
 VERSION = 2
@@ -209,13 +210,20 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     -------
     DataFrame
         ``a``, ``b`` (keys, a < b), ``mirrored`` (bool); for every picture its `N_BY_DETAILS` + `N_BY_WHOLE` best.
+
+    Raises
+    ------
+    MpoxError
+        If features are missing or damaged, or the cache cannot be used.
     """
     keys = sorted(keys)
     if len(keys) < 2:
         return pd.DataFrame({"a": [], "b": [], "mirrored": []}).astype({"a": str, "b": str, "mirrored": bool})
     kept = _kept(keys)
     with contextlib.suppress(OSError, ValueError, KeyError):  # absent or damaged: searched anew
-        return pd.read_csv(kept, dtype={"a": str, "b": str, "mirrored": bool})[["a", "b", "mirrored"]]
+        known = pd.read_csv(kept, dtype={"a": str, "b": str, "mirrored": bool})[["a", "b", "mirrored"]]
+        if set(known["a"]) | set(known["b"]) == set(keys):  # every picture has candidates
+            return known
     index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
     rows = alike(thumbnails, N_BY_WHOLE)
     batches = [list(range(start, min(start + _BATCH, len(keys)))) for start in range(0, len(keys), _BATCH)]
@@ -230,5 +238,5 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     names = np.array(keys, dtype=object)
     named = table.assign(a=names[table["a"].astype(int)], b=names[table["b"].astype(int)])
     found = named.astype({"a": str, "b": str}).sort_values(["a", "b", "mirrored"], ignore_index=True)
-    atomic_write(kept, found.to_csv(index=False, lineterminator="\n"))
+    keep(kept, found.to_csv(index=False, lineterminator="\n"))
     return found

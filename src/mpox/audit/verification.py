@@ -4,7 +4,7 @@ Descriptors are matched (mutual nearest neighbours that pass Lowe's ratio test; 
 much larger and how far turned the copy is), an affine map is fitted to the matches by RANSAC (Fischler and Bolles 1981) and
 polished by maximising the correlation (ECC: Evangelidis and Psarakis 2008), and the pictures are correlated where they overlap.
 Matches alone do not decide: captions, logos and rulers match between photographs that have nothing else in common, while the
-correlation is taken everywhere.
+correlation is taken everywhere but where both pictures show a plain border: any two frames of one width agree.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from mpox.audit.local_features import SHRINK, LocalFeatures
 from mpox.audit.thumbnails import WINDOWS
 
 #: Raised by one whenever the result for an unchanged pair of features changes.
-VERSION = 4
+VERSION = 5
 _RATIO, _LOOSE_RATIO = 0.85, 0.97
 _REACH = 8.0  # pixels of the scaled picture by which a match may miss the fitted map
 _MIN_MATCHES = 5
@@ -46,7 +46,8 @@ class Verdict:
         Median of the local correlations in windows of 17 pixels, -1 to 1, windows that are plain in both pictures left out:
         what a watermark cannot lift.
     overlap : float
-        Area of the overlap over the area of the smaller picture, both as they lie on b; 0 to 1.
+        Area of the overlap over the area of the smaller picture, both as they lie on b; 0 to 1. Where both pictures have plain
+        borders, without these.
     pixels : int
         Compared pixels (of the shrunken picture).
     transform : tuple of float
@@ -66,6 +67,7 @@ class Verdict:
 
 
 _NO_MAP = (float("nan"),) * 6
+_Borders = tuple[np.ndarray, np.ndarray] | None  # of two pictures that both have some
 
 
 def _matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,14 +114,18 @@ def _shift(matrix: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _laid_over(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`first` as it lies on `second`, `second`, both equally soft, and where both are known."""
+def _laid_over(
+    first: np.ndarray, second: np.ndarray, matrix: np.ndarray, borders: _Borders = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`first` as it lies on `second`, `second`, both equally soft, and where both are known and not both are border."""
     height, width = second.shape
     shrink = 1 / np.sqrt(max(np.linalg.det(matrix[:, :2]), 1e-6))
     soft = cv2.GaussianBlur(first, (0, 0), 0.5 * shrink) if shrink > 1.2 else first
     warped = cv2.warpAffine(soft, matrix, (width, height), flags=cv2.INTER_LINEAR)
     known = cv2.warpAffine(np.ones_like(first), matrix, (width, height), flags=cv2.INTER_NEAREST)
     known = cv2.erode(known, np.ones((7, 7), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    if borders:
+        known &= (cv2.warpAffine(borders[0], matrix, (width, height), flags=cv2.INTER_NEAREST) & borders[1]) == 0
     return cv2.GaussianBlur(warped, (0, 0), 1.2), cv2.GaussianBlur(second, (0, 0), 1.2), known
 
 
@@ -170,9 +176,14 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
     Verdict
     """
     one = a.mirrored if mirrored else a
+    borders = None if one.border is None or b.border is None else (one.border, b.border)
     rows, columns, ratio = _matches(one.unit, b.unit)
+    if borders:
+        within = ~(_on(one.border, one.points[rows]) & _on(b.border, b.points[columns]))
+        rows, columns, ratio = rows[within], columns[within], ratio[within]
     start, end = one.points[rows].astype(np.float64), b.points[columns].astype(np.float64)
     pictures = one.picture.astype(np.float32), b.picture.astype(np.float32)
+    areas = [SHRINK**2 * float(np.sum(mask == 0) if borders else mask.size) for mask in borders or pictures]
     best = Verdict(int((ratio < _RATIO).sum()), 0, 0.0, 0.0, 0.0, 0, _NO_MAP, mirrored)
     for propose in (
         lambda: _fit(start, end, ratio < _RATIO),
@@ -180,10 +191,10 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
         lambda: _fit_wholes(one, b),
     ):
         matches, inliers, matrix = propose()
-        overlay = None if matrix is None else _overlay(*pictures, matrix)
+        overlay = None if matrix is None else _overlay(*pictures, matrix, borders)
         if overlay is not None and overlay[1] > best.agreement:
             matrix, agreement, correlation, pixels = overlay
-            overlap = SHRINK**2 * pixels / min(np.linalg.det(matrix[:, :2]) * _area(a), _area(b)) / _coarse(matrix)
+            overlap = SHRINK**2 * pixels / min(np.linalg.det(matrix[:, :2]) * areas[0], areas[1]) / _coarse(matrix)
             transform = _in_own_pixels(matrix, a, b, mirrored=mirrored)
             best = Verdict(
                 matches, inliers, round(correlation, 4), round(agreement, 4), round(min(overlap, 1.0), 4), pixels,
@@ -194,8 +205,10 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
     return best
 
 
-def _area(features: LocalFeatures) -> float:
-    return float(features.picture.size * SHRINK**2)
+def _on(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Which points of the scaled picture lie on the mask of the shrunken one, bool (k,)."""
+    x, y = (np.clip(points / SHRINK, 0, np.array(mask.shape[::-1]) - 1).astype(int)).T
+    return mask[y, x] > 0
 
 
 def _coarse(matrix: np.ndarray) -> float:
@@ -251,20 +264,23 @@ def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarra
     return 0, 0, matrix
 
 
-def _overlay(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, float, int] | None:
+def _overlay(
+    first: np.ndarray, second: np.ndarray, matrix: np.ndarray, borders: _Borders
+) -> tuple[np.ndarray, float, float, int] | None:
     """Lay one picture on the other by a map of the scaled pictures: the polished map, agreement, correlation, compared pixels."""
     small = matrix.copy()
     small[:, 2] /= SHRINK
     enlarges = np.linalg.det(small[:, :2]) > 1  # the coarser of the two pictures is the common ground
     if enlarges:
         first, second, small = second, first, _inverse(small)
-    laid = _laid_over(first, second, _shift(small))
+        borders = borders and borders[::-1]
+    laid = _laid_over(first, second, _shift(small), borders)
     if laid[2].sum() < _MIN_PIXELS:
         return None
     whole, local = _correlations(*laid)
     if _POLISH[0] < whole < _POLISH[1]:
         better = _polished(first, second, _shift(small))
-        again = _laid_over(first, second, better)
+        again = _laid_over(first, second, better, borders)
         found = _correlations(*again) if again[2].sum() >= _MIN_PIXELS else (-1.0, -1.0)
         if found[0] > whole:
             (whole, local), laid, small = found, again, _unshift(better)
