@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import sklearn
-from filelock import FileLock
 from sklearn.cluster import MiniBatchKMeans
 
 from mpox.audit import local_features
-from mpox.audit.keeping import cache_needed, keep
 from mpox.audit.local_features import describe
-from mpox.paths import cache_dir
+from mpox.paths import atomic_write, cache_dir, locked
 
 VERSION = 1
 N_BITS = 64
@@ -129,15 +127,13 @@ def codebook(size: int = 256) -> Codebook:
         If the cache cannot be used.
     """
     path = cache_dir() / "audit" / f"{vocabulary_name(size)}.npz"
-    with cache_needed(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            try:
-                with np.load(path) as stored:
-                    return Codebook(stored["centroids"], stored["directions"])
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: learnt anew
-                found = _learn(size)
-                buffer = io.BytesIO()
-                np.savez(buffer, centroids=found.centroids, directions=found.directions)
-                keep(path, buffer.getvalue())
-                return found
+    with locked(f"{path}.lock"):
+        try:
+            with np.load(path) as stored:
+                return Codebook(stored["centroids"], stored["directions"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: learnt anew
+            found = _learn(size)
+            buffer = io.BytesIO()
+            np.savez(buffer, centroids=found.centroids, directions=found.directions)
+            atomic_write(path, buffer.getvalue())
+            return found

@@ -18,10 +18,9 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from mpox.audit.borders import border_mask
-from mpox.audit.keeping import cache_needed, keep
 from mpox.audit.thumbnails import thumbnails
 from mpox.errors import MpoxError
-from mpox.paths import cache_dir
+from mpox.paths import atomic_write, cache_dir, explaining
 from mpox.pictures import pixel_hash, printable, read_rgb
 
 #: Raised by one whenever the features of an unchanged picture change.
@@ -163,17 +162,19 @@ def read_features(key: str) -> LocalFeatures:
         If the file is not there, or damaged; then it is removed, so that the next run makes it anew. If it cannot be read.
     """
     path = _cached(key)
-    with cache_needed(path.parent):
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            raise MpoxError(f"The features {path.name} are not in the cache (any more): run it again.") from error
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MpoxError(f"The features {path.name} are not in the cache (any more): run it again.") from error
+    except OSError as error:
+        reason = f"The cache {path.parent} cannot be used ({error.strerror})"
+        raise MpoxError(f"{reason}: make it readable, or set MPOX_CACHE.") from error
     try:
         with np.load(io.BytesIO(content)) as stored:
             width, height = stored["size"].tolist()
             return LocalFeatures(width, height, *(stored[name] for name in _ARRAYS))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        with cache_needed(path.parent):
+        with explaining(path.parent):
             path.unlink(missing_ok=True)
         raise MpoxError(f"The cached features {path.name} were damaged and have been removed: run it again.") from error
 
@@ -193,7 +194,7 @@ def _write_features(key: str, path: str) -> None:
     buffer = io.BytesIO()
     arrays = {name: getattr(found, name) for name in _ARRAYS}
     np.savez(buffer, size=np.array([found.width, found.height]), **arrays)
-    keep(_cached(key), buffer.getvalue())
+    atomic_write(_cached(key), buffer.getvalue())
 
 
 def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> int:

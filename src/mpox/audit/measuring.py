@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox.audit.keeping import keep
 from mpox.audit.local_features import parallel
 from mpox.errors import MpoxError
-from mpox.paths import cache_dir
+from mpox.paths import atomic_write, cache_dir
 
 #: The columns that say which picture a row is about.
 IDENTITY = ["dataset", "image_id", "label"]
@@ -30,7 +29,7 @@ def _read(path: Path) -> dict | None:
 
 def _measure(function: Callable[[str], dict], name: str, sha256: str, path: str) -> dict:
     found = function(path)
-    keep(_kept(name, sha256), json.dumps(found))
+    atomic_write(_kept(name, sha256), json.dumps(found))
     return found
 
 

@@ -10,12 +10,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mpox.audit import local_features, verification
-from mpox.audit.keeping import cache_needed
 from mpox.audit.local_features import parallel, recent_features
 from mpox.audit.verification import Verdict, compare
 from mpox.errors import MpoxError
 from mpox.groups import connected
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, explaining
 
 #: Raised by one whenever a score changes, or which pairs are compared.
 VERSION = 3
@@ -61,7 +60,7 @@ class VerdictCache:
     def __init__(self):
         name = f"verdicts-{local_features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
         self.path = cache_dir() / "audit" / name
-        with cache_needed(self.path.parent):
+        with explaining(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         columns = ", ".join(_KEY + _VERDICT)
         with self._open() as base:

@@ -21,10 +21,9 @@ from tqdm.auto import tqdm
 
 from mpox.audit import local_features
 from mpox.audit.codebook import Codebook, codebook, vocabulary_name
-from mpox.audit.keeping import keep
 from mpox.audit.local_features import SHRINK, LocalFeatures, as_unit, parallel, read_features
 from mpox.audit.thumbnails import alike
-from mpox.paths import cache_dir
+from mpox.paths import atomic_write, cache_dir
 
 #: Raised by one whenever the candidates of unchanged pictures change.
 VERSION = 2
@@ -238,5 +237,5 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     names = np.array(keys, dtype=object)
     named = table.assign(a=names[table["a"].astype(int)], b=names[table["b"].astype(int)])
     found = named.astype({"a": str, "b": str}).sort_values(["a", "b", "mirrored"], ignore_index=True)
-    keep(kept, found.to_csv(index=False, lineterminator="\n"))
+    atomic_write(kept, found.to_csv(index=False, lineterminator="\n"))
     return found
