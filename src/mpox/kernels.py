@@ -14,7 +14,7 @@ from mpox.profiles import read_notebook
 
 # glibc keeps freed tensors instead of handing their pages back: a training step takes a third less time. And threads that
 # wait do not spin: beside one other busy process spinning makes a training step ten times slower, waiting a tenth.
-_TORCH = {
+TORCH = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "17179869184",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -137,7 +137,7 @@ def kernel_environment(
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_PATH": os.pathsep.join(filter(None, jupyter_path)),
-        **_TORCH,
+        **TORCH,
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
     named = {variable: os.environ.get(variable) for variable in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES")}
