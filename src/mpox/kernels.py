@@ -4,8 +4,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from mpox.profiles import read_notebook
 
 # glibc keeps freed tensors instead of handing their pages back: a training step takes a third less time. And threads that
 # wait do not spin: beside one other busy process spinning makes a training step ten times slower, waiting a tenth.
-TORCH = {
+TORCH_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "17179869184",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -22,6 +24,7 @@ TORCH = {
 }
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 _SHOWN_LINES = 25
+_chapter: ContextVar[str] = ContextVar("chapter", default="")
 
 
 class NotebookFailure(Exception):
@@ -46,6 +49,7 @@ def execute(
     scratch: Path,
     cell_timeout_s: float | None = None,
     progress: bool = False,
+    kernels: "Kernels | None" = None,
 ) -> None:
     """Execute ``notebooks/<name>.py`` and leave the executed notebook in `result`, a partial one if it fails.
 
@@ -63,6 +67,8 @@ def execute(
         Seconds that a cell may run; no limit by default.
     progress : bool
         Whether to show a bar over the cells on stderr.
+    kernels : Kernels, optional
+        Takes note of the kernel, and the log names the notebook in each line: for notebooks that are executed side by side.
 
     Raises
     ------
@@ -72,6 +78,7 @@ def execute(
     import nbformat
     import papermill
 
+    _chapter.set(name if kernels else "")
     source = scratch / f"{name}.ipynb"
     result.unlink(missing_ok=True)
     try:
@@ -92,6 +99,7 @@ def execute(
             log_output=True,
             start_timeout=300,
             execution_timeout=cell_timeout_s,
+            **({"kernel_manager_class": kernels.manager_class} if kernels else {}),
         )
     except Exception as error:
         logging.getLogger("papermill").exception("%s failed", name)
@@ -104,9 +112,48 @@ def execute(
     atomic_write(result, nbformat.writes(executed))
 
 
+class Kernels:
+    """The kernels of notebooks that are executed in threads, where no signal arrives: whoever is interrupted kills them.
+
+    Attributes
+    ----------
+    killed : bool
+        Whether `kill` was called: a kernel that died did so for that reason.
+    manager_class : type
+        For nbclient's ``kernel_manager_class``.
+    """
+
+    def __init__(self):
+        from jupyter_client import AsyncKernelManager
+
+        self.killed = False
+        self._managers = managers = []
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, *args, **options):
+                super().__init__(*args, **options)
+                managers.append(self)
+
+        self.manager_class = Manager
+
+    def kill(self) -> None:
+        """Kill every kernel that runs, from any thread; each is the leader of a process group."""
+        self.killed = True
+        for manager in list(self._managers):
+            process = getattr(manager.provisioner, "process", None)
+            if process is not None and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def kernel_environment(
-    scratch: Path, *, profile: str, data_dir: str | os.PathLike | None = None, decisions: str | os.PathLike | None = None
+    scratch: Path,
+    *,
+    profile: str,
+    data_dir: str | os.PathLike | None = None,
+    decisions: str | os.PathLike | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Set, and restore afterwards, what kernels inherit; ``python3`` means this interpreter meanwhile.
 
@@ -120,6 +167,8 @@ def kernel_environment(
         Becomes ``MPOX_DATA``.
     decisions : path, optional
         Becomes ``MPOX_OVERRIDES``.
+    settings : mapping, optional
+        More variables, as they are.
     """
     kernel = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -137,7 +186,8 @@ def kernel_environment(
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_PATH": os.pathsep.join(filter(None, jupyter_path)),
-        **TORCH,
+        **TORCH_ENVIRONMENT,
+        **(settings or {}),
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
     named = {variable: os.environ.get(variable) for variable in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES")}
@@ -175,10 +225,12 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class _Formatter(logging.Formatter):
-    """What a cell prints ends its line itself."""
+    """What a cell prints ends its line itself; of notebooks side by side every line tells whose it is."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).rstrip("\n")
+        text = super().format(record).rstrip("\n")
+        chapter = _chapter.get()
+        return "\n".join(f"{chapter}: {line}" for line in text.split("\n")) if chapter else text
 
 
 def _literal(path: Path) -> str:

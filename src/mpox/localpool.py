@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from joblib.externals.loky import ProcessPoolExecutor
 
-from mpox.kernels import TORCH
+from mpox.kernels import TORCH_ENVIRONMENT
 
 #: Seconds after which a worker without work ends.
 IDLE_S = 300
@@ -43,7 +43,7 @@ def local_pool(workers: int, threads: int, gpus: Sequence[str]) -> Iterator[Proc
             timeout=IDLE_S,
             initializer=_begin,
             initargs=(os.getpid(), threads, workers, tuple(gpus), slots.name),
-            env=TORCH | dict.fromkeys(libraries, str(threads)),
+            env=TORCH_ENVIRONMENT | dict.fromkeys(libraries, str(threads)),
         )
         _kept[key] = pool, slots
     try:

@@ -66,6 +66,27 @@ def available_resources(device: str = "cpu") -> Resources:
     return Resources(workers, _number("MPOX_THREADS", threads), scheduler)
 
 
+def worker_settings(workers: int | None = None, scheduler: str | None = None, jobs: int = 1) -> dict[str, str]:
+    """The environment of kernels that was asked for; of several side by side each has its share of the cores.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Of each kernel.
+    scheduler : str, optional
+    jobs : int
+        How many kernels run side by side.
+    """
+    settings = {"MPOX_WORKERS": str(workers)} if workers else {}
+    if scheduler:
+        settings["MPOX_SCHEDULER"] = scheduler
+    if jobs > 1:
+        share = max(1, joblib.cpu_count() // jobs)
+        cores = {"MPOX_WORKERS": str(max(1, share // 2)), "OMP_NUM_THREADS": str(share), "LOKY_MAX_CPU_COUNT": str(share)}
+        settings = cores | settings
+    return settings
+
+
 def _number(variable: str, default: int) -> int:
     text = os.environ.get(variable) or str(default)
     if not text.isdecimal() or int(text) < 1:
