@@ -17,8 +17,8 @@ from mpox.config import ModelConfig, Training
 from mpox.errors import MpoxError, WeightsMissing
 from mpox.experiment import compute_run, cross_validate
 from mpox.scheduling import Resources, available_resources, map_runs, raise_failures
-from mpox.store import RunStore
-from mpox.workers import Task, work_on_cluster
+from mpox.store import RunResult, RunStore
+from mpox.workers import Task, here, work_on_cluster
 
 PROBE = ModelConfig(backbone="tf_efficientnet_lite0", image_size=64)
 TUNED = ModelConfig(
@@ -64,10 +64,17 @@ def tasks_of(store: RunStore, data, model: ModelConfig, n_folds: int = 3) -> lis
     return tasks
 
 
+def guess(config, data, rows, folder, bar) -> RunResult:
+    """A run without a network, for what does not depend on one."""
+    test = data.manifest.merge(rows[rows["role"] == "test"][["image_id"]])[["image_id", "label"]]
+    history = pd.DataFrame({"strength": [1.0], "validation_loss": [0.7], "chosen": [True]})
+    return RunResult(config, test.assign(p_Mpox=0.5, p_Normal=0.5), history, {"seconds": 0.1})
+
+
 def fail_in_fold_one(config, data, rows, folder, bar):
     if config.fold == 1:
         raise MpoxError("the planted failure")
-    return compute_run(config, data, rows, folder, bar)
+    return guess(config, data, rows, folder, bar)
 
 
 class FatalBar:
@@ -89,7 +96,7 @@ def die_once_in_fold_one(config, data, rows, folder, bar):
 def always_die_in_fold_one(config, data, rows, folder, bar):
     if config.fold == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return compute_run(config, data, rows, folder, bar)
+    return guess(config, data, rows, folder, bar)
 
 
 def forget(config, data, rows, folder, bar):
@@ -124,8 +131,8 @@ def test_a_failing_run_is_a_row_and_the_others_are_kept(where, tmp_path, tiny_fo
     assert table["status"].tolist() == ["computed", "failed", "computed"]
     assert table["run_id"].tolist() == [task.config.id for task in tasks]
     assert [store.has(task.config) for task in tasks] == [True, False, True]
-    assert (table["seconds"].notna() == [True, False, True]).all() and table["worker"].str.len().all()
-    assert (len(set(table["worker"])) > 1) <= (where != "here")
+    assert table["seconds"].notna().tolist() == [True, False, True]
+    assert table["worker"].str.match(r".+/\d+").all() and (table["worker"] == here()).eq(where == "here").all()
     with pytest.raises(MpoxError, match="1 of 3 runs failed; .*asking again computes only .* the planted failure"):
         raise_failures(table)
 
@@ -252,7 +259,7 @@ def hang_in_fold_one(config, data, rows, folder, bar):
     if config.fold == 1:
         (folder.parent / "pid").write_text(str(os.getpid()))
         signal.raise_signal(signal.SIGSTOP)
-    return compute_run(config, data, rows, folder, bar)
+    return guess(config, data, rows, folder, bar)
 
 
 def test_an_interruption_kills_the_workers_and_keeps_whole_runs(tmp_path, tiny_folder):

@@ -32,7 +32,8 @@ def local_pool(workers: int, threads: int, gpus: Sequence[str]) -> Iterator[Proc
     gpus : sequence of str
         For ``CUDA_VISIBLE_DEVICES``: each worker sees one of them, in turn.
     """
-    settings = {name: value for name, value in os.environ.items() if name.startswith("MPOX_")}
+    known = ("MPOX_WORKERS", "MPOX_THREADS", "MPOX_SCHEDULER")
+    settings = {name: value for name, value in os.environ.items() if name.startswith("MPOX_") and name not in known}
     key = (os.getpid(), os.getcwd(), workers, threads, tuple(gpus), tuple(sorted(settings.items())))
     if key not in _kept:
         _throw_away()
