@@ -346,6 +346,68 @@ def test_a_dead_kernel_and_an_endless_cell_fail_like_any_other(tmp_path, monkeyp
     assert "01_hang failed in cell 2 of 2" in result.failure
 
 
+MEET = """# %%
+import os
+import time
+from pathlib import Path
+
+here, there = Path("{here}"), Path("{there}")
+here.write_text(str(os.getpid()))
+while not there.exists():
+    time.sleep(0.05)
+print("{here} met", os.environ["MPOX_WORKERS"])
+print(os.getcwd())
+"""
+
+
+def test_notebooks_side_by_side_meet_and_a_failure_stops_none(tmp_path, monkeypatch):
+    """The first two wait for each other: one after the other they would wait for ever."""
+    a, b = MEET.format(here="a", there="b"), MEET.format(here="b", there="a")
+    project = make_project(tmp_path / "project", n01_a=a, n02_b=b, n03_two=TWO, n04_three=THREE)
+    monkeypatch.setenv("MPOX_PROJECT", str(project))
+    (project / "profiles/quick.yml").write_text("")
+    before = os.getcwd()
+    result = CliRunner().invoke(run_command, ["--jobs", "2", "--workers", "3", "--timeout", "60"])
+    assert result.exit_code == 1 and os.getcwd() == before
+    assert "the planted mistake" in result.stderr and "mpox run --profile quick --workers 3 --jobs 2 --resume" in result.stderr
+    run = read_run(project / "_runs/quick")
+    assert [n.status for n in run.notebooks.values()] == ["done", "done", "failed", "done"]
+    assert printed(project / "_runs/quick/01_a.ipynb") == [f"a met 3\n{project / 'notebooks'}\n"]
+    log = (project / "_runs/quick/run.log").read_text().splitlines()
+    assert all(re.match("(01_a|02_b|03_two|04_three): ", line) for line in log)
+    assert any(re.fullmatch(r"02_b: \S+ \S+ INFO b met 3", line) for line in log)
+
+
+def test_ctrl_c_stops_notebooks_side_by_side(tmp_path):
+    wait = MEET.format(here="pid%s", there="never")
+    project = make_project(tmp_path / "project", n01_a=wait.replace("%s", "1"), n02_b=wait.replace("%s", "2"), n03_three=THREE)
+    (project / "profiles/quick.yml").write_text("")
+    pids = [project / "notebooks" / f"pid{n}" for n in (1, 2)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from mpox.cli_run import run; run()", "--jobs", "2"],
+        env={**os.environ, "MPOX_PROJECT": str(project)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not all(pid.is_file() and pid.read_text() for pid in pids) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and stdout.count("interrupted after") == 2
+    assert "Traceback" not in stdout + stderr
+    run = read_run(project / "_runs/quick")
+    assert [(n.status, n.error) for n in run.notebooks.values()] == [("failed", "interrupted")] * 2 + [("pending", None)]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+
+
 def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path):
     project = make_project(tmp_path / "project", n01_hang=HANG, n02_three=THREE)
     (project / "profiles/quick.yml").write_text("WAY: sleep\n")

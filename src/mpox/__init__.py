@@ -5,7 +5,8 @@ Data flows one way, and each step is a module::
     data folder -> manifest -> audit -> groups -> splits -> runs -> predictions -> metrics -> figures -> notebook -> book
     datasets       manifest    audit    groups    splits    experiment (config,   metrics    figures    execution   book
     download       pictures                       leakage   features, probe,                 report     record
-    phantom        patients                       views     training, store)
+    phantom        patients                       views     training, store,
+                                                        scheduling)
 
 A notebook needs five names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
 fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals.

@@ -33,7 +33,10 @@ import click
     metavar="SECONDS",
     help="Limit for a cell; none by default.",
 )
-def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeout):
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Notebooks to run side by side; 1 by default.")
+def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeout, workers, scheduler, jobs):
     """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03).
 
     \b
@@ -55,6 +58,9 @@ def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeo
             decisions=decisions,
             pack=pack,
             cell_timeout_s=timeout,
+            workers=workers,
+            scheduler=scheduler,
+            jobs=jobs,
             progress=sys.stderr.isatty(),
             echo=click.echo,
         )

@@ -9,16 +9,16 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mpox.audit.overrides import hash_of_decisions, read_overrides
 from mpox.errors import MpoxError
-from mpox.kernels import NotebookFailure, execute, kernel_environment, log_file
+from mpox.kernels import Kernels, NotebookFailure, execute, kernel_environment, log_file
 from mpox.pack import open_pack
-from mpox.paths import atomic_write, locked, project_root
+from mpox.paths import locked, project_root
 from mpox.profiles import (
     Profile,
     declared_parameters,
@@ -27,6 +27,8 @@ from mpox.profiles import (
     resolve_parameters,
     select_notebooks,
 )
+from mpox.runfolder import NotebookRun, RunResult, RunState, now, read_run
+from mpox.scheduling import worker_settings
 from mpox.store import RECORDED
 
 __all__ = [
@@ -42,95 +44,6 @@ __all__ = [
 _LOCK = ".lock"
 
 
-@dataclass(frozen=True)
-class NotebookRun:
-    """What became of one notebook.
-
-    Attributes
-    ----------
-    status : {"pending", "running", "done", "failed"}
-    duration_s : float or None
-        Seconds from the kernel's start to its end.
-    parameters : dict
-        The values injected; what is absent kept its default.
-    source_sha256 : str
-        Of the ``.py`` source that was executed.
-    decisions : str
-        Stands for the decisions about pairs of pictures that were in force (`mpox.audit.overrides.hash_of_decisions`).
-    error : str or None
-        The last line of the error, or ``"interrupted"``.
-    """
-
-    status: str
-    duration_s: float | None
-    parameters: dict[str, Any]
-    source_sha256: str
-    error: str | None
-    decisions: str = ""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The state of a run folder, as in its ``run.json``.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    profile, profile_file : str
-    parameters : dict
-        The profile's values with the overrides on top.
-    started, finished : str
-        ISO 8601, UTC; `finished` is None until every notebook is done.
-    package_version : str
-    notebooks : dict of str to NotebookRun
-        In running order.
-    failure : str or None
-        For a person: the failing cell, the error and how to go on. Not kept in ``run.json``.
-    """
-
-    folder: Path
-    profile: str
-    profile_file: str
-    parameters: dict[str, Any]
-    started: str
-    finished: str | None
-    package_version: str
-    notebooks: dict[str, NotebookRun]
-    failure: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether every notebook of the run is done."""
-        return all(notebook.status == "done" for notebook in self.notebooks.values())
-
-
-def read_run(folder: str | os.PathLike) -> RunResult:
-    """Read the ``run.json`` of a run folder.
-
-    Parameters
-    ----------
-    folder : path
-
-    Returns
-    -------
-    RunResult
-
-    Raises
-    ------
-    MpoxError
-        If the folder was not made by `run_notebooks`.
-    """
-    path = Path(folder) / "run.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        notebooks = {name: NotebookRun(**entry) for name, entry in content.pop("notebooks").items()}
-        return RunResult(folder=Path(folder), notebooks=notebooks, **content)
-    except FileNotFoundError:
-        raise MpoxError(f"{folder} is no run folder (it has no run.json): make one with 'mpox run'.") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MpoxError(f"{path} is damaged: delete the folder and run again.") from error
-
-
 def run_notebooks(
     notebooks: Iterable[str] = (),
     *,
@@ -142,10 +55,13 @@ def run_notebooks(
     decisions: str | os.PathLike | None = None,
     pack: str | os.PathLike | None = None,
     cell_timeout_s: float | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    jobs: int = 1,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
-    """Execute notebooks in order, each in a fresh kernel of this interpreter, until one fails.
+    """Execute notebooks in order, each in a fresh kernel of this interpreter, until one fails; or several side by side.
 
     Parameters
     ----------
@@ -167,6 +83,12 @@ def run_notebooks(
         What ``mpox pack`` made (see `mpox.pack`), in place of picture folders and weights: ``MPOX_PACK`` of the kernels.
     cell_timeout_s : float, optional
         Seconds after which a cell counts as failed; no limit by default.
+    workers : int, optional
+        Processes that compute runs, for each notebook: ``MPOX_WORKERS`` of the kernels.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers compute runs: ``MPOX_SCHEDULER`` of the kernels.
+    jobs : int
+        How many notebooks are executed side by side. With more than one a failure does not stop the others.
     progress : bool
         Whether to show papermill's bar over the cells on stderr.
     echo : callable
@@ -175,7 +97,7 @@ def run_notebooks(
     Returns
     -------
     RunResult
-        With `failure` set if a notebook failed.
+        With `failure` set if notebooks failed.
 
     Raises
     ------
@@ -209,70 +131,99 @@ def run_notebooks(
     for key, value in overrides.items():
         words += ["-p", key, json.dumps(value)]
     words += ["--out", str(out)] * bool(out) + ["--data-dir", str(data_dir)] * bool(data_dir)
-    words += ["--overrides", str(decisions)] * bool(decisions) + ["--pack", str(pack)] * bool(pack) + ["--resume"]
+    words += ["--overrides", str(decisions)] * bool(decisions) + ["--pack", str(pack)] * bool(pack)
+    words += ["--workers", str(workers)] * bool(workers) + ["--scheduler", str(scheduler)] * bool(scheduler)
+    words += ["--jobs", str(jobs)] * (jobs > 1) + ["--resume"]
     go_on = shlex.join(words)
 
+    settings = worker_settings(workers, scheduler, jobs)
     began = time.monotonic()
     before = _previous_run(folder, asked, resume=resume)
     with _only_run_in(folder):
         if not resume:
             _clear(folder, before)
             before = None
-        run = _plan(folder, before, asked, overrides, parameters, in_force)
-        _write(run)
-        echo(f"profile {run.profile} -> {folder} (log: run.log)")
+        state = RunState(_plan(folder, before, asked, overrides, parameters, in_force))
+        echo(f"profile {state.run.profile} -> {folder} (log: run.log)")
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".kernel-", ignore_cleanup_errors=True) as scratch,
-            kernel_environment(Path(scratch), profile=run.profile, data_dir=data_dir, decisions=decisions, pack=pack),
+            kernel_environment(
+                Path(scratch), profile=asked.name, data_dir=data_dir, decisions=decisions, pack=pack, settings=settings
+            ),
             log_file(folder / "run.log"),
         ):
-            run = _run_chosen(run, chosen, Path(scratch), cell_timeout_s, progress, echo, go_on)
-        if run.ok:
-            run = replace(run, finished=_now())
-            _write(run)
-    if run.failure is None:
+            options = {"scratch": Path(scratch), "cell_timeout_s": cell_timeout_s, "progress": progress}
+            failure = _run_chosen(state, chosen, jobs, go_on, echo, **options)
+        if state.run.ok:
+            state.finish()
+    if failure is None:
         echo(f"executed notebooks are in {folder} ({time.monotonic() - began:.1f} s in all)")
-    return run
+    return replace(state.run, failure=failure)
 
 
 def _run_chosen(
-    run: RunResult,
-    chosen: list[str],
-    scratch: Path,
-    cell_timeout_s: float | None,
-    progress: bool,
-    echo: Callable[[str], None],
-    again: str,
-) -> RunResult:
-    """Execute what is not done yet, noting each change of state, up to the first failure."""
-    for number, name in enumerate(chosen, start=1):
-        label = f"[{number}/{len(chosen)}] {name:<28}"
-        if run.notebooks[name].status == "done":
-            echo(f"{label} skipped (done before)")
-            continue
-        run = _set(run, name, status="running", duration_s=None, source_sha256=_source_sha256(name), error=None)
-        start = time.monotonic()
+    state: RunState, chosen: list[str], jobs: int, again: str, echo: Callable[[str], None], **options: Any
+) -> str | None:
+    """Execute what is not done yet, noting each change of state; what failed, for a person.
+
+    One after the other up to the first failure; or several side by side, where a failure stops no other.
+    """
+    labels = {name: f"[{number}/{len(chosen)}] {name:<28}" for number, name in enumerate(chosen, start=1)}
+    todo = []
+    for name in chosen:
+        if state.run.notebooks[name].status == "done":
+            echo(f"{labels[name]} skipped (done before)")
+        else:
+            todo.append(name)
+    if jobs == 1:
+        failures = (_run_one(state, name, labels[name], again, echo, **options) for name in todo)
+        failure = next(filter(None, failures), None)
+    else:
+        failure = _side_by_side(state, todo, jobs, labels, again, echo, **options)
+    return failure and f"{failure}\nGo on from it with: {again}"
+
+
+def _side_by_side(
+    state: RunState, todo: list[str], jobs: int, labels: dict[str, str], again: str, echo: Callable[[str], None], **options: Any
+) -> str | None:
+    """Threads wait for kernels. papermill changes the working directory, which all threads share: it is there already."""
+    kernels = Kernels()
+    with contextlib.chdir(project_root() / "notebooks"), ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(_run_one, state, name, labels[name], again, echo, kernels=kernels, **options) for name in todo
+        ]
         try:
-            execute(
-                name,
-                run.notebooks[name].parameters,
-                run.folder / f"{name}.ipynb",
-                scratch=scratch,
-                cell_timeout_s=cell_timeout_s,
-                progress=progress,
-            )
-        except (NotebookFailure, KeyboardInterrupt) as error:
-            took = round(time.monotonic() - start, 1)
-            reason = str(error) if isinstance(error, NotebookFailure) else "interrupted"
-            run = _set(run, name, status="failed", duration_s=took, error=reason)
-            if isinstance(error, KeyboardInterrupt):
-                echo(f"{label} interrupted after {took} s. Go on from it with: {again}")
-                raise
-            echo(f"{label} failed  {took:8.1f} s")
-            return replace(run, failure=f"{error.description}\nGo on from it with: {again}")
-        run = _set(run, name, status="done", duration_s=round(time.monotonic() - start, 1))
-        echo(f"{label} done    {run.notebooks[name].duration_s:8.1f} s")
-    return run
+            failures = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                kernels.kill()
+                time.sleep(0.1)
+            raise
+    return "\n\n".join(filter(None, failures)) or None
+
+
+def _run_one(
+    state: RunState, name: str, label: str, again: str, echo: Callable[[str], None], *, scratch: Path, **options: Any
+) -> str | None:
+    state.set(name, status="running", duration_s=None, source_sha256=_source_sha256(name), error=None)
+    start = time.monotonic()
+    try:
+        notebook = state.run.folder / f"{name}.ipynb"
+        execute(name, state.run.notebooks[name].parameters, notebook, scratch=scratch, **options)
+    except (NotebookFailure, KeyboardInterrupt) as error:
+        took = round(time.monotonic() - start, 1)
+        kernels = options.get("kernels")
+        interrupted = isinstance(error, KeyboardInterrupt) or (kernels and kernels.killed)
+        state.set(name, status="failed", duration_s=took, error="interrupted" if interrupted else str(error))
+        if interrupted:
+            echo(f"{label} interrupted after {took} s. Go on from it with: {again}")
+            raise
+        echo(f"{label} failed  {took:8.1f} s")
+        return error.description
+    state.set(name, status="done", duration_s=round(time.monotonic() - start, 1))
+    echo(f"{label} done    {state.run.notebooks[name].duration_s:8.1f} s")
+    return None
 
 
 def _previous_run(folder: Path, profile: Profile, *, resume: bool) -> RunResult | None:
@@ -323,7 +274,7 @@ def _plan(
         profile=profile.name,
         profile_file=profile.file,
         parameters={**profile.parameters, **overrides},
-        started=before.started if before else _now(),
+        started=before.started if before else now(),
         finished=None,
         package_version=importlib.metadata.version("mpox"),
         notebooks=dict(sorted(notebooks.items())),
@@ -344,20 +295,3 @@ def _only_run_in(folder: Path) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise MpoxError(f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out.") from None
-
-
-def _set(run: RunResult, name: str, **changes: Any) -> RunResult:
-    """The run with one notebook's state changed, on the disk too."""
-    run = replace(run, notebooks={**run.notebooks, name: replace(run.notebooks[name], **changes)})
-    _write(run)
-    return run
-
-
-def _write(run: RunResult) -> None:
-    content = asdict(replace(run, folder=None))
-    del content["folder"], content["failure"]
-    atomic_write(run.folder / "run.json", json.dumps(content, indent=2) + "\n")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -14,9 +14,11 @@ from mpox.config import FROZEN, ModelConfig, RunConfig
 from mpox.errors import MpoxError
 from mpox.paths import atomic_write
 from mpox.recorded import RecordedStore
+from mpox.scheduling import map_runs, raise_failures
 from mpox.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
 from mpox.store import Dataset, RunResult, RunStore
 from mpox.weights import find_weights, weights_origin
+from mpox.workers import Task
 
 CHECKPOINT = "model.safetensors"
 
@@ -151,6 +153,8 @@ def predict_splits(
 ) -> pd.DataFrame:
     """Predictions of the test images of a ready split table; one run a fold, read or computed.
 
+    `mpox.scheduling` decides where. A run that fails does not stop the others; it is raised when they are kept.
+
     Parameters
     ----------
     store : RunStore or RecordedStore
@@ -169,17 +173,21 @@ def predict_splits(
     Raises
     ------
     MpoxError
-        If a stored run is damaged, or began with other weights than those found now.
+        If runs failed, a stored run is damaged, or one began with other weights than those found now.
     """
     configs = split_configs(data, protocol, split, model)
     local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
     origin = weights_origin(model.backbone) if local else None
+    parts = {key: rows for key, rows in split.groupby(["repeat", "fold"])}
+    tasks = [Task(config, parts[config.repeat, config.fold]) for config in configs]
+    if isinstance(store, RunStore):
+        for task in tasks:
+            store.keep_split(task.config.split, task.rows)
+        label = f"{model.regime} {model.backbone}, {data.name}, {protocol}"
+        raise_failures(map_runs(store, data, tasks, compute_run, label=label))
     tables = []
-    bar = tqdm(configs, desc=f"{model.regime} {model.backbone}, {data.name}, {protocol}", delay=2, leave=False)
-    for config in bar:
-        rows = split[(split["repeat"] == config.repeat) & (split["fold"] == config.fold)]
-        store.keep_split(config.split, rows)
-        result = store.run(config, lambda folder: compute_run(config, data, rows, folder, bar))  # noqa: B023
+    for config, rows in ((task.config, task.rows) for task in tasks):
+        result = store.run(config, _never)
         if sorted(result.predictions["image_id"]) != sorted(rows.loc[rows["role"] == "test", "image_id"]):
             raise MpoxError(f"The run {config.id} in {store.root} lacks predictions of its test fold: remove it and run again.")
         if origin and result.environment.get("weights") != origin:
@@ -202,6 +210,10 @@ def predict_splits(
     table["group_id"] = table["image_id"].map(data.groups)
     first = ["run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold", "image_id", "group_id", "label"]
     return table[first + [f"p_{label}" for label in data.classes]]
+
+
+def _never(folder: Path):
+    raise AssertionError("map_runs has seen to it that the run is there")
 
 
 def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm) -> RunResult:

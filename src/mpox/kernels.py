@@ -4,8 +4,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ TORCH_ENVIRONMENT = {
 }
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 _SHOWN_LINES = 25
+_chapter: ContextVar[str] = ContextVar("chapter", default="")
 
 
 class NotebookFailure(Exception):
@@ -47,6 +50,7 @@ def execute(
     scratch: Path,
     cell_timeout_s: float | None = None,
     progress: bool = False,
+    kernels: "Kernels | None" = None,
 ) -> None:
     """Execute ``notebooks/<name>.py`` and leave the executed notebook in `result`, a partial one if it fails.
 
@@ -64,6 +68,8 @@ def execute(
         Seconds that a cell may run; no limit by default.
     progress : bool
         Whether to show a bar over the cells on stderr.
+    kernels : Kernels, optional
+        Takes note of the kernel, and the log names the notebook in each line: for notebooks that are executed side by side.
 
     Raises
     ------
@@ -73,6 +79,7 @@ def execute(
     import nbformat
     import papermill
 
+    _chapter.set(name if kernels else "")
     source = scratch / f"{name}.ipynb"
     result.unlink(missing_ok=True)
     try:
@@ -93,6 +100,7 @@ def execute(
             log_output=True,
             start_timeout=300,
             execution_timeout=cell_timeout_s,
+            **({"kernel_manager_class": kernels.manager_class} if kernels else {}),
         )
     except Exception as error:
         logging.getLogger("papermill").exception("%s failed", name)
@@ -105,6 +113,40 @@ def execute(
     atomic_write(result, nbformat.writes(executed))
 
 
+class Kernels:
+    """The kernels of notebooks that are executed in threads, where no signal arrives: whoever is interrupted kills them.
+
+    Attributes
+    ----------
+    killed : bool
+        Whether `kill` was called: a kernel that died did so for that reason.
+    manager_class : type
+        For nbclient's ``kernel_manager_class``.
+    """
+
+    def __init__(self):
+        from jupyter_client import AsyncKernelManager
+
+        self.killed = False
+        self._managers = managers = []
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, *args, **options):
+                super().__init__(*args, **options)
+                managers.append(self)
+
+        self.manager_class = Manager
+
+    def kill(self) -> None:
+        """Kill every kernel that runs, from any thread; each is the leader of a process group."""
+        self.killed = True
+        for manager in list(self._managers):
+            process = getattr(manager.provisioner, "process", None)
+            if process is not None and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def kernel_environment(
     scratch: Path,
@@ -113,6 +155,7 @@ def kernel_environment(
     data_dir: str | os.PathLike | None = None,
     decisions: str | os.PathLike | None = None,
     pack: str | os.PathLike | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Set, and restore afterwards, what kernels inherit; ``python3`` means this interpreter meanwhile.
 
@@ -128,6 +171,8 @@ def kernel_environment(
         Becomes ``MPOX_OVERRIDES``.
     pack : path, optional
         Becomes ``MPOX_PACK``.
+    settings : mapping, optional
+        More variables, as they are.
     """
     kernel = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -146,6 +191,7 @@ def kernel_environment(
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_PATH": os.pathsep.join(filter(None, jupyter_path)),
         **TORCH_ENVIRONMENT,
+        **(settings or {}),
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
     paths = ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK")
@@ -185,10 +231,12 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class _Formatter(logging.Formatter):
-    """What a cell prints ends its line itself."""
+    """What a cell prints ends its line itself; of notebooks side by side every line tells whose it is."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).rstrip("\n")
+        text = super().format(record).rstrip("\n")
+        chapter = _chapter.get()
+        return "\n".join(f"{chapter}: {line}" for line in text.split("\n")) if chapter else text
 
 
 def _literal(path: Path) -> str:

@@ -175,12 +175,15 @@ class RunStore:
         """Where a run lies, or will lie."""
         return self.root / "runs" / config.id
 
+    def has(self, config: RunConfig) -> bool:
+        """Whether a run is there."""
+        return (self.run_folder(config) / "config.json").is_file()
+
     def get(self, config: RunConfig) -> RunResult | None:
         """Read a run; ``None`` if it is not there."""
-        folder = self.run_folder(config)
-        if not (folder / "config.json").is_file():
+        if not self.has(config):
             return None
-        result = read_run(folder)
+        result = read_run(self.run_folder(config))
         self.used_runs[config.id] = result.environment["seconds"]
         return result
 
