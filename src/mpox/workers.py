@@ -80,7 +80,8 @@ def here() -> str:
 
 def versions() -> dict[str, str]:
     """What must be the same wherever runs of one study are computed."""
-    return {"mpox": version("mpox"), "torch": version("torch"), "engines": ", ".join(f"{name} {number}" for name, number in ENGINES.items())}
+    engines = ", ".join(f"{regime} {number}" for regime, number in ENGINES.items())
+    return {"mpox": version("mpox"), "torch": version("torch"), "engines": engines}
 
 
 def failed(error: Exception) -> Outcome:
@@ -89,7 +90,7 @@ def failed(error: Exception) -> Outcome:
 
 
 def fill_caches(data: Dataset, model: ModelConfig) -> None:
-    """Decode the pictures, or compute the frozen features or activations, that all runs of a model share; one process at a time."""
+    """Decode the pictures, or compute features or activations, that all runs of a model share; one process at a time."""
     from mpox.activations import activations
     from mpox.features import features
     from mpox.images import load_pixels
