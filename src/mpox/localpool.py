@@ -16,7 +16,7 @@ from mpox.kernels import TORCH_ENVIRONMENT
 #: Seconds after which a worker without work ends.
 IDLE_S = 300
 
-_kept: dict[tuple, tuple[ProcessPoolExecutor, tempfile.TemporaryDirectory]] = {}
+_kept: dict[tuple, tuple[ProcessPoolExecutor, tempfile.TemporaryDirectory | None]] = {}
 _slot: list[FileLock] = []
 
 
@@ -37,13 +37,13 @@ def local_pool(workers: int, threads: int, gpus: Sequence[str]) -> Iterator[Proc
     key = (os.getpid(), os.getcwd(), workers, threads, tuple(gpus), tuple(sorted(settings.items())))
     if key not in _kept:
         _throw_away()
-        slots = tempfile.TemporaryDirectory(prefix="mpox-slots-")
+        slots = tempfile.TemporaryDirectory(prefix="mpox-slots-") if gpus else None
         libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         pool = ProcessPoolExecutor(
             workers,
             timeout=IDLE_S,
             initializer=_begin,
-            initargs=(os.getpid(), threads, workers, tuple(gpus), slots.name),
+            initargs=(os.getpid(), threads, workers, tuple(gpus), slots.name if slots else None),
             env=TORCH_ENVIRONMENT | dict.fromkeys(libraries, str(threads)),
         )
         _kept[key] = pool, slots
@@ -57,11 +57,12 @@ def local_pool(workers: int, threads: int, gpus: Sequence[str]) -> Iterator[Proc
 def _throw_away() -> None:
     for pool, slots in _kept.values():
         pool.shutdown(wait=True, kill_workers=True)
-        slots.cleanup()
+        if slots:
+            slots.cleanup()
     _kept.clear()
 
 
-def _begin(parent: int, threads: int, workers: int, gpus: tuple[str, ...], slots: str) -> None:
+def _begin(parent: int, threads: int, workers: int, gpus: tuple[str, ...], slots: str | None) -> None:
     """Make a new process a worker."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if gpus:
