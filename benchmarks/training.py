@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from measuring import MEMORY, machine, report, run_phase
+from measuring import MEMORY, machine, out_file, report, run_phase
 
 from mpox.errors import MpoxError
 from mpox.kernels import TORCH_ENVIRONMENT
 
 _SCRIPT = Path(__file__).resolve()
 MARGIN = 0.01
+_OURS = TORCH_ENVIRONMENT | {"MPOX_WORKERS": "1"}  # one run after the other, as the reference
 _PLAIN = dict.fromkeys(TORCH_ENVIRONMENT)  # the reference runs as Python is started by everybody: without our settings
 
 
@@ -45,11 +47,12 @@ def _options(command):
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Of tail_tune.")
 @click.option("--fine-tune-repeats", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--reference-repeats", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Of the reference's DataLoader.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write to this .csv or .json.")
+@click.option("--workers", type=click.IntRange(min=0), help="Of the reference's DataLoader; as many as cores, 8 at most.")
+@click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 def regimes(dataset, protocol, repeats, fine_tune_repeats, reference_repeats, workers, out, **common) -> None:
     """The naive reference, fine_tune and tail_tune on the same folds of DATASET."""
     about = machine()
+    workers = min(8, os.cpu_count() or 1) if workers is None else workers
     shared = [dataset, "--protocol", protocol, *_arguments(common)]
     with tempfile.TemporaryDirectory(prefix="mpox-benchmark-cache-") as cache:
         _phase(["phase-regime", "audit", *shared], Path(cache), {})  # the folds need the groups, and no regime pays for them
@@ -58,12 +61,12 @@ def regimes(dataset, protocol, repeats, fine_tune_repeats, reference_repeats, wo
             name: _phase(
                 ["phase-regime", name, *shared, "--repeats", str(n), "--workers", str(workers)],
                 Path(cache),
-                _PLAIN if name == "reference" else TORCH_ENVIRONMENT,
+                _PLAIN if name == "reference" else _OURS,
             )
             for name, n in plan.items()
         }
         peak = _phase(["phase-peak", *_arguments({name: common[name] for name in ("device",)})], Path(cache), TORCH_ENVIRONMENT)
-    table, notes = _judge(found, plan, peak, repeats=repeats, folds=common["folds"])
+    table, notes = _judge(found, workers, plan, peak, repeats=repeats, folds=common["folds"])
     title = f"Training {common['backbone']} at {common['size']} px on {dataset} ({protocol}), {common['device']}"
     about |= {name: found["fine_tune"][name] for name in ("torch", "device")}
     report(title, table, notes, about=about, out=out, more={"peak": peak}, echo=click.echo)
@@ -77,7 +80,7 @@ def regimes(dataset, protocol, repeats, fine_tune_repeats, reference_repeats, wo
 @click.option("--views", default="0,2,8,24", show_default=True, help="Augmented views to try, with --at-stage frozen stages.")
 @click.option("--at-stage", type=int, default=5, show_default=True)
 @click.option("--at-views", type=int, default=8, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Also write to this .csv or .json.")
+@click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 def stages(dataset, protocol, stages, views, at_stage, at_views, out, **common) -> None:
     """What tail_tune loses by the stage and the number of views, judged by the inner validation folds of DATASET."""
     about = machine()
@@ -89,7 +92,7 @@ def stages(dataset, protocol, stages, views, at_stage, at_views, out, **common) 
         _phase(["phase-regime", "audit", *shared], Path(cache), {})
         for name, plan in plans:
             plan = {**json.loads(common["training"]), **plan}
-            done = _phase(["phase-regime", name, *shared, "--training", json.dumps(plan)], Path(cache), TORCH_ENVIRONMENT)
+            done = _phase(["phase-regime", name, *shared, "--training", json.dumps(plan)], Path(cache), _OURS)
             losses[len(rows)] = np.array(done["validation_loss"])
             change = losses[len(rows)] - losses[0]
             rows.append(
@@ -112,10 +115,12 @@ def _arguments(options: dict) -> list[str]:
 
 
 def _phase(arguments: list[str], cache: Path, environment: dict) -> dict:
+    """One phase, which decodes pictures for itself: only the audit is kept from the phases before."""
+    shutil.rmtree(cache / "pixels", ignore_errors=True)
     return run_phase(_SCRIPT, arguments, cache=cache, environment=environment)
 
 
-def _judge(found: dict, plan: dict, peak: dict, *, repeats: int, folds: int) -> tuple[pd.DataFrame, list[str]]:
+def _judge(found: dict, workers: int, plan: dict, peak: dict, *, repeats: int, folds: int) -> tuple[pd.DataFrame, list[str]]:
     from mpox.metrics import difference, evaluate
 
     predictions = {name: pd.DataFrame(result["predictions"]) for name, result in found.items()}
@@ -156,8 +161,9 @@ def _judge(found: dict, plan: dict, peak: dict, *, repeats: int, folds: int) -> 
         f"groups. Not inferior means that the difference's lower end is above -{MARGIN}",
         "GFLOP/s: operations of a gradient step, the backward pass counted as twice the forward one; of peak: over the best of "
         + ", ".join(f"{name} {value:.0f}" for name, value in peak.items() if name not in ("best", "peak_mib")),
-        "reference: timm model, PIL transforms in a DataLoader, "
-        "everything trained, no settings of the allocator; float32 NCHW on a CPU, bfloat16 channels-last on CUDA",
+        f"reference: timm model, PIL transforms in a DataLoader with {workers} workers, everything trained, no settings of the "
+        "allocator; float32 NCHW on a CPU, bfloat16 channels-last on CUDA. Ours also weigh the classes and average a picture's "
+        "prediction with that of its mirror image, which costs time and may help",
         "peak memory: " + MEMORY,
     ]
     return pd.DataFrame(rows), notes
@@ -197,7 +203,8 @@ def phase_regime(name, dataset, backbone, size, epochs, folds, device, data_dir,
     else:
         from mpox.training import load_batches
 
-        plan = {"epochs": epochs, "patience": epochs, **json.loads(training)}
+        precision = "bfloat16" if device == "cuda" else "float32"
+        plan = {"epochs": epochs, "patience": epochs, "precision": precision, **json.loads(training)}
         model = ModelConfig(regime=name, backbone=backbone, image_size=size, device=device, training=plan)
         load_batches(data.manifest, model)
         setup_s = time.perf_counter() - started
@@ -222,9 +229,9 @@ def _cost(store, predictions: pd.DataFrame, split: pd.DataFrame) -> dict:
     from mpox.store import read_run
 
     images, seconds, losses = 0, 0.0, []
-    for run_id, rows in predictions.groupby("run_id"):
-        history = read_run(store.root / "runs" / run_id).history
-        of_fold = split[(split["repeat"] == rows["repeat"].iloc[0]) & (split["fold"] == rows["fold"].iloc[0])]
+    for (repeat, fold), rows in predictions.groupby(["repeat", "fold"]):
+        history = read_run(store.root / "runs" / rows["run_id"].iloc[0]).history
+        of_fold = split[(split["repeat"] == repeat) & (split["fold"] == fold)]
         losses.append(history["validation_loss"].min())
         images += len(history) * int(((of_fold["role"] == "train") & (of_fold["inner_fold"] != 0)).sum())
         seconds += history["train_seconds"].sum()
@@ -274,8 +281,9 @@ def phase_peak(device: str, result: Path) -> None:
 
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(2048, 2048, device=device, dtype=dtype)
-        found[f"matrix product {dtype}".replace("torch.", "")] = rate(lambda: a @ a, 2 * 2048**3)  # noqa: B023
+        side = 8192 if device == "cuda" else 2048
+        a = torch.randn(side, side, device=device, dtype=dtype)
+        found[f"matrix product {dtype}".replace("torch.", "")] = rate(lambda: a @ a, 2 * side**3)  # noqa: B023
         conv = torch.nn.Conv2d(256, 256, 3, padding=1).to(device, dtype=dtype, memory_format=torch.channels_last)
         x = torch.randn(16, 256, 56, 56, device=device, dtype=dtype).to(memory_format=torch.channels_last)
         found[f"convolution {dtype}".replace("torch.", "")] = rate(lambda: conv(x), 2 * 16 * 56 * 56 * 256 * 256 * 9)  # noqa: B023

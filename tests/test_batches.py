@@ -18,6 +18,7 @@ from mpox.images import load_pixels
 from mpox.manifest import build_manifest
 from mpox.paths import cache_dir
 from mpox.store import RunStore
+from mpox.training import Trainer
 
 SIZE = 64
 HALF = (0.5,) * 3
@@ -173,7 +174,7 @@ def test_activations_are_those_of_the_views_and_are_computed_once(tiny_folder, m
         assert np.array_equal(activations(manifest, other), found)
     with pytest.raises(pytest.fail.Exception):
         activations(manifest, TAIL.with_(training={"views": 2, "frozen_stages": 5}))
-    assert not list((cache_dir() / "activations").glob("*.partial"))
+    assert not list((cache_dir() / "activations").glob(".*.tmp"))
 
 
 def test_the_views_of_a_picture_do_not_depend_on_its_neighbours(tiny_folder):
@@ -215,8 +216,10 @@ def test_settings_that_contradict_the_regime_are_refused():
         ModelConfig(regime="tail_tune", training={"frozen_stages": 0})
     with pytest.raises(MpoxError, match="'views' belongs to the regime 'tail_tune', not to 'fine_tune'"):
         ModelConfig(regime="fine_tune", training={"views": 2})
-    assert TAIL.with_(regime="fine_tune").training == Training()
-    assert ModelConfig(regime="fine_tune").with_(regime="tail_tune").training == Training(frozen_stages=5, views=8)
+    plan = {"epochs": 3, "learning_rate": 0.5}
+    tail, whole = ModelConfig(regime="tail_tune", training=plan), ModelConfig(regime="fine_tune", training=plan)
+    assert tail.with_(regime="fine_tune") == whole and whole.with_(regime="tail_tune") == tail
+    assert tail.with_(regime="linear_probe").training is None
 
 
 def test_only_a_trained_networks_runs_changed_their_name(tiny_folder, tmp_path):
@@ -227,3 +230,52 @@ def test_only_a_trained_networks_runs_changed_their_name(tiny_folder, tmp_path):
         for regime in ("linear_probe", "nearest_neighbour", "tail_tune", "fine_tune", "scratch")
     }
     assert engines == {"linear_probe": 1, "nearest_neighbour": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_places_are_drawn_in_full_precision(precision, noise, monkeypatch, tmp_path):
+    """Mixed precision is for the network: the pictures that it sees are the same."""
+    seen = {}
+    batches = PictureBatches(noise, mean=HALF, std=HALF, recipe="light")
+    changed = PictureBatches.changed
+
+    def watch(self, rows, changes):
+        seen.setdefault("autocast", torch.is_autocast_enabled("cpu"))
+        return changed(self, rows, changes)
+
+    monkeypatch.setattr(PictureBatches, "changed", watch)
+    plan = Training(epochs=1, batch_size=4, head_steps=0, precision=precision)
+    config = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=SIZE, training=plan)
+    y = np.array([0, 1, 0, 1, 0, 1])
+    Trainer(config, batches, y, np.arange(4), np.arange(4, 6), n_classes=2, folder=tmp_path).fit()
+    assert seen == {"autocast": False}
+
+
+def test_an_interrupted_tail_ends_as_if_it_had_not_been(tiny_folder, tmp_path):
+    manifest = build_manifest(tiny_folder)
+    y = (manifest["label"] == "Normal").to_numpy(dtype=np.int64)
+    rows = np.random.default_rng(0).permutation(len(y))
+
+    def trainer(folder) -> Trainer:
+        batches = ActivationBatches(activations(manifest, TAIL))
+        return Trainer(TAIL, batches, y, rows[:12], rows[12:18], n_classes=2, folder=folder)
+
+    def stop(text):
+        raise KeyboardInterrupt
+
+    straight = trainer(tmp_path / "straight")
+    straight.fit()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "broken").fit(report=stop)
+    taken_up = trainer(tmp_path / "broken")
+    reports = []
+    taken_up.fit(report=reports.append)
+    assert len(reports) == 1
+    assert np.array_equal(taken_up.predict(rows[18:]), straight.predict(rows[18:]))
+
+
+def test_activations_follow_the_rows_of_the_manifest(tiny_folder):
+    manifest = build_manifest(tiny_folder)
+    shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)
+    order = manifest["image_id"].argsort()[shuffled["image_id"].argsort().argsort()]
+    assert np.array_equal(activations(shuffled, TAIL), activations(manifest, TAIL)[order])

@@ -129,3 +129,24 @@ def test_runs_are_timed_with_new_workers_and_with_known_ones(benchmarks, tmp_pat
 def test_wrong_requests_are_one_sentence(benchmarks, arguments, words):
     done = CliRunner().invoke(benchmarks.audit.main, arguments)
     assert done.exit_code != 0 and words in done.output and "Traceback" not in done.output
+
+
+def test_costs_are_paired_by_fold(benchmarks, tmp_path):
+    """Whatever the runs are called, the losses come in the order of the folds."""
+    import training
+    from test_store import CONFIG
+
+    from mpox.store import RunResult, _write_run
+
+    store = types.SimpleNamespace(root=tmp_path)
+    rows, split = [], []
+    for fold, (run_id, loss) in enumerate({"zz": 0.1, "aa": 0.2, "mm": 0.3}.items()):
+        history = pd.DataFrame({"validation_loss": [loss + 1, loss], "train_seconds": [1.0, 2.0]})
+        folder = tmp_path / "runs" / run_id
+        folder.mkdir(parents=True)
+        _write_run(folder, RunResult(CONFIG, pd.DataFrame({"image_id": ["a"], "label": ["b"]}), history, {}))
+        rows.append((run_id, 0, fold))
+        split += [(0, fold, "train", 1)] * (fold + 1) + [(0, fold, "train", 0), (0, fold, "test", -1)]
+    predictions = pd.DataFrame(rows, columns=["run_id", "repeat", "fold"])
+    cost = training._cost(store, predictions, pd.DataFrame(split, columns=["repeat", "fold", "role", "inner_fold"]))
+    assert cost == {"train_images": 2 * (1 + 2 + 3), "train_s": 9.0, "validation_loss": [0.1, 0.2, 0.3]}

@@ -70,7 +70,6 @@ def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
     Parameters
     ----------
     manifest : DataFrame
-        Sorted by ``image_id``.
     model : ModelConfig
         Of the regime ``tail_tune``.
 
@@ -97,11 +96,13 @@ def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "device": model.device,
     }
     path = cache_dir() / "activations" / f"{hash_of(key)}.npy"
+    order = np.argsort(manifest["image_id"].to_numpy(dtype=str))  # the key does not know the order of the rows
     if not path.is_file():
         with locked(f"{path}.lock"):
             if not path.is_file():
-                _write(path, manifest, model)
-    return np.load(path, mmap_mode="c")
+                _write(path, manifest.iloc[order].reset_index(drop=True), model)
+    found = np.load(path, mmap_mode="c")
+    return found if (order == np.arange(len(order))).all() else found[np.argsort(order)]
 
 
 def _write(path, manifest: pd.DataFrame, model: ModelConfig) -> None:

@@ -185,7 +185,8 @@ class ModelConfig:
         if "backbone" in changes:
             changes.setdefault("image_size", 0)
         if "tail_tune" in (self.regime, changes.get("regime")) and changes.get("regime", self.regime) != self.regime:
-            changes.setdefault("training", None)
+            stages = TAIL if changes["regime"] == "tail_tune" else dict.fromkeys(TAIL, 0)
+            changes.setdefault("training", self.training and replace(self.training, **stages))
         return replace(self, **changes)
 
 

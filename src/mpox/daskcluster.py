@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from mpox.errors import MpoxError
 from mpox.store import Dataset
-from mpox.workers import Outcome, Task, other_versions, versions, work_on_cluster
+from mpox.weights import find_weights
+from mpox.workers import Outcome, Task, facts, other_versions, versions, work_on_cluster
 
 
 @contextlib.contextmanager
@@ -67,7 +68,8 @@ def submit(
     model = next(iter(todo.values())).config.model
     needs = {"resources": {"GPU": 1}} if model.device == "cuda" else {}
     shared = client.submit(_same, data, pure=False)
-    call = (compute, threads, versions(), patience_s)
+    known = model.weights == "imagenet" and find_weights(model.backbone) is not None
+    call = (compute, threads, facts(model, weights=known), patience_s)
     futures = {}
     for index, task in todo.items():
         name = f"mpox-{task.config.id}-{uuid.uuid4().hex[:8]}"

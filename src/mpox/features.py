@@ -33,6 +33,8 @@ def torch_device(name: str) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise MpoxError("The device 'cuda' was asked for, but torch finds no GPU here: use the profile 'cpu', or DEVICE: cpu.")
+    if name == "cuda":
+        torch.backends.cudnn.deterministic = True
     return torch.device(name)
 
 

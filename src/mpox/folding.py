@@ -5,6 +5,8 @@ from timm.layers import Conv2dSame, conv2d_same
 from torch import nn
 from torch.nn import functional as F
 
+from mpox.errors import MpoxError
+
 
 def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     """Let every convolution that feeds a batch norm, and nothing else, do that batch norm's work where it is in evaluation mode.
@@ -24,6 +26,11 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     -------
     int
         Number of batch norms folded.
+
+    Raises
+    ------
+    MpoxError
+        If the model's output for the example changes: something else reads what a convolution makes.
     """
     produced: dict[int, nn.Module] = {}
     kept: list[torch.Tensor] = []  # ids are unique only as long as the tensors live
@@ -33,7 +40,7 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     def watch(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         for value in inputs:
             taken[id(value)] = taken.get(id(value), 0) + 1
-        if isinstance(module, nn.Conv2d):
+        if type(module) in (nn.Conv2d, Conv2dSame) and module.padding_mode == "zeros":
             produced[id(output)] = module
         elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in produced:
             pairs.append((produced[id(inputs[0])], module))
@@ -43,17 +50,22 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     sources: dict[int, int] = {}
     leaves = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     handles = [module.register_forward_hook(watch) for module in leaves]
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            model.eval()(example)
+            before = model.eval()(example)
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     pairs = [(conv, norm) for conv, norm in pairs if taken[sources[id(norm)]] == 1]
     for conv, norm in pairs:
         _fold(conv, norm)
+    with torch.no_grad():
+        same = torch.allclose(model(example), before, rtol=1e-2, atol=1e-3 * float(before.abs().max()))
+    for module, training in modes.items():
+        module.training = training
+    if not same:
+        raise MpoxError(f"{type(model).__name__} reads a convolution behind its batch norm's back: it cannot be folded.")
     return len(pairs)
 
 

@@ -14,10 +14,9 @@ from filelock import FileLock, Timeout
 
 from mpox.errors import MpoxError
 from mpox.inventory import PARTIAL, RUN, is_held, project_run_folders, readable, references, stored_runs
+from mpox.paths import STALE
 from mpox.store import RECORDED, store_folder
 
-#: Seconds after which a temporary file belongs to a process that was killed.
-STALE = 3600
 _TEMPORARY = r"\..+\.[a-z0-9_]{8}(\.tmp)?"
 _GONE = re.compile(r"\..+\.removed")
 _LOCK = {"runs": re.compile(r"\.[0-9a-f]{16}\.partial\.lock"), "audits": re.compile(r"\..+-[0-9a-f]{16}\.lock")}

@@ -56,14 +56,20 @@ def data_roots(data_dir: str | os.PathLike | None = None) -> list[Path]:
     return [*roots, cache_dir() / "data"]
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+_UMASK = os.umask(0)  # it can only be read by setting it, which other threads would notice later on
+os.umask(_UMASK)
 
 
 def _in_cache(folder: Path) -> bool:
     return folder.absolute().is_relative_to(cache_dir().absolute())
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    """Whether the error is about this folder, what is in it or above it; one of writing to an open file names no file."""
+    if error.filename is None:
+        return True
+    file, folder = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
+    return file.is_relative_to(folder) or folder.is_relative_to(file)
 
 
 @contextmanager
@@ -79,11 +85,11 @@ def explaining(folder: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNWRITABLE | _FULL:
+        if error.errno not in _UNWRITABLE | _FULL or not _concerns(error, folder):
             raise
         first = "free space" if error.errno in _FULL else "make it writable"
         other = "set MPOX_CACHE" if _in_cache(folder) else "name another folder with RUN_STORE or --out"
-        reason = f"{folder} cannot be written ({error.strerror})"
+        reason = f"The folder {folder} cannot be written ({error.strerror})"
         raise MpoxError(f"{reason}: {first}, or {other}; what is whole there is kept.") from error
 
 
@@ -130,7 +136,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):

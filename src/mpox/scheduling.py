@@ -82,7 +82,7 @@ def worker_settings(workers: int | None = None, scheduler: str | None = None, jo
         settings["MPOX_SCHEDULER"] = scheduler
     if jobs > 1:
         share = max(1, joblib.cpu_count() // jobs)
-        cores = {"MPOX_WORKERS": str(max(1, share // 2)), "OMP_NUM_THREADS": str(share), "LOKY_MAX_CPU_COUNT": str(share)}
+        cores = {"OMP_NUM_THREADS": str(share), "LOKY_MAX_CPU_COUNT": str(share)}
         settings = cores | settings
     return settings
 
@@ -137,8 +137,7 @@ def map_runs(
     Raises
     ------
     MpoxError
-        Before anything is computed: no scheduler at the address, other versions on its workers, pictures or weights that are
-        needed here and are missing.
+        Before anything is computed: no scheduler at the address, other versions on its workers.
     KeyboardInterrupt
         After what was queued has been cancelled. Whole runs stay, and the checkpoints of the others.
     """
@@ -214,6 +213,17 @@ Outcomes = Iterator[tuple[int, Outcome]]
 
 
 def _in_this_process(store, data, todo: dict[int, Task], compute, resources, bar: tqdm) -> Outcomes:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(resources.threads)
+        yield from _one_by_one(store, data, todo, compute, bar)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _one_by_one(store, data, todo: dict[int, Task], compute, bar: tqdm) -> Outcomes:
     for index, task in todo.items():
         began = time.perf_counter()
         try:

@@ -175,8 +175,9 @@ class Trainer:
         parts = []
         for start in range(0, len(rows), 32):
             shown = (False, True) if self.config.mirror else (False,)
+            batches = [self.batches.plain(rows[start : start + 32], mirrored=mirrored) for mirrored in shown]
             with self._autocast():
-                views = [self._logits(self.batches.plain(rows[start : start + 32], mirrored=mirrored)) for mirrored in shown]
+                views = [self._logits(batch) for batch in batches]
             parts.append(torch.stack([torch.softmax(view.double(), dim=1) for view in views]).mean(0).cpu())
         return torch.cat(parts)
 
@@ -212,8 +213,9 @@ class Trainer:
                 if stop - start < 2 and len(order) > 1:
                     continue
                 _set_rate(self.optimizer, self.config, (epoch + (step + 1) / len(starts)) / plan.epochs)
+                batch = shown.batch(start, stop)  # before autocast, which would draw the grid of places in half precision
                 with self._autocast():
-                    loss = self.loss(self._logits(shown.batch(start, stop)), target[start:stop])
+                    loss = self.loss(self._logits(batch), target[start:stop])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()

@@ -12,13 +12,13 @@ from os import getpid
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from mpox.config import ENGINES, FROZEN, ModelConfig, RunConfig
 from mpox.errors import MpoxError
-from mpox.paths import cache_dir
+from mpox.paths import cache_dir, locked
 from mpox.store import Dataset, RunResult, RunStore
+from mpox.weights import weights_origin
 
 #: A run sets torch's threads and its random generator, which belong to the process: one run at a time.
 _ONE_RUN = threading.Lock()
@@ -84,6 +84,11 @@ def versions() -> dict[str, str]:
     return {"mpox": version("mpox"), "torch": version("torch"), "engines": engines}
 
 
+def facts(model: ModelConfig, *, weights: bool) -> dict[str, str]:
+    """`versions`, and from which weights the model would begin here."""
+    return versions() | ({"weights": weights_origin(model.backbone)} if weights else {})
+
+
 def failed(error: Exception) -> Outcome:
     """The outcome of a run that raised."""
     return Outcome("failed", worker=here(), error=error)
@@ -95,8 +100,7 @@ def fill_caches(data: Dataset, model: ModelConfig) -> None:
     from mpox.features import features
     from mpox.images import load_pixels
 
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_dir() / ".workers.lock"):
+    with locked(cache_dir() / ".workers.lock"):
         if model.regime in FROZEN:
             features(data.manifest, model)
         elif model.regime == "tail_tune":
@@ -123,8 +127,9 @@ def work_on_cluster(
 
     with _ONE_RUN:
         try:
-            if versions() != expected:
-                raise MpoxError(other_versions({here(): versions()}, expected))
+            found = facts(task.config.model, weights="weights" in expected)
+            if found != expected:
+                raise MpoxError(other_versions({here(): found}, expected))
             _wait_for_split(root, task, patience_s)
             torch.set_num_threads(threads)
             fill_caches(data, task.config.model)
