@@ -33,10 +33,9 @@ TWO = Resources(workers=2, threads=1)
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """What is computed in this process has as many threads as in the workers, so that the bits are the same."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPOX_THREADS", "1")
+        yield
     localpool._throw_away()
 
 
