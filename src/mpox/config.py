@@ -91,7 +91,7 @@ class Training:
                 raise MpoxError(f"{name} must be a number of at least 0, not {value!r}.")
 
 
-#: What ``tail_tune`` adds to `Training` where nothing else is said; see ``benchmarks/README.md`` for how they were found.
+#: What ``tail_tune`` adds to `Training` where nothing else is said. A guess: ``benchmarks/training.py stages`` measures others.
 TAIL = {"frozen_stages": 5, "views": 8}
 
 
