@@ -185,7 +185,7 @@ def test_workers_that_lack_something_say_so(cluster, tmp_path, tiny_folder, monk
     shutil.copytree(tiny_folder, tmp_path / "tiny")
     store = RunStore(tmp_path / "store")
     data = store.dataset(tmp_path / "tiny")
-    model = replace(PROBE, image_size=48)
+    model = replace(PROBE, image_size=52)  # no other test fills the cache at this size
     tasks = tasks_of(store, data, model)
     (tmp_path / "tiny").rename(tmp_path / "moved")
     there = replace(TWO, scheduler=cluster.scheduler_address)
