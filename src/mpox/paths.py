@@ -66,7 +66,7 @@ def _in_cache(folder: Path) -> bool:
 
 def _concerns(error: OSError, folder: Path) -> bool:
     """Whether the error is about this folder, what is in it or above it; one of writing to an open file names no file."""
-    if error.filename is None:
+    if not isinstance(error.filename, str | bytes):
         return True
     file, folder = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
     return file.is_relative_to(folder) or folder.is_relative_to(file)
