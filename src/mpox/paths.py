@@ -65,8 +65,8 @@ def _in_cache(folder: Path) -> bool:
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether the error is about this folder, what is in it or above it; one of writing to an open file names no file."""
-    if not isinstance(error.filename, str | bytes):
+    """Whether the error is about this folder, what is in it or above it; an open file has a number or no name."""
+    if not isinstance(error.filename, str | bytes) or os.fsdecode(error.filename).isdecimal():
         return True
     file, folder = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
     return file.is_relative_to(folder) or folder.is_relative_to(file)
