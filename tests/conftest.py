@@ -1,6 +1,7 @@
 """Every test has its own cache and store; nothing of the user's is read or written."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def own_environment(tmp_path_factory):
         for name in USERS:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_counts():
+    """A process that a shell started in the background ignores Ctrl-C, and so would all that the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -261,15 +261,7 @@ def hang_in_fold_one(config, data, rows, folder, bar):
     return guess(config, data, rows, folder, bar)
 
 
-@pytest.fixture
-def interruptible():
-    """A process that a shell started in the background ignores Ctrl-C, and Python leaves it at that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_an_interruption_kills_the_workers_and_keeps_whole_runs(tmp_path, tiny_folder, interruptible):
+def test_an_interruption_kills_the_workers_and_keeps_whole_runs(tmp_path, tiny_folder):
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
     tasks = tasks_of(store, data, PROBE)

@@ -13,5 +13,9 @@ class TooFewImages(MpoxError):
     """A data set is too small for an experiment: a chapter may say so and go on."""
 
 
+class Unwritable(MpoxError):
+    """A folder cannot be written: what else would be written there fails, too, so nothing more is begun."""
+
+
 class WeightsMissing(MpoxError):
     """The pretrained weights of a backbone cannot be had here: a table may say so in a row and go on."""

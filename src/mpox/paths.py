@@ -13,7 +13,7 @@ from typing import BinaryIO
 import platformdirs
 from filelock import FileLock
 
-from mpox.errors import MpoxError
+from mpox.errors import Unwritable
 
 #: Reasons for which a folder cannot be written; an error for another reason is not explained away.
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO}
@@ -65,8 +65,8 @@ def _in_cache(folder: Path) -> bool:
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether the error is about this folder, what is in it or above it; an open file has a number or no name."""
-    if not isinstance(error.filename, str | bytes) or os.fsdecode(error.filename).isdecimal():
+    """Whether the error is about this folder, what is in it or above it; of an open file no name is told."""
+    if not isinstance(error.filename, str | bytes):
         return True
     file, folder = Path(os.fsdecode(error.filename)).absolute(), folder.absolute()
     return file.is_relative_to(folder) or folder.is_relative_to(file)
@@ -78,7 +78,7 @@ def explaining(folder: str | os.PathLike) -> Iterator[None]:
 
     Raises
     ------
-    MpoxError
+    Unwritable
         In place of an ``OSError`` that tells of a full disk, a quota, a limit, or a folder that may not be written.
     """
     folder = Path(folder)
@@ -90,7 +90,7 @@ def explaining(folder: str | os.PathLike) -> Iterator[None]:
         first = "free space" if error.errno in _FULL else "make it writable"
         other = "set MPOX_CACHE" if _in_cache(folder) else "name another folder with RUN_STORE or --out"
         reason = f"The folder {folder} cannot be written ({error.strerror})"
-        raise MpoxError(f"{reason}: {first}, or {other}; what is whole there is kept.") from error
+        raise Unwritable(f"{reason}: {first}, or {other}; what is whole there is kept.") from error
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
@@ -123,7 +123,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    MpoxError
+    Unwritable
         See `explaining`.
     """
     path = Path(path)
@@ -178,7 +178,7 @@ def locked(path: str | os.PathLike, *, timeout: float = -1) -> Iterator[None]:
     ------
     filelock.Timeout
         If another process holds the lock for longer than `timeout`.
-    MpoxError
+    Unwritable
         See `explaining`.
     """
     path = Path(path)

@@ -16,7 +16,7 @@ import joblib
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, Unwritable, WeightsMissing
 from mpox.store import Dataset, RunStore
 from mpox.workers import Outcome, Task, failed, fill_caches, here, work
 
@@ -137,7 +137,8 @@ def map_runs(
     Raises
     ------
     MpoxError
-        Before anything is computed: no scheduler at the address, other versions on its workers.
+        Before anything is computed: no scheduler at the address, other versions on its workers. In this process also if the
+        store or the cache cannot be written, or there are no weights: no other run would fare better.
     KeyboardInterrupt
         After what was queued has been cancelled. Whole runs stay, and the checkpoints of the others.
     """
@@ -228,6 +229,8 @@ def _one_by_one(store, data, todo: dict[int, Task], compute, bar: tqdm) -> Outco
         began = time.perf_counter()
         try:
             computed = task.run(store, data, compute, bar)
+        except (Unwritable, WeightsMissing):  # the other runs would lose an epoch each, or wait for a hub, and fail alike
+            raise
         except Exception as error:
             yield index, failed(error)
         else:
