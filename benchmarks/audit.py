@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pandas as pd
 from judging import judge
-from measuring import MEMORY, exponent, machine, out_file, report, run_phase
+from measuring import MEMORY, Commands, exponent, machine, out_file, report, run_phase
 
 from mpox.audit import Audit, brute_force, local_features, pairs, run_audit
 from mpox.audit.codebook import codebook
@@ -28,22 +28,12 @@ _BOOKS = (256, 512, 1024)
 _TARGETS = {"recall": 0.98, "precision": 0.99}
 
 
-class _Group(click.Group):
-    """Errors that the package explains end the command with that sentence."""
-
-    def invoke(self, ctx: click.Context):
-        try:
-            return super().invoke(ctx)
-        except MpoxError as error:
-            raise click.ClickException(str(error)) from error
-
-
 _jobs = click.option("--jobs", type=click.IntRange(min=1), help="Processes; all cores if not given.")
 _out = click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 _data = click.option("--data-dir", type=click.Path(), help="Where the data sets lie (or set MPOX_DATA).")
 
 
-@click.group(cls=_Group)
+@click.group(cls=Commands)
 def main() -> None:
     """Measure the data audit."""
 

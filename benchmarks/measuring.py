@@ -24,6 +24,16 @@ from mpox.paths import atomic_write
 MEMORY = "proportional set size (PSS, from /proc) of the process and all its children together, read every 0.2 s"
 
 
+class Commands(click.Group):
+    """Errors that the package explains end the command with that sentence."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except MpoxError as error:
+            raise click.ClickException(str(error)) from error
+
+
 def machine() -> dict[str, str | int]:
     """What the figures depend on: processor, cores, the load that others put on them (last minute), versions."""
     model = platform.processor() or platform.machine()

@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from measuring import MEMORY, machine, out_file, report, run_phase
+from measuring import MEMORY, Commands, machine, out_file, report, run_phase
 
-from mpox.errors import MpoxError
 from mpox.kernels import TORCH_ENVIRONMENT
 
 _SCRIPT = Path(__file__).resolve()
@@ -21,7 +20,7 @@ _OURS = TORCH_ENVIRONMENT | {"MPOX_WORKERS": "1"}  # one run after the other, as
 _PLAIN = dict.fromkeys(TORCH_ENVIRONMENT)  # the reference runs as Python is started by everybody: without our settings
 
 
-@click.group()
+@click.group(cls=Commands)
 def main() -> None:
     """Measure training."""
 
@@ -296,7 +295,4 @@ def phase_peak(device: str, result: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except MpoxError as error:
-        raise SystemExit(str(error)) from error
+    main()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
-from measuring import MEMORY, machine, report, run_phase
+from measuring import MEMORY, Commands, machine, out_file, report, run_phase
 
 from mpox.config import ModelConfig, Training
 from mpox.scheduling import Resources, map_runs
@@ -24,7 +24,7 @@ def _model(regime: str, size: int, epochs: int) -> ModelConfig:
     return ModelConfig(regime=regime, backbone="tf_efficientnet_lite0", image_size=size, training=training)
 
 
-@click.group()
+@click.group(cls=Commands)
 def main() -> None:
     """Measure workers."""
 
@@ -50,7 +50,7 @@ def _with(options):
 @click.argument("dataset", default="msld-v1")
 @_with(_options)
 @click.option("--regimes", default=",".join(REGIMES), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Also write to this .csv or .json.")
+@click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 def scaling(dataset: str, size: int, epochs: int, folds: int, data_dir: str | None, regimes: str, out: Path | None) -> None:
     """The runs of a cross-validation of DATASET on 1 and 2 workers."""
     about = machine()

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
 from mpox.pack_read import AUDIT_FILES, Contents, PackedAudit, PackedDataset, is_whole, read_contents, unpack
-from mpox.paths import atomic_write, cache_dir
+from mpox.paths import atomic_write, cache_dir, locked
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +181,7 @@ def _open(path: Path, size: int, changed: int, cache: Path) -> Pack:
     contents, digest = read_contents(path)
     folder = cache / "packs" / digest[:16]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with locked(folder.with_name(f".{folder.name}.lock")):
             if not is_whole(folder, contents):
                 shutil.rmtree(folder, ignore_errors=True)
                 unpack(path, contents, folder)
