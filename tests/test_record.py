@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox.adoption import adopt
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
 from mpox.audit.overrides import package_decisions
@@ -170,3 +171,30 @@ def test_the_recorded_audits_know_every_decision_and_the_hand_checked_samples_ar
     machine = pd.concat([audit.pairs, audit.weak])
     machine = machine[(machine["method"] == "geometric") & (machine["score"] >= pairs.ACCEPTED) & (machine["score"] < 0.97)]
     assert len(machine) == checked["msid+msld-v1", "precision"].iloc[0]
+
+
+def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(recorded, tiny_folder, tmp_path, monkeypatch):
+    data, live, origin = recorded
+    store = open_store(tmp_path / "store")
+    again = store.dataset(tiny_folder)
+    mine = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=1)
+    assert adopt(origin, store) == {"runs": 3, "splits": 3, "tables": 1}
+    monkeypatch.setattr("mpox.experiment.compute_run", None)
+    read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
+    pd.testing.assert_frame_equal(read, live)
+    pd.testing.assert_frame_equal(read[read["repeat"] == 0].reset_index(drop=True), mine)
+    assert adopt(origin, store) == {"runs": 0, "splits": 0, "tables": 0}
+    with pytest.raises(TypeError):
+        cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=3)
+
+
+def test_times_of_another_machine_are_not_adopted(recorded, tmp_path):
+    data, _, origin = recorded
+    timed = origin.root / "tables" / "costs-0123456789abcdef.csv"
+    timed.write_text("x\n1\n")
+    try:
+        store = open_store(tmp_path / "store")
+        assert adopt(origin, store)["tables"] == 1
+        assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
+    finally:
+        timed.unlink()

@@ -1,4 +1,4 @@
-"""The commands ``mpox runs list | show | gc``."""
+"""The commands ``mpox runs list | show | adopt | gc``."""
 
 import sys
 
@@ -108,6 +108,26 @@ def show(run_id, store):
     for title, table in (("history", run.history), ("test fold", run.metrics.round(4)), ("files", run.files)):
         if len(table):
             click.echo(f"\n{title}:\n{_plain(table)}")
+
+
+@runs.command("adopt")
+@_STORE
+@click.option("--from", "origin", default="recorded", show_default=True, help="A folder written by 'mpox record'.")
+def adopt(store, origin):
+    """Put recorded runs into the store, so that a profile computes only what was never recorded.
+
+    Each run keeps its id and says on which machine it was computed. A recorded run has no checkpoint.
+    """
+    from mpox.adoption import adopt as copy
+    from mpox.errors import MpoxError
+    from mpox.recorded import RecordedStore
+    from mpox.store import RunStore, open_store, store_folder
+
+    target = open_store(store)
+    if not isinstance(target, RunStore):
+        raise MpoxError("The recorded study cannot adopt runs: name another store, or leave --store out.")
+    copied = copy(RecordedStore(store_folder(origin)), target)
+    click.echo(f"{', '.join(f'{count} {kind}' for kind, count in copied.items())} copied to {target.root}.")
 
 
 @runs.command("gc")

@@ -1,0 +1,45 @@
+"""Recorded runs put back into a run store, so that a study goes on from what is published instead of computing it again."""
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from mpox.paths import atomic_write
+from mpox.recorded import RecordedStore
+from mpox.store import RunStore
+
+#: How the names of derived tables begin that hold a machine's times.
+TIMED = ("costs-", "latency-")
+
+
+def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
+    """Copy the runs, splits and derived tables that a store lacks from a recorded study.
+
+    A run keeps its id, predictions, history and environment, which says on which machine it was computed; a checkpoint was never
+    recorded, so that an adopted network can be evaluated and not asked again. What the store already has is left as it is. Tables
+    that were timed (``costs``) stay with the machine that timed them and are not copied.
+
+    Parameters
+    ----------
+    recorded : RecordedStore
+    store : RunStore
+
+    Returns
+    -------
+    dict of str to int
+        How many ``runs``, ``splits`` and ``tables`` were copied.
+    """
+    copied = {"runs": 0, "splits": 0, "tables": 0}
+    for split, rows in pd.read_parquet(recorded.root / "splits.parquet").groupby("split"):
+        path = store.root / "splits" / f"{split}.csv"
+        copied["splits"] += not path.is_file()
+        store.keep_split(split, rows.drop(columns="split"))
+    for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
+        copied["runs"] += not store.has(result.config)
+        store.run(result.config, lambda _, result=result: result)
+    for file in sorted((recorded.root / "tables").glob("*.csv")):
+        path = store.root / "tables" / file.name
+        if not path.is_file() and not file.name.startswith(TIMED):
+            atomic_write(path, file.read_text())
+            copied["tables"] += 1
+    return copied
+
