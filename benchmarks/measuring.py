@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mpox.audit import audit_version
 from mpox.errors import MpoxError
 from mpox.paths import atomic_write
 
-MEMORY = "proportional set size (PSS, from /proc) of the process and all its children together, read every 0.2 s"
+MEMORY = "proportional set size (PSS, from /proc) of the process and all its children together, read five times a second, or as seldom as keeps the reading below a fortieth of a core"
 
 
 class Commands(click.Group):
@@ -105,10 +106,11 @@ def run_phase(script: Path, arguments: list[str], *, cache: Path, environment: d
 
         def watch() -> None:
             while not done.is_set():
+                started = time.perf_counter()
                 now = tree_memory(process.pid)
                 if now is not None:
                     peak.append(now)
-                done.wait(0.2)
+                done.wait(max(0.2, 40 * (time.perf_counter() - started)))
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
