@@ -67,7 +67,7 @@ def fit_predict(
     y : ndarray of int, shape (n,)
         Class numbers from 0 to ``n_classes`` - 1.
     inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once.
+        Groups do not cross these folds; each is held out once. An image of fold -1 never is.
     x_test : ndarray, shape (m, d)
     n_classes : int
 
@@ -75,16 +75,16 @@ def fit_predict(
     -------
     probabilities : ndarray of float64, shape (m, n_classes)
     history : DataFrame
-        One row a scale: ``scale``, ``validation_loss`` (nats, mean over training images), ``chosen``.
+        One row a scale: ``scale``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
     with threadpool_limits(1):
         held_out = np.zeros((len(y), n_classes))
-        for fold in np.unique(inner_fold):
+        for fold in np.unique(inner_fold[inner_fold >= 0]):
             out = inner_fold == fold
             held_out[out] = class_distances(x[~out], y[~out], x[out], n_classes)
         distances = class_distances(x, y, x_test, n_classes)
-    rows = np.arange(len(y))
-    losses = [-np.log(np.maximum(_probabilities(held_out, scale)[rows, y], 1e-12)).mean() for scale in SCALES]
+    rows = np.flatnonzero(inner_fold >= 0)
+    losses = [-np.log(np.maximum(_probabilities(held_out, scale)[rows, y[rows]], 1e-12)).mean() for scale in SCALES]
     best = int(np.argmin(losses))
     history = pd.DataFrame({"scale": SCALES, "validation_loss": losses})
     history["chosen"] = history.index == best

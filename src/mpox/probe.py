@@ -42,7 +42,7 @@ def fit_predict(
     y : ndarray of int, shape (n,)
         Class numbers from 0 to ``n_classes`` - 1.
     inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once for each strength.
+        Groups do not cross these folds; each is held out once for each strength. An image of fold -1 never is.
     x_test : ndarray, shape (m, d)
     n_classes : int
     head : {"linear", "hidden"}
@@ -53,19 +53,19 @@ def fit_predict(
     -------
     probabilities : ndarray of float64, shape (m, n_classes)
     history : DataFrame
-        One row a strength: ``strength``, ``validation_loss`` (nats, mean over training images), ``chosen``.
+        One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
     losses = []
     with warnings.catch_warnings(), threadpool_limits(1):  # small matrices: a second thread costs more than it gives
         warnings.simplefilter("ignore", ConvergenceWarning)
         for strength in STRENGTHS:
-            loss = np.zeros(len(y))
-            for fold in np.unique(inner_fold):
+            loss = np.full(len(y), np.nan)
+            for fold in np.unique(inner_fold[inner_fold >= 0]):
                 out = inner_fold == fold
                 fitted = _estimator(head, strength, seed).fit(x[~out], y[~out])
                 truth = _probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]]
                 loss[out] = -np.log(np.maximum(truth, 1e-12))  # a network can be so sure that 0 is left
-            losses.append(loss.mean())
+            losses.append(loss[inner_fold >= 0].mean())
         best = int(np.argmin(losses))
         fitted = _estimator(head, STRENGTHS[best], seed).fit(x, y)
     history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
