@@ -11,6 +11,7 @@ import pytest
 
 from mpox import ModelConfig, cross_validate, evaluate, figures, figures_audit, open_store, report
 from mpox.audit.quality import image_quality
+from mpox.curves import curve_bands
 from mpox.errortable import error_table
 from mpox.explain import grad_cam
 from mpox.manifest import build_manifest
@@ -72,6 +73,11 @@ def test_the_phantom_is_called_phantom_in_every_figure_title():
     assert figures.dataset_title("msid") == "msid"
 
 
+def _bands(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
+    both = [curve_bands(predictions, kind, n_bootstrap=20).assign(kind=kind) for kind in ("roc", "pr")]
+    return pd.concat(both).assign(dataset=name, protocol="source")
+
+
 def test_figures_draw_what_they_are_given(study):
     _, data, predictions = study
     metrics = evaluate(predictions, n_bootstrap=20)
@@ -81,7 +87,7 @@ def test_figures_draw_what_they_are_given(study):
         figures_audit.group_sizes([data]),
         figures.pictures(data, data.manifest["image_id"].tolist()[:3], list("abc")),
         figures.intervals(rows, by="metric", colour="protocol", xlabel="estimate", reference={"published": 0.9}),
-        figures.curves({(data.name, "source"): predictions}),
+        figures.curves(_bands(predictions, data.name)),
         figures.confusion({data.name: pd.DataFrame([[3, 1], [0, 4]], index=list("ab"), columns=list("ab"))}),
         figures_audit.statistics_by_class(image_quality(data.manifest), {"lightness": "L*", "chroma": "C*"}),
     ]

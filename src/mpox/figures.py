@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mpox.datasets import REGISTRY
 from mpox.pictures import read_rgb
@@ -157,28 +156,21 @@ def intervals(table: pd.DataFrame, *, by: str, colour: str, xlabel: str, referen
     return figure
 
 
-def curves(predictions: dict[tuple[str, str], pd.DataFrame], *, positive: str = "Mpox") -> Figure:
-    """ROC and precision-recall curves of the positive class, one line a repeat, data sets in rows.
+def curves(bands: pd.DataFrame) -> Figure:
+    """ROC and precision-recall curves with their bands, data sets in rows.
 
     Parameters
     ----------
-    predictions : dict
-        (data set, protocol) to predictions.
+    bands : DataFrame
+        From `mpox.curves.curve_bands`, with ``dataset``, ``protocol`` and ``kind`` (``roc`` or ``pr``).
     """
-    names = list(dict.fromkeys(name for name, _ in predictions))
+    names = list(dict.fromkeys(bands["dataset"]))
     figure, axes = plt.subplots(len(names), 2, figsize=(8, 3.4 * len(names)), squeeze=False)
     for row, name in zip(axes, names, strict=True):
-        for (dataset, protocol), table in predictions.items():
-            if dataset != name:
-                continue
-            for number, (_, part) in enumerate(table.groupby("repeat")):
-                truth, score = part["label"] == positive, part[f"p_{positive}"]
-                false_rate, true_rate, _ = roc_curve(truth, score)
-                precision, recall, _ = precision_recall_curve(truth, score)
-                look = {"color": PROTOCOL_COLOURS[protocol], "alpha": 0.75, "linewidth": 1.2}
-                label = protocol if number == 0 else None
-                row[0].plot(false_rate, true_rate, label=label, **look)
-                row[1].plot(recall, precision, label=label, **look)
+        for (protocol, kind), part in bands[bands["dataset"] == name].groupby(["protocol", "kind"], sort=False):
+            axis = row[0] if kind == "roc" else row[1]
+            axis.plot(part["x"], part["estimate"], color=PROTOCOL_COLOURS[protocol], linewidth=1.4, label=protocol)
+            axis.fill_between(part["x"], part["low"], part["high"], color=PROTOCOL_COLOURS[protocol], alpha=0.15, linewidth=0)
         row[0].plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
         row[0].set(xlabel="1 - specificity", ylabel="sensitivity", title=f"{dataset_title(name)}: ROC")
         row[1].set(xlabel="recall", ylabel="precision", title="precision-recall", ylim=(0, 1.02))

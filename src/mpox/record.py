@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from mpox.book_parts import read_chapters, what_was_used
-from mpox.config import hash_of
+from mpox.config import ModelConfig, Training, hash_of
 from mpox.errors import MpoxError
 from mpox.execution import read_run as read_run_folder
 from mpox.metrics import evaluate
@@ -145,7 +145,8 @@ def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``dataset``, ``protocol``, the model's settings, ``runs`` (how many), and the columns of `mpox.evaluate`.
+        ``dataset``, ``protocol``, the model's settings (``training``: JSON of what is not the default), ``runs`` (how many), and
+        the columns of `mpox.evaluate`.
     """
     rows = []
     experiments: dict[str, list] = {}
@@ -161,30 +162,36 @@ def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
         predictions = pd.concat(
             [result.predictions.assign(repeat=result.config.repeat) for result in results], ignore_index=True
         ).assign(group_id=lambda table, groups=data.groups: table["image_id"].map(groups))
-        model = config.model
-        settings = {
-            "dataset": config.dataset, "protocol": config.protocol, "regime": model.regime, "backbone": model.backbone,
-            "head": model.head, "weights": model.weights, "image_size": model.image_size, "runs": len(results),
-        }  # fmt: skip
+        settings = {"dataset": config.dataset, "protocol": config.protocol, **_settings(config.model), "runs": len(results)}
         rows.append(evaluate(predictions).assign(**settings)[[*settings, "metric", "class", "estimate", "low", "high"]])
     table = pd.concat(rows, ignore_index=True)
-    return table.sort_values(list(table.columns[:8]), kind="stable", ignore_index=True)
+    return table.sort_values(["dataset", "protocol", *_SETTINGS], kind="stable", ignore_index=True)
 
 
-def readme_table(metrics: pd.DataFrame, *, backbone: str, sizes: dict[str, int]) -> str:
+_SETTINGS = ("regime", "backbone", "head", "weights", "image_size", "mirror", "seed", "training")
+
+
+def _settings(model: ModelConfig) -> dict:
+    """What tells one model of ``metrics.csv`` from another; of its training what is not the default."""
+    values = {name: getattr(model, name) for name in _SETTINGS}
+    usual = asdict(Training())
+    changed = {name: value for name, value in asdict(model.training or Training()).items() if value != usual[name]}
+    return {**values, "training": json.dumps(changed)}
+
+
+def readme_table(metrics: pd.DataFrame, models: list[ModelConfig]) -> str:
     """The README's table of results, as Markdown.
 
     Parameters
     ----------
     metrics : DataFrame
         From `recorded_metrics`, or ``results/metrics.csv``.
-    backbone : str
-        The backbone that is shown, with ImageNet weights and a linear head.
-    sizes : dict
-        Regime to the input size that is shown for it.
+    models : list of ModelConfig
+        Those that are shown, one a regime.
     """
-    wanted = (metrics["backbone"] == backbone) & (metrics["head"] == "linear") & (metrics["weights"] == "imagenet")
-    metrics = metrics[wanted & (metrics["image_size"] == metrics["regime"].map(sizes))]
+    wanted = pd.DataFrame([_settings(model) for model in models])
+    sizes = {model.regime: model.image_size for model in models}
+    metrics = metrics.merge(wanted, on=list(_SETTINGS))
     lines = [
         "| Data set | Folds made by | Regime | Accuracy | Macro F1 | AUROC (Mpox) |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -214,7 +221,13 @@ def update_readme(results: Path, readme: Path) -> None:
 
 
 def recorded_readme_table(results: Path) -> str:
-    """The README's table from a folder of recorded results: the reference model at the sizes its study used."""
+    """The README's table from a folder of recorded results: the reference model in the regimes of its chapter 3."""
     parameters = json.loads((results / "study.json").read_text())["parameters"]
-    sizes = {"linear_probe": parameters["IMAGE_SIZE"], "fine_tune": parameters["TRAINED_IMAGE_SIZE"]}
-    return readme_table(pd.read_csv(results / "metrics.csv"), backbone="tf_efficientnet_lite1", sizes=sizes)
+    probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=parameters["IMAGE_SIZE"])
+    trained = {"fine_tune": parameters["TRAINING"], "tail_tune": parameters.get("TAIL_TRAINING")}
+    models = [
+        probe.with_(regime=regime, image_size=parameters["TRAINED_IMAGE_SIZE"], training=training)
+        for regime, training in trained.items()
+        if regime in parameters["REPEATS"]
+    ]
+    return readme_table(pd.read_csv(results / "metrics.csv"), [probe, *models])
