@@ -27,7 +27,7 @@ def leave_one_out_weights(groups: np.ndarray) -> np.ndarray:
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the bootstrap replicates (Efron and Tibshirani 1993, section 13.3).
+    """The middle 95 % of the bootstrap replicates (Efron and Tibshirani 1993, chapter 13).
 
     Parameters
     ----------
