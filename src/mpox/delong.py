@@ -69,9 +69,10 @@ def placement_values(is_positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 def clustered_auroc(is_positive: np.ndarray, placements: np.ndarray, groups: np.ndarray) -> Auroc:
     """Area and standard error from placement values, summed within groups (Obuchowski 1997).
 
-    With A the area; m and n the numbers of positives and of negatives, M and N in all; U and V a group's sums of its positives'
-    and its negatives' placement values; and I10, I01, I the numbers of groups with positives, with negatives, in all, the variance
-    is the sum over the groups of I10/(I10-1) (U - mA)^2/M^2 + I01/(I01-1) (V - nA)^2/N^2 + 2 I/(I-1) (U - mA)(V - nA)/(MN).
+    With A the area; m and n a group's numbers of positives and of negatives, M and N those of all groups; U and V a group's sums
+    of its positives' and of its negatives' placement values; and I10, I01, I the numbers of groups with positives, with negatives
+    and in all, the variance is the sum over the groups of
+    I10/(I10-1) (U - mA)^2/M^2 + I01/(I01-1) (V - nA)^2/N^2 + 2 I/(I-1) (U - mA)(V - nA)/(MN).
 
     Parameters
     ----------
