@@ -5,10 +5,13 @@ draws groups with replacement, and an image's weight is how often its group was 
 metric is computed within each repeat over all its folds and averaged over the repeats; a replicate draws the same groups in all.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from mpox.errors import MpoxError
+from mpox.intervals import METHODS, bca_interval, leave_one_out_weights, percentile_interval
 
 N_BOOTSTRAP = 2000
 MACRO = "macro"
@@ -61,7 +64,7 @@ def weighted_auroc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarr
     >>> weighted_auroc(np.array([0, 0, 1, 1], bool), np.array([.1, .4, .35, .8]), np.ones((1, 4))).tolist()
     [0.75]
     """
-    positive, negative = _by_score(is_positive, score, weights)
+    positive, negative = weight_by_score(is_positive, score, weights)
     below = np.cumsum(negative, axis=1) - negative
     wins = (positive * (below + negative / 2)).sum(axis=1)
     return _divide(wins, positive.sum(axis=1) * negative.sum(axis=1))
@@ -72,14 +75,14 @@ def weighted_auprc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarr
 
     Parameters and result are those of `weighted_auroc`; NaN where a weighting has no positive.
     """
-    positive, negative = _by_score(is_positive, score, weights)
+    positive, negative = weight_by_score(is_positive, score, weights)
     positive, negative = positive[:, ::-1], negative[:, ::-1]
     hits = np.cumsum(positive, axis=1)
     precision = np.nan_to_num(_divide(hits, hits + np.cumsum(negative, axis=1)))
     return _divide((positive * precision).sum(axis=1), positive.sum(axis=1))
 
 
-def _by_score(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray]:
+def weight_by_score(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray]:
     """Weight of the positives and of the negatives at each distinct score, lowest score first; both (b, distinct)."""
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
@@ -131,8 +134,8 @@ def _replicates(table: pd.DataFrame, classes: list[str], positive: str, weights:
     return found
 
 
-def _repeats(predictions: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
-    """The classes, and the predictions of each repeat in the order of the images' ids, after checking them."""
+def matched_repeats(predictions: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
+    """The classes, and the predictions of each repeat in the order of the images' ids, after checking them (see `evaluate`)."""
     classes = [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
     if predictions.empty or positive not in classes:
         raise MpoxError(f"No predictions with a class '{positive}' to evaluate: the classes are {classes}.")
@@ -161,13 +164,40 @@ def replicates(
     dict of (str, str) to ndarray of float64, shape (n_bootstrap + 1,)
         (metric, class) to the estimate, first, and the replicates; each averaged over the repeats.
     """
-    classes, repeats = _repeats(predictions, positive)
-    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    return _averaged(predictions, positive, lambda groups: group_weights(groups, n_bootstrap, seed))
+
+
+def jackknife(predictions: pd.DataFrame, *, positive: str = "Mpox") -> dict[tuple[str, str], np.ndarray]:
+    """Every metric of `evaluate` without each group in turn: (metric, class) to an array of shape (n_groups,)."""
+    return _averaged(predictions, positive, leave_one_out_weights)
+
+
+def _averaged(predictions: pd.DataFrame, positive: str, weigh: Callable[[np.ndarray], np.ndarray]) -> dict:
+    classes, repeats = matched_repeats(predictions, positive)
+    weights = weigh(repeats[0]["group_id"].to_numpy(dtype=str))
     parts = [_replicates(part, classes, positive, weights) for part in repeats]
     return {key: np.mean([part[key] for part in parts], axis=0) for key in parts[0]}
 
 
-def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def _left_out(interval: str, predictions: pd.DataFrame, positive: str) -> dict:
+    """What the kind of interval needs beside the replicates: nothing, or the jackknife."""
+    if interval not in METHODS:
+        raise MpoxError(f"There is no interval '{interval}': choose one of {', '.join(METHODS)}.")
+    return jackknife(predictions, positive=positive) if interval == "bca" else {}
+
+
+def _limits(values: np.ndarray, left_out: np.ndarray | None) -> tuple[float, float]:
+    return percentile_interval(values) if left_out is None else bca_interval(values, left_out)
+
+
+def evaluate(
+    predictions: pd.DataFrame,
+    *,
+    positive: str = "Mpox",
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+    interval: str = "percentile",
+) -> pd.DataFrame:
     """All metrics of a cross-validation, each with a 95 % interval.
 
     Parameters
@@ -181,6 +211,8 @@ def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: 
         Replicates of the cluster bootstrap; 0 leaves the intervals out.
     seed : int
         Of the bootstrap.
+    interval : str
+        ``percentile`` (of the replicates) or ``bca`` (`mpox.intervals.bca_interval`, by leaving out each group in turn).
 
     Returns
     -------
@@ -189,17 +221,16 @@ def evaluate(predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: 
         precision, recall, f1, auroc and auprc for each class against the rest and macro-averaged; f1_of_means, the harmonic
         mean of macro precision and macro recall (how the published figure is built); sensitivity and specificity for the
         positive class.
-        Intervals are percentiles over the replicates.
 
     Raises
     ------
     MpoxError
-        If there is nothing to evaluate, the positive class is missing, or the repeats differ in their images.
+        If there is nothing to evaluate, the positive class is missing, the repeats differ in their images, or the kind of
+        interval is unknown.
     """
-    rows = []
-    for (metric, label), values in replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed).items():
-        low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
-        rows.append((metric, label, values[0], low, high))
+    left_out = _left_out(interval, predictions, positive)
+    found = replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+    rows = [(*key, values[0], *_limits(values, left_out.get(key))) for key, values in found.items()]
     return pd.DataFrame(rows, columns=["metric", "class", "estimate", "low", "high"])
 
 
@@ -240,8 +271,7 @@ def auroc_of_number(
         return np.nan, np.nan, np.nan
     areas = weighted_auroc(is_positive, number, group_weights(groups, n_bootstrap, seed))
     areas = areas if areas[0] >= 0.5 else 1 - areas
-    low, high = np.nanpercentile(areas[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
-    return float(areas[0]), float(low), float(high)
+    return float(areas[0]), *percentile_interval(areas)
 
 
 def fold_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
@@ -269,6 +299,7 @@ def difference(
     positive: str = "Mpox",
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
+    interval: str = "percentile",
 ) -> tuple[float, float, float]:
     """``first`` minus ``second`` in one metric, with a paired 95 % interval: both are resampled with the same groups.
 
@@ -278,6 +309,8 @@ def difference(
         Predictions of the same images (see `evaluate`), by two models or under two protocols.
     metric, label : str
         As in the result of `evaluate`.
+    positive, n_bootstrap, seed, interval
+        See `evaluate`.
 
     Returns
     -------
@@ -286,20 +319,20 @@ def difference(
     Raises
     ------
     MpoxError
-        If the metric is unknown, or the images or their groups differ.
+        If the metric or the kind of interval is unknown, or the images or their groups differ.
     """
-    images, values = [], []
+    images, values, left_out = [], [], []
     for predictions in (first, second):
         found = replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
         if (metric, label) not in found:
             raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-        images.append(_repeats(predictions, positive)[1][0][["image_id", "group_id"]].to_numpy().tolist())
+        images.append(matched_repeats(predictions, positive)[1][0][["image_id", "group_id"]].to_numpy().tolist())
         values.append(found[metric, label])
+        left_out.append(_left_out(interval, predictions, positive).get((metric, label)))
     if images[0] != images[1]:
         raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
     change = values[0] - values[1]
-    low, high = np.nanpercentile(change[1:], [2.5, 97.5])
-    return float(change[0]), float(low), float(high)
+    return float(change[0]), *_limits(change, None if left_out[0] is None else left_out[0] - left_out[1])
 
 
 def confusion_matrix(predictions: pd.DataFrame) -> pd.DataFrame:
