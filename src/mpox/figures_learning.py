@@ -44,8 +44,8 @@ def learning_curve(table: pd.DataFrame, fits: dict[tuple[str, str], PowerLaw], t
                 _draw_law(axis, fits[name, regime], rows["n_groups"], COLOURS[number])
         axis.axhline(target, color="black", linewidth=1, linestyle=":")
         axis.annotate(
-            f"target {target:.3f}", (0.02, target), xycoords=axis.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points",
-            fontsize=8,
+            f"target {target:.3f}", (0.02, target), xycoords=axis.get_yaxis_transform(), xytext=(0, 3),
+            textcoords="offset points", fontsize=8,
         )  # fmt: skip
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")

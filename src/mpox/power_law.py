@@ -32,7 +32,7 @@ class PowerLaw:
     Examples
     --------
     >>> law = PowerLaw(0.1, 1.0, 0.5)
-    >>> float(law.error(100)), law.needed(0.15), law.needed(0.1)
+    >>> round(float(law.error(100)), 6), round(law.needed(0.15), 6), law.needed(0.1)
     (0.2, 400.0, inf)
     """
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mpox.errors import MpoxError
-from mpox.metrics import fold_metrics
+from mpox.metrics import MACRO, fold_metrics
 
 REPEAT, FOLD, SEED = "repeat (the deal)", "fold within repeat", "seed (same folds)"
 SAMPLING = "sampling of test images (binomial)"
@@ -39,7 +39,7 @@ def fold_estimates(runs: dict[int, pd.DataFrame], metric: str, label: str, *, po
         table = table[(table["metric"] == metric) & (table["class"] == label)].drop(columns=["metric", "class"])
         if table.empty:
             raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-        if metric in PROPORTIONS:
+        if metric in PROPORTIONS and label != MACRO:
             counted = {"accuracy": predictions["label"].notna(), "specificity": predictions["label"] != label}
             inside = predictions[counted.get(metric, predictions["label"] == label)]
             sizes = inside.groupby(["repeat", "fold"]).size().rename("n_test").reset_index()
