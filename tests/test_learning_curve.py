@@ -1,4 +1,4 @@
-"""The learning curve keeps the protocol's tests and runs; the power law is the least-squares one; what is needed follows from it."""
+"""The learning curve keeps the protocol's tests and runs; the power law is the least-squares one; what is needed follows."""
 
 import numpy as np
 import pandas as pd

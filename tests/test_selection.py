@@ -46,7 +46,7 @@ def test_each_fold_takes_the_candidate_with_the_lowest_loss():
 
 
 def test_choosing_on_the_test_folds_flatters_by_the_largest_of_binomials():
-    """All candidates guess. The best of five a fold has the expected maximum of five binomials; the nested choice guesses, too."""
+    """All candidates guess. The best of five a fold has the expected maximum of five binomials; the nested choice guesses."""
     k = np.arange(SIZE + 1)
     expected = (k * np.diff(np.r_[0, binom.cdf(k, SIZE, 0.5) ** 5])).sum() / SIZE
     rng = np.random.default_rng(1)

@@ -24,10 +24,10 @@ def validation_scores(store: RunStore | RecordedStore, candidates: dict[str, pd.
     It is the mean log loss of the true class, in nats, unweighted, at the setting or epoch that the run itself chose by it.
     **What it is a mean over differs between regimes.** Probes and nearest neighbours (`mpox.config.FROZEN`): over all inner
     folds, so that every training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0
-    alone, a quarter of the training images; the best of all epochs. The latter has more noise and is more flattered by its own minimum;
-    the probe predicts with a model that was fitted again on all training images, the network does not. Losses of candidates of
-    one kind are comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights and a hidden
-    head without, so that an unweighted loss favours the latter where classes are uneven.
+    alone, a quarter of the training images; the best of all epochs. The latter has more noise and is more flattered by its own
+    minimum; and the probe predicts with a model that was fitted again on all training images, the network does not. Losses of
+    candidates of one kind are comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights
+    and a hidden head without, so that an unweighted loss favours the latter where classes are uneven.
 
     Parameters
     ----------
