@@ -201,8 +201,8 @@ class RunConfig:
     data : str
         Hash of its manifest (`mpox.manifest.manifest_hash`).
     protocol : str
-        Name of the protocol (`mpox.splits.PROTOCOLS`), ``external`` (train on one data set, test on another) or ``leak_dose``
-        (`mpox.leakage.dose_splits`).
+        Name of the protocol (`mpox.splits.PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
+        (`mpox.leakage.dose_splits`) or ``learning_curve`` (`mpox.learning_curve.learning_splits` below all of the groups).
     split : str
         Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
     repeat, fold : int

@@ -24,7 +24,7 @@ from mpox.recorded import RecordedStore
 from mpox.report import estimate
 from mpox.store import RECORDED, RunResult, RunStore, open_store, read_run
 
-#: The protocols of which every image of a data set has out-of-fold predictions; the others have tables of their own in chapter 3.
+#: The protocols of which every image of a data set has out-of-fold predictions; the others have their tables in the chapters.
 CROSS_VALIDATED = ("random_image", "patient", "source")
 README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 

@@ -67,9 +67,8 @@ class RecordedStore:
             return None
         self.used_runs[config.id] = entry["seconds"]
         predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
-        history = self._history[config.id].drop(columns="run_id").dropna(axis=1, how="all")
         environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
-        return RunResult(config, predictions.reset_index(drop=True), history.reset_index(drop=True), environment)
+        return RunResult(config, predictions.reset_index(drop=True), self.history(config.id), environment)
 
     def results(self) -> list[RunResult]:
         """Every recorded run."""
@@ -94,6 +93,12 @@ class RecordedStore:
                 f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the pictures are, then `mpox record`."
             )
         return found
+
+    def history(self, run_id: str) -> pd.DataFrame:
+        """The history of a recorded run; see `RunStore.history`."""
+        if run_id not in self._history:
+            raise MpoxError(f"The run {run_id} was not recorded: take predictions and history from the same store.")
+        return self._history[run_id].drop(columns="run_id").dropna(axis=1, how="all").reset_index(drop=True)
 
     def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
         """The recorded study has its splits already; that this one is among them is what a run's id says."""

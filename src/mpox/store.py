@@ -211,6 +211,10 @@ class RunStore:
                 shutil.rmtree(partial, ignore_errors=True)
         return self.get(config)
 
+    def history(self, run_id: str) -> pd.DataFrame:
+        """The history of a run that predictions name: one row an epoch or a setting; see `RunResult`."""
+        return read_run(self.root / "runs" / run_id).history
+
     def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
         """Keep the rows of one fold's split under their hash, so that a run can be traced to its training images."""
         path = self.root / "splits" / f"{identity}.csv"
