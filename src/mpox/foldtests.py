@@ -132,7 +132,7 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
     """
     mean, error, df = _summary(differences, n_folds, corrected)
     t = _t(mean, error)
-    reach = stats.t.ppf(1 - ALPHA / 2, df) * error
+    reach = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
     return TTest(mean, mean - reach, mean + reach, t, df, float(2 * stats.t.sf(abs(t), df)))
 
 
@@ -169,7 +169,7 @@ def tost(differences, margin: float, n_folds: int) -> Equivalence:
     _check_margin(margin)
     mean, error, df = _summary(differences, n_folds)
     p = float(max(stats.t.sf(_t(mean + margin, error), df), stats.t.cdf(_t(mean - margin, error), df)))
-    reach = stats.t.ppf(1 - ALPHA, df) * error
+    reach = float(stats.t.ppf(1 - ALPHA, df)) * error
     verdict = "equivalent" if p < ALPHA else "not shown"
     differs = corrected_t_test(differences, n_folds).p < ALPHA
     return Equivalence(mean, mean - reach, mean + reach, p, margin, verdict, differs)
@@ -215,5 +215,5 @@ def bayesian_correlated_t(differences, rope: float, n_folds: int) -> Posterior:
     mean, error, df = _summary(differences, n_folds)
     worse = float(stats.t.sf(_t(mean + rope, error), df))
     better = float(stats.t.cdf(_t(mean - rope, error), df))
-    reach = stats.t.ppf(1 - ALPHA / 2, df) * error
+    reach = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
     return Posterior(mean, mean - reach, mean + reach, rope, worse, 1 - worse - better, better)

@@ -40,8 +40,8 @@ def mcnemar_power(n, difference, discordance: float, *, alpha: float = ALPHA) ->
 
     Notes
     -----
-    Phi((|d| sqrt(n) - z_(1 - alpha/2) sqrt(psi)) / sqrt(psi - d^2)) for the difference d and the discordance psi; rejection on
-    the wrong side is left out. The exact test is a little more cautious than this approximation.
+    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for the
+    difference d and the discordance psi. The exact test is a little more cautious than this approximation.
 
     Examples
     --------
@@ -52,8 +52,9 @@ def mcnemar_power(n, difference, discordance: float, *, alpha: float = ALPHA) ->
     _check_discordance(discordance)
     possible = np.where(difference <= discordance, difference, np.nan)
     spread = np.sqrt(discordance - possible**2)
+    limit = _z(1 - alpha / 2) * np.sqrt(discordance)
     with np.errstate(divide="ignore"):  # both 1: every image is won
-        return stats.norm.cdf((possible * np.sqrt(n) - _z(1 - alpha / 2) * np.sqrt(discordance)) / spread)
+        return sum(stats.norm.cdf((sign * possible * np.sqrt(n) - limit) / spread) for sign in (1, -1))
 
 
 def _check_discordance(discordance: float) -> None:
@@ -137,8 +138,8 @@ def t_test_power(difference, sd: float, n_folds: int, n_repeats: int, *, alpha: 
     [0.05, 0.61]
     """
     df, error = _error(sd, n_folds, n_repeats)
-    critical, shift = stats.t.ppf(1 - alpha / 2, df), np.asarray(difference, dtype=np.float64) / error
-    return stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+    critical, shift = stats.t.ppf(1 - alpha / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
+    return stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
 
 
 def _error(sd: float, n_folds: int, n_repeats: int) -> tuple[int, float]:
