@@ -22,7 +22,10 @@ from mpox.audit import audit_version
 from mpox.errors import MpoxError
 from mpox.paths import atomic_write
 
-MEMORY = "proportional set size (PSS, from /proc) of the process and all its children together, read five times a second, or as seldom as keeps the reading below a fortieth of a core"
+MEMORY = (
+    "proportional set size (PSS, from /proc) of the process and all its children together, read five times a second, "
+    "or as seldom as keeps the reading below a fortieth of a core"
+)
 
 
 class Commands(click.Group):

@@ -56,8 +56,18 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store, report
-from mpox import figures, figures_leakage, figures_learning, figures_statistics
+from mpox import (
+    ModelConfig,
+    MpoxError,
+    cross_validate,
+    evaluate,
+    figures,
+    figures_leakage,
+    figures_learning,
+    figures_statistics,
+    open_store,
+    report,
+)
 from mpox.combine import SUBSETS, combine, external_metrics
 from mpox.errors import TooFewImages
 from mpox.experiment import validate_externally
@@ -527,6 +537,11 @@ for name in [name for name in SEEDED if name in datasets and "tail_tune" in REPE
 if not split_up:
     report.prose("*No data set of this page was trained with several seeds (the parameter `SEEDED`).*")
 
+# %% mystnb={"image": {"alt": "Bars of the standard deviation of a fold's accuracy that comes from the deal, the fold and the seed, and what sampling of test pictures alone explains."}, "figure": {"caption": "Where the spread of a fold's accuracy comes from, as standard deviations. Hatched: what the number of test pictures in a fold explains by itself."}}
+if split_up:
+    figures_learning.variance_bars(pd.concat(split_up, ignore_index=True), xlabel="standard deviation of a fold's accuracy")
+    plt.show()
+
 # %% [markdown]
 # ## Which regime is better?
 #
@@ -607,7 +622,8 @@ for (name, test), part in power.groupby(["dataset", "test"], sort=False):
 # error = a + b n^-c, is fitted to the macro F1 {cite}`viering2023` and asked what it would take to reach the published F1.
 
 # %%
-from mpox.learning_curve import curve_replicates, curve_table, learning_curve, needed_groups
+from mpox.learning_curve import curve_replicates, curve_table, learning_curve
+from mpox.power_law import needed_groups
 
 PUBLISHED_F1 = 0.9580
 curve_of, need = {}, {}
@@ -626,11 +642,11 @@ for name, data in datasets.items():
 
 # %% mystnb={"image": {"alt": "Macro F1 over the number of training groups with 95 percent intervals, the fitted power law dashed, the published F1 as a line, one panel a data set."}, "figure": {"caption": "Macro F1 of the linear probe over the number of groups in training, with 95 % intervals from resampling the tested groups, the fitted power law (dashed), and the published F1."}}
 if curve_of:
-    learnt = pd.concat([table.assign(dataset=name) for name, table in curve_of.items()], ignore_index=True)
+    learnt = pd.concat([table.assign(dataset=name, regime="linear_probe") for name, table in curve_of.items()], ignore_index=True)
     figures_learning.learning_curve(
         learnt[(learnt["metric"] == "f1") & (learnt["class"] == "macro")],
-        {name: found.law for name, found in need.items()},
-        target={"published F1": PUBLISHED_F1},
+        {(name, "linear_probe"): found.law for name, found in need.items()},
+        PUBLISHED_F1,
         ylabel="macro F1",
     )
     plt.show()

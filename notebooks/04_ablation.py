@@ -54,11 +54,10 @@ DEVICE = "cpu"
 # %%
 import matplotlib.pyplot as plt
 import pandas as pd
-
-from mpox import ModelConfig, cross_validate, evaluate, figures, figures_complexity, figures_statistics, open_store, report
-from mpox.backbones import describe_model
-from mpox.comparison import compare_folds, friedman, holm
 from mpox.ensembling import ensemble
+
+from mpox import ModelConfig, cross_validate, evaluate, figures, figures_statistics, open_store, report
+from mpox.comparison import compare_folds, friedman, holm
 from mpox.errors import WeightsMissing
 
 figures.use_style()
@@ -277,7 +276,6 @@ plt.show()
 
 # %%
 if FACTORIAL:
-    from mpox.metrics import difference
 
     grid = []
     for name in datasets:

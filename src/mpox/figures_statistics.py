@@ -7,7 +7,7 @@ import scikit_posthocs
 from matplotlib.figure import Figure
 
 from mpox.comparison import Friedman
-from mpox.figures import COLOURS, MARKERS, dataset_title
+from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title
 from mpox.foldtests import ALPHA
 from mpox.power import POWER
 
@@ -97,4 +97,33 @@ def critical_difference(found: Friedman) -> Figure:
         artist.set(**above)
     axis.text(best, 1.35, f"critical difference {found.critical_difference:.2f}", fontsize=9, **above)
     axis.set_title(f"mean rank over {found.n_blocks} blocks, 1 is best", loc="left", y=1.6)
+    return figure
+
+
+def differences(table: pd.DataFrame, *, margin: float, xlabel: str) -> Figure:
+    """Differences from a reference with their corrected intervals, the margin of equivalence shaded; a panel a data set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `mpox.comparison.compare_folds` (``estimate``, ``low``, ``high``), with ``dataset``, ``protocol`` and ``regime``.
+    margin : float
+        Above 0, in the unit of the differences.
+    xlabel : str
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    heights = [0.6 + 0.3 * (table["dataset"] == name).sum() for name in names]
+    figure, axes = plt.subplots(len(names), 1, figsize=(7, sum(heights) + 0.5), squeeze=False, sharex=True, height_ratios=heights)
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        part = table[table["dataset"] == name].reset_index(drop=True)
+        axis.axvspan(-margin, margin, color="0.9", linewidth=0)
+        axis.axvline(0, color="black", linewidth=1)
+        for y, row in part.iterrows():
+            colour = PROTOCOL_COLOURS[row["protocol"]]
+            error = [[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]]
+            axis.errorbar(row["estimate"], y, xerr=error, color=colour, marker="o", capsize=3)
+        axis.set_yticks(range(len(part)), part["regime"].str.replace("_", " ") + ", " + part["protocol"])
+        axis.set_ylim(len(part) - 0.4, -0.6)
+        axis.set_title(dataset_title(name), loc="left")
+    axes[-1, 0].set_xlabel(f"{xlabel}; shaded: within {margin:g}")
     return figure
