@@ -77,7 +77,7 @@ def test_weightings_of_one_side_have_no_curve():
 
 
 def study(rng: np.random.Generator) -> pd.DataFrame:
-    return simulate_clustered(80, 3, auroc=0.85, intraclass_correlation=0.6, rng=rng)
+    return simulate_clustered(80, 3, auroc=0.85, intraclass_correlation=0.9, rng=rng)
 
 
 def test_repeats_are_averaged_and_bands_hold_the_curve():
@@ -114,7 +114,7 @@ def test_bands_from_groups_hold_the_true_curve_and_those_from_images_do_not():
     three_errors = 3 * np.sqrt(0.95 * 0.05 / n)
     # 150 replicates: the interpolated percentiles leave (1 + 0.025 * 149) / 151 outside on each side, 6.3 % and not 5 %
     assert (held["groups"] / n > 2 * (0.5 - (1 + 0.025 * 149) / 151) - three_errors).all()
-    assert (held["images"] / n < 0.9).all()
+    assert (held["images"] / n < 0.95 - 1.5 * three_errors).all()
 
 
 def test_what_has_no_curve_is_refused():
