@@ -148,7 +148,7 @@ def test_images_of_a_group_that_go_together_make_the_test_see_what_is_not():
     effect = 1 + 0.5 * ((sizes**2).sum() / sizes.sum() - 1)  # Kish's design effect
     assert together == pytest.approx(stats.chi2.cdf(stats.chi2.ppf(0.95, 4) / effect, 4), abs=0.04)
     for broken, message in (
-        ({"group_sizes": [3, 3]}, "cannot be dealt"),
+        ({"group_sizes": [3, 3]}, "not 2 groups with 6 images"),
         ({"icc": 1}, "from 0 to below 1"),
         ({"spreads": [0.5]}, "cannot be 0.5 apart"),
     ):
