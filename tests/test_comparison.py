@@ -188,7 +188,7 @@ def test_other_folds_images_or_metrics_are_refused():
         compare_folds(one_class, one_class, "auroc", "Mpox", 0.05)
 
 
-def test_the_recorded_study_is_compared_and_drawn():
+def test_models_of_the_recorded_study_are_compared():
     store = open_store("recorded")
     data = store.dataset("msld-v1")
 
