@@ -99,7 +99,7 @@ def test_the_correction_keeps_the_type_one_error_and_the_plain_test_does_not(n_f
     """Two learners with the same expected accuracy, really trained on the folds of new data sets."""
     table = type_one_error(150, n_folds=n_folds, n_repeats=n_repeats, n_simulations=1000).set_index("test")
     corrected, plain = table.loc["corrected t"], table.loc["plain t"]
-    assert within(corrected["share_significant"], 0.05, 1000)
+    assert corrected["low"] < 0.05 and corrected["share_significant"] > 0.01  # at most 5 %, and not by never rejecting
     assert plain["low"] > 0.15
     assert corrected["low"] < corrected["share_significant"] < corrected["high"]
     with pytest.raises(MpoxError, match="at least 40 images"):
