@@ -60,7 +60,7 @@ def test_the_posterior_is_that_of_equally_correlated_normal_differences(fold_val
     """Likelihood and prior integrated numerically over sigma and mu, without the closed form."""
     rho, n, rope = 1 / 5, len(fold_values), 0.02
     inverse = np.linalg.inv((1 - rho) * np.eye(n) + rho)
-    mu, log_sigma = np.linspace(-0.25, 0.27, 2601), np.linspace(np.log(0.01), np.log(0.12), 400)
+    mu, log_sigma = np.linspace(-0.25, 0.27, 10401), np.linspace(np.log(0.01), np.log(0.12), 400)
     rest = fold_values - mu[:, None]
     distance = np.einsum("mi,ij,mj->m", rest, inverse, rest)
     # the prior 1/sigma is flat in log sigma
@@ -188,7 +188,7 @@ def test_other_folds_images_or_metrics_are_refused():
         compare_folds(one_class, one_class, "auroc", "Mpox", 0.05)
 
 
-def test_the_recorded_study_is_compared_and_drawn():
+def test_models_of_the_recorded_study_are_compared():
     store = open_store("recorded")
     data = store.dataset("msld-v1")
 

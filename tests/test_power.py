@@ -99,7 +99,7 @@ def test_the_correction_keeps_the_type_one_error_and_the_plain_test_does_not(n_f
     """Two learners with the same expected accuracy, really trained on the folds of new data sets."""
     table = type_one_error(150, n_folds=n_folds, n_repeats=n_repeats, n_simulations=1000).set_index("test")
     corrected, plain = table.loc["corrected t"], table.loc["plain t"]
-    assert within(corrected["share_significant"], 0.05, 1000)
+    assert corrected["low"] < 0.05 and corrected["share_significant"] > 0.01  # at most 5 %, and not by never rejecting
     assert plain["low"] > 0.15
     assert corrected["low"] < corrected["share_significant"] < corrected["high"]
     with pytest.raises(MpoxError, match="at least 40 images"):
@@ -148,7 +148,7 @@ def test_images_of_a_group_that_go_together_make_the_test_see_what_is_not():
     effect = 1 + 0.5 * ((sizes**2).sum() / sizes.sum() - 1)  # Kish's design effect
     assert together == pytest.approx(stats.chi2.cdf(stats.chi2.ppf(0.95, 4) / effect, 4), abs=0.04)
     for broken, message in (
-        ({"group_sizes": [3, 3]}, "cannot be dealt"),
+        ({"group_sizes": [3, 3]}, "not 2 groups with 6 images"),
         ({"icc": 1}, "from 0 to below 1"),
         ({"spreads": [0.5]}, "cannot be 0.5 apart"),
     ):

@@ -96,7 +96,7 @@ def critical_difference(found: Friedman) -> Figure:
     for artist in bar.get_children():
         artist.set(**above)
     axis.text(best, 1.35, f"critical difference {found.critical_difference:.2f}", fontsize=9, **above)
-    axis.set_title(f"mean rank over {found.n_blocks} blocks, 1 is best", loc="left", y=1.6)
+    figure.suptitle(f"mean rank over {found.n_blocks} blocks, 1 is best", x=0.02, ha="left", fontsize=11)
     return figure
 
 

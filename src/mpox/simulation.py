@@ -78,8 +78,11 @@ def fold_test_experiment(
     (['chi-square', 'ANOVA'], True)
     """
     sizes = np.ones(n_images, dtype=np.int64) if group_sizes is None else np.sort(np.asarray(group_sizes))[::-1]
-    if sizes.sum() != n_images or sizes.min() < 1 or not 2 <= n_folds <= len(sizes):
-        raise MpoxError(f"{n_images} images in {len(sizes)} groups of {sizes.sum()} cannot be dealt to {n_folds} folds.")
+    if sizes.sum() != n_images or (sizes < 1).any() or not 2 <= n_folds <= len(sizes):
+        raise MpoxError(
+            f"Groups that add up to {n_images} images, at least one for each of two or more folds, are needed: "
+            f"not {len(sizes)} groups with {sizes.sum()} images for {n_folds} folds."
+        )
     if not 0 <= icc < 1:
         raise MpoxError(f"The correlation within a group is from 0 to below 1, not {icc}.")
     folds = _deal(sizes, n_folds)
@@ -136,7 +139,7 @@ def fold_p_values(right: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.
     variance = (overall * (1 - overall))[:, 0]
     varies = variance > 0
     chi_square = np.divide(between, variance, out=np.zeros_like(between), where=varies)
-    within = n * variance - between
+    within = (right * (1 - right / sizes)).sum(axis=1)
     with np.errstate(divide="ignore"):  # no variance within the folds: F is infinite
         f = np.divide(between / (k - 1), within / (n - k), out=np.zeros_like(between), where=varies)
     return stats.chi2.sf(chi_square, k - 1), stats.f.sf(f, k - 1, n - k)
