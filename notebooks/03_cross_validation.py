@@ -507,6 +507,32 @@ for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=Fal
     )
 
 # %% [markdown]
+# One value a fold, or all predictions pooled? Three intervals for the same accuracy: pooled, resampling groups; the mean over the folds
+# with the variance corrected for their common training pictures {cite}`nadeau2003`; and Wilson's {cite}`wilson1927`, which takes every
+# picture for an independent one and so promises too much where groups are large.
+
+# %%
+from mpox.foldtests import corrected_t_test
+from mpox.intervals import wilson
+
+three = []
+for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=False):
+    pooled = metrics[(metrics["dataset"] == name) & (metrics["protocol"] == protocol) & (metrics["regime"] == "linear_probe")]
+    mean = corrected_t_test(part["estimate"], N_FOLDS)
+    images = len(datasets[name].manifest)
+    value = pooled.loc[pooled["metric"] == "accuracy", "estimate"].iloc[0]
+    three.append(
+        {
+            "data set": name,
+            "protocol": protocol,
+            "pooled, groups resampled": report.estimate(pooled, "accuracy", "all", digits=3),
+            "mean of folds, corrected": report.with_interval(mean.estimate, mean.low, mean.high, digits=3),
+            "Wilson, pictures as independent": report.with_interval(*wilson(value * images, images), digits=3),
+        }
+    )
+report.show(pd.DataFrame(three))
+
+# %% [markdown]
 # Where does the spread come from? A trained network can be fitted again on the same folds with another seed, and the folds can be
 # dealt anew. The variance of a fold's accuracy is split into what the seed, the fold and the deal contribute
 # {cite}`bouthillier2021`. Beside it stands what must be expected from the small number of test pictures alone.
