@@ -14,9 +14,9 @@ ENOUGH = 0.90
 CHANCE = 0.50
 _METRICS = ("sensitivity", "specificity", "auroc")
 _MEANING = {
-    "no": "in at least one of these tests it cannot be told from the toss of a coin",
-    "yes": f"in every one of these tests it recognised, and cleared, at least {ENOUGH * 100:.0f} of 100 with confidence",
-    "partly": "it does better than the toss of a coin in every one of these tests, and not well enough to be relied on",
+    "no": "In at least one of these tests it cannot be told from the toss of a coin.",
+    "yes": f"In every one of these tests it recognised, and cleared, at least {ENOUGH * 100:.0f} of 100, chance included.",
+    "partly": "It does better than the toss of a coin in each of these tests, but not in all well enough to be relied on.",
 }
 
 
@@ -62,7 +62,7 @@ def answer_rules() -> pd.DataFrame:
         {
             "if": [
                 f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below",
-                f"in all of them the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above, and there is other data",
+                f"in all of them, other data too, the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above",
                 "neither",
             ],
             "the answer is": ["no", "yes", "partly"],
@@ -110,24 +110,23 @@ def answer(
         measured[name] = found[protocol]
         flattering[name] = {key: found[key] for key in flattering_protocols(protocol) if key in found and key != "patient"}
     other = _other_tests(external, metrics["regime"].iloc[0], positive)
-    sentences = [
-        "These are drawn pictures, not patients: what follows shows the rules at work and says nothing about Mpox."
-    ] * phantom
+    sentences = []
+    if phantom:
+        sentences.append(
+            "These are drawn pictures, not patients: what follows shows the rules at work and says nothing about Mpox."
+        )
     sentences.append(
-        f"Asked about photographs of which it had seen neither a copy nor, as far as patients are known, another picture of the same "
-        f"patient, the program recognised {_list(_with_interval(test, f'in {name}') for name, test in measured.items())}."
+        "Shown pictures of which it had seen no copy and, as far as patients are known, no other picture of the same patient, "
+        f"{_figures({f'in {name}': test for name, test in measured.items()}, positive)}."
     )
     sentences += _leak(measured, flattering)
     sentences.append(
-        "Taught on one collection and asked about another, without the pictures that both share, it recognised "
-        f"{_list(_with_interval(test, place) for place, test in other.items())}."
+        f"Taught on one collection and shown the pictures of another that the first does not share, {_figures(other, positive)}."
         if other
         else "How it does on another collection was not tested here."
     )
     word = conclude(list(measured.values()), list(other.values()))
-    sentences.append(
-        f"Can it really recognize {positive}? {_MEANING[word][0].upper()}{_MEANING[word][1:]}. The answer is: **{word}**."
-    )
+    sentences.append(f"Does it really recognize {positive}? {_MEANING[word]} The answer is: **{word}**.")
     return " ".join(sentences)
 
 
@@ -141,7 +140,8 @@ def _other_tests(external: pd.DataFrame | None, regime: str, positive: str) -> d
         return {}
     chosen = external[(external["subset"] == "without shared") & (external["regime"] == regime)]
     tests = {
-        f"in {test} after {train}": _test(rows, positive) for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
+        f"taught on {train}, shown {test},": _test(rows, positive)
+        for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
     }
     return {place: test for place, test in tests.items() if not isnan(test["auroc"].estimate)}
 
@@ -149,39 +149,47 @@ def _other_tests(external: pd.DataFrame | None, regime: str, positive: str) -> d
 def _leak(measured: dict, flattering: dict) -> list[str]:
     """What the same program seems to do when relatives of the test pictures may be learnt from."""
     ways = {
-        "random_image": "when the same pictures are divided one by one, whoever they show",
-        "augment_before_split": "when altered copies of every picture are made first, and divided too",
+        "random_image": "If the same pictures are divided one by one instead, whoever they show, the two figures are",
+        "augment_before_split": "If altered copies of every picture are made first and divided as well, they are",
     }
     said, shifts = [], []
     for protocol, words in ways.items():
         tests = {name: found[protocol] for name, found in flattering.items() if protocol in found}
-        if not tests:
-            continue
-        said.append(f"{words}: {_list(f'{_pair(test)} in {name}' for name, test in tests.items())}")
-        shifts += [_mean(test) - _mean(measured[name]) for name, test in tests.items()]
-    if not said:
-        return []
-    largest = max(shifts, key=abs)
-    return [
-        f"The same two figures, {'; '.join(said)}.",
-        f"So the way of testing alone {'adds' if largest > 0 else 'takes away'} up to {abs(largest) * 100:.0f} of 100 on average.",
-    ]
+        if tests:
+            said.append(f"{words} {_list([f'{_pair(test)} in {name}' for name, test in tests.items()])}.")
+            shifts += [_mean(test) - _mean(measured[name]) for name, test in tests.items()]
+    if said:
+        largest = max(shifts, key=abs)
+        change = f"{'adds' if largest > 0 else 'takes away'} up to {abs(largest) * 100:.0f}"
+        said.append(f"The way of testing alone {change} of 100, averaged over both figures.")
+    return said
 
 
 def _mean(test: dict[str, Interval]) -> float:
     return (test["sensitivity"].estimate + test["specificity"].estimate) / 2
 
 
-def _with_interval(test: dict[str, Interval], place: str) -> str:
-    hit, clear = test["sensitivity"], test["specificity"]
-    return (
-        f"{_of_100(hit.estimate)} of 100 pictures with the disease (95 % interval {_of_100(hit.low)} to {_of_100(hit.high)}) and "
-        f"cleared {_of_100(clear.estimate)} of 100 without it ({_of_100(clear.low)} to {_of_100(clear.high)}) {place}"
-    )
+def _figures(tests: dict[str, dict[str, Interval]], positive: str) -> str:
+    """The two figures of each test, explained at the first."""
+    said = []
+    for place, test in tests.items():
+        (hit, hits), (clear, clears) = (
+            (_of_100(test[name].estimate), f"{_of_100(test[name].low)} to {_of_100(test[name].high)}")
+            for name in ("sensitivity", "specificity")
+        )
+        if said:
+            said.append(f"{place} {hit} ({hits}) and {clear} ({clears})")
+        else:
+            said.append(
+                f"{place} the program recognised {hit} of 100 pictures of {positive} (95 % interval {hits}) and rightly cleared "
+                f"{clear} of 100 others ({clears})"
+            )
+    return "; ".join(said)
 
 
 def _pair(test: dict[str, Interval]) -> str:
-    return f"{_of_100(test['sensitivity'].estimate)} and {_of_100(test['specificity'].estimate)}"
+    hit, clear = _of_100(test["sensitivity"].estimate), _of_100(test["specificity"].estimate)
+    return f"{hit} of each" if hit == clear else f"{hit} and {clear}"
 
 
 def _of_100(share: float) -> str:
@@ -197,6 +205,5 @@ def _of_100(share: float) -> str:
     return "more than 99" if 0.995 <= share < 1 else f"{share * 100:.0f}"
 
 
-def _list(items) -> str:
-    *first, last = items
-    return f"{', '.join(first)} and {last}" if first else last
+def _list(items: list[str]) -> str:
+    return ", and ".join(items)

@@ -10,20 +10,37 @@ from mpox.metrics import N_BOOTSTRAP, replicates
 from mpox.verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Finding, Interval, Judgement
 
 
-def judge_growth(contrast: Interval, n_sizes: int) -> Judgement:
-    """Hold "first rises, then falls" against a contrast: the best network of middle size minus the better one of both ends.
+def judge_growth(rise: Interval, peak: Interval, n_sizes: int) -> Judgement:
+    """Hold "first rises, then falls" against two contrasts in AUROC for Mpox. The first rule that applies decides.
 
-    *Not testable here* with fewer than three sizes, or where the interval contains zero; *reproduced* where it lies above zero;
-    *not reproduced* where it lies below.
+    1. *not testable here*: there are fewer than three sizes.
+    2. *reproduced*: the interval of the peak lies above zero.
+    3. *not reproduced*: the interval of the rise lies below zero, no larger network is as good as the smallest.
+    4. *not testable here*: everything else; the peak may be too low to be seen, or lie beyond the sizes at hand.
+
+    Parameters
+    ----------
+    rise : Interval
+        The best larger network minus the smallest.
+    peak : Interval
+        The best network of middle size minus the better one of both ends.
+    n_sizes : int
     """
     if n_sizes < 3:
         return Judgement(NOT_TESTABLE, f"A rise and a fall need at least three sizes of the network; there are {n_sizes}.")
-    said = f"the best middle size minus the better end is {contrast} in AUROC for Mpox"
-    if contrast.low > 0:
-        return Judgement(REPRODUCED, f"Of {n_sizes} sizes, {said}, above zero.")
-    if contrast.high < 0:
-        return Judgement(NOT_REPRODUCED, f"Of {n_sizes} sizes, {said}, below zero.")
-    return Judgement(NOT_TESTABLE, f"Of {n_sizes} sizes, {said}: an interval that contains zero leaves it open.")
+    if peak.low > 0:
+        return Judgement(
+            REPRODUCED, f"Of {n_sizes} sizes, the best middle one minus the better end is {peak} in AUROC, above zero."
+        )
+    if rise.high < 0:
+        return Judgement(
+            NOT_REPRODUCED, f"Of {n_sizes} sizes, the best larger one minus the smallest is {rise} in AUROC, below zero."
+        )
+    return Judgement(
+        NOT_TESTABLE,
+        f"Of {n_sizes} sizes, the best middle one minus the better end is {peak} in AUROC, the best larger one minus "
+        f"the smallest {rise}: neither a peak nor its absence is shown.",
+    )
 
 
 def size_finding(backbone: str, parameters: int) -> Finding:
@@ -62,8 +79,8 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Findi
     return Finding(
         Judgement(
             NOT_TESTABLE,
-            "Not rejecting is not equivalence, and the abstract does not name its test. A chi-square test of accuracy over our own "
-            f"folds has p > 0.05 in {above} of {n_repeats} honest repeats; in the first {first.replace(';', ', accuracy of')}.",
+            "Not rejecting is not equivalence, and the abstract names no test. A chi-square test of accuracy over our own folds "
+            f"has p > 0.05 in {above} of {n_repeats} honest repeats; in the first {first.replace(';', ', accuracy of')}.",
         ),
         cells,
     )
@@ -80,13 +97,20 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, *, n_bo
     n_bootstrap : int
     """
     if len(predictions) < 3:
-        return Finding(judge_growth(Interval(np.nan, np.nan, np.nan), len(predictions)))
-    contrast = _peak_over_ends(list(predictions.values()), n_bootstrap)
-    return Finding(judge_growth(contrast, len(predictions)), {honest: f"{contrast}"})
+        nothing = Interval(np.nan, np.nan, np.nan)
+        return Finding(judge_growth(nothing, nothing, len(predictions)))
+    rise, peak = _rise_and_peak(list(predictions.values()), n_bootstrap)
+    return Finding(judge_growth(rise, peak, len(predictions)), {honest: f"peak {peak}"})
 
 
-def _peak_over_ends(tables: list[pd.DataFrame], n_bootstrap: int) -> Interval:
-    """The best middle network minus the better end in AUROC for Mpox; replicates are paired, the best is chosen anew in each."""
+def _rise_and_peak(tables: list[pd.DataFrame], n_bootstrap: int) -> tuple[Interval, Interval]:
+    """Both contrasts of `judge_growth`, from replicates that are paired; Bonferroni's correction for where the peak may be."""
     areas = np.stack([replicates(table, n_bootstrap=n_bootstrap)["auroc", "Mpox"] for table in tables])
-    contrast = areas[1:-1].max(axis=0) - np.maximum(areas[0], areas[-1])
-    return Interval(float(contrast[0]), *map(float, np.nanpercentile(contrast[1:], [2.5, 97.5])))
+    rise = areas[1:].max(axis=0) - areas[0]
+    middle = areas[1:-1]
+    peak = middle[middle[:, 0].argmax()] - np.maximum(areas[0], areas[-1])
+    return _interval(rise, 2.5), _interval(peak, 2.5 / len(middle))
+
+
+def _interval(values: np.ndarray, tail: float) -> Interval:
+    return Interval(float(values[0]), *map(float, np.nanpercentile(values[1:], [tail, 100 - tail])))

@@ -54,9 +54,7 @@ class Garbage:
     folders: list[str]
 
 
-def find_garbage(
-    store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False
-) -> Garbage:
+def find_garbage(store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False) -> Garbage:
     """Find what no executed notebook refers to, and what killed runs left.
 
     Parameters
