@@ -189,7 +189,9 @@ def _side_by_side(
     """Threads wait for kernels. papermill changes the working directory, which all threads share: it is there already."""
     kernels = Kernels()
     with contextlib.chdir(project_root() / "notebooks"), ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_run_one, state, name, labels[name], again, echo, kernels=kernels, **options) for name in todo]
+        futures = [
+            pool.submit(_run_one, state, name, labels[name], again, echo, kernels=kernels, **options) for name in todo
+        ]
         try:
             failures = [future.result() for future in futures]
         except BaseException:

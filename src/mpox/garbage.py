@@ -54,7 +54,9 @@ class Garbage:
     folders: list[str]
 
 
-def find_garbage(store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False) -> Garbage:
+def find_garbage(
+    store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False
+) -> Garbage:
     """Find what no executed notebook refers to, and what killed runs left.
 
     Parameters

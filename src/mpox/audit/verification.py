@@ -153,7 +153,9 @@ def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.n
     """The map that maximises the correlation, from where it is; unchanged where that leads nowhere."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
-        _, back = cv2.findTransformECC(second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5)
+        _, back = cv2.findTransformECC(
+            second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
+        )
     except cv2.error:  # it did not converge
         return matrix
     found = _inverse(back.astype(np.float64))
