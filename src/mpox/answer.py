@@ -70,13 +70,14 @@ def answer_rules() -> pd.DataFrame:
     )
 
 
+def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> str:
+    """The last word of `answer` by itself; see there for the parameters, and `conclude` for the rules."""
+    measured, _, other = _tests(metrics, external, honest)
+    return conclude(list(measured.values()), list(other.values()))
+
+
 def answer(
-    metrics: pd.DataFrame,
-    external: pd.DataFrame | None = None,
-    *,
-    honest: Mapping[str, str],
-    positive: str = "Mpox",
-    phantom: bool = False,
+    metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str], phantom: bool = False
 ) -> str:
     """One paragraph, in words a clinician can read; it ends with yes, no or partly (see `conclude`).
 
@@ -86,7 +87,6 @@ def answer(
         See `mpox.verdict.claim_intervals`; of one regime, and of as many data sets as there are.
     honest : mapping of str to str
         Data set to its honest protocol; ``source`` where it is not named.
-    positive : str
     phantom : bool
         Whether the pictures are drawn; the paragraph then begins by saying so.
 
@@ -99,17 +99,7 @@ def answer(
     MpoxError
         If a data set lacks its honest protocol, or the metrics are of several regimes.
     """
-    if metrics["regime"].nunique() != 1:
-        raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
-    measured, flattering = {}, {}
-    for name, part in metrics.groupby("dataset", sort=False):
-        protocol = honest.get(name, "source")
-        found = {key: _test(rows, positive) for key, rows in part.groupby("protocol")}
-        if protocol not in found:
-            raise MpoxError(f"There is no answer for {name} without its honest protocol '{protocol}': add it to PROTOCOLS.")
-        measured[name] = found[protocol]
-        flattering[name] = {key: found[key] for key in flattering_protocols(protocol) if key in found and key != "patient"}
-    other = _other_tests(external, metrics["regime"].iloc[0], positive)
+    measured, flattering, other = _tests(metrics, external, honest)
     sentences = []
     if phantom:
         sentences.append(
@@ -117,31 +107,45 @@ def answer(
         )
     sentences.append(
         "Shown pictures of which it had seen no copy and, as far as patients are known, no other picture of the same patient, "
-        f"{_figures({f'in {name}': test for name, test in measured.items()}, positive)}."
+        f"{_figures({f'in {name}': test for name, test in measured.items()})}."
     )
     sentences += _leak(measured, flattering)
     sentences.append(
-        f"Taught on one collection and shown the pictures of another that the first does not share, {_figures(other, positive)}."
+        f"Taught on one collection and shown the pictures of another that the first does not share, {_figures(other)}."
         if other
         else "How it does on another collection was not tested here."
     )
     word = conclude(list(measured.values()), list(other.values()))
-    sentences.append(f"Does it really recognize {positive}? {_MEANING[word]} The answer is: **{word}**.")
+    sentences.append(f"Does it really recognize Mpox? {_MEANING[word]} The answer is: **{word}**.")
     return " ".join(sentences)
 
 
-def _test(rows: pd.DataFrame, positive: str) -> dict[str, Interval]:
-    rows = rows[(rows["class"] == positive)].set_index("metric")
+def _tests(metrics, external, honest) -> tuple[dict, dict, dict]:
+    """The honest test of each data set, its flattering ones by protocol, and the tests on other data."""
+    if metrics["regime"].nunique() != 1:
+        raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
+    measured, flattering = {}, {}
+    for name, part in metrics.groupby("dataset", sort=False):
+        protocol = honest.get(name, "source")
+        found = {key: _test(rows) for key, rows in part.groupby("protocol")}
+        if protocol not in found:
+            raise MpoxError(f"There is no answer for {name} without its honest protocol '{protocol}': add it to PROTOCOLS.")
+        measured[name] = found[protocol]
+        flattering[name] = {key: found[key] for key in flattering_protocols(protocol) if key in found}
+    return measured, flattering, _other_tests(external, metrics["regime"].iloc[0])
+
+
+def _test(rows: pd.DataFrame) -> dict[str, Interval]:
+    rows = rows[rows["class"] == "Mpox"].set_index("metric")
     return {name: Interval(*rows.loc[name, ["estimate", "low", "high"]].astype(float)) for name in _METRICS}
 
 
-def _other_tests(external: pd.DataFrame | None, regime: str, positive: str) -> dict[str, dict[str, Interval]]:
+def _other_tests(external: pd.DataFrame | None, regime: str) -> dict[str, dict[str, Interval]]:
     if external is None or external.empty:
         return {}
     chosen = external[(external["subset"] == "without shared") & (external["regime"] == regime)]
     tests = {
-        f"taught on {train}, shown {test},": _test(rows, positive)
-        for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
+        f"taught on {train}, shown {test},": _test(rows) for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
     }
     return {place: test for place, test in tests.items() if not isnan(test["auroc"].estimate)}
 
@@ -169,7 +173,7 @@ def _mean(test: dict[str, Interval]) -> float:
     return (test["sensitivity"].estimate + test["specificity"].estimate) / 2
 
 
-def _figures(tests: dict[str, dict[str, Interval]], positive: str) -> str:
+def _figures(tests: dict[str, dict[str, Interval]]) -> str:
     """The two figures of each test, explained at the first."""
     said = []
     for place, test in tests.items():
@@ -181,7 +185,7 @@ def _figures(tests: dict[str, dict[str, Interval]], positive: str) -> str:
             said.append(f"{place} {hit} ({hits}) and {clear} ({clears})")
         else:
             said.append(
-                f"{place} the program recognised {hit} of 100 pictures of {positive} (95 % interval {hits}) and rightly cleared "
+                f"{place} the program recognised {hit} of 100 pictures of Mpox (95 % interval {hits}) and rightly cleared "
                 f"{clear} of 100 others ({clears})"
             )
     return "; ".join(said)
