@@ -1,4 +1,4 @@
-"""The verdict: the rules at every border, the claims on predictions with a planted truth and on the recorded study, the answer."""
+"""The verdict: the rules at every border, the claims on planted truths and on the recorded study, the answer."""
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,20 @@ from mpox.combine import combine, external_metrics
 from mpox.experiment import validate_externally
 from mpox.findings import folds_finding, growth_finding, judge_growth, size_finding
 from mpox.verdict import (
-    CLAIMS, LEAKING, MARGIN, NOT_REPRODUCED, NOT_TESTABLE, OTHER, REPRODUCED, Interval, claim_intervals, flattering_protocols, judge,
-    rules, verdict_table,
-)  # fmt: skip
+    CLAIMS,
+    LEAKING,
+    MARGIN,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    OTHER,
+    REPRODUCED,
+    Interval,
+    claim_intervals,
+    flattering_protocols,
+    judge,
+    rules,
+    verdict_table,
+)
 from mpox.views import augmented
 
 VALUE = 0.95
