@@ -308,7 +308,7 @@ def test_the_answer_says_the_numbers_in_plain_words(recorded):
     hit = mpox.loc[("source", "sensitivity")]
     assert f"recognised {100 * hit['estimate']:.0f} of 100 pictures of Mpox (95 % interval {100 * hit['low']:.0f} to" in text
     assert f"are {100 * mpox.loc[('random_image', 'sensitivity'), 'estimate']:.0f} and" in text
-    assert "taught on msid, shown msld-v1" in text and "taught on msld-v1, shown msid" in text
+    assert "when taught on msid and shown msld-v1" in text and "when taught on msld-v1 and shown msid" in text
     assert not any(
         word in text for word in ("AUROC", "ensitivity", "pecificity", "protocol", "bootstrap", "out-of-fold", "nan", "_")
     )
@@ -337,7 +337,7 @@ def test_the_answer_changes_with_the_numbers(recorded):
     worse = metrics.copy()
     flattering = worse["protocol"].isin(["random_image", "augment_before_split"])
     worse.loc[flattering & worse["metric"].eq("sensitivity"), "estimate"] = 0.3
-    assert "testing alone takes away" in answer(worse, external, honest={}) and "testing alone adds up to" in before
+    assert "dealt out takes away" in answer(worse, external, honest={}) and "dealt out adds, by itself, as many as" in before
 
 
 def test_the_phantom_is_called_a_phantom(recorded):

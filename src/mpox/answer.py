@@ -107,11 +107,11 @@ def answer(
         )
     sentences.append(
         "Shown pictures of which it had seen no copy and, as far as patients are known, no other picture of the same patient, "
-        f"{_figures({f'in {name}': test for name, test in measured.items()})}."
+        f"the program recognised {_figures({f'in {name}': test for name, test in measured.items()})}."
     )
     sentences += _leak(measured, flattering)
     sentences.append(
-        f"Taught on one collection and shown the pictures of another that the first does not share, {_figures(other)}."
+        f"Shown those pictures of another collection that the two do not share, it recognised {_figures(other)}."
         if other
         else "How it does on another collection was not tested here."
     )
@@ -145,7 +145,8 @@ def _other_tests(external: pd.DataFrame | None, regime: str) -> dict[str, dict[s
         return {}
     chosen = external[(external["subset"] == "without shared") & (external["regime"] == regime)]
     tests = {
-        f"taught on {train}, shown {test},": _test(rows) for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
+        f"when taught on {train} and shown {test}": _test(rows)
+        for (train, test), rows in chosen.groupby(["train", "test"], sort=False)
     }
     return {place: test for place, test in tests.items() if not isnan(test["auroc"].estimate)}
 
@@ -153,19 +154,19 @@ def _other_tests(external: pd.DataFrame | None, regime: str) -> dict[str, dict[s
 def _leak(measured: dict, flattering: dict) -> list[str]:
     """What the same program seems to do when relatives of the test pictures may be learnt from."""
     ways = {
-        "random_image": "If the same pictures are divided one by one instead, whoever they show, the two figures are",
-        "augment_before_split": "If altered copies of every picture are made first and divided as well, they are",
+        "random_image": "If the same pictures are dealt out one by one instead, whoever they show, the two figures are",
+        "augment_before_split": "If altered copies of every picture are made first and dealt out as well, they are",
     }
     said, shifts = [], []
     for protocol, words in ways.items():
         tests = {name: found[protocol] for name, found in flattering.items() if protocol in found}
         if tests:
-            said.append(f"{words} {_list([f'{_pair(test)} in {name}' for name, test in tests.items()])}.")
+            said.append(f"{words} {', and '.join(f'{_pair(test)} in {name}' for name, test in tests.items())}.")
             shifts += [_mean(test) - _mean(measured[name]) for name, test in tests.items()]
     if said:
         largest = max(shifts, key=abs)
-        change = f"{'adds' if largest > 0 else 'takes away'} up to {abs(largest) * 100:.0f}"
-        said.append(f"The way of testing alone {change} of 100, averaged over both figures.")
+        change = f"{'adds' if largest > 0 else 'takes away'}, by itself, as many as {abs(largest) * 100:.0f} in 100"
+        said.append(f"How pictures are multiplied and dealt out {change}, averaged over both figures.")
     return said
 
 
@@ -181,14 +182,12 @@ def _figures(tests: dict[str, dict[str, Interval]]) -> str:
             (_of_100(test[name].estimate), f"{_of_100(test[name].low)} to {_of_100(test[name].high)}")
             for name in ("sensitivity", "specificity")
         )
-        if said:
-            said.append(f"{place} {hit} ({hits}) and {clear} ({clears})")
-        else:
-            said.append(
-                f"{place} the program recognised {hit} of 100 pictures of Mpox (95 % interval {hits}) and rightly cleared "
-                f"{clear} of 100 others ({clears})"
-            )
-    return "; ".join(said)
+        said.append(
+            f"{hit} ({hits}) and {clear} ({clears}) {place}"
+            if said
+            else f"{hit} of 100 pictures of Mpox (95 % interval {hits}) and cleared {clear} of 100 others ({clears}) {place}"
+        )
+    return ", and ".join(said)
 
 
 def _pair(test: dict[str, Interval]) -> str:
@@ -207,7 +206,3 @@ def _of_100(share: float) -> str:
     if 0 < share < 0.005:
         return "fewer than 1"
     return "more than 99" if 0.995 <= share < 1 else f"{share * 100:.0f}"
-
-
-def _list(items: list[str]) -> str:
-    return ", and ".join(items)
