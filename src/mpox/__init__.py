@@ -4,7 +4,7 @@ Data flows one way, and each step is a module::
 
     data folder -> manifest -> audit -> groups -> splits -> runs -> predictions -> metrics -> figures -> notebook -> book
     datasets       manifest    audit    groups    splits    experiment (config,   metrics    figures    execution   book
-    download       pictures                       leakage   features, probe,                 report     record
+    download       pictures                       leakage   features, probe,      verdict    report     record
     phantom        patients                       views     training, store,
                                                         scheduling)
 

@@ -1,0 +1,352 @@
+"""The verdict: the rules at every border, the claims on planted truths and on the recorded study, the answer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, figures_verdict, open_store
+from mpox.answer import ENOUGH, answer, conclude, conclusion
+from mpox.combine import combine, external_metrics
+from mpox.experiment import validate_externally
+from mpox.findings import folds_finding, growth_finding, judge_growth, size_finding
+from mpox.verdict import (
+    CLAIMS,
+    LEAKING,
+    MARGIN,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    OTHER,
+    REPRODUCED,
+    Interval,
+    claim_intervals,
+    flattering_protocols,
+    judge,
+    rules,
+    verdict_table,
+)
+from mpox.views import augmented
+
+VALUE = 0.95
+BELOW, EDGE = np.nextafter(VALUE, 0), VALUE - MARGIN
+
+
+def between(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high)
+
+
+# ------------------------------------------------------------------------------------------------ the rules
+@pytest.mark.parametrize(
+    ("honest", "flattering", "verdict"),
+    [
+        (between(0.90, VALUE), between(0.96, 0.99), REPRODUCED),
+        (between(0.96, 0.99), between(0.10, 0.20), REPRODUCED),  # above the value counts as reached
+        (between(EDGE, VALUE), between(0.96, 0.99), REPRODUCED),
+        (between(np.nextafter(EDGE, 0), VALUE), between(0.96, 0.99), NOT_TESTABLE),
+        (between(0.90, BELOW), between(0.80, VALUE), LEAKING),  # a leaking interval may be as wide as it likes
+        (between(0.90, BELOW), between(0.10, VALUE), LEAKING),
+        (between(0.90, BELOW), between(0.90, BELOW), NOT_REPRODUCED),
+        (None, between(0.96, 0.99), NOT_TESTABLE),
+        (between(np.nan, np.nan), between(0.96, 0.99), NOT_TESTABLE),
+    ],
+)
+def test_the_rule_at_each_border(honest, flattering, verdict):
+    assert judge(VALUE, {"random_image": flattering}, honest).verdict == verdict
+
+
+def test_a_judgement_names_the_protocols_that_reach_the_value_and_no_other():
+    honest, high, low = between(0.7, 0.8), between(0.94, 0.97), between(0.8, 0.9)
+    one = judge(VALUE, {"augment_before_split": high, "random_image": low}, honest).sentence
+    two = judge(VALUE, {"augment_before_split": high, "random_image": high}, honest).sentence
+    assert "only augment_before_split reaches it" in one and "random_image" not in one
+    assert "only augment_before_split and random_image reach it" in two
+    assert "0.800" in one and "0.95" in one
+    assert judge(VALUE, {}, honest).sentence.endswith("no other protocol was run.")
+
+
+def test_a_higher_published_value_is_never_judged_more_kindly():
+    order = [REPRODUCED, NOT_TESTABLE, LEAKING, NOT_REPRODUCED]
+    rng = np.random.default_rng(0)
+    for ends in np.sort(rng.uniform(size=(200, 2, 2)), axis=2):
+        ranks = [
+            order.index(judge(value, {"patient": between(*ends[0])}, between(*ends[1])).verdict)
+            for value in np.linspace(0, 1, 60)
+        ]
+        assert ranks == sorted(ranks)
+
+
+def test_the_table_of_rules_has_every_judgement():
+    assert set(rules()["judgement"]) == {REPRODUCED, NOT_TESTABLE, LEAKING, NOT_REPRODUCED}
+
+
+def test_what_is_laxer_than_the_honest_protocol():
+    assert flattering_protocols("source") == ("augment_before_split", "random_image", "patient")
+    with pytest.raises(MpoxError, match="external"):
+        flattering_protocols("external")
+
+
+def test_the_published_f1_is_the_harmonic_mean_of_the_published_averages():
+    published = {claim.key: claim.published for claim in CLAIMS}
+    precision, recall = published["precision"], published["recall"]
+    assert round(2 * precision * recall / (precision + recall), 4) == published["f1"]
+    assert {claim.key: claim.metric for claim in CLAIMS}["f1"] == "f1_of_means"
+
+
+# -------------------------------------------------------------------------------------- size, growth and folds
+def test_the_size_is_never_testable_and_says_whether_it_agrees():
+    same, other = size_finding("a", 4_138_000), size_finding("b", 4_146_000)
+    assert same.judgement.verdict == other.judgement.verdict == NOT_TESTABLE
+    assert "4.138 M" in same.judgement.sentence and "chosen because of that" in same.judgement.sentence
+    assert "another network" in other.judgement.sentence
+
+
+@pytest.mark.parametrize(
+    ("rise", "peak", "sizes", "verdict"),
+    [
+        ((0.00, 0.02), (1e-9, 0.02), 3, REPRODUCED),
+        ((0.00, 0.02), (0.0, 0.02), 3, NOT_TESTABLE),
+        ((-0.04, -1e-9), (-0.06, -0.02), 3, NOT_REPRODUCED),
+        ((-0.04, 0.0), (-0.06, -0.02), 3, NOT_TESTABLE),
+        ((0.00, 0.02), (0.01, 0.02), 2, NOT_TESTABLE),
+    ],
+)
+def test_the_rule_for_growth_at_each_border(rise, peak, sizes, verdict):
+    assert judge_growth(between(*rise), between(*peak), sizes).verdict == verdict
+
+
+def simulated(separation: float, *, n: int = 400) -> pd.DataFrame:
+    """Predictions of a network whose scores of Mpox and of the rest lie ``separation`` standard deviations apart."""
+    rng = np.random.default_rng(5)  # the same noise for all, as folds of the same images give
+    label = np.where(np.arange(n) % 2, "Mpox", "Others")
+    p = 1 / (1 + np.exp(-(rng.normal(size=n) + separation * (label == "Mpox") - separation / 2)))
+    names = [f"i{i:03d}" for i in range(n)]
+    return pd.DataFrame(
+        {
+            "repeat": 0,
+            "fold": np.arange(n) % 5,
+            "image_id": names,
+            "group_id": names,
+            "label": label,
+            "p_Mpox": p,
+            "p_Others": 1 - p,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("separations", "verdict"),
+    [
+        ((1.0, 2.0, 1.0), REPRODUCED),
+        ((1.0, 1.2, 2.0, 1.0), REPRODUCED),
+        ((2.0, 1.0, 1.5), NOT_REPRODUCED),
+        ((1.0, 1.5, 2.0), NOT_TESTABLE),  # it still rises at the last size: a fall may follow
+        ((1.5, 1.5, 1.5), NOT_TESTABLE),
+        ((1.0, 2.0), NOT_TESTABLE),
+    ],
+)
+def test_growth_is_judged_as_it_was_planted(separations, verdict):
+    tables = {f"size {k}": simulated(separation) for k, separation in enumerate(separations)}
+    found = growth_finding(tables, "source", n_bootstrap=300)
+    assert found.judgement.verdict == verdict
+    assert ("source" in found.cells) == (len(separations) > 2)
+
+
+def test_the_test_of_the_folds_is_pearsons_and_robustness_stays_untestable():
+    table = simulated(1.5)
+    table = pd.concat([table, table.assign(repeat=1, fold=0).assign(fold=np.arange(len(table)) // 80)])
+    found = folds_finding({"random_image": table.query("repeat == 1"), "source": table}, "source")
+    right = (table["p_Mpox"] > 0.5) == (table["label"] == "Mpox")
+    first = table["repeat"] == 0
+    observed = np.array(
+        [[(right & first & (table["fold"] == f)).sum(), (~right & first & (table["fold"] == f)).sum()] for f in range(5)]
+    )
+    expected = observed.sum(axis=1, keepdims=True) * observed.sum(axis=0) / observed.sum()
+    p = chi2.sf(((observed - expected) ** 2 / expected).sum(), df=4)
+    share = observed[:, 0] / observed.sum(axis=1)
+    assert found.cells["source"] == f"p = {p:.3f}; folds {share.min():.2f} to {share.max():.2f}"
+    assert found.judgement.verdict == NOT_TESTABLE
+    assert f"in the first p = {p:.3f}, accuracy of folds" in found.judgement.sentence
+
+
+def test_repeats_in_which_the_folds_differ_are_counted():
+    table = simulated(3.0)
+    spoilt = table.assign(repeat=1, p_Mpox=np.where(table["fold"] == 0, 1 - table["p_Mpox"], table["p_Mpox"]))
+    spoilt["p_Others"] = 1 - spoilt["p_Mpox"]
+    found = folds_finding({"source": pd.concat([table, spoilt])}, "source")
+    assert "p > 0.05 in 1 of 2 honest repeats" in found.judgement.sentence
+
+
+# --------------------------------------------------------------------------------------- the recorded study
+@pytest.fixture(scope="module")
+def recorded():
+    """Metrics of the linear probe on MSLD v1.0 under all four protocols, and of its test on MSID."""
+    store, model = open_store("recorded"), ModelConfig(regime="linear_probe", image_size=224)
+    data = store.dataset("msld-v1")
+    tables = {
+        protocol: cross_validate(store, data, protocol, model, n_repeats=5) for protocol in ("random_image", "patient", "source")
+    }
+    tables["augment_before_split"] = cross_validate(store, augmented(data, 13, 0), "augment_before_split", model)
+    metrics = pd.concat(
+        [
+            evaluate(table, n_bootstrap=200).assign(dataset="msld-v1", protocol=protocol, regime="linear_probe")
+            for protocol, table in tables.items()
+        ],
+        ignore_index=True,
+    )
+    pair = ["msid", "msld-v1"]
+    both = combine([store.dataset(name) for name in pair], store.audit(pair).groups)
+    external = pd.concat(
+        [
+            external_metrics(validate_externally(store, both, *way, model), n_bootstrap=200).assign(
+                train=way[0], test=way[1], regime="linear_probe"
+            )
+            for way in (pair, pair[::-1])
+        ]
+    )
+    return metrics, external
+
+
+def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(recorded):
+    metrics, external = recorded
+    table = verdict_table(metrics, external)
+    assert list(table) == [
+        "claim", "paper", "random_image", "augment_before_split", "patient", "source", OTHER, "judgement", "why",
+    ]  # fmt: skip
+    assert len(table) == len(CLAIMS)
+    outside = external[(external["train"] == "msld-v1") & (external["subset"] == "without shared")].assign(protocol=OTHER)
+    cells = pd.concat([metrics, outside]).set_index(["protocol", "metric", "class"])[["estimate", "low", "high"]]
+    for claim, row in zip(CLAIMS, table.to_dict("records"), strict=True):
+        if claim.published is None:
+            assert row["judgement"] == NOT_TESTABLE and row["source"] == "" and len(row["why"]) > 20
+            continue
+        found = {
+            name: Interval(*cells.loc[(name, claim.metric, claim.label)])
+            for name in (*flattering_protocols("source"), "source", OTHER)
+        }
+        assert {name: row[name] for name in found} == {name: str(interval) for name, interval in found.items()}
+        reached = [name for name, interval in found.items() if interval.high >= claim.published]
+        expected = NOT_REPRODUCED if not reached else REPRODUCED if "source" in reached else LEAKING
+        assert row["judgement"] == expected
+        assert all((name in row["why"]) == (name in reached) for name in flattering_protocols("source"))
+
+
+def test_without_its_flattering_protocol_a_claim_is_not_reproduced(recorded):
+    metrics, _ = recorded
+    full = verdict_table(metrics)
+    without = verdict_table(metrics[metrics["protocol"] != "augment_before_split"])
+    numbers = [claim.published is not None for claim in CLAIMS]
+    assert set(full.loc[numbers, "judgement"]) == {LEAKING}
+    assert set(without.loc[numbers, "judgement"]) == {NOT_REPRODUCED}
+    assert set(full[OTHER]) == {""}
+
+
+def test_the_table_follows_the_numbers(recorded):
+    metrics, external = recorded
+    raised = metrics.copy()
+    raised.loc[raised["protocol"].eq("source") & raised["metric"].eq("recall"), ["low", "high"]] = [0.93, 0.97]
+    why = verdict_table(raised, external).set_index("claim").loc["recall, averaged over classes"]
+    assert why["judgement"] == REPRODUCED and "On other data it ends at" in why["why"]
+    assert "On other data" not in verdict_table(raised).set_index("claim").loc["recall, averaged over classes", "why"]
+    lost = metrics[metrics["protocol"] != "source"]
+    assert set(verdict_table(lost)["judgement"]) == {NOT_TESTABLE}
+
+
+def test_a_table_is_for_one_data_set_and_regime(recorded):
+    metrics, _ = recorded
+    for column in ("dataset", "regime"):
+        with pytest.raises(MpoxError, match="one data set and one regime"):
+            verdict_table(pd.concat([metrics, metrics.assign(**{column: "another"})]))
+
+
+def test_the_figure_has_a_panel_a_claim_with_the_published_value_and_every_interval(recorded):
+    import matplotlib.pyplot as plt
+
+    table = claim_intervals(*recorded)
+    table = table[table["dataset"] == "msld-v1"]
+    figure = figures_verdict.claims(table)
+    numbers = [claim for claim in CLAIMS if claim.published is not None]
+    assert len(figure.axes) == len(numbers)
+    for axis, claim in zip(figure.axes, numbers, strict=True):
+        dashed = [line for line in axis.lines if line.get_linestyle() == "--"]
+        assert [line.get_xdata()[0] for line in dashed] == [claim.published]
+        assert len(axis.containers) == 5
+    plt.close(figure)
+
+
+# ------------------------------------------------------------------------------------------------ the answer
+GOOD, FAIR = Interval(0.95, ENOUGH, 0.99), Interval(0.95, np.nextafter(ENOUGH, 0), 0.99)
+SURE, COIN = Interval(0.9, 0.51, 0.99), Interval(0.9, 0.50, 0.99)
+
+
+def test_of(sensitivity, specificity, auroc):
+    return {"sensitivity": sensitivity, "specificity": specificity, "auroc": auroc}
+
+
+test_of.__test__ = False
+
+
+@pytest.mark.parametrize(
+    ("honest", "other", "word"),
+    [
+        (test_of(GOOD, GOOD, SURE), [test_of(GOOD, GOOD, SURE)], "yes"),
+        (test_of(GOOD, GOOD, SURE), [], "partly"),  # without other data there is no yes
+        (test_of(FAIR, GOOD, SURE), [test_of(GOOD, GOOD, SURE)], "partly"),
+        (test_of(GOOD, FAIR, SURE), [test_of(GOOD, GOOD, SURE)], "partly"),
+        (test_of(GOOD, GOOD, SURE), [test_of(GOOD, FAIR, SURE)], "partly"),
+        (test_of(GOOD, GOOD, COIN), [test_of(GOOD, GOOD, SURE)], "no"),
+        (test_of(GOOD, GOOD, SURE), [test_of(GOOD, GOOD, COIN)], "no"),
+    ],
+)
+def test_the_rule_of_the_answer_at_each_border(honest, other, word):
+    assert conclude([honest], other) == word
+
+
+def test_the_answer_says_the_numbers_in_plain_words(recorded):
+    metrics, external = recorded
+    text = answer(metrics, external, honest={})
+    mpox = metrics[metrics["class"].eq("Mpox")].set_index(["protocol", "metric"])
+    hit = mpox.loc[("source", "sensitivity")]
+    assert f"recognised {100 * hit['estimate']:.0f} of 100 pictures of Mpox (95 % interval {100 * hit['low']:.0f} to" in text
+    assert f"are {100 * mpox.loc[('random_image', 'sensitivity'), 'estimate']:.0f} and" in text
+    assert "when taught on msid and shown msld-v1" in text and "when taught on msld-v1 and shown msid" in text
+    assert not any(
+        word in text for word in ("AUROC", "ensitivity", "pecificity", "protocol", "bootstrap", "out-of-fold", "nan", "_")
+    )
+    word = conclusion(metrics, external, honest={})
+    assert text.endswith(f"The answer is: **{word}**.") and word == "partly"
+
+
+def test_the_answer_changes_with_the_numbers(recorded):
+    metrics, external = recorded
+    before = answer(metrics, external, honest={})
+    better, better_outside = (
+        table.assign(
+            **{
+                end: table[end].where(~table["metric"].isin(["sensitivity", "specificity", "auroc"]), 0.97)
+                for end in ("estimate", "low", "high")
+            }
+        )
+        for table in (metrics, external)
+    )
+    assert answer(better, better_outside, honest={}).endswith("**yes**.")
+    assert answer(better, external, honest={}).endswith("**partly**.")
+    alone = answer(better, None, honest={})
+    assert alone.endswith("**partly**.") and "another collection was not tested" in alone
+    coin = metrics.assign(low=metrics["low"].where(metrics["metric"] != "auroc", 0.5))
+    assert answer(coin, external, honest={}).endswith("**no**.") and before.endswith("**partly**.")
+    worse = metrics.copy()
+    flattering = worse["protocol"].isin(["random_image", "augment_before_split"])
+    worse.loc[flattering & worse["metric"].eq("sensitivity"), "estimate"] = 0.3
+    assert "dealt out takes away" in answer(worse, external, honest={}) and "dealt out adds, by itself, as many as" in before
+
+
+def test_the_phantom_is_called_a_phantom(recorded):
+    assert answer(*recorded, honest={}, phantom=True).startswith("These are drawn pictures, not patients")
+
+
+def test_an_answer_needs_the_honest_protocol_and_one_regime(recorded):
+    metrics, _ = recorded
+    with pytest.raises(MpoxError, match="add it to PROTOCOLS"):
+        answer(metrics[metrics["protocol"] != "source"], honest={})
+    with pytest.raises(MpoxError, match="one regime"):
+        answer(pd.concat([metrics, metrics.assign(regime="fine_tune")]), honest={})
