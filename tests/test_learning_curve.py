@@ -34,8 +34,8 @@ def manifests(draw) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image_id", "label", "group_id"])
 
 
-@settings(max_examples=25, deadline=None)
-@given(manifests(), st.integers(2, 5), st.integers(0, 1000))
+@settings(max_examples=8, deadline=None)
+@given(manifests(), st.integers(2, 4), st.integers(0, 1000))
 def test_fractions_change_the_training_groups_and_nothing_else(manifest, n_folds, seed):
     options = {"n_folds": n_folds, "n_repeats": 2, "seed": seed}
     try:

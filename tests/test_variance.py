@@ -22,6 +22,7 @@ def variances(table: pd.DataFrame) -> pd.Series:
     return variance_components(table).set_index("component")["variance"]
 
 
+@pytest.mark.filterwarnings("ignore:The MLE may be on the boundary")
 def test_balanced_data_are_split_as_by_restricted_maximum_likelihood():
     table = simulate(np.random.default_rng(2), 8, 5, 3, 0.06, 0.04, 0.02)
     found = variances(table.sample(frac=1, random_state=0))
