@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -13,7 +14,9 @@ from sklearn.svm import SVC
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store, svm
 from mpox.config import RunConfig
+from mpox.manifest import build_manifest
 from mpox.paths import project_root
+from mpox.store import Dataset
 
 
 def clouds(n_classes: int, *, n: int = 240, d: int = 30, distance: float = 0.5, seed: int = 0):
@@ -34,7 +37,7 @@ def test_it_is_scikit_learns_machine_on_standardised_features(n_classes):
     machine = SVC(C=history.loc[history["chosen"], "strength"].item(), class_weight="balanced", gamma="scale")
     scaler = StandardScaler().fit(x)
     known = CalibratedClassifierCV(machine, cv=PredefinedSplit(inner), ensemble=False).fit(scaler.transform(x), y)
-    assert np.allclose(found, known.predict_proba(scaler.transform(x_test)), atol=1e-3)
+    assert np.allclose(found, known.predict_proba(scaler.transform(x_test)), atol=0.01)
     whole = make_pipeline(StandardScaler(), machine).fit(x, y)
     if n_classes == 2:  # with two classes a sigmoid cannot change the order
         assert np.array_equal(found[:, 1].argsort()[-50:], whole.decision_function(x_test).argsort()[-50:])
@@ -44,11 +47,19 @@ def test_probabilities_are_calibrated_and_the_best_strength_is_chosen():
     x, y, inner, x_test, asked = clouds(2, n=600, distance=0.25)
     found, history = svm.fit_predict(x, y, inner, x_test, n_classes=2)
     sure = found[:, 1]
-    for low, high in ((0.2, 0.5), (0.5, 0.8), (0.8, 1)):
+    for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1)):
         inside = (sure >= low) & (sure < high)
         assert asked[inside].mean() == pytest.approx(sure[inside].mean(), abs=0.08)
     assert history["chosen"].sum() == 1
-    assert history.loc[history["chosen"], "validation_auroc"].item() == history["validation_auroc"].max()
+    assert history.loc[history["chosen"], "validation_loss"].item() == history["validation_loss"].min()
+
+
+def test_scores_may_be_small(monkeypatch):
+    """All images of a weak machine weigh alike and its scores are hundredths: scikit-learn's sigmoids stay flat on them."""
+    x, y, inner, x_test, asked = clouds(2, n=600)
+    monkeypatch.setattr(svm, "STRENGTHS", np.array([1e-4]))
+    found, _ = svm.fit_predict(x, y, inner, x_test, n_classes=2)
+    assert found[asked == 1, 1].mean() > found[asked == 0, 1].mean() + 0.4
 
 
 def test_without_a_signal_it_says_how_frequent_a_class_is():
@@ -72,10 +83,13 @@ def test_a_fold_of_the_real_size_takes_a_second_and_is_the_same_again():
 
 
 def test_as_a_regime(tiny_folder, tmp_path):
-    store = open_store(tmp_path)
+    manifest = build_manifest(tiny_folder).assign(group_id=lambda table: table["image_id"])
+    groups = manifest.set_index("image_id", drop=False)["group_id"]
+    data = Dataset("tiny", manifest, groups, is_phantom=False, has_pictures=True)
     model = ModelConfig(regime="svm", backbone="colour_histogram", image_size=64)
-    found = cross_validate(store, store.dataset(tiny_folder), "source", model, n_folds=3)
-    assert ((found["p_Mpox"] > 0.5) == (found["label"] == "Mpox")).mean() > 0.8
+    found = cross_validate(open_store(tmp_path), data, "random_image", model, n_folds=3)
+    assert len(found) == 24 and set(found["regime"]) == {"svm"}
+    assert roc_auc_score(found["label"] == "Mpox", found["p_Mpox"]) > 0.8
     with pytest.raises(MpoxError, match="The regime 'svm' has no head"):
         ModelConfig(regime="svm", head="hidden")
 

@@ -72,6 +72,6 @@ def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _other(number: int, what: str) -> MpoxError:
     return MpoxError(
-        f"Table {number} of the ensemble differs from the first in its {what}: average models of one data set under one protocol, "
-        "with the same repeats."
+        f"Table {number} of the ensemble differs from the first in its {what}: average models of one data set under one "
+        "protocol, with the same repeats."
     )

@@ -6,14 +6,12 @@ as scikit-learn's ``gamma="scale"`` has it. The kernel is computed once, which m
 
 import numpy as np
 import pandas as pd
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
-
-from mpox.metrics import weighted_auroc
 
 #: Prices of a misplaced training image (scikit-learn's C) among which the inner folds choose.
 STRENGTHS = np.logspace(-2, 2, 5)
@@ -23,24 +21,46 @@ def _machine(strength: float) -> SVC:
     return SVC(C=strength, kernel="precomputed", class_weight="balanced")
 
 
-def _auroc(scores: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, classes: np.ndarray) -> float:
-    """Mean over inner folds and classes of the AUROC against the rest; scores of different machines are not comparable."""
-    scores = np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
-    areas = []
-    for fold in np.unique(inner_fold):
-        out = inner_fold == fold
-        weights = np.ones((1, out.sum()))
-        areas += [weighted_auroc(y[out] == label, scores[out, k], weights)[0] for k, label in enumerate(classes)]
-    return float(np.nanmean(areas))
+class _Sigmoids:
+    """From scores to probabilities, a sigmoid for each class against the rest (Platt 1999, with his targets).
+
+    scikit-learn's `CalibratedClassifierCV` fits the same, but stops too early on scores as small as a weak machine's; here they
+    are scaled first.
+    """
+
+    def __init__(self, scores: np.ndarray, y: np.ndarray):
+        scores = self._columns(scores)
+        self.scale = np.maximum(scores.std(axis=0), 1e-12)
+        labels = np.unique(y)
+        self.classes = labels if scores.shape[1] > 1 else labels[1:]  # of two classes one sigmoid serves both
+        self.fits = [self._fit(scores[:, [k]] / self.scale[k], y == label) for k, label in enumerate(self.classes)]
+
+    @staticmethod
+    def _columns(scores: np.ndarray) -> np.ndarray:
+        return scores[:, None] if scores.ndim == 1 else scores
+
+    @staticmethod
+    def _fit(score: np.ndarray, is_class: np.ndarray) -> LogisticRegression:
+        n_in, n_out = is_class.sum(), (~is_class).sum()
+        target = np.where(is_class, (n_in + 1) / (n_in + 2), 1 / (n_out + 2))
+        both, truth = np.concatenate([score, score]), np.repeat([True, False], len(score))
+        return LogisticRegression(C=1e6, tol=1e-8).fit(both, truth, sample_weight=np.concatenate([target, 1 - target]))
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities that add up to 1, shape (m, number of classes in training)."""
+        scores = self._columns(scores) / self.scale
+        each = np.column_stack([fit.predict_proba(scores[:, [k]])[:, 1] for k, fit in enumerate(self.fits)])
+        each = np.column_stack([1 - each, each]) if each.shape[1] == 1 else each
+        return each / each.sum(axis=1, keepdims=True)
 
 
 def fit_predict(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Choose the strength by the AUROC over the inner folds, fit, and predict; see `mpox.probe.fit_predict` for the interface.
+    """Choose the strength by the log loss over the inner folds, fit, and predict; see `mpox.probe.fit_predict` for the interface.
 
-    The distances from the margin become probabilities by a sigmoid for each class against the rest (Platt 1999), fitted on the
-    training images' distances from machines that had not seen their inner fold, and scaled to the sum 1.
+    A machine gives scores, not probabilities. The sigmoids that translate them are fitted on the training images' scores by
+    machines that had not seen their inner fold; the loss is that of the translated scores.
 
     Parameters
     ----------
@@ -57,23 +77,25 @@ def fit_predict(
     -------
     probabilities : ndarray of float64, shape (m, n_classes)
     history : DataFrame
-        One row a strength: ``strength``, ``validation_auroc`` (mean over the inner folds and classes, 0 to 1), ``chosen`` (the
-        weakest of the best).
+        One row a strength: ``strength``, ``validation_loss`` (nats, mean over training images), ``chosen``.
     """
     scaler = StandardScaler().fit(x.astype(np.float64))
     known, asked = (scaler.transform(part.astype(np.float64)) for part in (x, x_test))
     gamma = 1 / (known.shape[1] * (known.var() or 1.0))
-    classes, folds = np.unique(y), PredefinedSplit(np.unique(inner_fold, return_inverse=True)[1])
+    classes, place = np.unique(y, return_inverse=True)
+    folds = PredefinedSplit(np.unique(inner_fold, return_inverse=True)[1])
+    losses, sigmoids = [], []
     with threadpool_limits(1):
         kernel, towards = rbf_kernel(known, gamma=gamma), rbf_kernel(asked, known, gamma=gamma)
-        areas = []
         for strength in STRENGTHS:
             scores = cross_val_predict(_machine(strength), kernel, y, cv=folds, method="decision_function")
-            areas.append(_auroc(scores, y, inner_fold, classes))
-        best = int(np.argmax(areas))
-        fitted = CalibratedClassifierCV(_machine(STRENGTHS[best]), method="sigmoid", cv=folds, ensemble=False).fit(kernel, y)
-        full = np.full((len(x_test), n_classes), 1e-9)
-        full[:, fitted.classes_] = fitted.predict_proba(towards)
-    history = pd.DataFrame({"strength": STRENGTHS, "validation_auroc": areas})
+            sigmoids.append(_Sigmoids(scores, y))
+            truth = sigmoids[-1].probabilities(scores)[np.arange(len(y)), place]
+            losses.append(-np.log(np.maximum(truth, 1e-12)).mean())
+        best = int(np.argmin(losses))
+        scores = _machine(STRENGTHS[best]).fit(kernel, y).decision_function(towards)
+    full = np.full((len(x_test), n_classes), 1e-9)
+    full[:, classes] = sigmoids[best].probabilities(scores)
+    history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
     history["chosen"] = history.index == best
     return full / full.sum(axis=1, keepdims=True), history
