@@ -96,3 +96,16 @@ def test_unknown_names_are_refused():
 def test_unknown_backbones_are_not_described():
     with pytest.raises(MpoxError, match="timm has no model 'vgg99'"):
         describe_model("vgg99", "linear", 2, image_size=64)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_050", "lcnet_035", "resnet18", "densenet121", "convnext_atto", "vit_tiny_patch16_224"]
+)
+def test_a_head_fits_networks_of_other_families(name):
+    """MobileNetV3 and LCNet have a hidden layer before the classifier; their features are what comes out of it."""
+    size = 224 if "vit" in name else 64
+    model = build_model(name, "linear", 3, weights="random").eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, size, size)).shape == (1, 3)
+    card = describe_model(name, "linear", 3, image_size=size)
+    assert card.parameters == sum(parameter.numel() for parameter in model.parameters())

@@ -227,9 +227,9 @@ def test_only_a_trained_networks_runs_changed_their_name(tiny_folder, tmp_path):
     data = RunStore(tmp_path).dataset(tiny_folder)
     engines = {
         regime: fold_configs(data, "source", ModelConfig(regime=regime, image_size=SIZE), n_folds=2)[1][0].engine
-        for regime in ("linear_probe", "nearest_neighbour", "tail_tune", "fine_tune", "scratch")
+        for regime in ("linear_probe", "nearest_neighbour", "svm", "tail_tune", "fine_tune", "scratch")
     }
-    assert engines == {"linear_probe": 1, "nearest_neighbour": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+    assert engines == {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

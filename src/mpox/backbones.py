@@ -69,6 +69,14 @@ def make_head(head: str, n_features: int, n_classes: int) -> nn.Module:
     raise MpoxError(f"Unknown head '{head}': choose one of {', '.join(HEADS)}.")
 
 
+def feature_width(backbone: nn.Module) -> int:
+    """Length of a timm backbone's feature vectors.
+
+    Not timm's ``num_features`` where a hidden layer comes between that and the classifier, as in MobileNetV3.
+    """
+    return getattr(backbone, "head_hidden_size", None) or backbone.num_features
+
+
 def default_image_size(backbone: str) -> int:
     """Side in pixels of the pictures on which timm's weights of that name were trained."""
     return int(_pretrained_cfg(backbone)["input_size"][-1])
@@ -138,7 +146,7 @@ def build_model(
     trunk = build_backbone(backbone, weights=weights, weights_dir=weights_dir, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Classifier(trunk, make_head(head, trunk.num_features, n_classes))
+        return Classifier(trunk, make_head(head, feature_width(trunk), n_classes))
 
 
 def describe_model(backbone: str, head: str, n_classes: int, *, image_size: int | None = None) -> ModelCard:
@@ -156,7 +164,7 @@ def describe_model(backbone: str, head: str, n_classes: int, *, image_size: int 
     size = image_size or trained_size
     with torch.device("meta"):
         trunk = timm.create_model(backbone, pretrained=False, num_classes=0).eval()
-        model = Classifier(trunk, make_head(head, trunk.num_features, n_classes)).eval()
+        model = Classifier(trunk, make_head(head, feature_width(trunk), n_classes)).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():
             model(torch.empty(1, 3, size, size))

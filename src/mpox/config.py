@@ -10,12 +10,12 @@ PRECISIONS = ("float32", "bfloat16")
 HEADS = ("linear", "hidden")
 AUGMENTATIONS = ("none", "light", "medium")
 #: The regimes, and the version of the code behind each, raised by one whenever an unchanged configuration's predictions change.
-ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
 REGIMES = tuple(ENGINES)
 #: The regimes that start from transferred weights and keep ImageNet's batch-norm statistics.
 TRANSFERRED = ("tail_tune", "fine_tune")
 #: The regimes that train no network: they work on features that are computed once.
-FROZEN = ("linear_probe", "nearest_neighbour")
+FROZEN = ("linear_probe", "nearest_neighbour", "svm")
 #: Feature extractors that are no network; they go with the regimes `FROZEN` only.
 HANDCRAFTED = ("colour_histogram", "hog", "lbp")
 
@@ -101,7 +101,7 @@ class ModelConfig:
 
     Parameters
     ----------
-    regime : {"linear_probe", "nearest_neighbour", "tail_tune", "fine_tune", "scratch"}
+    regime : {"linear_probe", "nearest_neighbour", "svm", "tail_tune", "fine_tune", "scratch"}
     backbone : str
         A timm model name, or one of `HANDCRAFTED`.
     head : {"linear", "hidden"}
@@ -148,8 +148,8 @@ class ModelConfig:
             object.__setattr__(self, "mirror", False)
         if self.regime == "scratch":
             object.__setattr__(self, "weights", "random")
-        if self.regime == "nearest_neighbour" and self.head != "linear":
-            raise MpoxError("The regime 'nearest_neighbour' has no head: leave 'head' at its default.")
+        if self.regime in ("nearest_neighbour", "svm") and self.head != "linear":
+            raise MpoxError(f"The regime '{self.regime}' has no head: leave 'head' at its default.")
         if self.regime in FROZEN:
             object.__setattr__(self, "training", None)
         elif self.training is None:

@@ -219,8 +219,8 @@ def _never(folder: Path):
 def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm) -> RunResult:
     """Fit one model on the training part of one fold and predict its test part.
 
-    The inner folds of the training part make every choice: the strength of a probe's penalty, the scale of a neighbour's
-    distance; when training stops (inner fold 0). Images without a row in the split take no part.
+    The inner folds of the training part make every choice: the strength of a probe's penalty or of a support vector machine, the
+    scale of a neighbour's distance; when training stops (inner fold 0). Images without a row in the split take no part.
     """
     started = time.perf_counter()
     model = config.model
@@ -231,13 +231,15 @@ def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: P
     test = np.flatnonzero(split["role"] == "test")
     inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)
     if model.regime in FROZEN:
-        from mpox import neighbour, probe
+        from mpox import neighbour, probe, svm
         from mpox.features import features
 
         x = features(manifest, model)
         known = (x[train], y[train], inner[train], x[test])
         if model.regime == "nearest_neighbour":
             probabilities, history = neighbour.fit_predict(*known, n_classes=len(data.classes))
+        elif model.regime == "svm":
+            probabilities, history = svm.fit_predict(*known, n_classes=len(data.classes))
         else:
             probabilities, history = probe.fit_predict(*known, n_classes=len(data.classes), head=model.head, seed=model.seed)
     else:

@@ -85,8 +85,9 @@ def lbp(picture: np.ndarray) -> np.ndarray:
     return np.concatenate(histograms)
 
 
-_HANDCRAFTED = {"colour_histogram": colour_histogram, "hog": hog, "lbp": lbp}
-assert set(_HANDCRAFTED) == set(HANDCRAFTED)
+#: Picture, uint8 of shape (size, size, 3), to feature vector.
+EXTRACTORS = {"colour_histogram": colour_histogram, "hog": hog, "lbp": lbp}
+assert set(EXTRACTORS) == set(HANDCRAFTED)
 
 
 def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
@@ -159,7 +160,7 @@ def _extract(pixels: np.ndarray, rows: np.ndarray, model: ModelConfig) -> Iterat
     lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
     bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)
     if model.backbone in HANDCRAFTED:
-        extract = _HANDCRAFTED[model.backbone]
+        extract = EXTRACTORS[model.backbone]
         for lot in bar:
             yield lot, np.stack([extract(np.asarray(pixels[row])) for row in lot]).astype(np.float32)
         return

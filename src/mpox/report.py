@@ -12,6 +12,7 @@ from myst_nb import glue
 
 from mpox.experiment import device_name, environment
 from mpox.recorded import RecordedStore
+from mpox.sortable import sortable_html
 from mpox.store import Dataset, RunStore
 
 _STARTED = time.perf_counter()
@@ -64,6 +65,13 @@ def show(table: pd.DataFrame, *, digits: int = 3) -> None:
     filled = table.astype(object).where(table.notna(), "")
     look = {"index": bool(named), "float_format": lambda value: f"{value:.{digits}f}"}
     display(_Html(filled.to_html(border=0, **look), filled.to_string(**look)))
+
+
+def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3) -> None:
+    """Show a table that can be sorted in the browser by its columns, and read as text elsewhere; the index is left out."""
+    texts = table.astype(object).where(table.notna(), "")
+    texts = texts.map(lambda value: f"{value:.{digits}f}" if isinstance(value, float) else value)
+    display(_Html(sortable_html(texts, caption=caption), f"{caption}\n{texts.to_string(index=False)}"))
 
 
 class _Html:

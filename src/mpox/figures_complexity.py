@@ -1,0 +1,94 @@
+"""Figures of chapter 4 on complexity: every function takes ready tables and gives a matplotlib figure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from mpox.figures import COLOURS, MARKERS, dataset_title
+from mpox.pareto import pareto_front
+
+#: Column of `mpox.costs.measure_costs` to the label of its axis and what a unit of that is worth.
+COSTS = {
+    "parameters": ("parameters (millions)", 1e6),
+    "multiply_adds": ("multiply-adds a picture (millions)", 1e6),
+    "median_ms_1": ("latency of a picture (ms, one thread)", 1.0),
+}
+
+
+def pareto(
+    table: pd.DataFrame, *, ylabel: str, costs: dict[str, tuple[str, float]] | None = None, kind: str | None = None
+) -> Figure:
+    """A metric with intervals over each cost (logarithmic), and the line of models that no other beats; a row a data set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``dataset``, ``model``, ``estimate``, ``low``, ``high`` and a column for each cost; a row without a cost is left out of
+        that panel, and the panel says how many.
+    ylabel : str
+    costs : dict, optional
+        Column to label and unit; `COSTS` by default.
+    kind : str, optional
+        Column told apart by colour and marker.
+    """
+    costs = costs or COSTS
+    names = list(dict.fromkeys(table["dataset"]))
+    kinds = list(dict.fromkeys(table[kind])) if kind else [None]
+    size = (4.0 * len(costs), 4.0 * len(names) + (0.4 if kind else 0))
+    figure, axes = plt.subplots(len(names), len(costs), figsize=size, squeeze=False, sharey="row", sharex="col")
+    seen, shown = {}, []
+    for row, name in zip(axes, names, strict=True):
+        part = table[table["dataset"] == name]
+        for axis, (column, (label, unit)) in zip(row, costs.items(), strict=True):
+            known = part[part[column] > 0].assign(cost=lambda rows, column=column, unit=unit: rows[column] / unit)
+            for number, one in enumerate(kinds):
+                points = known if kind is None else known[known[kind] == one]
+                error = np.clip([points["estimate"] - points["low"], points["high"] - points["estimate"]], 0, None)
+                look = {"color": COLOURS[number % len(COLOURS)], "fmt": MARKERS[number % len(MARKERS)], "markersize": 5}
+                bars = axis.errorbar(points["cost"], points["estimate"], yerr=error, elinewidth=0.8, capsize=2, **look)
+                seen.setdefault(one, bars)
+            front = known[pareto_front(known, "cost", "estimate")].sort_values("cost")
+            axis.set_xscale("log")
+            axis.margins(x=0.25)
+            if len(front):
+                on = axis.get_xlim()[1]  # the best one goes on being the best at any cost
+                axis.step([*front["cost"], on], [*front["estimate"], front["estimate"].max()], "k", where="post", lw=1, zorder=0)
+                axis.set_xlim(right=on)
+                _plain_ticks(axis)
+            shown.append((axis, known))
+            if len(known) < len(part):
+                note = f"without {len(part) - len(known)} whose cost is not known"
+                axis.annotate(note, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=7)
+            if name == names[-1]:
+                axis.set_xlabel(label)
+        row[0].set(ylabel=ylabel)
+        row[0].set_title(dataset_title(name), loc="left")
+    if kind and len(kinds) > 1:
+        figure.legend([seen[one] for one in kinds], kinds, loc="outside lower center", ncols=min(len(kinds), 5))
+    figure.draw_without_rendering()  # where a name has room is known when the panels have their places
+    for axis, known in shown:
+        _name_points(axis, known)
+    return figure
+
+
+def _plain_ticks(axis: plt.Axes) -> None:
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _name_points(axis: plt.Axes, points: pd.DataFrame) -> None:
+    """Names beside the points, each moved up or down until it lies on no other name."""
+    scale = axis.figure.dpi / 72
+    taken: list[tuple[float, float, float]] = []
+    for row in points.sort_values("estimate").itertuples():
+        x, y = axis.transData.transform((row.cost, row.estimate)) / scale
+        right = x + 3.9 * len(row.model) + 4
+        for shift in sorted(np.arange(-60.0, 61.0, 2.0), key=lambda step: abs(step - 2)):
+            if not any(abs(y + shift - other) < 8 and x < end and right > start for start, end, other in taken):
+                break
+        taken.append((x, right, y + shift))
+        axis.annotate(row.model, (row.cost, row.estimate), xytext=(4, shift), textcoords="offset points", fontsize=7)
