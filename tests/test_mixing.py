@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox import ModelConfig, MpoxError, cross_validate, neighbour, open_store, probe, svm
 from mpox.mixing import cross_validate_mixed, mixed_splits
 from mpox.splits import make_splits, split_hash
 from mpox.store import Dataset
@@ -81,3 +84,35 @@ def test_predictions_come_back_under_the_targets_names_and_pair_with_its_own(set
         mixed[key].sort_values(key, ignore_index=True), alone[key].sort_values(key, ignore_index=True), check_dtype=False
     )
     assert set(mixed["protocol"]) == {"mixed"} and not np.allclose(mixed["p_Mpox"].mean(), alone["p_Mpox"].mean(), atol=1e-6)
+
+
+def _half_extra(rng):
+    x = rng.normal(size=(90, 4)) + np.tile([[0.0], [0.9]], (45, 1))
+    y, inner = np.tile([0, 1], 45), np.r_[np.arange(60) // 2 % 4, np.full(30, -1)]
+    return x, y, inner
+
+
+def test_the_loss_of_a_probe_is_over_the_images_held_out_each_by_a_model_that_knew_all_added_ones():
+    x, y, inner = _half_extra(np.random.default_rng(3))
+    _, history = probe.fit_predict(x, y, inner, x[:5], n_classes=2, head="linear", seed=0)
+    strength, losses = probe.STRENGTHS[3], []
+    for fold in range(4):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500))
+        model.fit(x[inner != fold], y[inner != fold])
+        out = inner == fold
+        losses.extend(-np.log(model.predict_proba(x[out])[np.arange(out.sum()), y[out]]))
+    assert np.isclose(history["validation_loss"][3], np.mean(losses))
+
+
+@pytest.mark.parametrize("module", [probe, neighbour, svm])
+def test_every_frozen_regime_learns_from_images_that_are_never_held_out(module):
+    x, y, inner = _half_extra(np.random.default_rng(3))
+    options = {"head": "linear", "seed": 0} if module is probe else {}
+    asked = np.random.default_rng(4).normal(size=(20, 4))
+    with_extra, history = module.fit_predict(x, y, inner, asked, n_classes=2, **options)
+    known = inner >= 0
+    without, _ = module.fit_predict(x[known], y[known], inner[known], asked, n_classes=2, **options)
+    turned, changed = module.fit_predict(x, np.where(known, y, 1 - y), inner, asked, n_classes=2, **options)
+    assert np.isfinite(history["validation_loss"]).all() and history["chosen"].sum() == 1
+    assert not np.allclose(with_extra, without, atol=1e-4) and not np.allclose(with_extra, turned, atol=1e-4)
+    assert changed["validation_loss"].min() > history["validation_loss"].min()  # wrong labels added do harm where it is measured

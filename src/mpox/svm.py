@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
@@ -54,6 +53,17 @@ class _Sigmoids:
         return each / each.sum(axis=1, keepdims=True)
 
 
+def _held_out_scores(strength: float, kernel: np.ndarray, y: np.ndarray, inner_fold: np.ndarray) -> np.ndarray:
+    """Scores of each image by a machine fitted without its inner fold; 0 for images that are never held out."""
+    n_scores = np.unique(y).size
+    scores = np.zeros((len(y), n_scores) if n_scores > 2 else len(y))
+    for fold in np.unique(inner_fold[inner_fold >= 0]):
+        out = inner_fold == fold
+        machine = _machine(strength).fit(kernel[np.ix_(~out, ~out)], y[~out])
+        scores[out] = machine.decision_function(kernel[np.ix_(out, ~out)])
+    return scores
+
+
 def fit_predict(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
@@ -69,7 +79,7 @@ def fit_predict(
     y : ndarray of int, shape (n,)
         Class numbers from 0 to ``n_classes`` - 1.
     inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once for each strength.
+        Groups do not cross these folds; each is held out once for each strength. An image of fold -1 never is.
     x_test : ndarray, shape (m, d)
     n_classes : int
 
@@ -77,20 +87,20 @@ def fit_predict(
     -------
     probabilities : ndarray of float64, shape (m, n_classes)
     history : DataFrame
-        One row a strength: ``strength``, ``validation_loss`` (nats, mean over training images), ``chosen``.
+        One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
     scaler = StandardScaler().fit(x.astype(np.float64))
     known, asked = (scaler.transform(part.astype(np.float64)) for part in (x, x_test))
     gamma = 1 / (known.shape[1] * (known.var() or 1.0))
     classes, place = np.unique(y, return_inverse=True)
-    folds = PredefinedSplit(np.unique(inner_fold, return_inverse=True)[1])
+    held = inner_fold >= 0
     losses, sigmoids = [], []
     with threadpool_limits(1):
         kernel, towards = rbf_kernel(known, gamma=gamma), rbf_kernel(asked, known, gamma=gamma)
         for strength in STRENGTHS:
-            scores = cross_val_predict(_machine(strength), kernel, y, cv=folds, method="decision_function")
-            sigmoids.append(_Sigmoids(scores, y))
-            truth = sigmoids[-1].probabilities(scores)[np.arange(len(y)), place]
+            scores = _held_out_scores(strength, kernel, y, inner_fold)[held]
+            sigmoids.append(_Sigmoids(scores, y[held]))
+            truth = sigmoids[-1].probabilities(scores)[np.arange(held.sum()), place[held]]
             losses.append(-np.log(np.maximum(truth, 1e-12)).mean())
         best = int(np.argmin(losses))
         scores = _machine(STRENGTHS[best]).fit(kernel, y).decision_function(towards)
