@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import draw
 from PIL import Image
 from tqdm import tqdm
 
@@ -296,3 +297,17 @@ def test_pixels_follow_the_rows_of_the_manifest(tiny_folder):
         assert np.array_equal(pixels[row], np.asarray(Image.open(manifest["path"][row])))
     shuffled = manifest.sample(frac=1, random_state=0)
     assert np.array_equal(load_pixels(shuffled, 64), pixels[shuffled.index])
+
+
+def test_a_small_network_learns_from_nothing(tmp_path):
+    """The small network of chapter 4's comparison; it has no ``blocks``, as the EfficientNets have."""
+    rng = np.random.default_rng(5)
+    y = np.tile([0, 1], 100)
+    pixels = np.stack([draw(rng, spots=label == 0) for label in y])
+    plan = Training(epochs=6, batch_size=8, learning_rate=3e-3)
+    config = ModelConfig(regime="scratch", backbone="test_resnet", image_size=SIZE, training=plan)
+    one = Trainer(config, fed(config, pixels), y, np.arange(80), np.arange(80, 120), n_classes=2, folder=tmp_path)
+    history = one.fit()
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+    assert ((one.predict(np.arange(120, 200))[:, 1] > 0.5) == y[120:]).mean() > 0.9
+    assert sum(parameter.numel() for parameter in one.model.parameters()) < 0.5e6

@@ -145,7 +145,8 @@ def _network_row(backbone: str, head: str, image_size: int, n_classes: int, roun
         "image_size": image_size if len(set(sizes)) > 1 else sizes[0],
         "parameters": sum(card.parameters for card in cards),
         "multiply_adds": sum(card.multiply_adds for card in cards),
-        "file_mib": sum(len(save(model.state_dict())) for model in models) / MIB,
+        "file_mib": sum(len(save({name: part.contiguous() for name, part in model.state_dict().items()})) for model in models)
+        / MIB,
         **_times(predict, rounds),
         "peak_mib": peak,
         "device": device_name("cpu"),
