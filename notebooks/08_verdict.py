@@ -33,8 +33,9 @@ BACKBONES = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_
 IMAGE_SIZE = 0
 TRAINED_IMAGE_SIZE = 128
 TRAINING = {"epochs": 3, "frozen_stages": 3}
+TAIL_TRAINING = {"epochs": 3, "frozen_stages": 6, "views": 2}
 N_FOLDS = 3
-REPEATS = {"linear_probe": 2, "fine_tune": 1}
+REPEATS = {"linear_probe": 2, "tail_tune": 1}
 N_REPEATS = 1
 AUGMENTED_VIEWS = 2
 EXTERNAL = []
@@ -79,11 +80,13 @@ if is_phantom:
 
 # %%
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
+plans = {"linear_probe": None, "fine_tune": TRAINING, "tail_tune": TAIL_TRAINING}
+if unknown := set(REPEATS) - set(plans):
+    raise MpoxError(f"REPEATS knows {', '.join(plans)}, not {', '.join(sorted(unknown))}.")
 models = {
-    regime: probe
-    if regime == "linear_probe"
-    else ModelConfig(regime=regime, backbone=BACKBONE, image_size=TRAINED_IMAGE_SIZE, seed=SEED, device=DEVICE, training=TRAINING)
-    for regime in REPEATS
+    regime: probe if not plan else probe.with_(regime=regime, image_size=TRAINED_IMAGE_SIZE, training=plan)
+    for regime, plan in plans.items()
+    if regime in REPEATS
 }
 protocols = {name: PROTOCOLS.get(name, ["random_image", "source"]) for name in datasets}
 honest = {name: HONEST_PROTOCOL.get(name, "source") for name in datasets}
