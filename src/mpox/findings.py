@@ -82,8 +82,8 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Findi
         Judgement(
             NOT_TESTABLE,
             "Not rejecting is not equivalence, and the abstract names no test. A chi-square test of accuracy over our own folds "
-            f"has p > 0.05 in {above} of {n_repeats} honest repeats; in the first p = {p:.3f}, while the folds range from {lowest:.2f} to "
-            f"{highest:.2f}.",
+            f"has p > 0.05 in {above} of {n_repeats} honest repeats; in the first p = {p:.3f}, while the folds range "
+            f"from {lowest:.2f} to {highest:.2f}.",
         ),
         cells,
     )
