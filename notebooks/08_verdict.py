@@ -212,7 +212,13 @@ for (name, regime), part in metrics[metrics["regime"] != "linear_probe"].groupby
         where = {"data set": figures.dataset_title(name), "regime": regime, "claim": claim, "paper": row["paper"]}
         others.append(where | {"honest": row[honest[name]], "judgement": row["judgement"], "linear probe": first[claim]})
 if others:
-    report.show(pd.DataFrame(others))
+    others = pd.DataFrame(others)
+    report.show(others)
+    kept = (others["judgement"] == others["linear probe"]).sum()
+    report.prose(
+        f"Of these {len(others)} rows {(others['judgement'] == verdict.REPRODUCED).sum()} are *{verdict.REPRODUCED}*; {kept} have the "
+        "judgement of the linear probe."
+    )
 else:
     report.prose("*The linear probe is the only regime on this page (`REPEATS`).*")
 

@@ -148,6 +148,7 @@ def test_growth_is_judged_as_it_was_planted(separations, verdict):
     tables = {f"size {k}": simulated(separation) for k, separation in enumerate(separations)}
     found = growth_finding(tables, "source", n_bootstrap=300)
     assert found.judgement.verdict == verdict
+    assert ("beyond the sizes at hand" in found.judgement.sentence) == (separations == (1.0, 1.5, 2.0))
     assert ("source" in found.cells) == (len(separations) > 2)
 
 
@@ -165,7 +166,7 @@ def test_the_test_of_the_folds_is_pearsons_and_robustness_stays_untestable():
     share = observed[:, 0] / observed.sum(axis=1)
     assert found.cells["source"] == f"p = {p:.3f}; folds {share.min():.2f} to {share.max():.2f}"
     assert found.judgement.verdict == NOT_TESTABLE
-    assert f"in the first p = {p:.3f}, accuracy of folds" in found.judgement.sentence
+    assert f"in the first p = {p:.3f}, while the folds range from {share.min():.2f} to" in found.judgement.sentence
 
 
 def test_repeats_in_which_the_folds_differ_are_counted():

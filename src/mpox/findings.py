@@ -36,10 +36,12 @@ def judge_growth(rise: Interval, peak: Interval, n_sizes: int) -> Judgement:
         return Judgement(
             NOT_REPRODUCED, f"Of {n_sizes} sizes, the best larger one minus the smallest is {rise} in AUROC, below zero."
         )
+    beyond = "none in the middle is a peak, but one may lie beyond the sizes at hand"
+    open_end = beyond if peak.high < 0 else "neither a peak nor its absence is shown"
     return Judgement(
         NOT_TESTABLE,
         f"Of {n_sizes} sizes, the best middle one minus the better end is {peak} in AUROC, the best larger one minus "
-        f"the smallest {rise}: neither a peak nor its absence is shown.",
+        f"the smallest {rise}: {open_end}.",
     )
 
 
@@ -74,13 +76,14 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Findi
             tests.append((p, accuracy.min(), accuracy.max()))
         p, lowest, highest = tests[0]
         cells[protocol] = f"p = {p:.3f}; folds {lowest:.2f} to {highest:.2f}"
-        quoted[protocol] = (cells[protocol], sum(p > 0.05 for p, _, _ in tests), len(tests))
-    first, above, n_repeats = quoted[honest]
+        quoted[protocol] = (tests[0], sum(p > 0.05 for p, _, _ in tests), len(tests))
+    (p, lowest, highest), above, n_repeats = quoted[honest]
     return Finding(
         Judgement(
             NOT_TESTABLE,
             "Not rejecting is not equivalence, and the abstract names no test. A chi-square test of accuracy over our own folds "
-            f"has p > 0.05 in {above} of {n_repeats} honest repeats; in the first {first.replace(';', ', accuracy of')}.",
+            f"has p > 0.05 in {above} of {n_repeats} honest repeats; in the first p = {p:.3f}, while the folds range "
+            f"from {lowest:.2f} to {highest:.2f}.",
         ),
         cells,
     )
