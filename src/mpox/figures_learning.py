@@ -90,7 +90,7 @@ def variance_bars(table: pd.DataFrame, *, xlabel: str) -> Figure:
             )
             axis.annotate(beside, (row["sd"], y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
         axis.set_yticks(range(len(components)), components)
-        axis.invert_yaxis()
+        axis.set_ylim(len(components) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.2)
         axis.set_title(dataset_title(name), loc="left")
