@@ -242,30 +242,6 @@ def feature_map(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def complexity(table: pd.DataFrame, *, ylabel: str) -> Figure:
-    """A metric with intervals against multiply-adds (logarithmic), one panel a data set.
-
-    Parameters
-    ----------
-    table : DataFrame
-        ``dataset``, ``model``, ``multiply_adds``, ``estimate``, ``low``, ``high``.
-    """
-    names = table["dataset"].unique()
-    figure, axes = _axes(len(names), height=3.2)
-    for axis, name in zip(axes, names, strict=True):
-        part = table[table["dataset"] == name].sort_values("multiply_adds")
-        error = np.clip([part["estimate"] - part["low"], part["high"] - part["estimate"]], 0, None)
-        axis.errorbar(part["multiply_adds"] / 1e6, part["estimate"], yerr=error, fmt="o", color="#0072B2", capsize=3)
-        for row in part.itertuples():
-            axis.annotate(
-                row.model, (row.multiply_adds / 1e6, row.estimate), xytext=(5, 4), textcoords="offset points", fontsize=8
-            )
-        axis.set(xlabel="multiply-adds a picture (millions)", ylabel=ylabel, title=dataset_title(name))
-        axis.set_xscale("log")
-        axis.margins(x=0.2)
-    return figure
-
-
 def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
     """Confusion matrices, one a data set: counts of images, shaded by the share of the true class."""
     figure, axes = _axes(len(matrices), height=3.6)
