@@ -44,6 +44,7 @@ TAIL_TRAINING = {"epochs": 3, "frozen_stages": 6, "views": 2}
 TAIL_FACTORS = ["augmentation"]
 SCRATCH_TRAINING = {"epochs": 3}
 SCRATCH_IMAGE_SIZE = 96
+TIMED_ROUNDS = 3
 MIXED = []
 N_FOLDS = 3
 N_REPEATS = 1
@@ -339,8 +340,8 @@ else:
 from mpox.costs import measure_costs
 
 asked = list(dict.fromkeys((model.backbone, model.head, model.image_size) for model in models.values()))
-spec = {"configs": [list(config) for config in asked]}
-costs = store.table("costs", spec, lambda: measure_costs(asked))
+spec = {"configs": [list(config) for config in asked], "rounds": TIMED_ROUNDS}
+costs = store.table("costs", spec, lambda: measure_costs(asked, rounds=TIMED_ROUNDS))
 costs["parameters (M)"], costs["multiply-adds (M)"] = costs["parameters"] / 1e6, costs["multiply_adds"] / 1e6
 priced = pd.DataFrame(
     [

@@ -9,9 +9,9 @@ Data flows one way, and each step is a module::
                                                   mixing    scheduling)
 
 What is asked of predictions: `metrics` and `intervals` with groups resampled, `delong`, `curves`; two models on the same folds in
-`comparison` (tests: `foldtests`), several in `ensembling` and `selection`; what a study could show in `power`, `learning_curve` and
-`variance`; whether the methods hold in `coverage` and `simulation`; what a model costs in `costs` and `pareto`; and the paper's claims
-in `verdict`.
+`comparison` (its tests are in `foldtests`), several in `ensembling` and `selection`; what a study could show in `power`,
+`learning_curve` and `variance`; whether the methods hold in `coverage` and `simulation`; what a model costs in `costs` and
+`pareto`; and the paper's claims in `verdict`.
 
 A notebook needs five names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
 fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals.
