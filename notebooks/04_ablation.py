@@ -291,10 +291,11 @@ ranked = {}
 for name in datasets:
     scores = {}
     for (dataset, factor, level), table in predictions.items():
-        if dataset == name and table["repeat"].nunique() == N_REPEATS:
+        if dataset == name and (factor in ("reference", "backbone", "classifier", "weights", "ensemble") or "logistic" in level):
             part = fold_metrics(table)
             part = part[(part["metric"] == "auroc") & (part["class"] == "Mpox")]
-            scores[level if factor == "reference" else f"{factor}: {level}"] = part.set_index(["repeat", "fold"])["estimate"]
+            label = level.removeprefix("tf_efficientnet_").removesuffix(", logistic").replace("_", " ")
+            scores[label] = part.set_index(["repeat", "fold"])["estimate"]
     ranked[name] = friedman(pd.DataFrame(scores))
     report.prose(
         f"{figures.dataset_title(name)}: Friedman's test over {len(scores)} models and {ranked[name].n_blocks} folds: "
@@ -358,7 +359,7 @@ report.show(
 report.prose(f"Measured on {costs['device'].iloc[0]}. File size in MiB as float32; the last column is the memory that a prediction adds, in MiB.")
 
 # %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one row a data set."}, "figure": {"caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
-shown = priced[priced["factor"].isin(["reference", "backbone", "input size", "not deep"])].assign(
+shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].assign(
     model=lambda table: table["level"].where(table["factor"] != "reference", table["backbone"]).str.removeprefix("tf_efficientnet_")
 )
 figures_complexity.pareto(
