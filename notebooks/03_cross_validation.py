@@ -576,6 +576,7 @@ if split_up:
 # two models are *equally good* takes a margin that was fixed before looking and two one-sided tests {cite}`schuirmann1987`: the
 # parameter `MARGIN`. A Bayesian reading of the same differences gives the probability that the
 # first model is worse, practically equivalent or better, with the margin as the region of practical equivalence {cite}`benavoli2017`.
+# McNemar's test looks at the pictures of the first repeat that only one of the two gets right, as if each were another person.
 # All of this is about other deals of these patients; the intervals above are about other patients.
 
 # %%
@@ -591,7 +592,8 @@ for name in datasets:
             pair = [table[table["repeat"].isin(common)] for table in (first, second)]
             for metric, label in measured:
                 row = compare_folds(*pair, metric, label, MARGIN, n_bootstrap=0).row()
-                compared.append({"dataset": name, "protocol": protocol, "regime": regime, "folds": len(common) * N_FOLDS, **row})
+                about = {"dataset": name, "protocol": protocol, "regime": regime, "folds": len(common) * N_FOLDS}
+                compared.append({**about, **row, "p_mcnemar": mcnemar(*pair).p if metric == "accuracy" else None})
 compared = pd.DataFrame(compared)
 compared["p_holm"] = holm(compared["p"])
 
@@ -600,7 +602,7 @@ figures_statistics.differences(compared[compared["metric"] == "auroc"], margin=M
 plt.show()
 
 # %%
-shown = ["dataset", "protocol", "regime", "metric", "folds", "estimate", "low", "high", "p", "p_holm", "p_naive", "verdict"]
+shown = ["dataset", "protocol", "regime", "metric", "folds", "estimate", "low", "high", "p", "p_holm", "p_naive", "p_mcnemar", "verdict"]
 shown += ["p_worse", "p_equivalent", "p_better"]
 report.show(compared[shown])
 report.prose(
