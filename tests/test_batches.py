@@ -211,7 +211,7 @@ def test_tail_tune_trains_the_tail_only_and_is_repeatable(tiny_folder, tmp_path)
 
 
 def test_settings_that_contradict_the_regime_are_refused():
-    assert ModelConfig(regime="tail_tune").training == Training(frozen_stages=5, views=8)
+    assert ModelConfig(regime="tail_tune").training == Training(frozen_stages=6, views=8)
     with pytest.raises(MpoxError, match="frozen_stages must be at least 1"):
         ModelConfig(regime="tail_tune", training={"frozen_stages": 0})
     with pytest.raises(MpoxError, match="'views' belongs to the regime 'tail_tune', not to 'fine_tune'"):
