@@ -191,6 +191,7 @@ predictions = {
     )
     for data in datasets
     for regime, repeats in REPEATS.items()
+    if regime in models
 }
 
 # %%
