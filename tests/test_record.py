@@ -178,12 +178,12 @@ def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(re
     store = open_store(tmp_path / "store")
     again = store.dataset(tiny_folder)
     mine = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=1)
-    assert adopt(origin, store) == {"runs": 3, "splits": 3, "tables": 1}
+    assert adopt(origin, store) == {"runs": 3, "audits": 0, "splits": 3, "tables": 1}
     monkeypatch.setattr("mpox.experiment.compute_run", None)
     read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
     pd.testing.assert_frame_equal(read, live)
     pd.testing.assert_frame_equal(read[read["repeat"] == 0].reset_index(drop=True), mine)
-    assert adopt(origin, store) == {"runs": 0, "splits": 0, "tables": 0}
+    assert adopt(origin, store) == {"runs": 0, "audits": 0, "splits": 0, "tables": 0}
     with pytest.raises(TypeError):
         cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=3)
 
@@ -198,3 +198,20 @@ def test_times_of_another_machine_are_not_adopted(recorded, tmp_path):
         assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
     finally:
         timed.unlink()
+
+
+def test_an_adopted_audit_is_the_one_that_is_used(recorded, tiny_folder, tmp_path, monkeypatch):
+    """Another processor finds a few pairs more or fewer: without the recorded audit the recorded runs would be of other folds."""
+    data, _, origin = recorded
+    monkeypatch.setattr(origin, "study", {"audits": {data.name: next(iter(store_audits(origin, tiny_folder, tmp_path)))}})
+    store = open_store(tmp_path / "store")
+    assert adopt(origin, store)["audits"] == 1 and adopt(origin, store)["audits"] == 0
+    monkeypatch.setattr("mpox.store.run_audit", None)
+    pd.testing.assert_series_equal(store.dataset(tiny_folder).groups, data.groups)
+
+
+def store_audits(origin, folder, tmp_path):
+    """The keys under which a store keeps the audits of a folder here."""
+    store = open_store(tmp_path / "other")
+    store.dataset(folder)
+    return store.used_audits.values()

@@ -65,6 +65,7 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
         about = {
             "profile": run.profile,
             "parameters": run.parameters,
+            "audits": used.audits,
             "started": run.started,
             "finished": run.finished,
             "notebooks": {name: entry.duration_s for name, entry in run.notebooks.items()},
