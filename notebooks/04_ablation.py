@@ -456,6 +456,8 @@ for row in flattered[flattered["rule"].str.contains("best overall")].itertuples(
         f"{row.metric} {row.estimate:.3f}, the nested choice {row.estimate - row.optimism:.3f}: choosing on the test folds adds "
         f"{report.with_interval(row.optimism, row.optimism_low, row.optimism_high, digits=3)}."
     )
+    key = f"optimism_{report.short_name(row.dataset)}_{row.metric}"
+    report.finding(key, report.with_interval(row.optimism, row.optimism_low, row.optimism_high, digits=3))
 
 # %% [markdown]
 # ## The best honest model
@@ -470,7 +472,7 @@ from mpox.combine import combine
 from mpox.mixing import cross_validate_mixed
 
 TARGETS = {"msld-v1": {("accuracy", "all"): 0.88, ("auroc", "Mpox"): 0.93}, "msid": {("f1", "macro"): 0.90, ("auroc", "Mpox"): 0.985}}
-best_rows, tried = [], {}
+best_rows = []
 for name, data in datasets.items():
     protocol = HONEST_PROTOCOL.get(name, "source")
     options = {"n_folds": N_FOLDS, "n_repeats": N_REPEATS, "seed": SEED}
@@ -497,7 +499,7 @@ for name, data in datasets.items():
     candidates |= {word: ensemble([candidates[one] for one in members]) for word, members in averages.items()}
     validation = pd.concat([validation, joint_scores(validation, averages)], ignore_index=True) if averages else validation
     chosen, choices = choose_nested(candidates, validation)
-    tried[name] = len(candidates)
+    report.finding(f"best_{report.short_name(name)}_candidates", str(len(candidates)))
     rows = [("chosen inside", chosen), ("reference", predictions[name, "reference", "reference"]), *candidates.items()]
     for word, table in rows:
         found = evaluate(table)
