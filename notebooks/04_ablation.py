@@ -543,7 +543,9 @@ report.show(pd.DataFrame(best_rows))
 #   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn.
 # - Many comparisons were made: the p values are corrected for that, the intervals are not.
 # - Latency and memory are of one machine; their order carries over, their size does not.
-# - The best model was chosen among a few that we thought of. More of them, or more pictures, may do better.
+# - The best model was chosen among a few that we thought of. More of them, or more pictures, may do better. And the validation losses
+#   are of two kinds: a probe's is over all inner folds, that of a trained network over one of them and at its best epoch, which flatters
+#   it. Where tail-tuning is chosen often, that may be the reason.
 #
 # ## Exercises
 #
