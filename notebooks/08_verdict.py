@@ -152,7 +152,7 @@ for name, data in datasets.items():
     for backbone in BACKBONES:
         try:
             table = cross_validate(
-                store, data, honest[name], probe.with_(backbone=backbone), n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
+                store, data, honest[name], probe if backbone == BACKBONE else probe.with_(backbone=backbone), n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
             )
         except WeightsMissing:
             left_out.append(backbone)
@@ -192,7 +192,7 @@ for name, table in tables.items():
         + "."
     )
 
-# %% mystnb={"image": {"alt": "One panel for each published figure of performance, data sets side by side: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"caption": "Each published figure (dashed line) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing made the difference."}}
+# %% mystnb={"image": {"alt": "One panel for each published figure of performance, data sets side by side: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"caption": "Each published figure (dashed line) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
 intervals = verdict.claim_intervals(metrics, external)
 figures_verdict.claims(intervals[intervals["regime"] == "linear_probe"])
 plt.show()
@@ -249,8 +249,8 @@ for name, table in tables.items():
 # ## What this means
 #
 # Read the columns from left to right. A published figure that only the flattering columns reach has not been refuted, and nobody is
-# accused: a data set that we do not have, or a better model, may give it honestly. But it is a figure that the way of testing alone
-# can produce, so that it is no evidence for the model until the way of testing is known. *Not testable here* is not a polite
+# accused: a data set that we do not have, or a better model, may give it honestly. But it is a figure that the way of testing, and of multiplying
+# pictures, can produce, so that it is no evidence for the model until the way of testing is known. *Not testable here* is not a polite
 # form of no. It says that the claim, as it is worded in the abstract, gives a reader nothing to hold against it, or that our data are too few.
 #
 # The [chapter on cross-validation](03_cross_validation.ipynb) shows how much the folds differ, and why a large p says so little;

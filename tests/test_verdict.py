@@ -211,7 +211,7 @@ def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(reco
     metrics, external = recorded
     table = verdict_table(metrics, external)
     assert list(table) == [
-        "claim", "paper", "random_image", "augment_before_split", "patient", "source", OTHER, "judgement", "why",
+        "claim", "paper", "augment_before_split", "random_image", "patient", "source", OTHER, "judgement", "why",
     ]  # fmt: skip
     assert len(table) == len(CLAIMS)
     outside = external[(external["train"] == "msld-v1") & (external["subset"] == "without shared")].assign(protocol=OTHER)
@@ -338,7 +338,7 @@ def test_the_answer_changes_with_the_numbers(recorded):
     worse = metrics.copy()
     flattering = worse["protocol"].isin(["random_image", "augment_before_split"])
     worse.loc[flattering & worse["metric"].eq("sensitivity"), "estimate"] = 0.3
-    assert "dealt out takes away" in answer(worse, external, honest={}) and "dealt out adds, by itself, as many as" in before
+    assert "in 100 lower, averaged" in answer(worse, external, honest={}) and "in 100 higher, averaged" in before
 
 
 def test_the_phantom_is_called_a_phantom(recorded):

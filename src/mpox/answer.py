@@ -106,8 +106,8 @@ def answer(
             "These are drawn pictures, not patients: what follows shows the rules at work and says nothing about Mpox."
         )
     sentences.append(
-        "Shown pictures of which it had seen no copy and, as far as patients are known, no other picture of the same patient, "
-        f"the program recognised {_figures({f'in {name}': test for name, test in measured.items()})}."
+        "Shown pictures of which it had seen no copy that was found and, as far as patients are known, no other picture of the "
+        f"same patient, the program recognised {_figures({f'in {name}': test for name, test in measured.items()})}."
     )
     sentences += _leak(measured, flattering)
     sentences.append(
@@ -165,8 +165,8 @@ def _leak(measured: dict, flattering: dict) -> list[str]:
             shifts += [_mean(test) - _mean(measured[name]) for name, test in tests.items()]
     if said:
         largest = max(shifts, key=abs)
-        change = f"{'adds' if largest > 0 else 'takes away'}, by itself, as many as {abs(largest) * 100:.0f} in 100"
-        said.append(f"How pictures are multiplied and dealt out {change}, averaged over both figures.")
+        change = f"up to {abs(largest) * 100:.0f} in 100 {'higher' if largest > 0 else 'lower'}"
+        said.append(f"Such ways of testing give figures that are {change}, averaged over both, than the honest ones.")
     return said
 
 

@@ -18,7 +18,7 @@ def mixed_splits(
     The test and inner folds are those that `mpox.splits.make_splits` gives the target alone, so that predictions are paired with
     those of a model that was trained without the other set. Every choice is still made on the target's inner folds: the added
     pictures are always learnt from and never held out. A picture of the other set whose group has any picture of the target is
-    left out: nothing that is tested, or held out, has a copy in training.
+    left out: nothing that is tested, or held out, has a copy in training that the audit found.
 
     Parameters
     ----------

@@ -56,38 +56,6 @@ def validation_scores(store: RunStore | RecordedStore, candidates: dict[str, pd.
     return pd.DataFrame(rows, columns=["candidate", "repeat", "fold", "run_id", "loss"])
 
 
-def joint_scores(validation: pd.DataFrame, ensembles: dict[str, list[str]]) -> pd.DataFrame:
-    """A validation loss for ensembles of candidates: the mean of their members' losses.
-
-    The log loss is convex, so that the loss of the averaged probabilities is at most the average of the losses (Jensen 1906): an
-    ensemble is chosen only where even this upper bound is the lowest.
-
-    Parameters
-    ----------
-    validation : DataFrame
-        From `validation_scores`, of all members.
-    ensembles : dict of str to list of str
-        Name of the ensemble to the names of its members.
-
-    Returns
-    -------
-    DataFrame
-        ``candidate``, ``repeat``, ``fold``, ``loss``: the rows to add to ``validation``.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"candidate": ["a", "b"], "repeat": 0, "fold": 0, "loss": [0.4, 0.6]})
-    >>> joint_scores(table, {"both": ["a", "b"]})["loss"].tolist()
-    [0.5]
-    """
-    parts = []
-    for name, members in ensembles.items():
-        of_members = validation[validation["candidate"].isin(members)]
-        loss = of_members.groupby(["repeat", "fold"], as_index=False)["loss"].mean()
-        parts.append(loss.assign(candidate=name)[["candidate", "repeat", "fold", "loss"]])
-    return pd.concat(parts, ignore_index=True)
-
-
 def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions of the nested choice: in each repeat and outer fold the candidate with the lowest inner validation loss.
 

@@ -1,7 +1,7 @@
 """Simulations of tests on cross-validation: how often they say what is not so, and how often they miss what is.
 
-`fold_test_experiment` asks the published study's own test about a model whose folds really differ; `type_one_error` asks the
-t-tests of `mpox.foldtests` about two learners that do not.
+`fold_test_experiment` asks two readings of the published study's test about a model whose folds really differ; `type_one_error`
+asks the t-tests of `mpox.foldtests` about two learners that do not.
 """
 
 import numpy as np

@@ -104,9 +104,10 @@ def variance_components(table: pd.DataFrame) -> pd.DataFrame:
     total = np.nansum([variance for variance, _ in found.values()])
     if "n_test" in table:
         p = values.mean()
-        found[SAMPLING] = (p * (1 - p) * (1 / table["n_test"]).mean(), "not a part of the sum, but of the fold's component")
+        note = "beside the sum: it is spread over the fold's and the seed's components"
+        found[SAMPLING] = (p * (1 - p) * (1 / table["n_test"]).mean(), note)
     rows = [
-        (name, variance, np.sqrt(variance), variance / total if total > 0 else np.nan, note)
+        (name, variance, np.sqrt(variance), variance / total if total > 0 and name != SAMPLING else np.nan, note)
         for name, (variance, note) in found.items()
     ]
     return pd.DataFrame(rows, columns=["component", "variance", "sd", "share", "note"])

@@ -23,7 +23,7 @@ MARGIN = 0.10
 #: From the most flattering protocol to the strictest: what comes before the honest one trains on relatives of test images.
 STRICTNESS = ("augment_before_split", "random_image", "patient", "source")
 OTHER = "other data"
-_COLUMNS = ("random_image", "augment_before_split", "patient", "source", OTHER)
+_COLUMNS = (*STRICTNESS, OTHER)
 _KEYS = ["claim", "dataset", "regime", "protocol", "estimate", "low", "high", "published"]
 
 
