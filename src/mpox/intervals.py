@@ -49,6 +49,11 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return _quantiles(replicates, TAILS) if len(replicates) else (np.nan, np.nan)
 
 
+def with_percentiles(values: np.ndarray) -> tuple[float, float, float]:
+    """The estimate, which comes first in ``values``, and its `percentile_interval`."""
+    return float(values[0]), *map(float, percentile_interval(values))
+
+
 def bca_interval(values: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap interval of 95 % (Efron 1987; Efron and Tibshirani 1993, eqs. 14.9 to 14.15).
 

@@ -23,6 +23,7 @@ import pandas as pd
 from mpox.config import ModelConfig
 from mpox.errors import MpoxError, TooFewImages
 from mpox.experiment import predict_splits
+from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, replicates
 from mpox.recorded import RecordedStore
 from mpox.splits import has_sibling, inner_folds, make_splits
@@ -218,19 +219,12 @@ def dose_response(
             values[name, "accuracy", "all"] = _subset_accuracy(table, kind, **bootstrap)
         reference = reference or values
         for key, found in values.items():
-            rows.append((*about.values(), *key, *_interval(found), *_interval(found - reference[key])))
+            rows.append((*about.values(), *key, *with_percentiles(found), *with_percentiles(found - reference[key])))
     return pd.DataFrame(rows, columns=DOSE_COLUMNS)
 
 
 def _mean_train(table: pd.DataFrame) -> float:
     return float(table.drop_duplicates(["repeat", "fold"])["n_train"].mean())
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    if np.isnan(values).all():
-        return np.nan, np.nan, np.nan
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if len(values) > 1 else (np.nan, np.nan)
-    return float(values[0]), float(low), float(high)
 
 
 def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: int, seed: int) -> np.ndarray:

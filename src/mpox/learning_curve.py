@@ -14,6 +14,7 @@ import pandas as pd
 from mpox.config import ModelConfig
 from mpox.errors import MpoxError, TooFewImages
 from mpox.experiment import predict_splits
+from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, replicates
 from mpox.recorded import RecordedStore
 from mpox.splits import get_protocol, inner_folds, make_splits
@@ -178,8 +179,7 @@ def curve_table(
     for fraction, size in _sizes(predictions).iterrows():
         part = predictions[predictions["fraction"] == fraction]
         for key, values in replicates(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed).items():
-            low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if n_bootstrap else (np.nan, np.nan)
-            rows.append((fraction, size["n_groups"], size["n_images"], *key, values[0], low, high))
+            rows.append((fraction, size["n_groups"], size["n_images"], *key, *with_percentiles(values)))
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 

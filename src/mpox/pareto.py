@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mpox.errors import MpoxError
+from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, replicates
 
 SHOWN, CONTRADICTED, OPEN = "shown", "contradicted", "cannot be told"
@@ -187,8 +188,7 @@ def _share(wrong: np.ndarray) -> np.ndarray:
 
 
 def _with_limits(name: str, values: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return dict(zip((name, f"{name}_low", f"{name}_high"), with_percentiles(values), strict=True))
 
 
 def monotone_fit(rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mpox.errors import MpoxError
+from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, fold_metrics, replicates
 from mpox.recorded import RecordedStore
 from mpox.store import RunStore
@@ -159,7 +160,7 @@ def optimism(
         values = replicates(_gather(candidates, choice), **bootstrap)[metric, label]
         counts = choice["candidate"].value_counts()
         text = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        rows.append((rule, text, *_interval(values), *_interval(values - reference)))
+        rows.append((rule, text, *with_percentiles(values), *with_percentiles(values - reference)))
     columns = ["rule", "chosen", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -170,8 +171,3 @@ def _fold_scores(predictions: pd.DataFrame, metric: str, label: str, positive: s
     if table.empty or table["estimate"].isna().any():
         raise MpoxError(f"There is no metric '{metric}' of '{label}' in every fold: see the result of `evaluate`.")
     return table.set_index(["repeat", "fold"])["estimate"]
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if len(values) > 1 else (np.nan, np.nan)
-    return float(values[0]), float(low), float(high)
