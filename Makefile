@@ -17,7 +17,7 @@ lint: .venv/ready
 	.venv/bin/ruff check
 
 lock:  ## pin anew what pyproject.toml asks for (needs uv)
-	uv pip compile pyproject.toml --extra book --extra lab --extra cluster --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 -o requirements.lock
+	uv pip compile pyproject.toml --extra book --extra lab --extra cluster --extra onnx --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 -o requirements.lock
 
 clean:  ## remove what can be made again; .venv stays
 	rm -rf _runs _book_src _site .pytest_cache .hypothesis .ruff_cache .coverage htmlcov

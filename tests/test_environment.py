@@ -21,7 +21,7 @@ WANTED = [
     Requirement(line)
     for line in [
         *PROJECT["dependencies"],
-        *(line for extra in ("book", "lab", "cluster", "test") for line in PROJECT["optional-dependencies"][extra]),
+        *(line for extra in ("book", "lab", "cluster", "onnx", "test") for line in PROJECT["optional-dependencies"][extra]),
     ]
 ]
 

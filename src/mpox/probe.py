@@ -30,10 +30,10 @@ def _probabilities(fitted: Pipeline, x: np.ndarray, n_classes: int) -> np.ndarra
     return full / full.sum(axis=1, keepdims=True)
 
 
-def fit_predict(
-    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int, head: str, seed: int
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Choose the strength by the log loss over the inner folds, fit on all training images, and predict the test images.
+def fit(
+    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, *, n_classes: int, head: str, seed: int
+) -> tuple[Pipeline, pd.DataFrame]:
+    """Choose the strength by the log loss over the inner folds, and fit on all training images.
 
     Parameters
     ----------
@@ -43,7 +43,6 @@ def fit_predict(
         Class numbers from 0 to ``n_classes`` - 1.
     inner_fold : ndarray of int, shape (n,)
         Groups do not cross these folds; each is held out once for each strength. An image of fold -1 never is.
-    x_test : ndarray, shape (m, d)
     n_classes : int
     head : {"linear", "hidden"}
         Logistic regression, or one hidden layer of 100 units.
@@ -51,7 +50,8 @@ def fit_predict(
 
     Returns
     -------
-    probabilities : ndarray of float64, shape (m, n_classes)
+    fitted : Pipeline
+        A `StandardScaler` and the classifier.
     history : DataFrame
         One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
@@ -70,4 +70,25 @@ def fit_predict(
         fitted = _estimator(head, STRENGTHS[best], seed).fit(x, y)
     history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
     history["chosen"] = history.index == best
+    return fitted, history
+
+
+def fit_predict(
+    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int, head: str, seed: int
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """`fit`, and predict the test images.
+
+    Parameters
+    ----------
+    x, y, inner_fold, n_classes, head, seed
+        See `fit`.
+    x_test : ndarray, shape (m, d)
+
+    Returns
+    -------
+    probabilities : ndarray of float64, shape (m, n_classes)
+    history : DataFrame
+        See `fit`.
+    """
+    fitted, history = fit(x, y, inner_fold, n_classes=n_classes, head=head, seed=seed)
     return _probabilities(fitted, x_test, n_classes), history
