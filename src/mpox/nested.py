@@ -70,8 +70,8 @@ def predict_nested(store: RunStore | RecordedStore, data: Dataset, split: pd.Dat
     Returns
     -------
     DataFrame
-        As `mpox.cross_validate` gives it, under the protocol ``nested``, with ``fold`` the *outer* fold and ``inner_fold`` the one
-        that was held out: one row a repeat, outer fold and training image.
+        As `mpox.cross_validate` gives it, under the protocol ``nested``, with ``fold`` the *outer* fold and ``inner_fold`` what
+        was held out: one row a repeat, outer fold and training image.
 
     Raises
     ------
