@@ -1,7 +1,5 @@
 """Two data sets as one, with the classes both have; and what a model of one is worth on the other."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
@@ -97,9 +95,7 @@ def external_metrics(
         if reason:
             table = names.assign(estimate=np.nan, low=np.nan, high=np.nan)
         else:
-            with warnings.catch_warnings():  # replicates of a small subset may draw one class only; their metrics are NaN
-                warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-                table = evaluate(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+            table = evaluate(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
         about = {"subset": subset, "images": len(part), "groups": part["group_id"].nunique(), "positives": positives}
         tables.append(table.assign(**about, reason=reason)[[*about, *table.columns, "reason"]])
     return pd.concat(tables, ignore_index=True)
