@@ -21,6 +21,7 @@ import yaml
 
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import provenance_tables
+from mpox.checklists import filled, linkable_pages
 from mpox.errors import MpoxError
 from mpox.paths import project_root
 
@@ -58,7 +59,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     Raises
     ------
     MpoxError
-        When a page quotes a finding that no chapter computed, or a chapter is missing in ``_toc.yml``.
+        When a page quotes a finding that no chapter computed, a checklist names a section that is not there, or a chapter is
+        missing in ``_toc.yml``.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source / "book", ignore=shutil.ignore_patterns(".*", "_build"))
@@ -66,9 +68,10 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     texts = (config.setdefault("parse", {}).get("myst_substitutions") or {}) | substitutions(parts)
 
     toc_text = (project / "_toc.yml").read_text(encoding="utf-8")
+    pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
-        text = page.read_text(encoding="utf-8")
+        text = filled(page.read_text(encoding="utf-8"), page, pages)
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
             if key in texts:
                 continue
