@@ -23,6 +23,7 @@ from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title
 from mpox.book_provenance import provenance_tables
 from mpox.checklists import filled, linkable_pages
 from mpox.errors import MpoxError
+from mpox.launch import launch_links
 from mpox.paths import project_root
 
 DEFAULT_RUNS = {"study": "_runs/recorded", "instruments": "_runs/quick"}
@@ -97,7 +98,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     for part, chapters in parts.items():
         for chapter in chapters.values():
             twin = parts["study" if part == "instruments" else "instruments"].get(chapter.name)
-            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin)
+            links = launch_links(config.get("repository"), chapter.name)
+            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin, links=links)
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes
@@ -110,7 +112,7 @@ def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
     return expected <= set(chapters) and (part != "study" or set(QUOTED_DATASETS) <= names)
 
 
-def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None) -> nbformat.NotebookNode:
+def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None, links: str = "") -> nbformat.NotebookNode:
     """An executed notebook as a page: header under the title, parameters folded, the machine's paths removed.
 
     Parameters
@@ -121,6 +123,8 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         Says which part, data sets and profile the header names.
     twin : Chapter or None
         The same notebook in the other part, to link to.
+    links : str
+        Sentence for the header of a chapter of Part II, whose notebook is the committed one; see `mpox.launch`.
     """
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
@@ -139,7 +143,7 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}{links and f' {links}'}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""

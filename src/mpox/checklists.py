@@ -1,4 +1,4 @@
-"""Reporting checklists as book pages: the items are data (``book/checklists/*.yml``), tables are made of them when a book is staged.
+"""Reporting checklists as book pages: the items are data (``book/checklists/*.yml``), the tables are made when a book is staged.
 
 An item says what a guideline asks, in our words, whether this study answers it, and where. A place is a page or a chapter of the
 book without its suffix, ``book/data_sheet`` or ``study/03_cross_validation``, with ``#`` and the slug of a heading where it is a
@@ -177,7 +177,8 @@ def items_table(sections: Mapping[str, list[Item]], pages: Mapping[str, Page], *
         lines += [f"## {name}", "", "| Item | What is asked | In this study |", "| --- | --- | --- |"]
         for item in items:
             places = "; ".join(link(place, pages, depth=depth) for place in item.where)
-            answer = " ".join(text for text in (f"**{item.status.capitalize()}.**", item.note, f"({places})" if places else "") if text)
+            parts = (f"**{item.status.capitalize()}.**", item.note, f"({places})" if places else "")
+            answer = " ".join(part for part in parts if part)
             cells = [f"**{item.number}** {item.topic}", item.asks, answer]
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         lines.append("")
