@@ -117,8 +117,8 @@ def test_links_name_chapter_and_section_and_fail_on_a_section_that_is_gone():
         "[chapter 3, *The experiment*](../../study/03_cv.ipynb#the-experiment)"
     )
     assert link("book/data_sheet", BOOK, depth=1) == "[Data sheets](../book/data_sheet.md)"
-    assert link("study/07_use", BOOK, depth=2) == "chapter 7 (not in this build)"
-    assert link("book/model_card", BOOK, depth=2) == "model card (not in this build)"
+    assert link("study/07_use", BOOK, depth=2) == "chapter 7, not in this build"
+    assert link("book/model_card", BOOK, depth=2) == "model card, not in this build"
     with pytest.raises(MpoxError, match="'the-end' of study/03_cv.ipynb"):
         link("study/03_cv#the-end", BOOK, depth=2)
 

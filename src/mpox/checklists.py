@@ -163,7 +163,7 @@ def link(place: str, pages: Mapping[str, Page], *, depth: int) -> str:
     if page is None:
         stem = name.split("/")[-1]
         label = _chapter_label(stem) if stem[:2].isdigit() else stem.replace("_", " ")
-        return f"{label} (not in this build)"
+        return f"{label}, not in this build"
     if slug and slug not in page.headings:
         raise MpoxError(f"A checklist names the section '{slug}' of {page.file}, which has none: correct it in book/checklists.")
     label = f"{page.label}, *{page.headings[slug]}*" if slug else page.label
@@ -187,7 +187,7 @@ def items_table(sections: Mapping[str, list[Item]], pages: Mapping[str, Page], *
 
 def counts_table(folder: Path, pages: Mapping[str, Page], *, depth: int = 2) -> str:
     """How each checklist of a folder was answered, as a Markdown table."""
-    lines = ["| Checklist | Items | " + " | ".join(status.capitalize() for status in STATUSES) + " |"]
+    lines = ["| Checklist | All | Yes | Partly | No | n/a |"]  # short, so that it fits a phone
     lines.append("| --- |" + " ---: |" * (len(STATUSES) + 1))
     for path in sorted(folder.glob("*.yml")):
         given = [item.status for items in read_checklist(path).values() for item in items]
