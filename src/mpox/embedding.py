@@ -29,8 +29,8 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
     Returns
     -------
     DataFrame
-        ``x``, ``y`` (rounded to 0.01; their unit means nothing), ``cluster`` (int, from 1, the largest first); in the order of the
-        features.
+        ``x``, ``y`` (rounded to 0.01; their unit means nothing), ``cluster`` (int, from 1, the largest first), in the order of
+        the features.
 
     Raises
     ------

@@ -125,7 +125,7 @@ def plant_wrong_labels(labels: pd.Series, groups: pd.Series, *, share: float, se
 def planted_problems(
     data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """What `label_problems` says when wrong labels are planted: the probe is trained and tested on labels of which some are wrong.
+    """What `label_problems` says when wrong labels are planted, and the probe is trained and tested on them.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
-"""What heat maps are worth: do they depend on the network, do they point at what is there, and does the network heed what they show?"""
+"""What heat maps are worth: do they depend on the network, point at what is there, and show what the network heeds?"""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -77,16 +78,13 @@ def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, 
     Returns
     -------
     DataFrame
-        One row a picture, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (``head``, ``everything`` or
-        `OTHER`), ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1
-        to 1), both of maps averaged to 28 x 28 cells.
+        One row a picture, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+        ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
+        of maps averaged to 28 x 28 cells.
     """
     rows = []
     for what in RANDOMISED:
-        changed = [
-            Case(randomised(case.network, case.backbone, what, case.pixels, seed=seed), case.backbone, case.pixels, case.target, case.images)
-            for case in cases
-        ]  # fmt: skip
+        changed = [replace(case, network=randomised(case.network, case.backbone, what, case.pixels, seed=seed)) for case in cases]
         for method, real in maps.items():
             other = heat_maps(changed, method)
             rows += [(name, method, what, *_alike(real[name], other[name])) for name in real]
@@ -121,9 +119,9 @@ def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions:
     Returns
     -------
     DataFrame
-        ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them that lies
-        in the region), ``chance`` (the region's share of the picture), ``centre`` (0 or 1: whether the middle of the picture lies
-        in it, what a map that always points there would hit).
+        ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them
+        within the region), ``chance`` (the region's share of the picture), ``centre`` (0 or 1: whether the middle of the
+        picture lies in it, what a map that always points there would hit).
     """
     rows = []
     for method, found in maps.items():
@@ -159,7 +157,8 @@ def deletion_insertion(
     Returns
     -------
     DataFrame
-        ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``), ``area`` (0 to 1).
+        ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``),
+        ``area`` (0 to 1).
     """
     rng = np.random.default_rng(seed)
     size = next(iter(next(iter(maps.values())).values())).shape[0]

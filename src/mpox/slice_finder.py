@@ -54,8 +54,8 @@ def find_slices(
         Best first: the columns of `mpox.slices.SLICE_COLUMNS` (``slice`` is ``column: value and column: value``), ``conditions``
         (how many), ``score`` (the difference in units of its standard deviation under permutation), ``p_corrected`` (the share
         of searches, this one included, whose best score is as high), ``examined`` (slices looked at). A pair of conditions
-        that scores no higher than one of its conditions alone is not shown, but was examined. The intervals are those of a slice that
-        was chosen before; the rate of one that was chosen for being high is too high on average.
+        that scores no higher than one of its conditions alone is not shown, but was examined. The intervals are those of a slice
+        that was chosen before; the rate of one that was chosen for being high is too high on average.
 
     Raises
     ------

@@ -222,12 +222,9 @@ def permute_errors(error: np.ndarray, groups: np.ndarray, *, n_permutations: int
     place = np.empty(len(groups), dtype=np.int64)  # of an image within its group
     place[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
     values = error[order]
-    shuffled = np.empty((n_permutations, len(error)))
-    for row in shuffled:
-        donor = rng.permutation(len(sizes))[groups]
-        turn = rng.integers(0, 1 << 30, len(sizes))[groups]  # where in the donor a group begins
-        row[:] = values[starts[donor] + (place + turn) % sizes[donor]]
-    return shuffled
+    donor = rng.random((n_permutations, len(sizes))).argsort(axis=1)[:, groups]
+    turn = rng.integers(0, 1 << 30, (n_permutations, len(sizes)))[:, groups]  # where in the donor a group begins
+    return values[starts[donor] + (place + turn) % sizes[donor]]
 
 
 def slice_errors(
@@ -260,8 +257,8 @@ def slice_errors(
     Returns
     -------
     DataFrame
-        ``column``, ``slice`` (its value), ``n_images``, ``n_groups``, ``error_rate`` with ``low`` and ``high``, ``rest`` (error rate
-        outside), ``difference`` with ``difference_low`` and ``difference_high``, ``p`` (two-sided, `permute_errors`),
+        ``column``, ``slice`` (its value), ``n_images``, ``n_groups``, ``error_rate`` with ``low`` and ``high``, ``rest`` (error
+        rate outside), ``difference`` with ``difference_low`` and ``difference_high``, ``p`` (two-sided, `permute_errors`),
         ``p_corrected``; in the order of the columns of ``metadata``.
 
     Raises
