@@ -15,16 +15,8 @@ from mpox import saliency_checks as checks
 from mpox.backbones import Classifier, normalisation
 from mpox.errors import MpoxError
 from mpox.errortable import confusion_table, error_table, sibling_errors
-from mpox.explain import (
-    METHODS,
-    Case,
-    choose_images,
-    get_method,
-    grad_cam,
-    heat_maps,
-    integrated_attributions,
-    make_cases,
-)  # fmt: skip
+from mpox.explain import METHODS, get_method, grad_cam, integrated_attributions
+from mpox.explanations import Case, Explanations, choose_images, heat_maps, lesion_regions, make_cases, mark_regions
 from mpox.images import to_batch
 from mpox.manifest import build_manifest
 from mpox.phantom import PhantomSpec, generate, read_truths
@@ -206,6 +198,38 @@ def test_maps_follow_the_weights(study):
     assert checks._alike(one, one) == pytest.approx((1, 1))
 
 
+def test_the_marked_corner_is_where_the_mark_was_drawn(tmp_path):
+    specs = [PhantomSpec(n_patients=8, size=96, copies=0, label_conflicts=0, corner_mark=mark) for mark in (True, False)]
+    marked, plain = (generate(tmp_path / str(k), spec) for k, spec in enumerate(specs))
+    names = read_truths(marked)["image_id"].tolist()
+    regions = mark_regions(marked, names, 96)
+    assert 0 < len(regions) < len(names) and mark_regions(plain, names, 96) == {}
+    for name, region in regions.items():
+        one, other = (np.array(Image.open(folder / name).convert("RGB")).astype(int) for folder in (marked, plain))
+        changed = np.abs(one - other).max(axis=2) > 0
+        assert changed.any() and not changed[~region].any()
+
+
+def test_a_table_is_read_without_any_network(study, tmp_path):
+    errors, cases, chosen = study
+    store, model = open_store(tmp_path), ModelConfig(image_size=96, mirror=False, backbone=LITE)
+    manifest = errors[["image_id", "label", "group_id"]].sort_values("image_id").assign(sha256="", pixel_sha256="", patient_id="", source="s")
+    data = Dataset("s", manifest, manifest.set_index("image_id")["group_id"], is_phantom=True, has_pictures=False)
+
+    def ask(rows, version=1):
+        one = Explanations(store, data, "source", model, rows, ["grad_cam"], n_folds=3)
+        return one.table("checked", version, lambda explained: pd.DataFrame({"n": [len(explained.chosen)]}))["n"].item()
+
+    def never(*_):
+        raise AssertionError("the table is there")
+
+    assert ask(chosen) == 10 and ask(chosen.head(4)) == 4
+    again = Explanations(store, data, "source", model, chosen, ["grad_cam"], n_folds=3)
+    assert again.table("checked", 1, never)["n"].item() == 10
+    with pytest.raises(AssertionError):
+        again.table("checked", 2, never)
+
+
 def test_randomising_the_head_leaves_the_backbone(study):
     case = study[1][0]
     head = checks.randomised(case.network, LITE, "head", case.pixels)
@@ -237,7 +261,7 @@ def lesions(tmp_path_factory) -> tuple[list[Case], dict[str, np.ndarray]]:
     truths = read_truths(images)
     shown = truths[truths["lesion_count"] > 0].drop_duplicates("patient_id")
     pixels = np.stack([np.array(Image.open(images / name).convert("RGB")) for name in shown["image_id"]])
-    masks = {name: np.array(Image.open(images.parent / "truth" / "masks" / name)) > 0 for name in shown["image_id"]}
+    masks = lesion_regions(images, shown["image_id"].tolist(), 96)
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     head = nn.Linear(1, 2)
     head.weight.data = torch.tensor([[30.0], [0.0]])

@@ -9,7 +9,7 @@ from scipy import stats
 
 from mpox.errors import MpoxError
 from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.slice_finder import find_slices
+from mpox.slice_finder import check_finder, find_slices
 from mpox.slices import conditions, image_metadata, permute_errors, slice_errors
 from mpox.store import Dataset
 
@@ -148,6 +148,17 @@ def test_planted_failures_are_found_on_the_phantom(tmp_path):
     table = slice_errors(errors, metadata, n_permutations=1999, n_bootstrap=0).set_index(["column", "slice"])
     assert table.loc[("fitzpatrick", "dark"), "p_corrected"] < 0.05
     assert table[table.index.get_level_values("column") != "fitzpatrick"]["p_corrected"].min() > 0.05
+
+
+def test_the_finder_can_be_checked_on_any_pictures():
+    errors, metadata = clustered(np.random.default_rng(4), n_groups=150)
+    found = check_finder(errors, metadata, n_permutations=199).set_index("mistakes")
+    assert (
+        found.loc["planted", "first found"] == found.loc["planted", "planted on"]
+        and " and " in found.loc["planted", "planted on"]
+    )
+    assert found.loc["planted", "p_corrected"] < 0.05 < found.loc["dealt", "p_corrected"]
+    assert check_finder(errors, metadata, min_groups=1000).empty
 
 
 def test_support_is_counted_in_groups():

@@ -5,26 +5,20 @@ has its whole evidence in one logit, and the other's gradient is zero.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from mpox.backbones import Classifier, normalisation
 from mpox.errors import MpoxError
-from mpox.experiment import fold_configs
-from mpox.fitted import fitted_network
-from mpox.images import load_pixels, to_batch
-from mpox.store import Dataset, RunStore
+from mpox.images import to_batch
 
 #: Raised by one whenever the maps of an unchanged network and picture change.
 VERSION = 1
-IG_STEPS = 16
+IG_STEPS = 10
 #: Side of the covering square and its step, as shares of the picture's side.
 WINDOW, STRIDE = 1 / 4, 1 / 6
 BATCH = 8
@@ -148,100 +142,6 @@ def get_method(name: str) -> Callable[..., np.ndarray]:
     if name not in METHODS:
         raise MpoxError(f"There is no method '{name}': choose one of {', '.join(METHODS)}.")
     return METHODS[name]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Pictures of one test fold, with the network that was tested on them.
-
-    Parameters
-    ----------
-    network : Classifier
-    backbone : str
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-    target : ndarray of int, shape (n,)
-        The predicted class of each picture.
-    images : DataFrame
-        ``image_id``, ``group_id``; n rows.
-    """
-
-    network: Classifier
-    backbone: str
-    pixels: np.ndarray
-    target: np.ndarray
-    images: pd.DataFrame
-
-
-def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0, among: set[str] | None = None) -> pd.DataFrame:
-    """Rows of an error table to be explained: correctly recognised pictures, the classes in turn, one a group.
-
-    Parameters
-    ----------
-    errors : DataFrame
-        From `mpox.errortable.error_table`.
-    n : int
-        At most so many.
-    seed : int
-        Of the order within a class.
-    among : set of str, optional
-        Image ids to choose from; all by default.
-    """
-    right = errors[~errors["wrong"]]
-    if among is not None:
-        right = right[right["image_id"].isin(among)]
-    right = right.sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
-    turn = right.groupby("label").cumcount()
-    return (
-        right.assign(turn=turn).sort_values(["turn", "label"], kind="stable").head(n).drop(columns="turn").reset_index(drop=True)
-    )
-
-
-def make_cases(
-    store: RunStore, data: Dataset, protocol: str, model, chosen: pd.DataFrame, *, n_folds: int, n_repeats: int = 1, seed: int = 0
-) -> list[Case]:
-    """The chosen pictures, each with the network of the first repeat that was tested on it.
-
-    Parameters
-    ----------
-    store, data, protocol, model, n_folds, n_repeats, seed
-        As for `mpox.cross_validate`.
-    chosen : DataFrame
-        Rows of `mpox.errortable.error_table`.
-
-    Raises
-    ------
-    MpoxError
-        If a network is not to be had: the pictures, or a trained network's checkpoint, are not on this machine.
-    """
-    split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    pixels = load_pixels(data.manifest, model.image_size)
-    cases = []
-    for config in configs:
-        rows = chosen[chosen["fold"] == config.fold] if config.repeat == 0 else chosen.head(0)
-        if rows.empty:
-            continue
-        part = split[(split["repeat"] == 0) & (split["fold"] == config.fold)]
-        network = fitted_network(store, data, config, part)
-        if network is None:
-            raise MpoxError(f"The network of the run {config.id} was not kept: run the chapter where the study is trained.")
-        where = data.manifest["image_id"].searchsorted(rows["image_id"])
-        target = np.array([data.classes.index(label) for label in rows["predicted"]])
-        images = rows[["image_id", "group_id"]].reset_index(drop=True)
-        cases.append(Case(network, model.backbone, np.array(pixels[where]), target, images))
-    return cases
-
-
-def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
-    """Heat map of every picture by its id, float32 of shape (size, size) from 0 to 1; see `METHODS`."""
-    explain, found = get_method(method), {}
-    with tqdm(total=sum(len(case.images) for case in cases), desc=method.replace("_", " "), delay=3, leave=False) as bar:
-        for case in cases:
-            for start in range(0, len(case.images), BATCH):
-                rows = slice(start, start + BATCH)
-                maps = explain(case.network, case.backbone, case.pixels[rows], case.target[rows])
-                found |= dict(zip(case.images["image_id"][rows], maps, strict=True))
-                bar.update(len(maps))
-    return found
 
 
 def _batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from mpox.backbones import Classifier, build_backbone, normalisation
 from mpox.errors import MpoxError
-from mpox.explain import BATCH, Case, heat_maps
+from mpox.explain import BATCH
+from mpox.explanations import Case, heat_maps
 from mpox.images import to_batch
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights

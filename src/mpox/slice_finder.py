@@ -13,7 +13,7 @@ import pandas as pd
 
 from mpox.errors import MpoxError
 from mpox.metrics import N_BOOTSTRAP
-from mpox.slices import MIN_GROUPS, N_BINS, SLICE_COLUMNS, Slices, conditions, make_slices
+from mpox.slices import MIN_GROUPS, N_BINS, SLICE_COLUMNS, Slices, conditions, make_slices, permute_errors
 
 #: Permutations of the search: fewer than for a single slice, because the maximum over all slices is compared.
 N_SEARCHES = 1999
@@ -83,6 +83,54 @@ def find_slices(
         p_corrected=[(1 + (best >= score[k] - 1e-12).sum()) / (1 + n_permutations) for k in order],
         examined=len(slices.names),
     )
+
+
+def check_finder(
+    errors: pd.DataFrame,
+    metadata: pd.DataFrame,
+    *,
+    inside: float = 0.9,
+    outside: float = 0.1,
+    n_bins: int = N_BINS,
+    min_groups: int = MIN_GROUPS,
+    n_permutations: int = 499,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Whether the finder can be trusted on these pictures: it is given mistakes whose cause is known.
+
+    Parameters
+    ----------
+    errors, metadata, n_bins, min_groups
+        See `find_slices`.
+    inside, outside : float
+        Chance of a mistake within the planted slice, and elsewhere (0 to 1). The slice is the pair of conditions with a middling
+        number of groups.
+    n_permutations, seed : int
+
+    Returns
+    -------
+    DataFrame
+        Two rows: ``mistakes`` (``dealt``: the model's own, handed to other groups, so that there is nothing to find; ``planted``),
+        ``planted on`` (the slice, or missing), ``first found`` (the slice of the highest score), ``p_corrected``, ``examined``. Empty
+        where no pair of conditions has enough groups.
+    """
+    slices, parts = _candidates(errors, conditions(metadata, n_bins=n_bins), min_groups, 2)
+    pairs = np.array([k for k, part in enumerate(parts) if len(part) == 2], dtype=int)
+    if not len(pairs):
+        return pd.DataFrame(columns=["mistakes", "planted on", "first found", "p_corrected", "examined"])
+    k = pairs[np.argsort(slices.n_groups[pairs], kind="stable")[len(pairs) // 2]]
+    chance = np.where(slices.member[:, k], inside, outside)
+    planted = (np.random.default_rng(seed).random(len(chance)) < chance).astype(float)
+    dealt = permute_errors(slices.error, slices.groups, n_permutations=1, seed=seed)[0]
+    rows = []
+    for kind, name, error in (("dealt", None, dealt), ("planted", slices.names[k], planted)):
+        found = find_slices(
+            errors.assign(error=error), metadata, n_bins=n_bins, min_groups=min_groups, n_shown=1, n_bootstrap=0,
+            n_permutations=n_permutations, seed=seed,
+        )  # fmt: skip
+        first = found.iloc[0] if len(found) else {"slice": None, "p_corrected": 1.0}
+        rows.append((kind, name, first["slice"], first["p_corrected"], len(slices.names)))
+    return pd.DataFrame(rows, columns=["mistakes", "planted on", "first found", "p_corrected", "examined"])
 
 
 def _candidates(
