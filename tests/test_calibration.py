@@ -76,9 +76,7 @@ def test_isotonic_curves_are_scikit_learns_and_survive_json():
     p, y, _ = drawn(400, sharpness=2, seed=4)
     fitted = fit_isotonic(p, y)
     new, _, _ = drawn(100, sharpness=2, seed=5)
-    columns = [
-        IsotonicRegression(out_of_bounds="clip").fit(p[:, k], y == k).predict(new[:, k]) for k in range(3)
-    ]
+    columns = [IsotonicRegression(out_of_bounds="clip").fit(p[:, k], y == k).predict(new[:, k]) for k in range(3)]
     wanted = np.stack(columns, axis=1)
     rows = wanted.sum(axis=1) > 0
     assert np.allclose(apply_isotonic(new, fitted)[rows], (wanted / wanted.sum(axis=1, keepdims=True))[rows])
@@ -106,7 +104,9 @@ def nested_pair() -> tuple[pd.DataFrame, pd.DataFrame]:
     tests, inside = [], []
     for fold, sharpness in enumerate((2.0, 4.0)):
         tests.append(table(*drawn(600, sharpness=sharpness, seed=10 + fold, pictures=2), fold=fold, start=10_000 * fold))
-        inside.append(table(*drawn(600, sharpness=sharpness, seed=20 + fold, pictures=2), fold=fold, start=50_000 + 10_000 * fold))
+        inside.append(
+            table(*drawn(600, sharpness=sharpness, seed=20 + fold, pictures=2), fold=fold, start=50_000 + 10_000 * fold)
+        )
     return pd.concat(tests, ignore_index=True), pd.concat(inside, ignore_index=True)
 
 

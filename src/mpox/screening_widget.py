@@ -71,7 +71,9 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
         for k, row in enumerate(table.itertuples())
     )
     people = _of_1000(prevalence, sensitivity[0], specificity[0])
-    style, script = (Path(__file__).with_name(f"screening_widget.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
+    style, script = (
+        Path(__file__).with_name(f"screening_widget.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js")
+    )
     place = np.log10(prevalence)
     return (
         f'<style>{style}</style>\n<div class="mpox-screening" id="{name}" role="group" aria-label="{html.escape(caption)}">\n'
