@@ -18,12 +18,10 @@ _SHIPPED = {
     "other medical picture": ["retina", "immunohistochemistry", "cell"],
     "document": ["page", "text"],
 }
-#: Kinds of which `draw_oddities` gives the skin of a drawn person: no rash, or one that looks like none of the study's.
-SKIN_KINDS = ("drawn healthy skin", "dermoscopy-like drawing")
-_WORDS = (
+_TEXT = (
     "the patient was seen on the third day and the form was filled in by hand before the sample was sent to the laboratory "
     "where it is kept until the result has been written into the book and signed"
-).split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +80,7 @@ def document(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray
     pen = ImageDraw.Draw(page)
     height = scale * size * rng.uniform(0.035, 0.06)
     font = ImageFont.load_default(size=height)
-    words = " ".join(rng.choice(_WORDS, 400))
+    words = " ".join(rng.choice(_TEXT.split(), 400))
     left = scale * size * rng.uniform(0.05, 0.12)
     lines = textwrap.wrap(words, int((scale * size - 2 * left) / (0.5 * height)))
     for row, line in enumerate(lines[: int((scale * size - 2 * left) / (1.4 * height))]):
@@ -147,4 +145,3 @@ _DRAWN = {
     "dermoscopy-like drawing": dermoscopy,
     "drawn healthy skin": healthy,
 }
-assert set(SKIN_KINDS) < set(_DRAWN)

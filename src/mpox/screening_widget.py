@@ -1,4 +1,4 @@
-"""The costs of screening as a small calculator in the page, offline; where scripts do not run it is a table of the first setting."""
+"""The costs of screening as a small calculator in the page, offline; without scripts it is a table of the first setting."""
 
 import hashlib
 import html
@@ -66,8 +66,8 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
     table = strategy_costs(prevalence, sensitivity, specificity, costs)
     cheapest = table["estimate"].idxmin()
     rows = "".join(
-        f"<tr{' class=cheapest' if k == cheapest else ''}><th scope=row>{html.escape(row.strategy)}</th><td>{row.estimate:.2f}</td>"
-        f"<td>{row.low:.2f} to {row.high:.2f}</td></tr>"
+        f"<tr{' class=cheapest' if k == cheapest else ''}><th scope=row>{html.escape(row.strategy)}</th>"
+        f"<td>{row.estimate:.2f}</td><td>{row.low:.2f} to {row.high:.2f}</td></tr>"
         for k, row in enumerate(table.itertuples())
     )
     people = _of_1000(prevalence, sensitivity[0], specificity[0])
@@ -80,17 +80,17 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
         f"<p>{html.escape(caption)}</p>\n<form>\n<label>operating point <select name=point>{options}</select></label>\n"
         f'<label>prevalence <input type="range" name="place" min="-3" max="-0.30103" step="any" value="{place:.6f}">'
         f"<output name=prevalence>{100 * prevalence:.2g} %</output></label>\n{numbers}\n</form>\n"
-        "<table><thead><tr><th scope=col>strategy</th><th scope=col>cost of a person</th><th scope=col>95 % interval</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>\n<p aria-live=polite class=people>{people}</p>\n</div>\n"
-        f"<script>{script}\nmpoxScreening({json.dumps(name)}, {json.dumps(known)});</script>"
+        "<table><thead><tr><th scope=col>strategy</th><th scope=col>cost of a person</th><th scope=col>95 % interval</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table>\n<p aria-live=polite class=people>{people}</p>\n</div>\n"
+        f"<script>{script}\nmpoxScreening({json.dumps(name)}, {data});</script>"
     )
 
 
 def _of_1000(prevalence: float, sensitivity: float, specificity: float) -> str:
     missed, alarms = 1000 * prevalence * (1 - sensitivity), 1000 * (1 - prevalence) * (1 - specificity)
     return (
-        f"Of 1000 people {1000 * prevalence:.1f} have Mpox: the model finds {1000 * prevalence - missed:.1f}, misses {missed:.1f}, "
-        f"and sends on {alarms:.1f} of the others."
+        f"Of 1000 people {1000 * prevalence:.1f} have Mpox: the model finds {1000 * prevalence - missed:.1f}, "
+        f"misses {missed:.1f}, and sends on {alarms:.1f} of the others."
     )
 
 

@@ -21,8 +21,8 @@ from mpox.oddities import Oddity
 from mpox.store import Dataset
 
 OWN, ELSEWHERE = "its own test pictures", "another collection"
-#: Scores by which a picture is held to be unfamiliar: the distances of `mpox.novelty`, and how unsure the model is (the baseline of
-#: Hendrycks and Gimpel 2017).
+#: Scores by which a picture is held to be unfamiliar: the distances of `mpox.novelty`, and how unsure the model is (the baseline
+#: of Hendrycks and Gimpel 2017).
 SCORES = (*METHODS, "unsure")
 CONFIDENCE = 0.9
 _DIGITS = 4
@@ -83,8 +83,8 @@ def unfamiliar_table(
     DataFrame
         One row a picture: ``kind`` (`OWN`, `ELSEWHERE` or an oddity's), ``name``, ``p`` (of the positive class), ``top`` (largest
         probability), ``named`` (the class it belongs to, of the averaged probabilities), ``certain`` (share of folds whose
-        conformal set has one class), ``neighbours`` and ``mahalanobis`` (score over the threshold), and ``warned`` (share of folds
-        in which the score ``neighbours`` is above it).
+        conformal set has one class), ``neighbours`` and ``mahalanobis`` (score over the threshold), and ``warned`` (share of
+        folds in which the score ``neighbours`` is above it).
 
     Raises
     ------
@@ -175,8 +175,8 @@ def said_to(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence), ``most named``,
-        ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
+        ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence),
+        ``most named``, ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
     """
     rows = [
         {
