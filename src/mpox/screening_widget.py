@@ -71,6 +71,7 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
         for k, row in enumerate(table.itertuples())
     )
     people = _of_1000(prevalence, sensitivity[0], specificity[0])
+    data = json.dumps(known).replace("</", "<\\/")
     style, script = (
         Path(__file__).with_name(f"screening_widget.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js")
     )
