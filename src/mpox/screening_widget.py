@@ -100,5 +100,5 @@ def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
     page = widget_html(points, prevalence=prevalence, costs=costs, caption=caption)
     first = next(iter(points))
     table = strategy_costs(prevalence, *np.array(shipped(points[first])), costs)
-    text = f"{caption}\n{first}, prevalence {100 * prevalence:g} %\n{table.round(2).to_string(index=False)}"
+    text = f"{caption}\n{first}, prevalence {100 * prevalence:g} %\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
     display({"text/html": page, "text/plain": text}, raw=True)
