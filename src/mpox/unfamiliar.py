@@ -132,6 +132,28 @@ def unfamiliar_table(
     return whole[["kind", "name", "p", "top", "named", "certain", *METHODS, "warned"]].round(_DIGITS)
 
 
+def from_elsewhere(data: Dataset, other: Dataset, joint: pd.DataFrame, *, n: int = 40, seed: int = 0) -> pd.DataFrame:
+    """Pictures of another collection, none of which shares a photograph or a patient with this one.
+
+    Parameters
+    ----------
+    data, other : Dataset
+    joint : DataFrame
+        ``dataset``, ``image_id``, ``group_id`` of both (``store.audit([...]).groups``).
+    n, seed : int
+        How many are drawn at most, and how.
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``other.manifest``.
+    """
+    shared = set(joint.loc[joint["dataset"] == data.name, "group_id"])
+    free = joint[(joint["dataset"] == other.name) & ~joint["group_id"].isin(shared)]
+    rows = other.manifest[other.manifest["image_id"].isin(free["image_id"])]
+    return rows.sample(min(n, len(rows)), random_state=seed).sort_values("image_id", ignore_index=True)
+
+
 def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
     """How well each score tells a kind of picture from the model's own test pictures, with intervals.
 
