@@ -84,14 +84,17 @@ def _paragraph(measures: pd.DataFrame, replicates: Mapping, quoted: dict[str, st
     name = f"at_{round(100 * (aim.level or 0))}"
     reached = "reached" if values["sensitivity"][0] >= (aim.level or 0) else "not reached"
     said = {key: quoted[key] for key in ("coverage", "certain", "right", "warned_no_skin", "warned_own", "certain_no_skin")}
-    return (
+    sentences = (
         f"The expected calibration error of the probability of Mpox is {ece['estimate']:.3f}; a perfectly calibrated model would "
         f"show {floor['estimate']:.3f} (95 % of simulations {floor['low']:.3f} to {floor['high']:.3f}) on as many pictures, so "
-        f"that it is {beyond}. The Brier score is {after['as they are']:.3f}, and calibration inside the training groups {change}. "
+        f"that it is {beyond}.",
+        f"The Brier score is {after['as they are']:.3f}, and calibration inside the training groups {change}.",
         f"A threshold that aims at a {aim} has a sensitivity of {quoted[f'sensitivity_{name}']} on test pictures (the aim is "
-        f"{reached}) and a specificity of {quoted[f'specificity_{name}']}. Sets that are to hold the true class in {level:g} of the "
-        f"cases hold it in {said['coverage']}; the answer is a single class for {said['certain']} of the test pictures, and right "
-        f"in {said['right']} of those. Of pictures that show no skin at all {said['warned_no_skin']} raise a warning (of the own "
-        f"test pictures {said['warned_own']}); without it, {said['certain_no_skin']} of them would have been given a single "
-        f"class, and the highest probability of Mpox among them is {quoted['p_highest_no_skin']}."
+        f"{reached}) and a specificity of {quoted[f'specificity_{name}']}.",
+        f"Sets that are to hold the true class in {level:g} of the cases hold it in {said['coverage']}; the answer is a single "
+        f"class for {said['certain']} of the test pictures, and right in {said['right']} of those.",
+        f"Of pictures that show no skin at all {said['warned_no_skin']} raise a warning (of the own test pictures "
+        f"{said['warned_own']}); without it, {said['certain_no_skin']} of them would have been given a single class, and the "
+        f"highest probability of Mpox among them is {quoted['p_highest_no_skin']}.",
     )
+    return " ".join(sentences)
