@@ -30,10 +30,10 @@ def confusion(tables: dict[str, pd.DataFrame]) -> Figure:
         share = table.pivot(index="true", columns="predicted", values="share").loc[classes, classes]
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for row in table.itertuples():
-            place = classes.index(row.predicted), classes.index(row.true)
+            x, y = classes.index(row.predicted), classes.index(row.true)
             look = {"ha": "center", "color": "white" if row.share > 0.6 else "black"}
-            axis.text(*place, f"{row.share:.0%}\n", va="center", fontsize=10, fontweight="bold", **look)
-            axis.text(*place, f"\n{row.low:.0%} to {row.high:.0%}\n{row.images:.1f}", va="center", fontsize=7.5, **look)
+            axis.text(x, y - 0.06, f"{row.share:.0%}", va="bottom", fontsize=10, fontweight="bold", **look)
+            axis.text(x, y, f"{row.low:.0%} to {row.high:.0%}\n{row.images:.1f}", va="top", fontsize=7.5, **look)
         axis.set_xticks(range(len(classes)), classes)
         axis.set_yticks(range(len(classes)), classes)
         axis.grid(visible=False)

@@ -23,7 +23,7 @@ from mpox.metrics import N_BOOTSTRAP, group_weights
 #: Raised by one whenever the checks of unchanged maps change.
 VERSION = 1
 CELLS = 28  # side to which maps are averaged before they are compared
-STEPS = 8
+STEPS = 6
 RANDOMISED = ("head", "everything")
 OTHER = "another picture"
 

@@ -110,9 +110,9 @@ def check_finder(
     Returns
     -------
     DataFrame
-        Two rows: ``mistakes`` (``dealt``: the model's own, handed to other groups, so that there is nothing to find; ``planted``),
-        ``planted on`` (the slice, or missing), ``first found`` (the slice of the highest score), ``p_corrected``, ``examined``. Empty
-        where no pair of conditions has enough groups.
+        Two rows: ``mistakes`` (``dealt``: the model's own, handed to other groups, so that there is nothing to find;
+        ``planted``), ``planted on`` (the slice, or missing), ``first found`` (the slice of the highest score), ``p_corrected``,
+        ``examined``. Empty where no pair of conditions has enough groups.
     """
     slices, parts = _candidates(errors, conditions(metadata, n_bins=n_bins), min_groups, 2)
     pairs = np.array([k for k, part in enumerate(parts) if len(part) == 2], dtype=int)

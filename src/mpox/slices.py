@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from mpox.audit.skintone import CLASSES
 from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights
@@ -21,6 +22,7 @@ N_BINS = 4
 #: Groups that a slice, and what lies outside it, must have.
 MIN_GROUPS = 8
 CORRECTIONS = {"holm": "holm", "benjamini-hochberg": "fdr_bh"}
+NO_ANGLE = "no angle"
 SLICE_COLUMNS = [
     "slice", "n_images", "n_groups", "error_rate", "low", "high", "rest", "difference", "difference_low", "difference_high",
 ]  # fmt: skip
@@ -56,7 +58,7 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
             "source": manifest["source"],
             "pictures of the group": sizes.reindex(manifest.index).map(lambda n: str(n) if n < 3 else "3 or more"),
             "has a copy": manifest.index.isin(copied),
-            "skin tone": tone["ita_class"].fillna("no angle"),
+            "skin tone": pd.Categorical(tone["ita_class"].fillna(NO_ANGLE), [*CLASSES, NO_ANGLE]),
             "lightness": quality["lightness"],
             "contrast": quality["contrast"],
             "blur": quality["blur"],
@@ -76,7 +78,8 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
     ----------
     metadata : DataFrame
         One row a picture, indexed by ``image_id``. Numbers are cut at their quantiles, unless they have no more than ``n_bins``
-        values; everything else is taken value by value. A picture whose value is missing meets no condition of that column.
+        values; everything else is taken value by value, in the order of the values or of a categorical's
+        categories. A picture whose value is missing meets no condition of that column.
     n_bins : int
         At least 2.
 
@@ -102,7 +105,9 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
                 places = np.clip(np.searchsorted(edges, values.to_numpy(float), side="right") - 1, 0, len(names) - 1)
                 found |= {(name, text): (places == k) & values.notna().to_numpy() for k, text in enumerate(names)}
         else:
-            kinds = sorted(values.dropna().unique(), key=lambda kind: (isinstance(kind, str), kind))
+            present = values.dropna().unique()
+            ordered = isinstance(values.dtype, pd.CategoricalDtype)
+            kinds = [kind for kind in values.cat.categories if kind in present] if ordered else sorted(present)
             if len(kinds) > 1:
                 found |= {(name, _word(kind)): (values == kind).fillna(False).to_numpy(bool) for kind in kinds}
     columns = pd.MultiIndex.from_tuples(found, names=["column", "value"]) if found else pd.MultiIndex.from_arrays([[], []])
