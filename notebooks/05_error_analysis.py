@@ -257,7 +257,7 @@ report.show(pd.concat(checked, ignore_index=True))
 # the probabilities. The audit of chapter 1 knows something else: photographs that are filed under two labels. Do they agree?
 
 # %%
-from mpox.label_problems import VERSION, label_problems, planted_problems, suspicion_by
+from mpox.label_problems import VERSION, check_suspicion, label_problems, suspicion_by
 
 problems = {name: label_problems(table, datasets[name].audit.conflicts) for name, table in predictions.items()}
 agreement = []
@@ -281,19 +281,17 @@ report.show(agreement.rename(columns={"wrong": "known", "low": "AUROC low", "hig
 # probe on these labels, and count how many of ours are suspected.
 
 # %%
-planted = {}
+ours = {}
 for name, data in datasets.items():
     spec = {"data": data.hash, "protocol": protocol[name], "backbone": BACKBONE, "size": model.image_size, "share": PLANTED_SHARE,
             "folds": N_FOLDS, "seed": SEED, "version": VERSION}  # fmt: skip
-    planted[name] = store.table(
+    ours[name] = store.table(
         "planted-labels",
         spec,
-        lambda data=data: planted_problems(
-            data, protocol[data.name], model, share=PLANTED_SHARE, n_folds=N_FOLDS, seed=SEED
-        )[["image_id", "group_id", "label", "true_label", "p_label", "suspected"]].round(4),
-    )  # fmt: skip
-ours = {name: suspicion_by(table, table.set_index("image_id").eval("true_label != label")) for name, table in planted.items()}
+        lambda data=data: check_suspicion(data, protocol[data.name], model, share=PLANTED_SHARE, n_folds=N_FOLDS, seed=SEED),
+    ).iloc[0]
 rows = pd.DataFrame([{"data set": figures.dataset_title(name), **row} for name, row in ours.items()])
+rows = rows.astype({column: int for column in ("images", "wrong", "suspected", "found")})
 report.show(rows.rename(columns={"wrong": "planted", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}), digits=2)
 
 # %%
@@ -302,8 +300,8 @@ for name, table in problems.items():
     both, conflicts = (table["suspected"] & table["in_conflict"]).sum(), table["in_conflict"].sum()
     agreed = f", {both} of the {conflicts} that are in a conflict of the audit among them" if conflicts else ""
     suspicion[name] = (
-        f"{table['suspected'].sum()} labels are suspected{agreed}; of {ours[name]['wrong']} wrong labels that we planted ourselves the "
-        f"method suspects {ours[name]['found']}"
+        f"{table['suspected'].sum()} labels are suspected{agreed}; of {ours[name]['wrong']:.0f} wrong labels that we planted ourselves the "
+        f"method suspects {ours[name]['found']:.0f}"
     )
     report.prose(
         f"{figures.dataset_title(name)}: {suspicion[name]}, and of all that it suspects then {ours[name]['precision']:.0%} are ours. A "
@@ -470,6 +468,9 @@ for name in datasets:
             if on
             else "; that any of them points at planted lesions more often than chance is not shown by so few pictures"
         )
+        mark = pointed[(pointed["dataset"] == name) & (pointed["at"] == "the corner mark") & (pointed["measure"] == "excess")]
+        lured = [row.method.replace("_", " ") for row in mark.itertuples() if row.low > 0]
+        verdicts[name] += f"; {' and '.join(lured)} point{'s' if len(lured) == 1 else ''} at the planted corner mark" if lured else ""
     report.prose(f"{figures.dataset_title(name)}: {verdicts[name]}.")
 
 # %% tags=["hide-input"]

@@ -92,8 +92,8 @@ def suspicion_by(problems: pd.DataFrame, truth: pd.Series, *, n_bootstrap: int =
         "wrong": int(wrong.sum()),
         "suspected": int(suspected.sum()),
         "found": found,
-        "recall": found / wrong.sum() if wrong.any() else np.nan,
-        "precision": found / suspected.sum() if suspected.any() else np.nan,
+        "recall": found / int(wrong.sum()) if wrong.any() else np.nan,
+        "precision": found / int(suspected.sum()) if suspected.any() else np.nan,
         **dict(zip(("auroc", "low", "high"), area, strict=True)),
     }
 
@@ -170,3 +170,12 @@ def planted_problems(
         )
     table = label_problems(pd.concat(parts, ignore_index=True))
     return table.assign(true_label=table["image_id"].map(truth))
+
+
+def check_suspicion(
+    data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
+) -> pd.DataFrame:
+    """How many planted wrong labels are suspected: `suspicion_by` of `planted_problems`, whose parameters these are, as one row."""
+    problems = planted_problems(data, protocol, model, share=share, n_folds=n_folds, seed=seed)
+    wrong = problems.set_index("image_id").eval("label != true_label")
+    return pd.DataFrame([suspicion_by(problems, wrong, seed=seed)])
