@@ -133,7 +133,7 @@ def _copies(data: Dataset, recipe: str, original: pd.DataFrame) -> pd.DataFrame:
     shas = [recipe_hash(sha, recipe) for sha in original["original_sha256"]]
     copies = original.assign(recipe=recipe, pixel_sha256=shas)
     if recipe.endswith(TRUE):
-        if not hastrue_mask_paths(data):
+        if not has_true_masks(data):
             raise MpoxError(f"'{recipe}' needs to know where the lesions are, which only a phantom with its truths does.")
         copies["mask"] = true_mask_paths(data.manifest)
     return copies
@@ -147,7 +147,7 @@ def true_mask_paths(manifest: pd.DataFrame) -> list[str]:
     ]
 
 
-def hastrue_mask_paths(data: Dataset) -> bool:
+def has_true_masks(data: Dataset) -> bool:
     """Whether the true lesion mask of every picture is at hand: on a phantom that lies here with its truths."""
     if not (data.is_phantom and data.has_pictures):
         return False
@@ -215,7 +215,7 @@ def render(picture: np.ndarray, recipe: str, sha: str, mask: Callable[[], np.nda
     return alterations.alter(picture, name, mask=mask() if needed else None, seed=seed)
 
 
-def tested_on_copies(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+def copies_in_test(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """A split that trains on the originals and tests on the originals and all their copies: one fit serves every recipe.
 
     Parameters
@@ -233,7 +233,7 @@ def tested_on_copies(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFram
     return _multiplied(split, manifest, "test")
 
 
-def trained_on_copies(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+def copies_in_training(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """A split that trains on the originals and all their copies, in the originals' inner folds, and tests on the originals."""
     return _multiplied(split, manifest, "train")
 

@@ -6,7 +6,7 @@ The runs are kept under protocols of their own, so that nobody takes them for th
 import numpy as np
 import pandas as pd
 
-from mpox.altered import UNTOUCHED, altered, tested_on_copies, trained_on_copies, with_copies
+from mpox.altered import UNTOUCHED, altered, copies_in_test, copies_in_training, with_copies
 from mpox.config import ModelConfig
 from mpox.errors import MpoxError
 from mpox.experiment import predict_splits
@@ -44,7 +44,7 @@ def train_and_test(
     return predict_splits(store, altered(data, recipe), ALTERED, split, model).assign(recipe=recipe)
 
 
-def test_only(
+def only_tested(
     store: RunStore | RecordedStore,
     data: Dataset,
     split: pd.DataFrame,
@@ -70,13 +70,10 @@ def test_only(
         ``image_id`` and ``group_id`` in every row, so that each recipe's rows are predictions of the same images.
     """
     both = with_copies(data, recipes)
-    table = predict_splits(store, both, protocol, tested_on_copies(split, both.manifest), model)
+    table = predict_splits(store, both, protocol, copies_in_test(split, both.manifest), model)
     about = both.manifest.set_index("image_id")[["recipe", "original_id"]]
     recipe = table["image_id"].map(about["recipe"])
     return table.assign(recipe=recipe, image_id=table["image_id"].map(about["original_id"]))
-
-
-test_only.__test__ = False  # not a test, whatever its name
 
 
 def train_with_copies(
@@ -90,11 +87,11 @@ def train_with_copies(
 ) -> pd.DataFrame:
     """Predictions of untouched pictures by models trained on untouched pictures and an altered copy of each for every recipe.
 
-    Arguments and result as for `test_only`, without ``recipe``. Copies are in the training part only, in the inner fold of their
-    original.
+    Arguments and result as for `only_tested`, without ``recipe``. Copies are in the training part only, in the inner fold of
+    their original.
     """
     both = with_copies(data, recipes)
-    return predict_splits(store, both, protocol, trained_on_copies(split, both.manifest), model)
+    return predict_splits(store, both, protocol, copies_in_training(split, both.manifest), model)
 
 
 def recipe_replicates(

@@ -21,7 +21,7 @@ def robustness(
     Parameters
     ----------
     predictions : DataFrame
-        From `mpox.altered_runs.test_only` with `mpox.altered.corruption_recipes`; other recipes are not looked at.
+        From `mpox.altered_runs.only_tested` with `mpox.altered.corruption_recipes`; other recipes are not looked at.
     positive, n_bootstrap, seed
         See `mpox.evaluate`; the same groups are drawn for every recipe.
 
@@ -31,8 +31,8 @@ def robustness(
         ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``.
     means : DataFrame
         ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the mean over
-        the families of it: the complement of the mean corruption error of Hendrycks and Dietterich 2019, without their division by
-        a reference network's error), and ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
+        the families of it: the complement of the mean corruption error of Hendrycks and Dietterich 2019, without their division
+        by a reference network's error), and ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def robustness(
         if family and strength.isdecimal():
             families.setdefault(family, {})[int(strength)] = recipe
     if not families or UNTOUCHED not in found:
-        raise MpoxError("Robustness needs predictions of untouched and of corrupted pictures: see `mpox.altered_runs.test_only`.")
+        raise MpoxError("Robustness needs predictions of untouched and corrupted pictures: see `mpox.altered_runs.only_tested`.")
     strengths, means = [], []
     for metric in MEASURES:
         untouched = found[UNTOUCHED][metric]

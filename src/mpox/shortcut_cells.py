@@ -1,10 +1,10 @@
 """Where in the picture a shortcut lies: cells of a grid that tell the class although no lesion need be there.
 
-Two ways to look. *Blanked*: one cell of each test picture in the picture's mean colour; a cell that the model leans on costs AUROC.
-*Alone*: a classifier that sees nothing but the mean and deviation of L*, a*, b* in one cell. Lesions lie anywhere, so that every
-cell may cost or tell a little; a local shortcut is a cell that does so **more than the other cells**. Each cell is held against the
-median of the others, and one bound holds for all cells at once: from the bootstrap of groups, by the largest studentised deviation
-(the maximum statistic; Romano and Wolf 2005).
+Two ways to look. *Blanked*: one cell of each test picture in the picture's mean colour; a cell that the model leans on costs
+AUROC. *Alone*: a classifier that sees nothing but the mean and deviation of L*, a*, b* in one cell. Lesions lie anywhere, so that
+every cell may cost or tell a little; a local shortcut is a cell that does so **more than the other cells**. Each cell is held
+against the median of the others, and one bound holds for all cells at once: from the bootstrap of groups, by the largest
+studentised deviation (the maximum statistic; Romano and Wolf 2005).
 """
 
 import numpy as np
@@ -18,13 +18,15 @@ from mpox.images import load_pixels
 from mpox.intervals import percentile_interval
 from mpox.lesionmap import to_lab
 from mpox.metrics import N_BOOTSTRAP, group_weights, weighted_auroc
-from mpox.shortcut_predictors import rate_scores, test_folds
+from mpox.shortcut_predictors import fold_of, rate_scores
 from mpox.store import Dataset
 
 #: Raised by one whenever the numbers of an unchanged data set change.
 VERSION = 1
+#: Of the bound that holds for all cells at once: stricter than usual, because a flag is an alarm that somebody must look into.
+LEVEL = 0.99
 #: A cell that stands out by less than this is no finding, however sure.
-LEAST = 0.02
+LEAST = 0.05
 
 
 def cell_colours(data: Dataset, size: int) -> np.ndarray:
@@ -67,7 +69,7 @@ def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: i
     """
     colours = cell_colours(data, size)
     positive = (data.manifest["label"] == data.positive).to_numpy()
-    fold = test_folds(split, data.manifest["image_id"])
+    fold = fold_of(split, data.manifest["image_id"])
     weights = group_weights(data.manifest["image_id"].map(data.groups).to_numpy(dtype=str), n_bootstrap, seed)
     areas = [
         weighted_auroc(positive, rate_scores(colours[:, cell], positive[:, None], fold)[:, 0], weights)
@@ -84,7 +86,7 @@ def cells_blanked(
     Parameters
     ----------
     predictions : DataFrame
-        From `mpox.altered_runs.test_only` with `mpox.altered.cell_recipes`.
+        From `mpox.altered_runs.only_tested` with `mpox.altered.cell_recipes`.
     positive, n_bootstrap, seed
         See `mpox.evaluate`.
 
@@ -110,14 +112,14 @@ def against_others(values: np.ndarray) -> pd.DataFrame:
     -------
     DataFrame
         One row a cell: ``row``, ``column`` (from the upper left, from 0), ``estimate``, ``low``, ``high`` (95 %, of this cell
-        alone), ``more`` (estimate minus the median of the other cells), ``at_least`` (95 % lower bound of it, for all cells
+        alone), ``more`` (estimate minus the median of the other cells), ``at_least`` (99 % lower bound of it, for all cells
         together) and ``flagged`` (the bound is above 0, and ``more`` is not below `LEAST`).
     """
     others = np.stack([np.median(np.delete(values, cell, axis=0), axis=0) for cell in range(len(values))])
     more = values - others
     spread = np.maximum(np.nanstd(more[:, 1:], axis=1), 1e-9)
     largest = ((more[:, 1:] - more[:, :1]) / spread[:, None]).max(axis=0)
-    at_least = more[:, 0] - np.nanquantile(largest, 0.95) * spread
+    at_least = more[:, 0] - np.nanquantile(largest, LEVEL) * spread
     row, column = np.divmod(np.arange(len(values)), GRID)
     table = pd.DataFrame({"row": row, "column": column, "estimate": values[:, 0]})
     table[["low", "high"]] = [percentile_interval(line) for line in values]

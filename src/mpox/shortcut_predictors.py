@@ -1,4 +1,4 @@
-"""How well facts about a picture that are not the disease tell the class by themselves: file size, lightness, skin tone, and so on.
+"""How well facts about a picture that are not the disease tell the class by themselves: file size, lightness, skin tone ...
 
 A single fact is asked through the rates of its quantile bins: in each of eight bins of the training values (missing values are a
 bin of their own) the share of the positives over the share of the others, with one added to every count; its logarithm is the
@@ -56,7 +56,7 @@ def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFram
     Returns
     -------
     DataFrame
-        ``image_id``, ``label`` and the columns of `FACTS` (float; missing where there is no such number), in the manifest's order.
+        ``image_id``, ``label`` and the columns of `FACTS` (float; missing where there is none), in the manifest's order.
     """
     table = manifest[["image_id", "label", "width", "height"]].assign(aspect=manifest["width"] / manifest["height"])
     table = table.merge(quality.drop(columns=["dataset", "label"]), on="image_id", validate="1:1")
@@ -97,7 +97,7 @@ def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> n
 
 
 def tree_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Out-of-fold scores of boosted trees on all facts, float64 of shape (n,); arguments as for `rate_scores`, one label version."""
+    """Out-of-fold scores of boosted trees on all facts, float64 of shape (n,); arguments as for `rate_scores`, one label each."""
     scores = np.empty(len(values))
     with threadpool_limits(1):
         for number in np.unique(fold):
@@ -199,7 +199,7 @@ def single_facts(
     """
     is_positive = (table["label"] == positive).to_numpy()
     ids = table["image_id"].map(groups).to_numpy(dtype=str)
-    fold = test_folds(split, table["image_id"])
+    fold = fold_of(split, table["image_id"])
     differing = [name for name in FACTS if table[name].nunique(dropna=False) > 1]
     facts = {name: table[[name]].to_numpy() for name in differing} | {ALL_BAYES: table[differing].to_numpy()}
     found = predictor_table(facts, is_positive, ids, fold, n_deals=n_deals, seed=seed)
@@ -209,10 +209,7 @@ def single_facts(
     return pd.concat([found, trees.assign(chance=found["chance"].iloc[0])], ignore_index=True)
 
 
-def test_folds(split: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
+def fold_of(split: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
     """The fold in which each image is tested, in the first repeat of a split table: int64, in the order of the ids."""
     tested = split[(split["role"] == "test") & (split["repeat"] == split["repeat"].min())].set_index("image_id")["fold"]
     return image_ids.map(tested).to_numpy(dtype=np.int64)
-
-
-test_folds.__test__ = False  # not a test, whatever its name

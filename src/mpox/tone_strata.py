@@ -172,9 +172,7 @@ def equal_tones(
     sides = first.groupby(["stratum", first["label"] == positive])["group_id"].nunique().unstack(fill_value=0)
     kept = sides.index[(sides >= LEAST_GROUPS).all(axis=1) & (sides.shape[1] == 2)]
     if not len(kept):
-        raise MpoxError(
-            f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: there is nothing to compare."
-        )
+        raise MpoxError(f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: nothing to compare.")
     repeats = [part[part["stratum"].isin(kept)].reset_index(drop=True) for part in repeats]
     first = repeats[0]
     is_positive = (first["label"] == positive).to_numpy()
