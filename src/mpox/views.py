@@ -5,6 +5,7 @@ the same ones for a seed, from the pictures of the original data set; nothing is
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,12 @@ def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0) -> Datas
 def view_hash(sha: str, view: int, seed: int) -> str:
     """The sha256 that stands for an augmented copy of the picture with this pixel hash."""
     return hashlib.sha256(f"{sha} view {view} seed {seed}".encode()).hexdigest()
+
+
+def renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray]:
+    """What makes the copies of an augmented manifest: from the original of a row, and the row, the copy."""
+    shas = np.where(manifest["view"] > 0, manifest["pixel_sha256"], "")
+    return lambda picture, row: render(picture, shas[row]) if shas[row] else picture
 
 
 def render(picture: np.ndarray, sha: str) -> np.ndarray:
