@@ -11,7 +11,7 @@ from mpox.manifest import manifest_hash
 from mpox.pack import Pack, named_pack
 from mpox.paths import cache_dir, replacing
 from mpox.pictures import read_rgb
-from mpox.views import render
+from mpox.views import RENDERERS
 
 
 class AugmentedPixels:
@@ -25,10 +25,12 @@ class AugmentedPixels:
         Row of the original of each copy.
     shas : ndarray of str, shape (n,)
         What decides each copy (`mpox.views.render`); empty for an unchanged picture.
+    recipe : str
+        How a copy is made, see `mpox.views.RENDERERS`.
     """
 
-    def __init__(self, pixels: np.ndarray, origin: np.ndarray, shas: np.ndarray):
-        self.pixels, self.origin, self.shas = pixels, origin, shas
+    def __init__(self, pixels: np.ndarray, origin: np.ndarray, shas: np.ndarray, recipe: str):
+        self.pixels, self.origin, self.shas, self.render = pixels, origin, shas, RENDERERS[recipe]
         self.shape = (len(origin), *pixels.shape[1:])
 
     def __len__(self) -> int:
@@ -42,7 +44,7 @@ class AugmentedPixels:
 
     def _one(self, row: int) -> np.ndarray:
         picture = self.pixels[self.origin[row]]
-        return render(picture, self.shas[row]) if self.shas[row] else np.asarray(picture)
+        return self.render(picture, self.shas[row]) if self.shas[row] else np.asarray(picture)
 
 
 def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | AugmentedPixels:
@@ -86,7 +88,7 @@ def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixel
     known = known.sort_values("image_id", ignore_index=True)
     origin = pd.Index(known["image_id"]).get_indexer(manifest["original_id"])
     shas = np.where(manifest["view"] > 0, manifest["pixel_sha256"], "")
-    return AugmentedPixels(load_pixels(known, image_size), origin, shas)
+    return AugmentedPixels(load_pixels(known, image_size), origin, shas, manifest["view_recipe"].iloc[0])
 
 
 def _pack_of(manifest: pd.DataFrame) -> Pack | None:
