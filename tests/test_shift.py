@@ -7,13 +7,13 @@ from scipy import stats
 from sklearn.metrics.pairwise import rbf_kernel
 
 from mpox import ModelConfig, MpoxError, evaluate, open_store
+from mpox.discrepancy import mean_discrepancy
 from mpox.shift import (
     density_weights,
     domain_data,
     effective_size,
     fact_differences,
     label_shares,
-    mean_discrepancy,
     predict_domain,
     unshared,
 )

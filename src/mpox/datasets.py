@@ -148,14 +148,20 @@ REGISTRY = {
             is_phantom=True,
         ),
         DatasetSpec(
-            name="phantom-unmarked",
-            title="Second phantom, not patients: other people, and no mark in the corner",
-            folder="phantom-unmarked",
+            name="phantom-elsewhere",
+            title="Second phantom, not patients: other people, and the mark in the corner of the other rashes",
+            folder="phantom-elsewhere",
             folders=("Chickenpox", "Measles", "Mpox", "Normal"),
             patient_pattern=r"^(?P<patient>P\d+)_\d+$",
             licence="made by this package",
             is_phantom=True,
-            planted=(("seed", 1), ("n_patients", 60), ("corner_mark", False), ("copies", 0), ("label_conflicts", 0)),
+            planted=(
+                ("seed", 1),
+                ("n_patients", 60),
+                ("marked", ("Chickenpox", "Measles")),
+                ("copies", 0),
+                ("label_conflicts", 0),
+            ),
         ),
     )
 }
