@@ -19,6 +19,7 @@ from typing import Any
 import nbformat
 import yaml
 
+from mpox.book_api import with_api
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import provenance_tables
 from mpox.checklists import filled, linkable_pages
@@ -72,7 +73,7 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
-        text = filled(page.read_text(encoding="utf-8"), page, pages)
+        text = with_api(filled(page.read_text(encoding="utf-8"), page, pages))
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
             if key in texts:
                 continue
