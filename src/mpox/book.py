@@ -20,6 +20,7 @@ import nbformat
 import yaml
 
 from mpox.book_api import with_api
+from mpox.book_pages import finish
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import provenance_tables
 from mpox.checklists import filled, linkable_pages
@@ -215,11 +216,14 @@ def build_book(
     echo(f"Building {sum(map(len, parts.values()))} chapters (log: {log})")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        warnings = _jupyter_book(source, fresh, log) or external_requests(fresh / "_build" / "html")
-        if warnings:
-            for line in warnings:
+        problems = _jupyter_book(source, fresh, log)
+        if not problems:
+            finish(fresh / "_build" / "html")
+            problems = external_requests(fresh / "_build" / "html")
+        if problems:
+            for line in problems:
                 echo(line)
-            raise MpoxError(f"The book was not built: mend the {len(warnings)} problem(s) above; the log is {log}.")
+            raise MpoxError(f"The book was not built: mend the {len(problems)} problem(s) above; the log is {log}.")
         shutil.rmtree(fresh / "_build" / ".doctrees", ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():
