@@ -158,17 +158,26 @@ def _trim_toc(toc: dict[str, Any], parts: dict[str, dict[str, Chapter]]) -> tupl
     staged = {f"{part}/{name}" for part, chapters in parts.items() for name in chapters}
     notes, kept, listed = [], [], set()
     for block in toc["parts"]:
-        files = [chapter["file"] for chapter in block["chapters"]]
+        files = [entry["file"] for chapter in block["chapters"] for entry in (chapter, *chapter.get("sections", ()))]
         listed.update(files)
         absent = {file for file in files if file.split("/")[0] in PARTS and file not in staged}
         if len(absent) == len(files):
             notes.append(f"'{block['caption']}' is left out: none of the runs has a chapter of it.")
             continue
         notes.extend(f"{file} is left out of '{block['caption']}': none of the runs has it." for file in sorted(absent))
-        kept.append(block | {"chapters": [c for c in block["chapters"] if c["file"] not in absent]})
+        kept.append(block | {"chapters": [entry for chapter in block["chapters"] for entry in _present(chapter, absent)]})
     if unlisted := sorted(staged - listed):
         raise MpoxError(f"_toc.yml does not list {', '.join(unlisted)}; add the chapter there.")
     return toc | {"parts": kept}, notes
+
+
+def _present(chapter: dict[str, Any], absent: set[str]) -> list[dict[str, Any]]:
+    """The chapter without its absent sections; where it is absent itself, its sections in its place."""
+    sections = [section for section in chapter.get("sections", ()) if section["file"] not in absent]
+    if chapter["file"] in absent:
+        return sections
+    rest = {key: value for key, value in chapter.items() if key != "sections"}
+    return [rest | ({"sections": sections} if sections else {})]
 
 
 def build_book(
