@@ -60,7 +60,15 @@ from mpox.combine import external_metrics
 from mpox.comparison import holm
 from mpox.discrepancy import discrepancy
 from mpox.errors import TooFewImages
-from mpox.external import calibration_in_the_large, calibration_shift, changes, external_pair, unshared_part
+from mpox.external import (
+    auroc_replicates,
+    calibration_in_the_large,
+    calibration_shift,
+    changes,
+    external_pair,
+    unshared_part,
+)
+from mpox.intervals import with_percentiles
 from mpox.nested import predict_nested
 from mpox.splits import make_external_split
 from mpox.thresholds import YOUDEN, Aim, carry_thresholds, crossfit_thresholds, operating_difference, operating_point
@@ -111,7 +119,7 @@ gaps = {
 }
 compared = []
 for pair in pairs:
-    area = evaluate(homes[pair]).set_index(["metric", "class"]).loc[("auroc", "Mpox")].to_dict()
+    area = dict(zip(("estimate", "low", "high"), with_percentiles(auroc_replicates(homes[pair])), strict=True))
     images = homes[pair]["image_id"].nunique()
     compared.append({**area, "place": "at home", "line": f"at home ({images})", "direction": directions[pair]})
     if pair in gaps:
@@ -356,15 +364,14 @@ for pair in readable:
     tables = remedies.own_pictures(store, pairs[pair], *pair, judged, fractions=OWN_SHARES, **folds)
     tables |= {(way, 1.0): ways[pair][way] for way in ("mixed", "target alone") if way in ways[pair]}
     tables |= {("mixed", 0.0): ways[pair]["no remedy"]}
+    names = {"mixed": "with the other collection", "target alone": "without it"}
     for (way, fraction), table in tables.items():
-        found = evaluate(unshared_part(table))
-        found = found[(found["metric"] == "auroc") & (found["class"] == "Mpox")]
-        names = {"mixed": "with the other collection", "target alone": "without it"}
-        curve.append(found.assign(direction=f"{pair[0]} to {pair[1]}", way=names[way], fraction=fraction))
+        area = dict(zip(("estimate", "low", "high"), with_percentiles(auroc_replicates(unshared_part(table))), strict=True))
+        curve.append({"direction": f"{pair[0]} to {pair[1]}", "way": names[way], "fraction": fraction, **area})
 
 # %% mystnb={"image": {"alt": "AUROC over the share of the target's training groups that are learnt from, with and without the other collection in training, with 95 percent intervals; directions side by side."}, "figure": {"caption": "AUROC on the unshared pictures of the target, over the share of its own training groups that is learnt from. At 0 % only the other collection is. Bars are 95 % intervals from resampling groups; the points of one panel share their pictures."}}
 if curve:
-    figures_external.own_pictures(pd.concat(curve, ignore_index=True), ylabel="AUROC (Mpox against other rashes)")
+    figures_external.own_pictures(pd.DataFrame(curve), ylabel="AUROC (Mpox against other rashes)")
     plt.show()
 
 # %% [markdown]

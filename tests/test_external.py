@@ -216,7 +216,7 @@ def test_colour_copies_are_made_of_training_pictures_only(pair):
 def test_changes_are_paired_differences(ways):
     tables = {way: unshared_part(table) for way, table in ways[0].items()}
     assert {len(table) / table["repeat"].nunique() for table in tables.values()} == {32}
-    found = changes(tables, "no remedy", "auroc", n_bootstrap=200).set_index("way")
+    found = changes(tables, "no remedy", n_bootstrap=200).set_index("way")
     expected = difference(tables["mixed"], tables["no remedy"], "auroc", "Mpox", n_bootstrap=200)
     assert found.loc["mixed", ["change", "change_low", "change_high"]].tolist() == pytest.approx(expected)
     assert found.loc["no remedy", ["change", "p"]].isna().all() and found["p"].dropna().between(0, 1).all()

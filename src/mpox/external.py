@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from mpox.combine import combine
 from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
-from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, replicates
+from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
 from mpox.recorded import RecordedStore
 from mpox.store import Dataset, RunStore
 
@@ -57,16 +57,18 @@ def unshared_part(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[~predictions["shared"].to_numpy(dtype=bool)].reset_index(drop=True)
 
 
-def changes(
-    tables: dict[str, pd.DataFrame],
-    reference: str,
-    metric: str = "auroc",
-    label: str = "Mpox",
-    *,
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """One metric of several ways to predict the same pictures, and the paired difference of each to one of them.
+def auroc_replicates(
+    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> np.ndarray:
+    """The AUROC of `mpox.evaluate` and its replicates, without all the other metrics: shape (n_bootstrap + 1,)."""
+    _, repeats = matched_repeats(predictions, positive)
+    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    truth = (repeats[0]["label"] == positive).to_numpy(dtype=bool)
+    return np.mean([weighted_auroc(truth, part[f"p_{positive}"].to_numpy(dtype=float), weights) for part in repeats], axis=0)
+
+
+def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """The AUROC for Mpox of several ways to predict the same pictures, and the paired difference of each to one of them.
 
     Parameters
     ----------
@@ -74,8 +76,6 @@ def changes(
         Predictions of the same images in the same groups; the numbers of repeats may differ.
     reference : str
         Key of what the others are compared with.
-    metric, label : str
-        As in the result of `mpox.evaluate`.
     n_bootstrap, seed : int
 
     Returns
@@ -88,15 +88,12 @@ def changes(
     Raises
     ------
     MpoxError
-        If the images or their groups differ, or there is no such metric.
+        If the images or their groups differ.
     """
-    values, known = {}, {}
-    for way, table in tables.items():
-        known[way] = matched_repeats(table, "Mpox")[1][0][["image_id", "group_id"]].to_numpy().tolist()
-        found = replicates(table, n_bootstrap=n_bootstrap, seed=seed)
-        if (metric, label) not in found:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-        values[way] = found[metric, label]
+    values = {way: auroc_replicates(table, n_bootstrap=n_bootstrap, seed=seed) for way, table in tables.items()}
+    known = {
+        way: matched_repeats(table, "Mpox")[1][0][["image_id", "group_id"]].to_numpy().tolist() for way, table in tables.items()
+    }
     rows = []
     for way in tables:
         if known[way] != known[reference]:

@@ -12,6 +12,7 @@ PLACE_LOOKS = {
     "all images": ("#D55E00", "o"),
     "without shared": ("#009E73", "s"),
     "shared only": ("#7F7F7F", "^"),
+    "at home": ("#000000", "v"),
     "ceiling": ("#0072B2", "D"),
     "where it was chosen": ("#7F7F7F", "^"),
     "carried over": ("#009E73", "s"),
