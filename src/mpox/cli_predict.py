@@ -33,7 +33,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     same, and the exit status is 1.
     """
     from mpox.errors import MpoxError
-    from mpox.prediction_list import PHANTOM, find_pictures, list_predictions
+    from mpox.prediction_list import PHANTOM, list_predictions
     from mpox.predictor import NOTICE, build_predictor
     from mpox.store import open_store
 
@@ -42,15 +42,12 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
-    files, errors = find_pictures(list(images))
     predictor = build_predictor(open_store(store), run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
     click.echo(NOTICE, err=True)
     if predictor.provenance["phantom"]:
         click.echo(PHANTOM, err=True)
-    for file, reason in errors.items():
-        complain(file, reason)
-    listing = list_predictions(predictor, files, confidence=confidence, device=device, heat_maps=heat_maps, tell=complain)
-    listing.errors.update(errors)
+    options = {"confidence": confidence, "device": device, "heat_maps": heat_maps}
+    listing = list_predictions(predictor, list(images), **options, tell=complain)
     if as_json:
         click.echo(json.dumps(listing.as_dict(), indent=1))
     elif as_csv:

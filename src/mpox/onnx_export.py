@@ -134,8 +134,9 @@ def _metadata(predictor: Predictor, calibrated: bool) -> dict[str, str]:
 def quantise(exported: Exported, pixels: np.ndarray) -> bytes:
     """A model with 8-bit convolutions, calibrated on pictures (static quantisation in QDQ form; Jacob et al. 2018).
 
-    Weights are signed, one scale an output channel, with 7 bits, so that processors without 8-bit dot products do not overflow;
-    activations are unsigned, between the least and the greatest value that the pictures give.
+    Weights are signed, one scale an output channel; activations are unsigned, between the least and the greatest value that the
+    pictures give. On x86 processors without 8-bit dot products (VNNI) sums of products can saturate: what the form loses has to
+    be measured on the kind of processor on which it will run.
 
     Parameters
     ----------
@@ -170,7 +171,6 @@ def quantise(exported: Exported, pixels: np.ndarray) -> bytes:
             Pictures(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=QUANTISED,

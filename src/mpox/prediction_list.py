@@ -1,7 +1,7 @@
 """Predictions of picture files for people and programs: one entry a picture, as JSON, CSV or an aligned table."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from mpox.conformal import NOTHING
 from mpox.errors import MpoxError
 from mpox.paths import replacing
-from mpox.pictures import EXTENSIONS, printable, read_rgb
+from mpox.pictures import EXTENSIONS, UnusablePicture, printable, read_rgb
 from mpox.predictor import AIM, BATCH, NOTICE, Predictor, read_square
 
 PHANTOM = "The run learnt from a phantom, not patients: what it says of a photograph means nothing."
@@ -72,8 +72,8 @@ class Listing:
 
     predictor: Predictor
     confidence: float
-    entries: list[Entry] = field(default_factory=list)
-    errors: dict[str, str] = field(default_factory=dict)
+    entries: list[Entry]
+    errors: dict[str, str]
 
     def as_dict(self) -> dict:
         """JSON-able: ``notice``, ``run``, ``classes``, ``confidence``, ``threshold``, ``images``, ``errors``."""
@@ -143,26 +143,26 @@ def find_pictures(paths: list[Path]) -> tuple[list[Path], dict[str, str]]:
 
 def list_predictions(
     predictor: Predictor,
-    files: list[Path],
+    paths: list[Path],
     *,
     confidence: float = 0.9,
     device: str = "cpu",
     heat_maps: Path | None = None,
     tell: Callable[[str, str], None] = lambda file, error: None,
 ) -> Listing:
-    """Ask a predictor about picture files.
+    """Ask a predictor about picture files and folders of them; see `find_pictures`.
 
     Parameters
     ----------
     predictor : Predictor
-    files : list of Path
+    paths : list of Path
     confidence : float
         Of the conformal sets, between 0 and 1.
     device : {"cpu", "cuda"}
     heat_maps : Path, optional
         A folder for Grad-CAM overlays, ``<name>-heat-map.png``.
     tell : callable
-        Told of each file that cannot be used, and why; the others are predicted all the same.
+        Told at once of each file that cannot be used, and why; the others are predicted all the same.
 
     Raises
     ------
@@ -171,18 +171,20 @@ def list_predictions(
     """
     if not 0 < confidence < 1:
         raise MpoxError(f"A confidence lies between 0 and 1, not at {confidence}: 0.9 is usual.")
+    files, errors = find_pictures(paths)
     targets = _targets(files, heat_maps) if heat_maps is not None else {}
-    listing = Listing(predictor, confidence)
-    size = predictor.model.image_size
+    for file, reason in errors.items():
+        tell(file, reason)
+    entries, size = [], predictor.model.image_size
     for start in tqdm(range(0, len(files), BATCH), desc="predict", delay=3, leave=False):
         read = {}
         for file in files[start : start + BATCH]:
             try:
                 read[file] = read_square(file, size)
-            except MpoxError as error:
-                name, reason = printable(str(file)), getattr(error, "reason", str(error)).rstrip(".") + "."
-                listing.errors[name] = reason
-                tell(name, reason)
+            except UnusablePicture as error:
+                name = printable(str(file))
+                errors[name] = f"{error.reason}."
+                tell(name, errors[name])
         if not read:
             continue
         pixels = np.stack(list(read.values()))
@@ -191,9 +193,9 @@ def list_predictions(
             best = table[[f"p_{label}" for label in predictor.classes]].to_numpy().argmax(axis=1)
             for file, heat in zip(read, predictor.heat_maps(pixels, best), strict=True):
                 _draw(file, heat, targets[file])
-        entries = zip(read, table.to_dict("records"), strict=True)
-        listing.entries += [_entry(predictor, file, row, targets.get(file)) for file, row in entries]
-    return listing
+        rows = zip(read, table.to_dict("records"), strict=True)
+        entries += [_entry(predictor, file, row, targets.get(file)) for file, row in rows]
+    return Listing(predictor, confidence, entries, errors)
 
 
 def _targets(files: list[Path], folder: Path) -> dict[Path, Path]:

@@ -131,7 +131,6 @@ def read_square(path: Path, image_size: int) -> np.ndarray:
     return np.asarray(read_rgb(path).resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
-@torch.inference_mode()
 def outputs(network: Deployable, pixels: np.ndarray, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Features (float32, shape (n, d); the mean of a picture's and its mirror image's) and probabilities (float64, (n, C))."""
     target = torch_device(device)
@@ -139,9 +138,10 @@ def outputs(network: Deployable, pixels: np.ndarray, *, device: str = "cpu") -> 
     parts = []
     for start in tqdm(range(0, len(pixels), BATCH), desc=f"{len(pixels)} pictures", delay=3, leave=False):
         batch = torch.from_numpy(np.array(pixels[start : start + BATCH])).permute(0, 3, 1, 2)
-        found = network.features(batch.to(target).to(torch.float32, memory_format=torch.channels_last))
-        views = found.reshape(2 if network.mirror else 1, -1, found.shape[1]).mean(0)
-        parts.append((views.cpu().numpy(), network.probabilities(found).double().cpu().numpy()))
+        with torch.inference_mode():
+            found = network.features(batch.to(target).to(torch.float32, memory_format=torch.channels_last))
+            views = found.reshape(2 if network.mirror else 1, -1, found.shape[1]).mean(0)
+            parts.append((views.cpu().numpy(), network.probabilities(found).double().cpu().numpy()))
     return np.concatenate([one for one, _ in parts]), np.concatenate([other for _, other in parts])
 
 
