@@ -147,7 +147,8 @@ def test_the_command_tells_the_loss_of_8_bits(invoke, use_study, forms, tmp_path
     out = tmp_path / "m.onnx"
     done = invoke("--run", use_study.run_id, "--out", out, "--int8")
     assert done.exit_code == 0, done.output
-    assert "accuracy 0." in done.stdout and "AUROC (Mpox)" in done.stdout and "loss" in done.stdout and "95 % CI" in done.stdout
+    assert "accuracy in 8 bits 0." in done.stdout and "AUROC (Mpox)" in done.stdout and ", loss " in done.stdout
+    assert "95 % CI" in done.stdout and f"the {len(forms.predictions['torch'])} pictures of the run's test fold" in done.stdout
     assert out.read_bytes() == forms.int8
 
 

@@ -84,10 +84,10 @@ def _tell_losses(forms, echo) -> None:
 
     row = losses(forms.predictions, positive=forms.predictor.positive).set_index("form").loc["onnx int8"]
     echo(
-        f"8 bits against torch on the {row['images']} pictures of the run's test fold: a probability differs by "
+        f"8 bits against torch on the {row['images']:.0f} pictures of the run's test fold: a probability differs by "
         f"{row['max_abs_difference']:.2g} at most"
     )
     for metric, title in (("accuracy", "accuracy"), ("auroc", f"AUROC ({forms.predictor.positive})")):
         value = with_interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], digits=3)
         loss = with_interval(*(row[f"{metric}_loss{end}"] for end in ("", "_low", "_high")), digits=3)
-        echo(f"{title} {value}, loss {loss}")
+        echo(f"{title} in 8 bits {value}, loss {loss}")
