@@ -141,8 +141,9 @@ report.show(verdict.rules())
 # - *ROC AUC and PR AUC* can be averages over classes, or Mpox against the rest. Both are judged, a row each.
 # - *Folds.* That a test between folds does not reject is not evidence that they are equal, whatever p is: not testable. A test on
 #   our own folds shows what such a p is worth.
-# - *Growth.* Reproduced, if the interval of the best middle size minus the better end lies above zero; not reproduced, if the
-#   interval of the best larger network minus the smallest lies below zero; otherwise, or with fewer than three sizes, not testable.
+# - *Growth.* By chapter 4's test of rise and fall: reproduced, if a middle size is shown to be better than both ends; not
+#   reproduced, if it is shown that none is as good as both and the smallest is better than the largest; otherwise, or with fewer
+#   than three sizes, not testable.
 # - *Size* was what the network was chosen by, and the *advice* to decision-makers is no measurement: not testable.
 
 # %%

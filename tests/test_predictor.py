@@ -180,6 +180,9 @@ def test_a_run_of_an_unregistered_folder_finds_it_by_data_dir(tiny_folder, tmp_p
         build_predictor(open_store(copied(store, tmp_path)), run_id, str(tmp_path / "other"))
     made = build_predictor(store, run_id, str(tiny_folder))
     assert not made.provenance["phantom"] and made.provenance["dataset"] == "tiny"
+    spotted = data.manifest.loc[data.manifest["label"] == "Mpox", "path"]
+    pixels = np.stack([read_square(path, 64) for path in spotted])
+    assert made.heat_maps(pixels, np.zeros(len(pixels), int)).max(axis=(1, 2)).mean() > 0.5  # of the first of two classes, too
     picture = Image.fromarray(np.zeros((80, 40, 3), np.uint8))
     picture.save(tmp_path / "black.png")
     assert len(made.predict(read_square(tmp_path / "black.png", 64)[None])) == 1

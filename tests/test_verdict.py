@@ -9,7 +9,7 @@ from mpox import ModelConfig, MpoxError, cross_validate, evaluate, figures_verdi
 from mpox.answer import ENOUGH, answer, conclude, conclusion
 from mpox.combine import combine, external_metrics
 from mpox.experiment import validate_externally
-from mpox.findings import folds_finding, growth_finding, judge_growth, size_finding
+from mpox.findings import folds_finding, growth_finding, size_finding
 from mpox.verdict import (
     CLAIMS,
     LEAKING,
@@ -98,20 +98,6 @@ def test_the_size_is_never_testable_and_says_whether_it_agrees():
     assert same.judgement.verdict == other.judgement.verdict == NOT_TESTABLE
     assert "4.138 M" in same.judgement.sentence and "chosen because of that" in same.judgement.sentence
     assert "another network" in other.judgement.sentence
-
-
-@pytest.mark.parametrize(
-    ("rise", "peak", "sizes", "verdict"),
-    [
-        ((0.00, 0.02), (1e-9, 0.02), 3, REPRODUCED),
-        ((0.00, 0.02), (0.0, 0.02), 3, NOT_TESTABLE),
-        ((-0.04, -1e-9), (-0.06, -0.02), 3, NOT_REPRODUCED),
-        ((-0.04, 0.0), (-0.06, -0.02), 3, NOT_TESTABLE),
-        ((0.00, 0.02), (0.01, 0.02), 2, NOT_TESTABLE),
-    ],
-)
-def test_the_rule_for_growth_at_each_border(rise, peak, sizes, verdict):
-    assert judge_growth(between(*rise), between(*peak), sizes).verdict == verdict
 
 
 def simulated(separation: float, *, n: int = 400) -> pd.DataFrame:

@@ -19,9 +19,13 @@ from typing import Any
 import nbformat
 import yaml
 
+from mpox.book_api import with_api
+from mpox.book_pages import finish
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import provenance_tables
+from mpox.checklists import filled, linkable_pages
 from mpox.errors import MpoxError
+from mpox.launch import launch_links
 from mpox.paths import project_root
 
 DEFAULT_RUNS = {"study": "_runs/recorded", "instruments": "_runs/quick"}
@@ -58,7 +62,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     Raises
     ------
     MpoxError
-        When a page quotes a finding that no chapter computed, or a chapter is missing in ``_toc.yml``.
+        When a page quotes a finding that no chapter computed, a checklist names a section that is not there, or a chapter is
+        missing in ``_toc.yml``.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source / "book", ignore=shutil.ignore_patterns(".*", "_build"))
@@ -66,9 +71,10 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     texts = (config.setdefault("parse", {}).get("myst_substitutions") or {}) | substitutions(parts)
 
     toc_text = (project / "_toc.yml").read_text(encoding="utf-8")
+    pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
-        text = page.read_text(encoding="utf-8")
+        text = with_api(filled(page.read_text(encoding="utf-8"), page, pages))
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
             if key in texts:
                 continue
@@ -94,7 +100,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     for part, chapters in parts.items():
         for chapter in chapters.values():
             twin = parts["study" if part == "instruments" else "instruments"].get(chapter.name)
-            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin)
+            links = launch_links(config.get("repository"), chapter.name)
+            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin, links=links)
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes
@@ -107,7 +114,7 @@ def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
     return expected <= set(chapters) and (part != "study" or set(QUOTED_DATASETS) <= names)
 
 
-def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None) -> nbformat.NotebookNode:
+def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None, links: str = "") -> nbformat.NotebookNode:
     """An executed notebook as a page: header under the title, parameters folded, the machine's paths removed.
 
     Parameters
@@ -118,6 +125,8 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         Says which part, data sets and profile the header names.
     twin : Chapter or None
         The same notebook in the other part, to link to.
+    links : str
+        Sentence for the header of a chapter of Part II, whose notebook is the committed one; see `mpox.launch`.
     """
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
@@ -136,7 +145,7 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}{links and f' {links}'}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""
@@ -149,17 +158,26 @@ def _trim_toc(toc: dict[str, Any], parts: dict[str, dict[str, Chapter]]) -> tupl
     staged = {f"{part}/{name}" for part, chapters in parts.items() for name in chapters}
     notes, kept, listed = [], [], set()
     for block in toc["parts"]:
-        files = [chapter["file"] for chapter in block["chapters"]]
+        files = [entry["file"] for chapter in block["chapters"] for entry in (chapter, *chapter.get("sections", ()))]
         listed.update(files)
         absent = {file for file in files if file.split("/")[0] in PARTS and file not in staged}
         if len(absent) == len(files):
             notes.append(f"'{block['caption']}' is left out: none of the runs has a chapter of it.")
             continue
         notes.extend(f"{file} is left out of '{block['caption']}': none of the runs has it." for file in sorted(absent))
-        kept.append(block | {"chapters": [c for c in block["chapters"] if c["file"] not in absent]})
+        kept.append(block | {"chapters": [entry for chapter in block["chapters"] for entry in _present(chapter, absent)]})
     if unlisted := sorted(staged - listed):
         raise MpoxError(f"_toc.yml does not list {', '.join(unlisted)}; add the chapter there.")
     return toc | {"parts": kept}, notes
+
+
+def _present(chapter: dict[str, Any], absent: set[str]) -> list[dict[str, Any]]:
+    """The chapter without its absent sections; where it is absent itself, its sections in its place."""
+    sections = [section for section in chapter.get("sections", ()) if section["file"] not in absent]
+    if chapter["file"] in absent:
+        return sections
+    rest = {key: value for key, value in chapter.items() if key != "sections"}
+    return [rest | ({"sections": sections} if sections else {})]
 
 
 def build_book(
@@ -207,11 +225,14 @@ def build_book(
     echo(f"Building {sum(map(len, parts.values()))} chapters (log: {log})")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        warnings = _jupyter_book(source, fresh, log) or external_requests(fresh / "_build" / "html")
-        if warnings:
-            for line in warnings:
+        problems = _jupyter_book(source, fresh, log)
+        if not problems:
+            finish(fresh / "_build" / "html")
+            problems = external_requests(fresh / "_build" / "html")
+        if problems:
+            for line in problems:
                 echo(line)
-            raise MpoxError(f"The book was not built: mend the {len(warnings)} problem(s) above; the log is {log}.")
+            raise MpoxError(f"The book was not built: mend the {len(problems)} problem(s) above; the log is {log}.")
         shutil.rmtree(fresh / "_build" / ".doctrees", ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():

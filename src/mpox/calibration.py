@@ -124,6 +124,13 @@ def apply_isotonic(probabilities: np.ndarray, isotonic: Isotonic) -> np.ndarray:
     return np.where(total > 0, np.divide(mapped, total, out=np.zeros_like(mapped), where=total > 0), probabilities)
 
 
+def with_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
+    """Predictions of `mpox.cross_validate` with `apply_temperature` on their probabilities; below 1 makes a model surer."""
+    columns = [f"p_{label}" for label in class_names(predictions)]
+    changed = apply_temperature(probabilities_of(predictions), temperature)
+    return predictions.assign(**dict(zip(columns, changed.T, strict=True)))
+
+
 def calibrated(predictions: pd.DataFrame, nested: pd.DataFrame, method: str) -> pd.DataFrame:
     """Test predictions of every fold, calibrated by what was fitted inside the training groups of that fold.
 
@@ -148,13 +155,11 @@ def calibrated(predictions: pd.DataFrame, nested: pd.DataFrame, method: str) -> 
 
     def work(test: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         seen, y = probabilities_of(known), codes_of(known)
-        changed = test.copy()
+        if method == "temperature":
+            temperature = fit_temperature(seen, y)
+            return with_temperature(test, temperature).assign(temperature=temperature)
+        changed = apply_isotonic(probabilities_of(test), fit_isotonic(seen, y))
         columns = [f"p_{label}" for label in class_names(test)]
-        if method == "isotonic":
-            changed[columns] = apply_isotonic(probabilities_of(test), fit_isotonic(seen, y))
-            return changed
-        temperature = fit_temperature(seen, y)
-        changed[columns] = apply_temperature(probabilities_of(test), temperature)
-        return changed.assign(temperature=temperature)
+        return test.assign(**dict(zip(columns, changed.T, strict=True)))
 
     return by_fold(predictions, nested, work)

@@ -1,6 +1,6 @@
 """Two data sets as one, with the classes both have; and what a model of one is worth on the other."""
 
-import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -64,6 +64,34 @@ def combine(datasets: list[Dataset], groups: pd.DataFrame, *, task: str = "mpox_
     )
 
 
+def part_of(both: Dataset, name: str) -> Dataset:
+    """One of the data sets of a combined one by itself: with the classes of the task and the groups of the joint audit.
+
+    Parameters
+    ----------
+    both : Dataset
+        From `combine`.
+    name : str
+
+    Returns
+    -------
+    Dataset
+        Of that name, with its own ``image_id`` and ``patient_id``.
+
+    Raises
+    ------
+    MpoxError
+        If there is no such part.
+    """
+    manifest = both.manifest[both.manifest["source"] == name]
+    if manifest.empty:
+        raise MpoxError(f"The data set '{name}' is not in {both.name}: combine it first.")
+    own = {"image_id": manifest["original_id"], "patient_id": manifest["patient_id"].str.removeprefix(f"{name}/")}
+    manifest = manifest.assign(**own).sort_values("image_id", ignore_index=True)
+    groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    return replace(both, name=name, manifest=manifest, groups=groups)
+
+
 def external_metrics(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
@@ -97,9 +125,7 @@ def external_metrics(
         if reason:
             table = names.assign(estimate=np.nan, low=np.nan, high=np.nan)
         else:
-            with warnings.catch_warnings():  # replicates of a small subset may draw one class only; their metrics are NaN
-                warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-                table = evaluate(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+            table = evaluate(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
         about = {"subset": subset, "images": len(part), "groups": part["group_id"].nunique(), "positives": positives}
         tables.append(table.assign(**about, reason=reason)[[*about, *table.columns, "reason"]])
     return pd.concat(tables, ignore_index=True)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from mpox.errors import MpoxError
-from mpox.foldwise import class_names
 from mpox.intervals import TAILS
 from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats
 
@@ -134,10 +133,3 @@ def useful_range(curve: pd.DataFrame) -> tuple[float, float] | None:
     runs = (part["low"] > 0).ne((part["low"] > 0).shift()).cumsum()
     spans = [(run["threshold"].min(), run["threshold"].max()) for _, run in part.groupby(runs) if (run["low"] > 0).all()]
     return max(spans, key=lambda span: span[1] - span[0]) if spans else None
-
-
-def binary(predictions: pd.DataFrame, positive: str = "Mpox", other: str = "rest") -> pd.DataFrame:
-    """Predictions of one class against the rest: ``p_<positive>`` and ``p_<other>``, every other label ``other``."""
-    columns = [f"p_{label}" for label in class_names(predictions)]
-    kept = predictions.drop(columns=columns).assign(label=predictions["label"].where(predictions["label"] == positive, other))
-    return kept.assign(**{f"p_{positive}": predictions[f"p_{positive}"], f"p_{other}": 1 - predictions[f"p_{positive}"]})

@@ -2,46 +2,36 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
-from mpox.metrics import N_BOOTSTRAP, replicates
+from mpox.metrics import N_BOOTSTRAP
+from mpox.pareto import CONTRADICTED, SHOWN, RiseAndFall, rise_and_fall
 from mpox.verdict import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, Finding, Interval, Judgement
 
 
-def judge_growth(rise: Interval, peak: Interval, n_sizes: int) -> Judgement:
-    """Hold "first rises, then falls" against two contrasts in AUROC for Mpox. The first rule that applies decides.
+def judge_growth(found: RiseAndFall) -> Judgement:
+    """Hold "first rises, then falls" against the test of `mpox.pareto.judge`, in AUROC for Mpox.
 
-    1. *not testable here*: there are fewer than three sizes.
-    2. *reproduced*: the interval of the peak lies above zero.
-    3. *not reproduced*: the interval of the rise lies below zero, no larger network is as good as the smallest.
-    4. *not testable here*: everything else; the peak may be too low to be seen, or lie beyond the sizes at hand.
+    - *reproduced*: a network in between is shown to be better than both ends.
+    - *not reproduced*: it is shown that none is as good as both ends, and the smallest is better than the largest.
+    - *not testable here*: neither is shown; or no peak is in between, but the largest is the best: it may lie beyond.
 
     Parameters
     ----------
-    rise : Interval
-        The best larger network minus the smallest.
-    peak : Interval
-        The best network of middle size minus the better one of both ends.
-    n_sizes : int
+    found : RiseAndFall
+        Of networks from the smallest to the largest.
     """
-    if n_sizes < 3:
-        return Judgement(NOT_TESTABLE, f"A rise and a fall need at least three sizes of the network; there are {n_sizes}.")
-    if peak.low > 0:
-        return Judgement(
-            REPRODUCED, f"Of {n_sizes} sizes, the best middle one minus the better end is {peak} in AUROC, above zero."
-        )
-    if rise.high < 0:
-        return Judgement(
-            NOT_REPRODUCED, f"Of {n_sizes} sizes, the best larger one minus the smallest is {rise} in AUROC, below zero."
-        )
-    beyond = "none in the middle is a peak, but one may lie beyond the sizes at hand"
-    open_end = beyond if peak.high < 0 else "neither a peak nor its absence is shown"
+    contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
+    tested = f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC"
+    p = f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it"
+    if found.verdict == SHOWN:
+        return Judgement(REPRODUCED, f"{tested}; {p}: it is better than both ends.")
+    if found.verdict == CONTRADICTED and found.estimates[0] > found.estimates[-1]:
+        return Judgement(NOT_REPRODUCED, f"{tested}; {p}: none is as good as the smallest.")
+    why = "none in the middle is a peak, but one may lie beyond the sizes at hand"
     return Judgement(
-        NOT_TESTABLE,
-        f"Of {n_sizes} sizes, the best middle one minus the better end is {peak} in AUROC, the best larger one minus "
-        f"the smallest {rise}: {open_end}.",
+        NOT_TESTABLE, f"{tested}; {p}: {why if found.verdict == CONTRADICTED else 'neither a peak nor its absence is shown'}."
     )
 
 
@@ -90,7 +80,7 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Findi
 
 
 def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, *, n_bootstrap: int = N_BOOTSTRAP) -> Finding:
-    """The claim that performance first rises, then falls, by `judge_growth`.
+    """The claim that performance first rises, then falls, by `judge_growth`; it takes at least three sizes.
 
     Parameters
     ----------
@@ -100,20 +90,8 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, *, n_bo
     n_bootstrap : int
     """
     if len(predictions) < 3:
-        nothing = Interval(np.nan, np.nan, np.nan)
-        return Finding(judge_growth(nothing, nothing, len(predictions)))
-    rise, peak = _rise_and_peak(list(predictions.values()), n_bootstrap)
-    return Finding(judge_growth(rise, peak, len(predictions)), {honest: f"peak {peak}"})
-
-
-def _rise_and_peak(tables: list[pd.DataFrame], n_bootstrap: int) -> tuple[Interval, Interval]:
-    """Both contrasts of `judge_growth`, from replicates that are paired; Bonferroni's correction for where the peak may be."""
-    areas = np.stack([replicates(table, n_bootstrap=n_bootstrap)["auroc", "Mpox"] for table in tables])
-    rise = areas[1:].max(axis=0) - areas[0]
-    middle = areas[1:-1]
-    peak = middle[middle[:, 0].argmax()] - np.maximum(areas[0], areas[-1])
-    return _interval(rise, 2.5), _interval(peak, 2.5 / len(middle))
-
-
-def _interval(values: np.ndarray, tail: float) -> Interval:
-    return Interval(float(values[0]), *map(float, np.nanpercentile(values[1:], [tail, 100 - tail])))
+        why = f"A rise and a fall need at least three sizes of the network; there are {len(predictions)}."
+        return Finding(Judgement(NOT_TESTABLE, why))
+    found = rise_and_fall(dict(predictions), n_bootstrap=n_bootstrap)
+    peak = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
+    return Finding(judge_growth(found), {honest: f"peak {peak}"})

@@ -125,7 +125,7 @@ def _replicates(table: pd.DataFrame, classes: list[str], positive: str, weights:
     found = {("accuracy", OVERALL): _divide(hits.sum(axis=1), total)}
     for name, values in per_class.items():
         found |= {(name, label): values[:, k] for k, label in enumerate(classes)}
-        found[name, MACRO] = np.nanmean(values, axis=1)
+        found[name, MACRO] = _divide(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1))
     mean_precision, mean_recall = found["precision", MACRO], found["recall", MACRO]
     found["f1_of_means", MACRO] = _divide(2 * mean_precision * mean_recall, mean_precision + mean_recall)
     k = classes.index(positive)

@@ -6,7 +6,7 @@ A classifier divides everything that it is shown among its classes. These scores
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.model_selection import GroupKFold
 
 from mpox.errors import MpoxError
@@ -24,8 +24,11 @@ class Novelty:
     method : str
     reference : ndarray of float32, shape (m, d)
         Training features of length 1 (``neighbours``), or the mean of each class (``mahalanobis``).
-    precision : ndarray of float32, shape (d, d) or (0, 0)
-        Inverse of the covariance within the classes; empty for ``neighbours``.
+    directions : ndarray of float64, shape (d, r)
+        For ``mahalanobis``: the inverse of the covariance is ``scale`` times the identity, less the product of these with their
+        transpose. Empty for ``neighbours``.
+    scale : float
+        0 for ``neighbours``.
     neighbours : int
         Which nearest neighbour's distance counts.
     threshold : float
@@ -36,7 +39,8 @@ class Novelty:
 
     method: str
     reference: np.ndarray
-    precision: np.ndarray
+    directions: np.ndarray
+    scale: float
     neighbours: int
     threshold: float
     quantile: float
@@ -121,22 +125,29 @@ def novelty_score(novelty: Novelty, features: np.ndarray) -> np.ndarray:
     d = novelty.reference.shape[1]
     if features.ndim != 2 or features.shape[1] != d:
         raise MpoxError(f"This novelty score was fitted on {d} features, and was given an array of shape {features.shape}.")
-    return _score(novelty.reference, novelty.precision, novelty.neighbours, features)
+    return _score(novelty.reference, novelty.directions, novelty.scale, novelty.neighbours, features)
 
 
-def _learn(method: str, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _learn(method: str, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """What a `Novelty` holds: reference, directions, scale."""
     if method == "neighbours":
-        return _unit(features), np.empty((0, 0), np.float32)
+        return _unit(features), np.empty((features.shape[1], 0)), 0.0
     classes, codes = np.unique(labels, return_inverse=True)
     means = np.stack([features[codes == number].mean(axis=0) for number in range(len(classes))])
-    within = LedoitWolf(assume_centered=True).fit(features - means[codes])
-    return means.astype(np.float32), within.precision_.astype(np.float32)
+    within = (features - means[codes]).astype(float)
+    shrunk = ledoit_wolf_shrinkage(within, assume_centered=True)
+    # covariance = (1 - shrunk) within' within / n + shrunk mean(variance) identity, inverted along the singular vectors
+    _, lengths, axes = np.linalg.svd(within, full_matrices=False)
+    scale = 1 / max(shrunk * (within**2).mean(), 1e-12)
+    along = 1 / ((1 - shrunk) * lengths**2 / len(within) + 1 / scale)
+    return means, axes.T * np.sqrt(scale - along), float(scale)
 
 
-def _score(reference: np.ndarray, precision: np.ndarray, neighbours: int, features: np.ndarray) -> np.ndarray:
-    if precision.size:
-        apart = [features - mean for mean in reference]
-        return np.sqrt(np.min([np.einsum("nd,nd->n", gap @ precision, gap) for gap in apart], axis=0)).astype(float)
+def _score(reference: np.ndarray, directions: np.ndarray, scale: float, neighbours: int, features: np.ndarray) -> np.ndarray:
+    if scale:
+        gaps = [(features - mean).astype(float) for mean in reference]
+        squared = [scale * (gap**2).sum(axis=1) - ((gap @ directions) ** 2).sum(axis=1) for gap in gaps]
+        return np.sqrt(np.clip(np.min(squared, axis=0), 0, None))
     squared = np.clip(2 - 2 * (_unit(features) @ reference.T), 0, None)
     k = min(neighbours, len(reference)) - 1
     return np.sqrt(np.partition(squared, k, axis=1)[:, k]).astype(float)

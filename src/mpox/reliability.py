@@ -19,7 +19,9 @@ N_SIMULATED = 500
 #: Probabilities of 0 and 1 have no log-odds: slope and intercept take them as this, and 1 minus this.
 CLIPPED = 1e-3
 #: Sums of distances: resampling adds chance to chance, so that their replicates are moved to have the estimate as their mean.
-GROWING = ("ece", "ece excess", "reliability", "resolution")
+GROWING = ("ece", "ece excess", "reliability", "reliability debiased", "resolution")
+#: Those of them that may be below 0.
+SIGNED = ("ece excess", "reliability debiased")
 _STEPS = 50
 _LARGEST_STEP = 4.0
 
@@ -225,7 +227,8 @@ def calibration_table(
     rows = []
     for name, values in found.items():
         if name in GROWING and n_bootstrap:
-            values = np.r_[values[0], values[1:] - (values[1:].mean() - values[0])]
+            moved = values[1:] - (values[1:].mean() - values[0])
+            values = np.r_[values[0], moved if name in SIGNED else np.maximum(moved, 0)]
         rows.append((name, *with_percentiles(values)))
     return pd.DataFrame(rows, columns=["measure", "estimate", "low", "high"])
 
