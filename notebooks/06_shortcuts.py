@@ -11,10 +11,10 @@
 # ---
 
 # %% [markdown]
-# # Shortcuts and other data
+# # Shortcuts
 #
 # **Question.** Does the network look at the disease? Take the disease away and see what is left; take the rest away and see what
-# is lost; show it other data and other light.
+# is lost; show it other light.
 #
 # *You need:* chapters 1 and 3. *You will learn:* how a model can be right for the wrong reason, why covering a lesion also draws
 # it, how far file size or skin tone alone would get you, and what blur, light and another skin tone do to a model that was tested
@@ -443,9 +443,6 @@ for name, data in datasets.items():
         )
         if chosen is None:
             report.finding(f"tone_copies_{report.short_name(name)}", report.with_interval(*change, digits=3))
-
-# %% [markdown]
-# <!-- external validation goes here -->
 
 # %% [markdown]
 # ## What this means
