@@ -8,6 +8,7 @@ import click
 from mpox.cli_audit import audit
 from mpox.cli_book import book
 from mpox.cli_data import data
+from mpox.cli_exercises import exercises
 from mpox.cli_pack import pack
 from mpox.cli_record import record, sync
 from mpox.cli_run import run
@@ -40,7 +41,7 @@ def main():
     """
 
 
-for command in (data, audit, pack, run, runs, record, sync, book):
+for command in (data, audit, pack, run, runs, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":
