@@ -16,7 +16,7 @@ _LEFT_OUT = {"exercise", "solution", "parameters", "injected-parameters"}
 def reading_minutes(notebook: NotebookNode) -> int:
     """Minutes that reading takes, without the exercises, rounded up to five.
 
-    200 words of prose a minute (silent reading of non-fiction is at 238, Brysbaert 2019, Journal of Memory and Language 109:104047;
+    200 words of prose a minute (silent reading of non-fiction is at 238, Brysbaert 2019, J. Memory and Language 109:104047;
     technical prose is slower), two seconds for a line of program, twenty for a figure. The computed sentences count where the
     notebook has been executed.
 

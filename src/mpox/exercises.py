@@ -24,8 +24,8 @@ FOLDED_TITLE = "Show a solution"
 _KEPT = ("parameters", SETUP, EXERCISE)
 _HEADER = """# Exercises: {title}
 
-{count} exercises from easy to open-ended, with blanks for what you find. The chapter itself, `notebooks/{name}.py`, has a solution
-to each; in the book they are folded. Reading the chapter takes about {minutes} minutes.
+{count} exercises from easy to open-ended, with blanks for what you find. The chapter itself, `notebooks/{name}.py`, has a
+solution to each; in the book they are folded. Reading the chapter takes about {minutes} minutes.
 
 *This file is derived from the chapter (`make exercises`), so that changes made here are overwritten: work on a copy.*
 

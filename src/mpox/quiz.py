@@ -54,8 +54,8 @@ def read_quiz(chapter: str) -> list[Question]:
     Raises
     ------
     MpoxError
-        If there is no such quiz, or a question has no text, fewer than two options, an option without a reason, or not exactly one
-        right option.
+        If there is no such quiz, or a question has no text, fewer than two options, an option without a reason, or not exactly
+        one right option.
     """
     path = project_root() / "notebooks" / "quizzes" / f"{chapter}.yml"
     if not path.is_file():
@@ -81,7 +81,7 @@ def quiz_html(questions: list[Question]) -> str:
     """The quiz as a piece of HTML with its style and script; nothing is fetched from anywhere.
 
     Each question is a group of radio buttons. The script adds a button to each that says, in a live region, whether the chosen
-    option is right and why, and counts the questions answered right at the first try. Without scripts the answers are a drop-down.
+    option is right and why, and counts the questions answered right at the first try. A drop-down has the answers without scripts.
     """
     name = "mpox-quiz-" + hashlib.sha256(repr(questions).encode()).hexdigest()[:12]
     style, script = (Path(__file__).with_name(f"quiz.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
@@ -98,7 +98,9 @@ def _question_html(question: Question, number: int, name: str) -> str:
         f'data-why="{html.escape(_plain(option.why))}"><span><b>{letter}</b> {_inline(option.text)}</span></label>'
         for letter, option in _lettered(question)
     )
-    reasons = "\n".join(f"<li><b>{letter}</b> {_verdict(option)} {_inline(option.why)}</li>" for letter, option in _lettered(question))
+    reasons = "\n".join(
+        f"<li><b>{letter}</b> {_verdict(option)} {_inline(option.why)}</li>" for letter, option in _lettered(question)
+    )
     return (
         f"<fieldset>\n<legend>{number}. {_inline(question.ask)}</legend>\n{options}\n"
         f'<p class="mpox-quiz-reply" aria-live="polite"></p>\n'
