@@ -445,6 +445,16 @@ figures.curves(bands)
 plt.show()
 
 # %% [markdown]
+# A curve is all thresholds at once; somebody who acts needs one of them. Move it, and see whom it finds and whom it alarms.
+
+# %%
+from mpox.roc_explorer import operating_table, show_explorer
+
+for name in datasets:
+    curves = {protocol: operating_table(probes[name, protocol]) for protocol in protocols[name]}
+    show_explorer(curves, caption=f"{figures.dataset_title(name)}: the linear probe's ROC curves, first repeat, out-of-fold")
+
+# %% [markdown]
 # The area under the ROC curve has a second interval that resamples nothing: DeLong's {cite}`delong1988`, in the form for clustered
 # data {cite}`obuchowski1997`. Where the two agree, the interval is not an artefact of the bootstrap.
 

@@ -69,11 +69,14 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
     words = "The AUROC is **0.50**.\n\n| What | Value |\n|---|---|\n| Profile | quick |"
     prose = new_output("display_data", data={"text/markdown": words, "text/plain": "prose"})
     title = name[3:].replace("_", " ").capitalize()
+    source = ROOT / "notebooks" / f"{name}.py"
+    text = source.read_text(encoding="utf-8") if source.is_file() else ""
+    sections = "\n\n".join(re.findall(r"^# (#{2,3} .+)$", text, re.M))  # other pages link to them
     cells = [
         new_markdown_cell(f"# {title}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
         new_code_cell("SEED = 0", metadata={"tags": ["parameters"], "papermill": {"duration": 0.1}}),
         new_code_cell("# Parameters\nSEED = 1", metadata={"tags": ["injected-parameters"]}),
-        new_markdown_cell("## Result"),
+        new_markdown_cell(f"## Result\n\n{sections}"),
         new_code_cell(
             "figures.show()",
             outputs=[figure],

@@ -21,9 +21,11 @@ import yaml
 
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import duration, provenance_tables
+from mpox.checklists import filled, linkable_pages
 from mpox.effort import reading_minutes
 from mpox.errors import MpoxError
 from mpox.exercises import fold
+from mpox.launch import launch_links
 from mpox.paths import project_root
 
 DEFAULT_RUNS = {"study": "_runs/recorded", "instruments": "_runs/quick"}
@@ -60,7 +62,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     Raises
     ------
     MpoxError
-        When a page quotes a finding that no chapter computed, or a chapter is missing in ``_toc.yml``.
+        When a page quotes a finding that no chapter computed, a checklist names a section that is not there, or a chapter is
+        missing in ``_toc.yml``.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source / "book", ignore=shutil.ignore_patterns(".*", "_build"))
@@ -68,9 +71,10 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     texts = (config.setdefault("parse", {}).get("myst_substitutions") or {}) | substitutions(parts)
 
     toc_text = (project / "_toc.yml").read_text(encoding="utf-8")
+    pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
-        text = page.read_text(encoding="utf-8")
+        text = filled(page.read_text(encoding="utf-8"), page, pages)
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
             if key in texts:
                 continue
@@ -96,7 +100,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     for part, chapters in parts.items():
         for chapter in chapters.values():
             twin = parts["study" if part == "instruments" else "instruments"].get(chapter.name)
-            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin)
+            links = launch_links(config.get("repository"), chapter.name)
+            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin, links=links)
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes
@@ -109,7 +114,7 @@ def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
     return expected <= set(chapters) and (part != "study" or set(QUOTED_DATASETS) <= names)
 
 
-def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None) -> nbformat.NotebookNode:
+def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None, links: str = "") -> nbformat.NotebookNode:
     """An executed notebook as a page: header under the title, parameters folded, the machine's paths removed.
 
     Parameters
@@ -120,6 +125,8 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         Says which part, data sets and profile the header names.
     twin : Chapter or None
         The same notebook in the other part, to link to.
+    links : str
+        Sentence for the header of a chapter of Part II, whose notebook is the committed one; see `mpox.launch`.
     """
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
@@ -140,7 +147,7 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}{links and f' {links}'}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""

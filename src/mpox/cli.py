@@ -8,6 +8,7 @@ import click
 from mpox.cli_audit import audit
 from mpox.cli_book import book
 from mpox.cli_data import data
+from mpox.cli_doctor import doctor
 from mpox.cli_exercises import exercises
 from mpox.cli_pack import pack
 from mpox.cli_record import record, sync
@@ -33,6 +34,7 @@ def main():
     """Can deep learning really recognize Mpox? Run the study, record it, and build its book.
 
     \b
+    mpox doctor                    whether this machine is ready
     mpox data list                 which data sets are here
     mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
@@ -41,7 +43,7 @@ def main():
     """
 
 
-for command in (data, audit, pack, run, runs, record, sync, exercises, book):
+for command in (doctor, data, audit, pack, run, runs, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""What is written by hand: glossary, references, links between pages, citation, changelog, hooks and workflow."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from datetime import date
+
+import pytest
+import yaml
+
+from mpox.checklists import headings, notebook_headings
+from mpox.errors import MpoxError
+from mpox.launch import launch_links
+from mpox.paths import project_root
+from mpox.profiles import list_notebooks, read_notebook
+
+ROOT = project_root()
+PROSE = [*sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+TEXT = {path: path.read_text(encoding="utf-8") for path in PROSE}
+
+
+def joined(text: str) -> str:
+    """Prose without line breaks and the comment signs of a notebook's source."""
+    return re.sub(r"\s+", " ", re.sub(r"^# ?", "", text, flags=re.M))
+
+
+# ------------------------------------------------------------------------------------------------ glossary
+def glossary() -> list[str]:
+    body = TEXT[ROOT / "book/glossary.md"].split(":::{glossary}\n")[1]
+    return re.findall(r"^(\S.*)\n  \S", body, flags=re.M)
+
+
+def test_the_glossary_is_in_order_and_has_each_word_once():
+    keys = [term.lower().replace("'", "") for term in glossary()]
+    assert keys == sorted(set(keys)) and len(keys) > 90
+
+
+def test_every_word_that_is_linked_is_explained():
+    known = {term.lower() for term in glossary()}
+    used = {(path.name, role) for path, text in TEXT.items() for role in re.findall(r"\{term\}`([^`]+)`", joined(text))}
+    missing = {(name, role) for name, role in used if re.sub(r".*<(.+)>", r"\1", role).strip().lower() not in known}
+    assert len(used) > 50 and missing == set()
+
+
+# ---------------------------------------------------------------------------------------------- references
+def entries() -> dict[str, str]:
+    found = re.findall(r"^@\w+\{(\w+),\n(.*?)^\}", (ROOT / "book/references.bib").read_text(), flags=re.M | re.S)
+    assert len({key for key, _ in found}) == len(found), "a key is there twice"
+    return dict(found)
+
+
+def test_references_are_in_order_and_complete():
+    assert list(entries()) == sorted(entries())
+    for key, body in entries().items():
+        fields = dict(re.findall(r"^  (\w+) *= \{(.*)\},?$", body, flags=re.M))
+        assert fields.keys() >= {"author", "title", "year"}, key
+        assert fields["year"] in key, key
+        assert re.fullmatch(r"10\.\d{4,9}/\S+", fields.get("doi", "10.1000/none")), key
+    dois = re.findall(r"^  doi *= \{(.*)\}", "\n".join(entries().values()), flags=re.M)
+    assert len(dois) == len(set(dois)) > 30
+
+
+def test_everything_cited_is_a_reference():
+    cited = {
+        key.strip() for text in TEXT.values() for group in re.findall(r"\{cite\}`([^`]+)`", text) for key in group.split(",")
+    }
+    assert len(cited) > 30 and cited <= set(entries())
+
+
+# --------------------------------------------------------------------------------------------------- links
+def test_links_between_pages_lead_to_a_page_and_a_heading():
+    chapters = {name: notebook_headings(read_notebook(name)) for name in list_notebooks()}
+    checked = 0
+    for path in (path for path in PROSE if path.suffix == ".md"):
+        for target, slug in re.findall(r"\]\(((?:\.\./)*[\w/.-]*\.(?:md|ipynb))?#?([\w-]*)\)", TEXT[path]):
+            if target.endswith(".ipynb"):
+                name = target.split("/")[-1].removesuffix(".ipynb")
+                known = chapters.get(name)
+                if known is None:
+                    assert not slug, f"{path.name} links to a section of {name}, which is not there"
+                    continue
+            else:
+                page = (path.parent / target).resolve() if target else path
+                assert page in TEXT, f"{path.name} links to {target}"
+                known = headings(TEXT[page])
+            assert not slug or slug in known, f"{path.name} links to {target}#{slug}"
+            checked += 1
+    assert checked > 30
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "LICENSE-text", "CITATION.cff"])
+def test_files_that_are_named_exist(name):
+    text = (ROOT / name).read_text()
+    paths = set(re.findall(r"`((?:src|tests|profiles|book|notebooks|results)/[\w/.-]+)`", text)) - {"notebooks/NN_name.py"}
+    paths = {path for path in paths if "NAME" not in path}
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    for module, symbol in re.findall(r"`([A-Z_]{4,})` \(`(src/[\w/.]+)`\)", text):
+        assert module in (ROOT / symbol).read_text()
+
+
+# ------------------------------------------------------------------------------------- citation, changelog
+def test_the_citation_is_valid_and_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    required, optional = (
+        {"cff-version", "message", "title", "authors"},
+        {"type", "version", "license", "abstract", "keywords", "references"},
+    )
+    assert required <= set(citation) <= required | optional
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software" and citation["license"] == "MIT"
+    assert citation["version"] == VERSION
+    for entry in [citation, *citation["references"]]:
+        assert entry["authors"] and all(set(author) in ({"name"}, {"family-names", "given-names"}) for author in entry["authors"])
+    (paper,) = citation["references"]
+    assert paper["doi"] in (ROOT / "book/references.bib").read_text() and isinstance(paper["year"], int)
+
+
+def test_the_changelog_has_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## \[(.+?)\](?: - (.+))?$", text, flags=re.M)
+    assert heads[0][0] == "Unreleased"
+    assert all(date.fromisoformat(day) for _, day in heads[1:])
+    assert VERSION in text
+    assert set(re.findall(r"^### (.+)$", text, flags=re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+# ----------------------------------------------------------------------------------------- hooks, workflow
+def test_hooks_are_local_and_call_what_is_installed():
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    assert [hook["entry"].split()[0] for hook in repo["hooks"]] == [".venv/bin/ruff", ".venv/bin/mpox"]
+    assert all(hook["language"] == "system" for hook in repo["hooks"])
+
+
+def test_the_workflow_publishes_what_make_book_builds():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/pages.yml").read_text())
+    build, deploy = workflow["jobs"]["build"]["steps"], workflow["jobs"]["deploy"]
+    assert "make book" in [step.get("run") for step in build]
+    (upload,) = [step for step in build if "upload-pages-artifact" in step.get("uses", "")]
+    assert upload["with"]["path"] == "_site/_build/html"
+    assert deploy["needs"] == "build" and deploy["permissions"] == {"pages": "write", "id-token": "write"}
+    plan = subprocess.run(["make", "-n", "book"], cwd=ROOT, capture_output=True, text=True) if shutil.which("make") else None
+    assert plan is None or "mpox book" in plan.stdout
+
+
+# -------------------------------------------------------------------------------------------- launch links
+def test_launch_links_need_an_address():
+    assert launch_links({"url": "", "branch": "main"}, "03_cross_validation") == launch_links(None, "x") == ""
+    text = launch_links({"url": "https://github.com/some-one/a.study/", "branch": "dev"}, "03_cross_validation")
+    assert "(https://mybinder.org/v2/gh/some-one/a.study/dev?urlpath=lab/tree/notebooks/03_cross_validation.ipynb)" in text
+    assert "(https://colab.research.google.com/github/some-one/a.study/blob/dev/notebooks/03_cross_validation.ipynb)" in text
+    with pytest.raises(MpoxError, match=r"repository.url in _config.yml is https://example.org/x/y"):
+        launch_links({"url": "https://example.org/x/y"}, "03")
+
+
+def test_the_configuration_invents_no_address():
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"] == ""
