@@ -81,7 +81,7 @@ def quiz_html(questions: list[Question]) -> str:
     """The quiz as a piece of HTML with its style and script; nothing is fetched from anywhere.
 
     Each question is a group of radio buttons. The script adds a button to each that says, in a live region, whether the chosen
-    option is right and why, and counts the questions answered right at the first try. A drop-down has the answers without scripts.
+    option is right and why, and counts the questions answered right at the first try. A drop-down has all answers.
     """
     name = "mpox-quiz-" + hashlib.sha256(repr(questions).encode()).hexdigest()[:12]
     style, script = (Path(__file__).with_name(f"quiz.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
