@@ -684,7 +684,8 @@ report.show(pd.DataFrame(rows, columns=["data set", "protocol", "accuracy", "AUR
 # the same pictures may reach as much without any medicine, and only what it adds can be credited to lesions, if to anything. A
 # gap between the two protocols says that even so poor a description recognises siblings: pictures from one sitting share light
 # and sharpness. What the answer cannot say is whether the network *does* use light. For that the pictures must be changed, or
-# tested where light and class do not go together.
+# tested where light and class do not go together. The phantom is such a place: its light and camera were drawn without regard to
+# the class, and there these numbers should do no better than chance.
 
 # %% [markdown]
 # ## What to read next
