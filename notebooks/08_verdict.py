@@ -82,7 +82,7 @@ if is_phantom:
 # judgement here says what *our* data give, never what the authors did. The same model is tested in ways that differ only in what
 # may be on both sides of a fold, from the most flattering to the strictest: `augment_before_split`, `random_image`, `patient`,
 # `source` (chapter 3). The honest one, whose interval decides, is named by the parameter `HONEST_PROTOCOL`. *Other data* is the same model trained on all of one
-# collection and tested on the other, without the pictures that have a sibling in training.
+# collection and tested on the other, without the pictures that have a sibling in training (chapter 6, other data).
 
 # %% tags=["exercise-setup"]
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)

@@ -14,8 +14,8 @@ from mpox.phantom import PhantomSpec, generate
 from mpox.profiles import list_notebooks, read_notebook, resolve_parameters
 from mpox.quiz import quiz_text, read_quiz
 
-WITHOUT = {"05_error_analysis"}  # its exercises have no solutions yet
-CHAPTERS = [name for name in list_notebooks() if name not in WITHOUT]
+WITHOUT = ("05", "06", "07")  # their exercises have no solutions yet
+CHAPTERS = [name for name in list_notebooks() if not name.startswith(WITHOUT)]
 SOURCE = """# %% [markdown]
 # # A chapter
 
