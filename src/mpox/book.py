@@ -22,9 +22,11 @@ import yaml
 from mpox.book_api import with_api
 from mpox.book_pages import finish
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
-from mpox.book_provenance import provenance_tables
+from mpox.book_provenance import duration, provenance_tables
 from mpox.checklists import filled, linkable_pages
+from mpox.effort import reading_minutes
 from mpox.errors import MpoxError
+from mpox.exercises import fold
 from mpox.launch import launch_links
 from mpox.paths import project_root
 
@@ -136,20 +138,22 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         for tag in FOLDED.keys() & set(tags):
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = FOLDED[tag]
+        fold(cell)
     cell, title = title_cell(notebook, chapter.path)
     data = ", ".join(chapter.provenance.get("datasets", [])) or "none"
     profile = chapter.provenance.get("profile", "unknown")
+    time = f"about {reading_minutes(notebook)} minutes to read, {duration(chapter.duration_s)} to run"
     if chapter.part == "instruments":
         title = f"{title} (phantom)"
         link = f" [The same chapter on real images](../study/{twin.name}.ipynb)." if twin else ""
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}{links and f' {links}'}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}{links and f' {links}'}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""
-        header = f":::{{div}} mpox-strip\nPart I, the study · data: {data} · profile: {profile}{link}\n:::"
+        header = f":::{{div}} mpox-strip\nPart I, the study · data: {data} · profile: {profile} · {time}{link}\n:::"
     cell.source = TITLE.sub(lambda _: f"# {title}\n\n{header}\n", cell.source, count=1)
     return notebook
 

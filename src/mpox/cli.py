@@ -9,6 +9,7 @@ from mpox.cli_audit import audit
 from mpox.cli_book import book
 from mpox.cli_data import data
 from mpox.cli_doctor import doctor
+from mpox.cli_exercises import exercises
 from mpox.cli_export import export
 from mpox.cli_pack import pack
 from mpox.cli_predict import predict
@@ -45,7 +46,7 @@ def main():
     """
 
 
-for command in (doctor, data, audit, pack, run, runs, predict, export, record, sync, book):
+for command in (doctor, data, audit, pack, run, runs, predict, export, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":
