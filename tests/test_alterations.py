@@ -34,7 +34,7 @@ from mpox.store import Dataset, RunStore
 #: Reads colours, cheaply: enough to see the corner mark and the redness of lesions.
 COLOURS = ModelConfig(backbone="colour_histogram", image_size=96)
 #: Sees lesions too.
-PROBE = ModelConfig(image_size=96)
+PROBE = ModelConfig(backbone="tf_efficientnet_lite0", image_size=96, mirror=False)
 
 
 @pytest.fixture(scope="module")

@@ -213,7 +213,11 @@ def test_the_marked_corner_is_where_the_mark_was_drawn(tmp_path):
 def test_a_table_is_read_without_any_network(study, tmp_path):
     errors, cases, chosen = study
     store, model = open_store(tmp_path), ModelConfig(image_size=96, mirror=False, backbone=LITE)
-    manifest = errors[["image_id", "label", "group_id"]].sort_values("image_id").assign(sha256="", pixel_sha256="", patient_id="", source="s")
+    manifest = (
+        errors[["image_id", "label", "group_id"]]
+        .sort_values("image_id")
+        .assign(sha256="", pixel_sha256="", patient_id="", source="s")
+    )
     data = Dataset("s", manifest, manifest.set_index("image_id")["group_id"], is_phantom=True, has_pictures=False)
 
     def ask(rows, version=1):

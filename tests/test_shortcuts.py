@@ -77,12 +77,11 @@ def test_the_planted_fact_is_found_and_noise_is_not():
 
 
 def test_all_facts_of_a_data_set(tmp_path):
-    """From the tables of chapter 1; a file size that gives the class away is the best of them, and what never differs is left out."""
+    """A file size that gives the class away is the best of them, and what never differs is left out."""
     data = planted(corner_mark=False)
     rng, ids = np.random.default_rng(0), data.manifest[["image_id", "label"]].assign(dataset="phantom")
-    quality = ids.assign(
-        **{name: rng.normal(size=len(ids)) for name in FACTS if name not in ("width", "height", "aspect", "ita")}
-    )
+    of_quality = [name for name in FACTS if name not in ("width", "height", "aspect", "ita")]
+    quality = ids.assign(**{name: rng.normal(size=len(ids)) for name in of_quality})
     quality["file_bytes"] = rng.normal(size=len(ids)) + 2 * (ids["label"] == "Mpox")
     quality["jpeg_quality"] = np.nan
     table = fact_table(data.manifest, quality, ids.assign(ita=rng.normal(size=len(ids))))
@@ -109,7 +108,7 @@ def test_the_finder_flags_the_marked_corner_and_nothing_else(corner_mark):
 
 @pytest.mark.parametrize("leans", [True, False])
 def test_a_blanked_cell_that_the_model_leans_on_is_flagged(leans):
-    """Predictions as a model would make them: it knows the class a little; blanked, the upper right cell takes that away, or not."""
+    """Predictions of a model that knows the class a little; without the upper right cell it knows nothing, or as much."""
     rng = np.random.default_rng(3)
     label = np.array(["Mpox", "Others"])[np.arange(240) % 2]
     tables = []

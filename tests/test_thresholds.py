@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from mpox import MpoxError
+from mpox.errors import TooFewImages
 from mpox.thresholds import (
     YOUDEN,
     Aim,
@@ -157,7 +158,7 @@ def test_re_chosen_thresholds_mend_a_shifted_score_and_reveal_no_more():
 
 def test_too_few_groups_cannot_be_dealt():
     few = table(0, 40, group_size=20)
-    with pytest.raises(MpoxError, match="at least two groups"):
+    with pytest.raises(TooFewImages, match="two groups with, and two without"):
         crossfit_thresholds(few.assign(label=np.where(few["group_id"] == "g000", "Mpox", "Others")), YOUDEN)
 
 

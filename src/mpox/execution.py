@@ -27,13 +27,13 @@ from mpox.profiles import (
     resolve_parameters,
     select_notebooks,
 )
-from mpox.runfolder import NotebookRun, RunResult, RunState, now, read_run
+from mpox.runfolder import NotebookRun, NotebookRuns, RunState, now, read_run
 from mpox.scheduling import worker_settings
 from mpox.store import RECORDED
 
 __all__ = [
     "NotebookRun",
-    "RunResult",
+    "NotebookRuns",
     "list_notebooks",
     "load_profile",
     "read_run",
@@ -60,7 +60,7 @@ def run_notebooks(
     jobs: int = 1,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
-) -> RunResult:
+) -> NotebookRuns:
     """Execute notebooks in order, each in a fresh kernel of this interpreter, until one fails; or several side by side.
 
     Parameters
@@ -96,7 +96,7 @@ def run_notebooks(
 
     Returns
     -------
-    RunResult
+    NotebookRuns
         With `failure` set if notebooks failed.
 
     Raises
@@ -226,7 +226,7 @@ def _run_one(
     return None
 
 
-def _previous_run(folder: Path, profile: Profile, *, resume: bool) -> RunResult | None:
+def _previous_run(folder: Path, profile: Profile, *, resume: bool) -> NotebookRuns | None:
     """What an existing folder holds; an error if it must not be touched or cannot be gone on with."""
     if folder.exists() and not folder.is_dir():
         raise MpoxError(f"{folder} is a file: name a folder with --out.")
@@ -243,7 +243,7 @@ def _previous_run(folder: Path, profile: Profile, *, resume: bool) -> RunResult 
     return run
 
 
-def _clear(folder: Path, before: RunResult | None) -> None:
+def _clear(folder: Path, before: NotebookRuns | None) -> None:
     """Remove what an earlier run left, and nothing else."""
     for name in before.notebooks if before else ():
         (folder / Path(name).name).with_suffix(".ipynb").unlink(missing_ok=True)
@@ -252,12 +252,12 @@ def _clear(folder: Path, before: RunResult | None) -> None:
 
 def _plan(
     folder: Path,
-    before: RunResult | None,
+    before: NotebookRuns | None,
     profile: Profile,
     overrides: dict[str, Any],
     parameters: dict[str, dict[str, Any]],
     decisions: str,
-) -> RunResult:
+) -> NotebookRuns:
     """The run to come: what is done stays done if neither parameters nor source nor the decisions about pairs changed."""
     notebooks = dict(before.notebooks) if before else {}
     for name, values in parameters.items():
@@ -269,7 +269,7 @@ def _plan(
             and (folder / f"{name}.ipynb").is_file()
         ):
             notebooks[name] = NotebookRun("pending", None, values, source, None, decisions)
-    return RunResult(
+    return NotebookRuns(
         folder=folder,
         profile=profile.name,
         profile_file=profile.file,

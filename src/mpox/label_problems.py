@@ -175,7 +175,7 @@ def planted_problems(
 def check_suspicion(
     data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """How many planted wrong labels are suspected: `suspicion_by` of `planted_problems`, whose parameters these are, as one row."""
+    """How many planted wrong labels are suspected: `suspicion_by` of `planted_problems` (same parameters), as one row."""
     problems = planted_problems(data, protocol, model, share=share, n_folds=n_folds, seed=seed)
     wrong = problems.set_index("image_id").eval("label != true_label")
     return pd.DataFrame([suspicion_by(problems, wrong, seed=seed)])

@@ -9,6 +9,8 @@ from mpox.alterations import lesion_boxes
 from mpox.altered import has_true_masks, true_mask, true_mask_paths
 from mpox.images import load_pixels
 from mpox.lesionmap import lesion_map
+from mpox.manifest import build_manifest
+from mpox.phantom import PhantomSpec, ensure_phantom, read_truths
 from mpox.store import Dataset
 
 #: Share of a lesion's pixels from which it counts as found.
@@ -50,6 +52,22 @@ def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
         rows.append(values | (_against(found, true_mask(path, size)) if path else {}))
     table = pd.DataFrame(rows).round(5)
     return pd.concat([data.manifest[["image_id", "label"]].reset_index(drop=True), table], axis=1)
+
+
+def phantom_lesions(spec: PhantomSpec, size: int) -> pd.DataFrame:
+    """The lesion map of every picture of a phantom, against the truth: `lesion_table`, with ``fitzpatrick`` (skin type, 1 to 6).
+
+    Parameters
+    ----------
+    spec : PhantomSpec
+        Another one than that on which the map's constants were set (`mpox.lesionmap.SET_ON`).
+    size : int
+    """
+    root = ensure_phantom(spec)
+    manifest = build_manifest(str(root))
+    groups = pd.Series(manifest["image_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+    table = lesion_table(Dataset("phantom", manifest, groups, is_phantom=True, has_pictures=True), size)
+    return table.merge(read_truths(root)[["image_id", "fitzpatrick"]], on="image_id", validate="1:1")
 
 
 def _against(found: np.ndarray, truth: np.ndarray) -> dict:

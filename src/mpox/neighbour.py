@@ -1,5 +1,7 @@
-"""The nearest neighbour: a picture is what the most similar training picture is. Nothing is learnt, so that it shows what
-looking up costs and gains: with a copy of the test picture in training it is right whatever the disease looks like.
+"""The nearest neighbour: a picture is what the most similar training picture is.
+
+Nothing is learnt, so that it shows what looking up costs and gains: with a copy of the test picture in training it is right
+whatever the disease looks like.
 
 Features are standardised (mean and deviation of the training images, never of the test images) as the probe's are, so that no
 channel of the backbone decides by its scale alone, and then scaled to length 1; the distance is the cosine distance, 0 to 2.

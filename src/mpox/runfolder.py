@@ -40,7 +40,7 @@ class NotebookRun:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class NotebookRuns:
     """The state of a run folder, as in its ``run.json``.
 
     Attributes
@@ -74,7 +74,7 @@ class RunResult:
         return all(notebook.status == "done" for notebook in self.notebooks.values())
 
 
-def read_run(folder: str | os.PathLike) -> RunResult:
+def read_run(folder: str | os.PathLike) -> NotebookRuns:
     """Read the ``run.json`` of a run folder.
 
     Parameters
@@ -83,7 +83,7 @@ def read_run(folder: str | os.PathLike) -> RunResult:
 
     Returns
     -------
-    RunResult
+    NotebookRuns
 
     Raises
     ------
@@ -94,7 +94,7 @@ def read_run(folder: str | os.PathLike) -> RunResult:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         notebooks = {name: NotebookRun(**entry) for name, entry in content.pop("notebooks").items()}
-        return RunResult(folder=Path(folder), notebooks=notebooks, **content)
+        return NotebookRuns(folder=Path(folder), notebooks=notebooks, **content)
     except FileNotFoundError:
         raise MpoxError(f"{folder} is no run folder (it has no run.json): make one with 'mpox run'.") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -106,16 +106,16 @@ class RunState:
 
     Parameters
     ----------
-    run : RunResult
+    run : NotebookRuns
         As it begins.
 
     Attributes
     ----------
-    run : RunResult
+    run : NotebookRuns
         As it is now.
     """
 
-    def __init__(self, run: RunResult):
+    def __init__(self, run: NotebookRuns):
         self.run = run
         self._lock = threading.Lock()
         self._write()

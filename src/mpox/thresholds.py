@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mpox.errors import MpoxError
+from mpox.errors import MpoxError, TooFewImages
 from mpox.intervals import percentile_interval, with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weight_by_score
 
@@ -215,8 +215,10 @@ def crossfit_thresholds(
 
     Raises
     ------
+    TooFewImages
+        If a class has fewer than two groups.
     MpoxError
-        If a class has fewer than two groups, or the groups are too large for folds that hold both classes.
+        If the groups are too large for folds that all leave both classes.
     """
     parts = []
     for number, (_, part) in enumerate(predictions.groupby("repeat")):
@@ -225,9 +227,7 @@ def crossfit_thresholds(
         groups = part["group_id"].to_numpy(dtype=str)
         fewest = min((len(set(groups[truth == kind])) for kind in (True, False)), default=0)
         if fewest < 2:
-            raise MpoxError(
-                "A threshold cannot be re-chosen here: it needs at least two groups with, and two without, a finding."
-            )
+            raise TooFewImages("A threshold cannot be re-chosen here: it takes two groups with, and two without, a finding.")
         for again in range(n_repeats):
             dealer = StratifiedGroupKFold(min(n_folds, fewest), shuffle=True, random_state=seed * 1000 + again)
             threshold = np.full(len(part), np.nan)
