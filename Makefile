@@ -1,6 +1,6 @@
 # Two commands: "make book" and "make test". PYTHON names the interpreter that .venv is made with.
 PYTHON ?= python3
-.PHONY: book test notebooks lock lint clean
+.PHONY: book test notebooks exercises lock lint clean
 
 book: .venv/ready  ## the study from its records, the instruments live on the phantom, and the book of both
 	.venv/bin/mpox run --profile recorded
@@ -12,6 +12,9 @@ test: .venv/ready  ## all tests, the notebooks among them
 
 notebooks: .venv/ready  ## regenerate notebooks/*.ipynb from their .py sources
 	.venv/bin/mpox sync
+
+exercises: .venv/ready  ## derive notebooks/exercises/*.ipynb, with blanks, from the chapters
+	.venv/bin/mpox exercises
 
 lint: .venv/ready  ## style and types
 	.venv/bin/ruff check && .venv/bin/mypy

@@ -21,8 +21,14 @@
 # pictures and proposes pairs; how far it can be trusted is measured, on the phantom where the copies are known, and by
 # hand on samples of real pairs.
 #
-# *You need:* nothing but Python. *You will learn:* what a {term}`manifest` is, why an image is not an independent
-# observation, how copies are found and how often the search errs, and what a typology angle says about skin.
+# **After this chapter you can**
+#
+# - say what a {term}`manifest` is, and why an image is not an independent observation;
+# - find the copies of a photograph in a folder of pictures, and say how often the search errs;
+# - count how many test pictures of a random division have a sibling in training;
+# - say what a typology angle tells about skin, and what it does not.
+#
+# **You need** no more Python than reading it takes, and [how to read this book](../book/how_to_read.md).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -32,7 +38,7 @@ N_FOLDS = 3
 REVIEW_PAIRS = 12
 SEED = 0
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -348,7 +354,7 @@ for name, part in siblings.groupby("data set", sort=False):
 # A network uses whatever separates the classes, and light or sharpness may do so as well as lesions. Blur is the measure of
 # Crété et al. {cite}`crete2007`: how little a further blur changes a picture.
 
-# %%
+# %% tags=["exercise-setup"]
 from mpox.audit import quality
 
 measures = [
@@ -553,12 +559,140 @@ for data, row in zip(datasets, summary.to_dict("records"), strict=True):
 # - Watermarks were not looked for, and the detector of text misses small and slanted lettering.
 # - The statistics describe files, not skin: cameras, compression and web pages had a hand in all of them.
 #
+# ## Take-aways
+#
+# - Count people and photographs before you count images. The group, not the image, is the unit of everything that follows.
+# - Look for copies with a method that survives cropping and mirroring, and say how it was checked.
+# - A leak can be measured before anything is trained: by counting the test images that have a sibling in training.
+# - Before a network is credited with medicine, see what a single number can do.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("01")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Which class has the most images a group? Use `data.groups` and the manifest.
-# 2. *(medium)* Repeat the count of siblings with 10 folds in place of the number used here. Why does the share go up?
-# 3. *(medium)* Audit a folder of your own with `mpox audit FOLDER --out REPORT --review`, and open `REPORT/review.html`.
-# 4. *(open)* Train a classifier on the statistics of this chapter alone, under `random_image` and under an honest protocol.
+# With blanks to be filled in: `notebooks/exercises/01_data_exploration.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Which class has the most images a group? Use `data.groups` and the manifest.
+
+# %% tags=["solution"]
+for data in datasets:
+    groups = data.manifest["image_id"].map(data.groups)
+    sizes_of = groups.groupby(data.manifest["label"]).agg(["size", "nunique"])
+    sizes_of["images a group"] = sizes_of["size"] / sizes_of["nunique"]
+    report.prose(f"**{figures.dataset_title(data.name)}**: most images a group in {sizes_of['images a group'].idxmax()}")
+    report.show(sizes_of.rename(columns={"size": "images", "nunique": "groups"}), digits=2)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Repeat the count of siblings under `random_image` with 10 folds. Why does the share go up?
+
+# %% tags=["solution"]
+rows = []
+for data in datasets:
+    for n_folds in (N_FOLDS, 10):
+        split = splits.make_splits(data.manifest, "random_image", n_folds=n_folds, seed=SEED)
+        rows.append((figures.dataset_title(data.name), n_folds, splits.siblings_in_training(split, data.groups)))
+report.show(pd.DataFrame(rows, columns=["data set", "folds", "test images with a sibling in training"]))
+
+# %% [markdown] tags=["solution"]
+# With k folds a training set holds (k - 1)/k of the images. The larger k, the more likely it is that a given sibling is among
+# them: an image with a single sibling meets it with that very probability. Ten folds look more careful than three, because
+# each model learns from more; under a random division they also leak more.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (medium)
+#
+# Audit a folder of your own with `mpox audit FOLDER --out REPORT --review`, and open `REPORT/review.html`. If you have none, make
+# one of two pictures that come with scikit-image (`skimage.data.chelsea` and `coffee`): of each the original, its mirror image, a
+# grey version, the middle half and a small corner. Which versions are found?
+
+# %% tags=["solution"]
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from skimage.data import chelsea, coffee
+
+from mpox.audit import run_audit
+from mpox.manifest import build_manifest
+
+with tempfile.TemporaryDirectory() as folder:
+    for subject, pixels in (("cat", chelsea()), ("cup", coffee())):
+        original = Image.fromarray(pixels)
+        width, height = original.size
+        versions = {
+            "original": original,
+            "mirrored": ImageOps.mirror(original),
+            "grey": ImageOps.grayscale(original),
+            "middle": original.crop((width // 4, height // 4, 3 * width // 4, 3 * height // 4)),
+            "corner": original.crop((0, 0, width // 8, height // 8)),
+        }
+        place = Path(folder) / "my pictures" / subject
+        place.mkdir(parents=True)
+        for version, picture in versions.items():
+            picture.save(place / f"{version}.png")
+    mine = run_audit([build_manifest(Path(folder) / "my pictures")], jobs=1, progress=False)
+report.show(mine.pairs[["image_id_a", "image_id_b", "method", "score"]].reset_index(drop=True), digits=2)
+unlinked = sorted(set(mine.images["image_id"]) - set(mine.pairs["image_id_a"]) - set(mine.pairs["image_id_b"]))
+report.prose(f"In no pair: {', '.join(unlinked) or 'none'}.")
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# Train a classifier on the statistics of this chapter alone (the table `pictures`), under `random_image` and under `source`. What
+# does the result say about a network's figure on the same pictures?
+
+# %% tags=["solution"]
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mpox import evaluate
+
+numbers = ["lightness", "contrast", "chroma", "blur", "clipped_dark", "clipped_bright", "border", "text_lines"]
+rows = []
+for data in datasets:
+    statistics = pictures[pictures["dataset"] == data.name]
+    for protocol in ("random_image", "source"):
+        split = splits.make_splits(data.manifest, protocol, n_folds=N_FOLDS, seed=SEED)
+        parts = []
+        for fold, part in split.groupby("fold"):
+            train, test = (
+                statistics[statistics["image_id"].isin(part.loc[part["role"] == role, "image_id"])] for role in ("train", "test")
+            )
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
+            model.fit(train[numbers], train["label"])
+            scores = pd.DataFrame(model.predict_proba(test[numbers]), columns=[f"p_{label}" for label in model.classes_])
+            parts.append(test[["image_id", "label"]].reset_index(drop=True).join(scores).assign(repeat=0, fold=fold))
+        found = pd.concat(parts, ignore_index=True)
+        found = evaluate(found.assign(group_id=found["image_id"].map(data.groups)), seed=SEED)
+        estimates = [report.estimate(found, *what) for what in (("accuracy", "all"), ("auroc", "Mpox"))]
+        rows.append((figures.dataset_title(data.name), protocol, *estimates))
+report.show(pd.DataFrame(rows, columns=["data set", "protocol", "accuracy", "AUROC (Mpox)"]))
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* None of these numbers knows what a lesion is. What they reach together under `source` is a floor: a network on
+# the same pictures may reach as much without any medicine, and only what it adds can be credited to lesions, if to anything. A
+# gap between the two protocols says that even so poor a description recognises siblings: pictures from one sitting share light
+# and sharpness. What the answer cannot say is whether the network *does* use light. For that the pictures must be changed, or
+# tested where light and class do not go together. The phantom is such a place: its light and camera were drawn without regard to
+# the class, and there these numbers should do no better than chance.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 2](02_transfer_learning.ipynb) shows what a network makes of these pictures before it has learnt from any of them;
+# [chapter 3](03_cross_validation.ipynb) measures what siblings in training are worth. On how common such leaks are: Kapoor and
+# Narayanan {cite}`kapoor2023`; on how to describe a data set: Gebru et al. {cite}`gebru2021`.
 #
 # ## Review of the pairs
 #

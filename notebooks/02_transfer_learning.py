@@ -19,8 +19,14 @@
 # {term}`backbone` whose filters were learnt on ImageNet {cite}`deng2009`, put a small {term}`head` on it, and teach the
 # two together as much as the data allow. The paper did this with an EfficientNet {cite}`tan2019`; so do we.
 #
-# *You need:* chapter 1. *You will learn:* how we inferred the network from its size, what frozen features are, and the
-# two ways of using them: a {term}`linear probe` and {term}`fine-tuning`.
+# **After this chapter you can**
+#
+# - infer which networks fit a published number of parameters, and say how far that inference carries;
+# - check that pretrained weights are what they claim to be;
+# - explain frozen features, and the two ways of using them: a {term}`linear probe` and {term}`fine-tuning`;
+# - compare the two on the same folds by a difference with an interval.
+#
+# **You need** [chapter 1](01_data_exploration.ipynb), and an idea of what a convolutional network is.
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -36,7 +42,7 @@ REPEATS = {"linear_probe": 1, "fine_tune": 1}
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -96,7 +102,7 @@ report.prose(
 # still run. A check that cannot be fooled: show the network a photograph of a cat that ships with scikit-image, and read
 # its five best guesses among the 1000 classes of ImageNet.
 
-# %%
+# %% tags=["exercise-setup"]
 import numpy as np
 import timm
 import torch
@@ -128,7 +134,7 @@ report.prose(f"The weights come from {pretrained.origin}.")
 # Cut off the classifier, and the network turns every picture into a vector of features. Nothing of it has been trained
 # on skin. The plane of the two largest principal components shows how the pictures lie before any learning.
 
-# %%
+# %% tags=["exercise-setup"]
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -272,11 +278,123 @@ for data in datasets:
 # - Fine-tuning on a laptop means few epochs, a smaller picture and first stages left frozen. A longer schedule may do better.
 # - That features separate the classes does not say by what: light, background and skin are in them too.
 #
+# ## Take-aways
+#
+# - A number of parameters excludes most networks and proves none. Say which reading you took, and keep the rival.
+# - Test that weights are there by what only they can do. A program that fell back to random ones would still run.
+# - Frozen features and a linear head are a strong baseline that costs seconds. Whatever is trained beyond has to beat it, with an
+#   interval.
+# - Nothing is chosen on the test fold: penalty and stopping come from inner folds.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("02")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Replace `chelsea` by `skimage.data.coffee` and read the five guesses.
-# 2. *(medium)* Give the reference model random weights (`ModelConfig(..., weights="random")`) and repeat the probe.
-# 3. *(open)* Colour the feature map by patient or by lightness. What does the first component measure?
+# With blanks to be filled in: `notebooks/exercises/02_transfer_learning.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Replace the cat by `skimage.data.coffee` and read the five guesses.
+
+# %% tags=["solution"]
+from skimage.data import coffee
+
+cup = np.asarray(Image.fromarray(coffee()).resize((240, 240)))
+with torch.inference_mode():
+    seen = torch.softmax(network(to_batch(cup[None], mean=mean, std=std)), dim=1)[0].topk(5)
+report.show(pd.DataFrame({"guess": [describe(int(k)) for k in seen.indices], "probability": seen.values.numpy()}), digits=2)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# EfficientNet-B0 ends in 1280 features. With a hidden layer of h units before the output it has more parameters than with a plain
+# linear head. For which h does it round to 4.14 M with two classes? What does that say about the inference from one number?
+
+# %% tags=["solution"]
+features_of_b0, n_classes = 1280, 2
+without_head = describe_model("efficientnet_b0", "linear", n_classes).parameters - (features_of_b0 + 1) * n_classes
+sizes = {h: without_head + (features_of_b0 + 1) * h + (h + 1) * n_classes for h in range(1, 513)}
+assert sizes[100] == describe_model("efficientnet_b0", "hidden", n_classes).parameters
+fitting_widths = [h for h, size in sizes.items() if round(size / 1e6, 2) == 4.14]
+report.prose(f"B0 rounds to 4.14 M with {fitting_widths[0]} to {fitting_widths[-1]} hidden units.")
+
+# %% [markdown] tags=["solution"]
+# Several widths fit, a round one among them, so that B0 with a hidden layer cannot be excluded by counting. What speaks
+# for the plain head of EfficientNet-Lite1 is that nothing had to be tuned to make it fit, and that it fits for any number of
+# classes. That is an argument from simplicity, not a proof.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (medium)
+#
+# Give the probe random weights, `probe.with_(weights="random")`, and repeat the cross-validation. How much of the AUROC for Mpox
+# was learnt on ImageNet? Use `mpox.metrics.difference`.
+
+# %% tags=["solution"]
+from mpox.metrics import difference
+
+for data in datasets:
+    pair = [
+        cross_validate(store, data, HONEST_PROTOCOL.get(data.name, "source"), model, n_folds=N_FOLDS, seed=SEED)
+        for model in (probe, probe.with_(weights="random"))
+    ]
+    areas = [report.estimate(evaluate(table), "auroc", "Mpox", digits=3) for table in pair]
+    report.prose(
+        f"{figures.dataset_title(data.name)}: AUROC {areas[0]} with ImageNet's weights, {areas[1]} with random ones; difference "
+        f"{report.with_interval(*difference(*pair, 'auroc', 'Mpox'), digits=3)}."
+    )
+
+# %% [markdown] tags=["solution"]
+# Random filters are not blind: they still pass on colours and coarse texture, and a linear head can use these. That is why the
+# figure may lie above 0.5, and why a chance of 0.5 is the wrong baseline for a network. Chapter 4 has a better one, a histogram
+# of colours.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# Colour the feature map by patient or by lightness. What does the first component measure? (`mpox.audit.quality.image_quality`
+# measures the pictures; chapter 1 keeps its table in the store.)
+
+# %% tags=["solution"]
+from mpox.audit import quality
+
+measures = ["lightness", "contrast", "chroma", "blur"]
+seen = []
+for data in datasets:
+    spec = {"data": data.hash, "version": quality.VERSION}
+    measured = store.table("image-quality", spec, lambda data=data: quality.image_quality(data.manifest))
+    seen.append(plane[plane["dataset"] == data.name].merge(measured[["image_id", *measures]], on="image_id"))
+    correlation = seen[-1][["pc1", "pc2", *measures]].corr("spearman").loc[measures, ["pc1", "pc2"]]
+    report.prose(f"**{figures.dataset_title(data.name)}**: rank correlation of the two components with what chapter 1 measures")
+    report.show(correlation.rename_axis("statistic"), digits=2)
+
+# %% tags=["solution"] mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, shaded by lightness, one panel a data set."}, "figure": {"caption": "The feature map shaded by the lightness of the picture (CIELAB L*)."}}
+_, axes = plt.subplots(1, len(seen), figsize=(4.5 * len(seen), 3.6), squeeze=False)
+for axis, part in zip(axes[0], seen, strict=True):
+    dots = axis.scatter(part["pc1"], part["pc2"], c=part["lightness"], cmap="cividis", s=14)
+    axis.set(xlabel="first component (SD)", ylabel="second component (SD)", title=figures.dataset_title(part["dataset"].iloc[0]))
+    plt.colorbar(dots, label="lightness (L*)")
+plt.show()
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* Principal components are the directions in which pictures differ most, and nobody asked for them to be about
+# disease. Where a component goes with lightness, chroma or blur, a good part of what the features tell apart is the photograph.
+# That does not make the features useless, because a head may weigh other directions; it warns that the easiest differences to
+# learn are not the medical ones. To colour by patient, keep patients with several pictures: their dots lie closer together
+# than chance would have it, which is what makes siblings in training dangerous. A correlation with one component is a hint
+# only. The plane holds a small part of the variance, as the sentence below the map says.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 3](03_cross_validation.ipynb) tests these models under rules from lax to strict, [chapter 4](04_ablation.ipynb)
+# varies what was fixed here. On why fine-tuning can spoil good features: Kumar et al. {cite}`kumar2022`; on the family of
+# networks: Tan and Le {cite}`tan2019`.
 
 # %% tags=["hide-input"]
 report.provenance("02_transfer_learning", store, datasets, device=DEVICE)

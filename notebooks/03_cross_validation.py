@@ -21,9 +21,15 @@
 # patient stay together, under `source` also all copies of a photograph that the audit of chapter 1 finds. Everything else,
 # penalty and stopping included, is chosen inside the training part.
 #
-# *You need:* chapters 1 and 2. *You will learn:* how to read an interval that respects patients, what a model gains from each
-# sibling of a test picture in its training, why "no significant difference between folds" says so little, how two models are
-# compared on the same folds, what so many patients could have shown at all, and what more of them would bring.
+# **After this chapter you can**
+#
+# - read an interval that respects patients, and say why one that does not is too narrow;
+# - measure what a model gains from siblings of a test picture in its training;
+# - say why "no significant difference between folds" tells so little;
+# - compare two models on the same folds: a difference, a margin, a correction;
+# - say what so many patients could have shown at all, and what more of them would bring.
+#
+# **You need** [chapters 1](01_data_exploration.ipynb) and [2](02_transfer_learning.ipynb), and to have met a p value before.
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -52,7 +58,7 @@ SIMULATIONS = 200
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -88,7 +94,7 @@ datasets = {data.name: data for data in loaded}
 # of the network on what its frozen first stages make of several augmented views of each picture; that is computed once for all
 # folds, so that several repeats of a trained network become affordable.
 
-# %%
+# %% tags=["exercise-setup"]
 protocols = {name: PROTOCOLS.get(name, ["random_image", "source"]) for name in datasets}
 models = {
     "linear_probe": ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE),
@@ -775,12 +781,150 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
 # - In the simulation the percentile interval of the AUROC, used throughout, holds the truth a little less often than it says.
 # - A power law fitted to a few sizes says little about sizes that nobody has seen.
 #
+# ## Take-aways
+#
+# - The rule by which pictures are dealt to folds is part of the result. A figure without it cannot be read.
+# - Resample patients, not pictures. The interval then answers the question that a new patient asks.
+# - "p > 0.05" shows no equality. State a margin, and show that the interval lies inside.
+# - Folds share their training pictures. A test that takes them for independent finds what is not there.
+# - Ask what a study could have shown before reading what it did not show.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("03")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Compute the accuracy of always naming the largest class, and find it on the axis of the first figure.
-# 2. *(medium)* Pass `group_id=image_id` to `evaluate` (replace the column) and compare the width of the intervals.
-# 3. *(hard)* For each picture, compare the probability of its true class under `random_image` and under the honest
-#    protocol. Are the pictures that gain the ones with siblings?
+# With blanks to be filled in: `notebooks/exercises/03_cross_validation.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Compute the accuracy of always naming the largest class, and find it on the axis of the first figure. How far is the probe above it?
+
+# %% tags=["solution"]
+for name, data in datasets.items():
+    share = data.manifest["label"].value_counts(normalize=True)
+    found = evaluate(predictions[name, protocols[name][-1], "linear_probe"], n_bootstrap=0).set_index(["metric", "class"])["estimate"]
+    report.prose(
+        f"{figures.dataset_title(name)}: always naming {share.idxmax()} is right in {share.max():.1%} of the pictures; the probe under "
+        f"`{protocols[name][-1]}` is right in {found['accuracy', 'all']:.1%}."
+    )
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Replace the column `group_id` of the predictions by `image_id`, so that `evaluate` resamples pictures, and compare the width of
+# the intervals. One repeat is enough. When are the two alike?
+
+# %% tags=["solution"]
+rows = []
+for name in datasets:
+    table = predictions[name, protocols[name][-1], "linear_probe"].query("repeat == 0")
+    by_group, by_picture = evaluate(table), evaluate(table.assign(group_id=table["image_id"]))
+    width = (by_group["high"] - by_group["low"]) / (by_picture["high"] - by_picture["low"])
+    for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
+        row = (by_group["metric"] == metric) & (by_group["class"] == label)
+        texts = [report.estimate(found, metric, label, digits=3) for found in (by_group, by_picture)]
+        rows.append((figures.dataset_title(name), metric, *texts, width[row].iloc[0]))
+report.show(pd.DataFrame(rows, columns=["data set", "metric", "groups resampled", "pictures resampled", "ratio of widths"]), digits=2)
+
+# %% [markdown] tags=["solution"]
+# The estimate is the same, the interval is not. Where pictures of a group are right or wrong together, a group brings less than
+# its number of pictures, and resampling pictures promises a precision that is not there. The two are alike where almost every
+# group holds a single picture, or where errors within a group are independent.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (medium)
+#
+# Take the differences in accuracy between nearest neighbour and probe, fold by fold (`mpox.comparison.fold_differences`), and
+# write the same list ten and a hundred times in a row, as if the cross-validation had been repeated and every repeat had come out
+# the same. What do the plain and the corrected t-test (`mpox.foldtests.corrected_t_test`) make of it?
+
+# %% tags=["solution"]
+from mpox.comparison import fold_differences
+from mpox.foldtests import corrected_t_test
+
+rows = []
+for name in datasets:
+    pair = [predictions[name, protocols[name][-1], regime] for regime in ("nearest_neighbour", "linear_probe")]
+    values = fold_differences(*pair, "accuracy", "all")["difference"].to_list()
+    for times in (1, 10, 100):
+        plain, corrected = (corrected_t_test(values * times, N_FOLDS, corrected=way).p for way in (False, True))
+        rows.append((figures.dataset_title(name), len(values), times, f"{plain:.2g}", f"{corrected:.2g}"))
+report.show(pd.DataFrame(rows, columns=["data set", "differences", "written down", "p, plain", "p, corrected"]))
+
+# %% [markdown] tags=["solution"]
+# Nothing was learnt by copying a list, but the plain test takes every copy for new evidence and its p value collapses. The
+# corrected variance has a term that no number of repeats can shrink, because the folds share training pictures however often they
+# are dealt. Its p value falls at first, since more differences seem to tell more of how they spread, and then stays where it is. It
+# can be fooled by copies, too, but not without end.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (hard)
+#
+# For each picture, compare the probability of its true class under `random_image` and under the honest protocol. Are the pictures
+# that gain the ones with siblings? (`mpox.splits.has_sibling` tells which these are, `mpox.metrics.group_weights` resamples groups.)
+
+# %% tags=["solution"]
+from mpox.errortable import error_table
+from mpox.intervals import with_percentiles
+from mpox.metrics import group_weights
+from mpox.splits import has_sibling, make_splits
+
+for name, data in datasets.items():
+    lax, strict = ("random_image", protocols[name][-1])
+    if lax not in protocols[name] or lax == strict:
+        report.prose(f"{figures.dataset_title(name)}: PROTOCOLS names no random and honest protocol to compare.")
+        continue
+    p_true = [error_table(predictions[name, way, "linear_probe"]).set_index("image_id")["p_true"] for way in (lax, strict)]
+    siblings = has_sibling(make_splits(data.manifest, lax, n_folds=N_FOLDS, seed=SEED), data.groups).set_index("image_id")["sibling"]
+    table = pd.DataFrame({"gain": p_true[0] - p_true[1], "sibling": siblings, "group": data.groups})
+    weights = group_weights(table["group"].to_numpy(str), 2000, SEED)
+    gain, has = table["gain"].to_numpy(), table["sibling"].to_numpy(bool)
+    those, others = (weights[:, one] @ gain[one] / weights[:, one].sum(axis=1) for one in (has, ~has))
+    texts = [report.with_interval(*with_percentiles(values), digits=3) for values in (those, others, those - others)]
+    report.prose(
+        f"{figures.dataset_title(name)}: mean gain in the probability of the true class {texts[0]} for the {has.sum()} pictures with a "
+        f"sibling in training, {texts[1]} for the {(~has).sum()} others; difference {texts[2]}."
+    )
+
+# %% [markdown] tags=["solution"]
+# If the pictures with siblings gain and the others do not, the distance between the protocols is leakage rather than luck of the
+# deal. Where the others gain as well, something else changed too: the deal itself, what is in training in place of the siblings, or
+# siblings that nobody found. The difference of the two gains is what siblings are worth beyond that, and an interval of it that
+# contains zero leaves the matter open. The first repeat alone is used here, because which pictures have a sibling in training
+# changes with every deal.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 5 (open)
+#
+# You referee a paper whose abstract says: "Five-fold cross-validation showed no significant differences between folds (p > 0.05),
+# which confirms the robustness of the model." Write the five questions that you would put to the authors, the most important first.
+
+# %% [markdown] tags=["solution"]
+# *A model answer.*
+#
+# 1. How were pictures dealt to folds, and what was done with several pictures of one patient, and with copies of one photograph?
+#    Was augmentation done before or after?
+# 2. Where do the intervals come from, and what was resampled: patients or pictures?
+# 3. Which test was used between folds, on what, and which difference between folds would it have found with a probability of 80 %?
+# 4. Which difference would matter, was it fixed beforehand, and can you show that the folds differ by less?
+# 5. Where were the number of epochs, the threshold and the best configuration chosen: inside the training folds, or on the folds
+#    whose figures are reported?
+#
+# The first comes first because no answer to the others repairs a leak. A sixth: may we have the predictions, one row a picture
+# with its fold and its patient? With these a reader can answer the other five.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 4](04_ablation.ipynb) compares what a model is made of, with the tests of this chapter; [the verdict](08_verdict.ipynb)
+# holds the paper's claims against these intervals. On tests over folds: Nadeau and Bengio {cite}`nadeau2003`; on equivalence:
+# Schuirmann {cite}`schuirmann1987`; on a Bayesian reading: Benavoli et al. {cite}`benavoli2017`.
 
 # %% tags=["hide-input"]
 report.provenance("03_cross_validation", store, list(datasets.values()), device=DEVICE)

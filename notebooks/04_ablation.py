@@ -20,8 +20,14 @@
 # reports that "performance first rises, then falls" as the network grows. This chapter tests what can be tested of that
 # with the networks whose weights are at hand.
 #
-# *You need:* chapters 2 and 3. *You will learn:* to read a difference rather than two numbers, what a colour histogram
-# can do, what a point of AUROC costs, and what happens to a figure when the configuration is chosen on the test folds.
+# **After this chapter you can**
+#
+# - read a paired difference rather than two numbers;
+# - say what a histogram of colours can do, and why it has to be in the table;
+# - tell what a point of AUROC costs in parameters, time and memory;
+# - show what happens to a figure when the configuration is chosen on the test folds, and choose inside instead.
+#
+# **You need** [chapters 2](02_transfer_learning.ipynb) and [3](03_cross_validation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -52,7 +58,7 @@ MARGIN = 0.02
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -562,11 +568,172 @@ report.show(pd.DataFrame(best_rows))
 #   are of two kinds: a probe's is over all inner folds, that of a trained network over one of them and at its best epoch, which flatters
 #   it; that of support vectors is over the scores on which their probabilities were fitted. Where these are chosen often, that may be why.
 #
+# ## Take-aways
+#
+# - Change one thing, keep the folds, and read the interval of the difference. Two intervals side by side do not answer the question.
+# - A baseline that cannot see lesions belongs into every table of networks.
+# - Many comparisons find something. Correct for their number, and say how many there were.
+# - The best of many is too good. Choose inside the training groups, and report what the choice gives.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("04")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Which variant costs the most accuracy? Is it the one that costs the most AUROC?
-# 2. *(medium)* Average the reference with the support vectors by `mpox.ensembling.ensemble`. Does the interval of the difference leave out zero?
-# 3. *(open)* Concatenate the colour histogram with the frozen features. What does the network not know yet?
+# With blanks to be filled in: `notebooks/exercises/04_ablation.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+#
+# Five variants are enough for them.
+
+# %% tags=["exercise-setup", "hide-input"]
+few = {
+    "reference": reference,
+    "random weights": reference.with_(weights="random"),
+    "support vectors": reference.with_(regime="svm"),
+    "nearest neighbour": reference.with_(regime="nearest_neighbour"),
+    "colour histogram": reference.with_(backbone="colour_histogram"),
+}
+few_predictions = {
+    (name, word): cross_validate(
+        store, data, HONEST_PROTOCOL.get(name, "source"), model, n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
+    )
+    for name, data in datasets.items()
+    for word, model in few.items()
+}
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Which of the variants in `few_predictions` costs the most accuracy against the reference? Is it the one that costs the most AUROC
+# for Mpox? (`mpox.metrics.replicates` gives the bootstrap replicates of every metric; with the same seed the same groups are drawn.)
+
+# %% tags=["solution"]
+from mpox.intervals import with_percentiles
+from mpox.metrics import replicates
+
+rows = []
+for name in datasets:
+    drawn = {word: replicates(few_predictions[name, word], seed=SEED) for word in few}
+    lost = {}
+    for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
+        changes = {word: drawn[word][metric, label] - drawn["reference"][metric, label] for word in few if word != "reference"}
+        lost[metric] = min(changes, key=lambda word: changes[word][0])
+        for word, values in changes.items():
+            rows.append((figures.dataset_title(name), word, metric, report.with_interval(*with_percentiles(values), digits=3)))
+    report.prose(f"{figures.dataset_title(name)}: most accuracy is lost with {lost['accuracy']}, most AUROC with {lost['auroc']}.")
+changes = pd.DataFrame(rows, columns=["data set", "variant", "metric", "minus the reference"])
+report.show(changes.pivot(index=["data set", "variant"], columns="metric", values="minus the reference").rename_axis(columns=None))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Average the reference with the support vectors by `mpox.ensembling.ensemble`. Does the interval of the difference in AUROC leave out
+# zero?
+
+# %% tags=["solution"]
+from mpox.metrics import difference
+
+for name in datasets:
+    alone = few_predictions[name, "reference"]
+    change = difference(ensemble([alone, few_predictions[name, "support vectors"]]), alone, "auroc", "Mpox")
+    contains = "contains" if change[1] <= 0 <= change[2] else "leaves out"
+    report.prose(
+        f"{figures.dataset_title(name)}: the average minus the reference in AUROC for Mpox: {report.with_interval(*change, digits=3)}, "
+        f"an interval that {contains} zero."
+    )
+
+# %% [markdown] tags=["solution"]
+# Two classifiers on the same features err on much the same pictures, so that averaging them has little to average out.
+# Ensembles gain where members are good and differ: other backbones, other input sizes, other training sets.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (medium)
+#
+# How much does luck alone add when the best of k configurations is reported? Simulate k configurations that are all as good as the
+# reference, each tested on as many pictures as the data set has, and take the best, for k = 1, 5, 20 and 100.
+
+# %% tags=["solution"]
+import numpy as np
+
+rng = np.random.default_rng(SEED)
+rows = []
+for name, data in datasets.items():
+    found = evaluate(few_predictions[name, "reference"], n_bootstrap=0)
+    accuracy = found.loc[found["metric"] == "accuracy", "estimate"].iloc[0]
+    for k in (1, 5, 20, 100):
+        best = rng.binomial(len(data.manifest), accuracy, size=(5000, k)).max(axis=1) / len(data.manifest)
+        rows.append((figures.dataset_title(name), k, 100 * (best.mean() - accuracy)))
+report.show(pd.DataFrame(rows, columns=["data set", "configurations", "points of accuracy by luck"]), digits=1)
+
+# %% [markdown] tags=["solution"]
+# The simulated configurations err independently. Real ones err on the same pictures, so that less is gained by choosing among them;
+# on the other hand pictures of one patient err together, which makes every figure noisier than here. The table of optimism above is
+# the measurement, this is the mechanism. Note how slowly luck grows with k, and how early it starts.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# What does the network not know yet? Join the colour histogram with the frozen features, by averaging the two models' answers, or
+# by a logistic regression on both feature vectors together (`mpox.features.features`; this needs the pictures).
+
+# %% tags=["solution"]
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mpox.features import features
+from mpox.splits import make_splits
+
+
+def logistic_on(vectors, data, split):
+    """Out-of-fold predictions of a logistic regression with one penalty for all folds."""
+    parts = []
+    for fold, rows in split.groupby("fold"):
+        train, test = ((rows["role"] == role).to_numpy() for role in ("train", "test"))
+        labels = data.manifest["label"].to_numpy()
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(vectors[train], labels[train])
+        scores = pd.DataFrame(fitted.predict_proba(vectors[test]), columns=[f"p_{label}" for label in fitted.classes_])
+        images = data.manifest.loc[test, ["image_id", "label"]].reset_index(drop=True)
+        parts.append(images.join(scores).assign(repeat=0, fold=fold))
+    table = pd.concat(parts, ignore_index=True).sort_values("image_id", ignore_index=True)
+    return table.assign(group_id=table["image_id"].map(data.groups))
+
+
+for name, data in datasets.items():
+    alone, colours = few_predictions[name, "reference"], few_predictions[name, "colour histogram"]
+    change = difference(ensemble([alone, colours]), alone, "auroc", "Mpox")
+    report.prose(
+        f"{figures.dataset_title(name)}: answers averaged with those of the histogram, minus the reference, AUROC for Mpox: "
+        f"{report.with_interval(*change, digits=3)}."
+    )
+    if not data.has_pictures:
+        report.prose(f"*Joining the vectors needs the pictures of {name}, which are not here (`mpox data fetch {name}`).*")
+        continue
+    deep, coloured = (features(data.manifest, few[word]) for word in ("reference", "colour histogram"))
+    split = make_splits(data.manifest, HONEST_PROTOCOL.get(name, "source"), n_folds=N_FOLDS, seed=SEED)
+    with_both, with_deep = (logistic_on(vectors, data, split) for vectors in (np.hstack([deep, coloured]), deep))
+    change = difference(with_both, with_deep, "auroc", "Mpox")
+    report.prose(
+        f"{figures.dataset_title(name)}: both vectors minus the frozen features alone, one penalty for all: "
+        f"{report.with_interval(*change, digits=3)}."
+    )
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* A difference around zero says that what the histogram knows, the features know already, or that a linear head
+# with one penalty cannot use it. A gain would not be good news by itself: it would say that colour carries more of the class
+# than the network reads, and colour is also light, camera and skin. A loss is possible as well, since many more numbers
+# are to be weighed with the same few patients. What would settle it is not a better joint model but a test in which colour is
+# made uninformative: the same pictures in grey, or with their colours exchanged between classes.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 5](05_error_analysis.ipynb) looks at the pictures behind the figures; [the verdict](08_verdict.ipynb) uses this
+# chapter's test of growth. On comparing several classifiers: Demšar {cite}`demsar2006`; on what choosing does to a figure: Cawley
+# and Talbot {cite}`cawley2010`.
 
 # %% tags=["hide-input"]
 report.provenance("04_ablation", store, list(datasets.values()), device=DEVICE)

@@ -19,8 +19,14 @@
 # Nothing new is trained here. The runs are those of chapters 3 and 4; what is new are rules, fixed before the table
 # is read, that turn intervals into a judgement. Whoever disagrees with a judgement can say with which rule.
 #
-# *You need:* chapters 3 and 4. *You will learn:* to ask of a claim what would count against it, to tell "not reproduced" from
-# "not testable", and to say a result in words that a clinician can use.
+# **After this chapter you can**
+#
+# - ask of a claim what would count against it;
+# - tell "not reproduced" from "not testable", and both from "refuted";
+# - write down a rule before you look, and see how the judgement depends on it;
+# - say a result in words that a clinician can use.
+#
+# **You need** [chapters 3](03_cross_validation.ipynb) and [4](04_ablation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -42,7 +48,7 @@ EXTERNAL = []
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -76,9 +82,9 @@ if is_phantom:
 # judgement here says what *our* data give, never what the authors did. The same model is tested in ways that differ only in what
 # may be on both sides of a fold, from the most flattering to the strictest: `augment_before_split`, `random_image`, `patient`,
 # `source` (chapter 3). The honest one, whose interval decides, is named by the parameter `HONEST_PROTOCOL`. *Other data* is the same model trained on all of one
-# collection and tested on the other, without the pictures that have a sibling in training.
+# collection and tested on the other, without the pictures that have a sibling in training (chapter 6, other data).
 
-# %%
+# %% tags=["exercise-setup"]
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 plans = {"linear_probe": None, "fine_tune": TRAINING, "tail_tune": TAIL_TRAINING}
 if unknown := set(REPEATS) - set(plans):
@@ -111,7 +117,7 @@ metrics = pd.concat(
     ignore_index=True,
 )
 
-# %%
+# %% tags=["exercise-setup"]
 crossed = []
 for train_name, test_name in EXTERNAL:
     pair = sorted((train_name, test_name))
@@ -271,13 +277,134 @@ for name, table in tables.items():
 # - Sensitivity and specificity are at one threshold, the most probable class. Another threshold trades one for the other.
 # - Pictures from collections are not the patients of a clinic. The answer is about these collections; Mpox is confirmed in the laboratory.
 #
+# ## Take-aways
+#
+# - A claim that nothing could count against is not a result.
+# - The flattering column shows what the way of testing can do by itself. Only the honest one, and other data, speak for the model.
+# - A judgement needs a rule that was there before the numbers, and a reader who can change it.
+# - The last step, from collections to patients, is not made by statistics. It takes other data.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("08")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Which published figure is closest to being reached by the honest interval, and which farthest from it?
-# 2. *(medium)* Set `mpox.answer.ENOUGH` to 0.80 and then to 0.70 before calling `answer`. From which value on would you act differently?
-#    Say why, before you look whether the word changes.
-# 3. *(hard)* The claim on folds is not testable because it has no margin. Choose one, write down why, and test equivalence of the
-#    folds with it. Would you have chosen the same margin after seeing the folds?
+# With blanks to be filled in: `notebooks/exercises/08_verdict.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Which published figure is closest to being reached by the honest interval, and which is farthest from it?
+# (`mpox.verdict.claim_intervals` gives the intervals.)
+
+# %% tags=["solution"]
+held = verdict.claim_intervals(metrics, external)
+held = held[held["regime"] == "linear_probe"]
+for name in datasets:
+    part = held[(held["dataset"] == name) & (held["protocol"] == honest[name])].set_index("claim")
+    short = (part["published"] - part["high"]).sort_values()
+    report.prose(
+        f"**{figures.dataset_title(name)}**, the published value minus the upper end of the honest interval: closest is "
+        f"{short.index[0]}, farthest {short.index[-1]}."
+    )
+    report.show(part.assign(short=short).loc[short.index, ["estimate", "low", "high", "published", "short"]])
+
+# %% [markdown] tags=["solution"]
+# A negative number means that the interval reaches the published value, which is not the same as a judgement: the second rule
+# asks, too, that the interval does not lie far below it. Differences near 1 on the scale of an AUROC are not
+# comparable with those of a recall. Half of what is missing to 1 is a better yardstick than a number of points.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Set `mpox.answer.ENOUGH` to 0.80 and then to 0.70 before calling `conclusion`. From which value on would you act differently?
+# Say why, before you look whether the word changes.
+
+# %% tags=["solution"]
+import mpox.answer
+
+judged, usual, rows = metrics[metrics["regime"] == "linear_probe"], mpox.answer.ENOUGH, []
+for enough in (usual, 0.80, 0.70):
+    mpox.answer.ENOUGH = enough
+    rows.append((f"{enough:.2f}", conclusion(judged, external, honest=honest)))
+mpox.answer.ENOUGH = usual
+report.show(pd.DataFrame(rows, columns=["sensitivity and specificity from", "the answer is"]))
+
+# %% [markdown] tags=["solution"]
+# Whom the answer serves decides. To tell a person "stay at home until the laboratory has answered", a sensitivity of 0.80 may do,
+# because a false alarm costs days and a missed case is found later. To send somebody home without a test, one missed case in five
+# is too many. The same value need not hold for both: sensitivity and specificity have different costs. Note that without a test on
+# other data the word cannot be *yes*, whatever the value: the rule asks for one.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (hard)
+#
+# The claim on folds is not testable because it has no margin. Choose one, write down why, and test equivalence of the folds with it:
+# is each fold's accuracy within the margin of that of the other folds? (Two one-sided tests at 0.05 say yes when the 90 % interval
+# lies within the margin; `mpox.metrics.group_weights` resamples groups.) Would you have chosen the same margin after seeing the folds?
+
+# %% tags=["solution"]
+import numpy as np
+
+from mpox.errortable import error_table
+from mpox.metrics import group_weights
+
+MY_MARGIN = 0.05
+for name in datasets:
+    table = error_table(predictions[name, honest[name], "linear_probe"])
+    weights, right, rows = group_weights(table["group_id"].to_numpy(str), 2000, SEED), ~table["wrong"].to_numpy(), []
+    for fold in sorted(table["fold"].unique()):
+        here = (table["fold"] == fold).to_numpy()
+        inside, outside = (weights[:, one] @ right[one] / weights[:, one].sum(axis=1) for one in (here, ~here))
+        change = inside - outside
+        low, high = np.quantile(change[1:], [0.05, 0.95])
+        verdict_of_fold = "yes" if max(-low, high) < MY_MARGIN else "not shown"
+        rows.append((fold, here.sum(), inside[0], change[0], low, high, verdict_of_fold))
+    columns = ["fold", "images", "accuracy", "minus the others", "low (90 %)", "high (90 %)", "equivalent"]
+    folds = pd.DataFrame(rows, columns=columns)
+    report.prose(f"**{figures.dataset_title(name)}**, `{honest[name]}`, margin {MY_MARGIN}")
+    report.show(folds.set_index("fold"))
+    needed = folds[["low (90 %)", "high (90 %)"]].abs().to_numpy().max()
+    report.prose(
+        f"{(folds['equivalent'] == 'yes').sum()} of {len(folds)} folds are shown to be equivalent to the others. All would be with a "
+        f"margin of {100 * needed:.0f} points or more."
+    )
+
+# %% [markdown] tags=["solution"]
+# Five points were chosen because a clinic would not notice less among a hundred patients, and chosen before the table was
+# computed; after seeing the last sentence one is tempted by a larger number, which is why a margin belongs into the protocol of a
+# study. *Not shown* does not say that folds differ. It says that a fold has too few groups to show that they do not, and that is the
+# state in which "p > 0.05" gets read as robustness.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# A ministry of health asks for two sentences on this model that its press office may print, and for one that it must not print. Write
+# all three. Then say what study you would need to write a stronger sentence.
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* To print: "In collections of photographs a computer program told Mpox from other skin conditions more often
+# than chance, and less often than had been reported, once pictures of the same patients were kept apart." And: "It has not been
+# tested on the patients of a clinic, and does not replace the laboratory." Both hold only if the table above bears them out, so
+# read it first: on the phantom neither may be printed at all.
+#
+# Not to print: "Artificial intelligence recognises Mpox with more than 95 % accuracy." It drops the way of testing, the patients,
+# and what is to be done with the answer.
+#
+# For more: consecutive patients with a suspicious rash in several clinics, all with a laboratory result; skin tones, ages and body
+# sites as they come; an analysis and a threshold fixed beforehand; and a comparison with what is done today. The only evidence of
+# that kind is prospective {cite}`thieme2023`.
+
+# %% [markdown]
+# ## What to read next
+#
+# Back to [chapter 1](01_data_exploration.ipynb) with other eyes, or to the same chapters in the other part of this book. On what
+# a network may recognise in place of lesions: Vega et al. {cite}`vega2023`; on a study with patients: Thieme et al.
+# {cite}`thieme2023`.
 
 # %% tags=["hide-input"]
 report.provenance("08_verdict", store, list(datasets.values()), device=DEVICE)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,3 +78,29 @@ def data_dir() -> Path:
 def users_environment() -> dict[str, str]:
     """The environment as it was before `own_environment`: with the user's cache and store, where trained runs may be already."""
     return dict(BEFORE)
+
+
+@pytest.fixture(scope="session")
+def use_study(tmp_path_factory) -> SimpleNamespace:
+    """A small phantom and a cross-validated probe on it, in a store of their own: what is used after a study.
+
+    `store`, `data`, `folder` (of the pictures), `model`, `predictions` (three source folds), `run_id` of fold 1, `svm_id`.
+    """
+    from mpox import ModelConfig, cross_validate, open_store
+    from mpox.phantom import PhantomSpec, ensure_phantom
+
+    folder = str(ensure_phantom(PhantomSpec(seed=4, n_patients=30, size=96, copies=4)))
+    store = open_store(tmp_path_factory.mktemp("use"))
+    data = store.dataset(folder)
+    model = ModelConfig(backbone="tf_efficientnet_lite0", image_size=96)
+    predictions = cross_validate(store, data, "source", model, n_folds=3)
+    other = cross_validate(store, data, "source", model.with_(regime="svm"), n_folds=3)
+    return SimpleNamespace(
+        store=store,
+        data=data,
+        folder=folder,
+        model=model,
+        predictions=predictions,
+        run_id=predictions.loc[predictions["fold"] == 1, "run_id"].iloc[0],
+        svm_id=other["run_id"].iloc[0],
+    )

@@ -23,6 +23,9 @@ NAMES = [
     "03_cross_validation",
     "04_ablation",
     "05_error_analysis",
+    "06_other_data",
+    "06_shortcuts",
+    "07_use",
     "08_verdict",
 ]
 QUOTED = {

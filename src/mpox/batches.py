@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mpox import augmentation
-from mpox.images import AugmentedPixels
+from mpox.images import RenderedPixels
 
 
 class Batches(Protocol):
@@ -33,7 +33,7 @@ class PictureBatches:
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (n, size, size, 3), or AugmentedPixels
+    pixels : ndarray of uint8, shape (n, size, size, 3), or RenderedPixels
     mean, std : tuple of float
         A channel, on values from 0 to 1.
     recipe : str
@@ -43,7 +43,7 @@ class PictureBatches:
 
     def __init__(self, pixels, *, mean: tuple, std: tuple, recipe: str = "none", device: torch.device | str = "cpu"):
         self.device, self.recipe = torch.device(device), recipe
-        if isinstance(pixels, AugmentedPixels) and self.device.type == "cpu":
+        if isinstance(pixels, RenderedPixels) and self.device.type == "cpu":
             self.pixels = pixels  # copies are made as they are asked for: there are many, and memory is for training
         else:
             self.pixels = torch.from_numpy(np.array(pixels[:])).to(self.device)

@@ -20,10 +20,13 @@ import nbformat
 import yaml
 
 from mpox.book_api import with_api
+from mpox.book_pages import finish
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
-from mpox.book_provenance import provenance_tables
+from mpox.book_provenance import duration, provenance_tables
 from mpox.checklists import filled, linkable_pages
+from mpox.effort import reading_minutes
 from mpox.errors import MpoxError
+from mpox.exercises import fold
 from mpox.launch import launch_links
 from mpox.paths import project_root
 
@@ -135,20 +138,22 @@ def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter 
         for tag in FOLDED.keys() & set(tags):
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = FOLDED[tag]
+        fold(cell)
     cell, title = title_cell(notebook, chapter.path)
     data = ", ".join(chapter.provenance.get("datasets", [])) or "none"
     profile = chapter.provenance.get("profile", "unknown")
+    time = f"about {reading_minutes(notebook)} minutes to read, {duration(chapter.duration_s)} to run"
     if chapter.part == "instruments":
         title = f"{title} (phantom)"
         link = f" [The same chapter on real images](../study/{twin.name}.ipynb)." if twin else ""
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}.{link}{links and f' {links}'}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}{links and f' {links}'}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""
-        header = f":::{{div}} mpox-strip\nPart I, the study · data: {data} · profile: {profile}{link}\n:::"
+        header = f":::{{div}} mpox-strip\nPart I, the study · data: {data} · profile: {profile} · {time}{link}\n:::"
     cell.source = TITLE.sub(lambda _: f"# {title}\n\n{header}\n", cell.source, count=1)
     return notebook
 
@@ -157,17 +162,26 @@ def _trim_toc(toc: dict[str, Any], parts: dict[str, dict[str, Chapter]]) -> tupl
     staged = {f"{part}/{name}" for part, chapters in parts.items() for name in chapters}
     notes, kept, listed = [], [], set()
     for block in toc["parts"]:
-        files = [chapter["file"] for chapter in block["chapters"]]
+        files = [entry["file"] for chapter in block["chapters"] for entry in (chapter, *chapter.get("sections", ()))]
         listed.update(files)
         absent = {file for file in files if file.split("/")[0] in PARTS and file not in staged}
         if len(absent) == len(files):
             notes.append(f"'{block['caption']}' is left out: none of the runs has a chapter of it.")
             continue
         notes.extend(f"{file} is left out of '{block['caption']}': none of the runs has it." for file in sorted(absent))
-        kept.append(block | {"chapters": [c for c in block["chapters"] if c["file"] not in absent]})
+        kept.append(block | {"chapters": [entry for chapter in block["chapters"] for entry in _present(chapter, absent)]})
     if unlisted := sorted(staged - listed):
         raise MpoxError(f"_toc.yml does not list {', '.join(unlisted)}; add the chapter there.")
     return toc | {"parts": kept}, notes
+
+
+def _present(chapter: dict[str, Any], absent: set[str]) -> list[dict[str, Any]]:
+    """The chapter without its absent sections; where it is absent itself, its sections in its place."""
+    sections = [section for section in chapter.get("sections", ()) if section["file"] not in absent]
+    if chapter["file"] in absent:
+        return sections
+    rest = {key: value for key, value in chapter.items() if key != "sections"}
+    return [rest | ({"sections": sections} if sections else {})]
 
 
 def build_book(
@@ -215,11 +229,14 @@ def build_book(
     echo(f"Building {sum(map(len, parts.values()))} chapters (log: {log})")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        warnings = _jupyter_book(source, fresh, log) or external_requests(fresh / "_build" / "html")
-        if warnings:
-            for line in warnings:
+        problems = _jupyter_book(source, fresh, log)
+        if not problems:
+            finish(fresh / "_build" / "html")
+            problems = external_requests(fresh / "_build" / "html")
+        if problems:
+            for line in problems:
                 echo(line)
-            raise MpoxError(f"The book was not built: mend the {len(warnings)} problem(s) above; the log is {log}.")
+            raise MpoxError(f"The book was not built: mend the {len(problems)} problem(s) above; the log is {log}.")
         shutil.rmtree(fresh / "_build" / ".doctrees", ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
         if out.exists():

@@ -9,7 +9,10 @@ from mpox.cli_audit import audit
 from mpox.cli_book import book
 from mpox.cli_data import data
 from mpox.cli_doctor import doctor
+from mpox.cli_exercises import exercises
+from mpox.cli_export import export
 from mpox.cli_pack import pack
+from mpox.cli_predict import predict
 from mpox.cli_record import record, sync
 from mpox.cli_run import run
 from mpox.cli_runs import runs
@@ -38,11 +41,12 @@ def main():
     mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
     mpox runs list                 what runs are there, and what they took
+    mpox predict IMAGE --run ID    what a run says to a picture
     mpox book                      the book, from the runs of the profiles recorded and quick
     """
 
 
-for command in (doctor, data, audit, pack, run, runs, record, sync, book):
+for command in (doctor, data, audit, pack, run, runs, predict, export, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Two data sets as one, with the classes both have; and what a model of one is worth on the other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -60,6 +62,34 @@ def combine(datasets: list[Dataset], groups: pd.DataFrame, *, task: str = "mpox_
         is_phantom=any(data.is_phantom for data in datasets),
         has_pictures=all(data.has_pictures for data in datasets),
     )
+
+
+def part_of(both: Dataset, name: str) -> Dataset:
+    """One of the data sets of a combined one by itself: with the classes of the task and the groups of the joint audit.
+
+    Parameters
+    ----------
+    both : Dataset
+        From `combine`.
+    name : str
+
+    Returns
+    -------
+    Dataset
+        Of that name, with its own ``image_id`` and ``patient_id``.
+
+    Raises
+    ------
+    MpoxError
+        If there is no such part.
+    """
+    manifest = both.manifest[both.manifest["source"] == name]
+    if manifest.empty:
+        raise MpoxError(f"The data set '{name}' is not in {both.name}: combine it first.")
+    own = {"image_id": manifest["original_id"], "patient_id": manifest["patient_id"].str.removeprefix(f"{name}/")}
+    manifest = manifest.assign(**own).sort_values("image_id", ignore_index=True)
+    groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    return replace(both, name=name, manifest=manifest, groups=groups)
 
 
 def external_metrics(

@@ -217,7 +217,8 @@ class RunConfig:
         Hash of its manifest (`mpox.manifest.manifest_hash`).
     protocol : str
         Name of the protocol (`mpox.splits.PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
-        (`mpox.leakage.dose_splits`) or ``learning_curve`` (`mpox.learning_curve.learning_splits` below all of the groups).
+        (`mpox.leakage.dose_splits`), ``learning_curve`` (`mpox.learning_curve.learning_splits` below all of the groups), or
+        what `mpox.nested`, `mpox.mixing`, `mpox.shift` and `mpox.remedies` keep theirs under.
     split : str
         Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
     repeat, fold : int

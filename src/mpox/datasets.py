@@ -68,6 +68,8 @@ class DatasetSpec:
         The published number of images.
     is_phantom : bool
         Whether the pictures are generated, not photographs of patients.
+    planted : tuple of (str, value)
+        Of a registered phantom: what of its `mpox.phantom.PhantomSpec` is not the default.
     """
 
     name: str
@@ -82,6 +84,7 @@ class DatasetSpec:
     kaggle: str | None = None
     expected_images: int | None = None
     is_phantom: bool = False
+    planted: tuple[tuple[str, object], ...] = ()
 
 
 REGISTRY = {
@@ -144,6 +147,22 @@ REGISTRY = {
             licence="made by this package",
             is_phantom=True,
         ),
+        DatasetSpec(
+            name="phantom-elsewhere",
+            title="Second phantom, not patients: other people, and the mark in the corner of the other rashes",
+            folder="phantom-elsewhere",
+            folders=("Chickenpox", "Measles", "Mpox", "Normal"),
+            patient_pattern=r"^(?P<patient>P\d+)_\d+$",
+            licence="made by this package",
+            is_phantom=True,
+            planted=(
+                ("seed", 1),
+                ("n_patients", 60),
+                ("marked", ("Chickenpox", "Measles")),
+                ("copies", 0),
+                ("label_conflicts", 0),
+            ),
+        ),
     )
 }
 
@@ -199,9 +218,9 @@ def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
     if spec.name not in REGISTRY:
         return Path(spec.name)
     if spec.is_phantom:
-        from mpox.phantom import ensure_phantom
+        from mpox.phantom import PhantomSpec, ensure_phantom
 
-        return ensure_phantom()
+        return ensure_phantom(PhantomSpec(**dict(spec.planted)))
     roots = data_roots(data_dir)
     for root in roots:
         folder = root / spec.folder

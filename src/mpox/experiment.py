@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -149,7 +150,13 @@ def validate_externally(
 
 
 def predict_splits(
-    store: RunStore | RecordedStore, data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    protocol: str,
+    split: pd.DataFrame,
+    model: ModelConfig,
+    *,
+    compute: Callable | None = None,
 ) -> pd.DataFrame:
     """Predictions of the test images of a ready split table; one run a fold, read or computed.
 
@@ -162,8 +169,11 @@ def predict_splits(
     protocol : str
         The name under which the runs are kept.
     split : DataFrame
-        See `mpox.splits.make_splits`. Images of the data set without a row in a fold are neither trained on nor tested there.
+        See `mpox.splits.make_splits`. Images of the data set without a row in a fold are neither trained on nor tested there. A
+        column ``weight`` says how much a training image counts (linear probe only).
     model : ModelConfig
+    compute : callable, optional
+        Instead of `compute_run`, with the same arguments; of a module's top level. The protocol's name must tell its runs apart.
 
     Returns
     -------
@@ -184,7 +194,7 @@ def predict_splits(
         for task in tasks:
             store.keep_split(task.config.split, task.rows)
         label = f"{model.regime} {model.backbone}, {data.name}, {protocol}"
-        raise_failures(map_runs(store, data, tasks, compute_run, label=label))
+        raise_failures(map_runs(store, data, tasks, compute or compute_run, label=label))
     tables = []
     for config, rows in ((task.config, task.rows) for task in tasks):
         result = store.run(config, _never)
@@ -216,11 +226,15 @@ def _never(folder: Path):
     raise AssertionError("map_runs has seen to it that the run is there")
 
 
-def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm) -> RunResult:
+def compute_run(
+    config: RunConfig, data: Dataset, split: pd.DataFrame, folder: Path, bar: tqdm, *, adapt: Callable | None = None
+) -> RunResult:
     """Fit one model on the training part of one fold and predict its test part.
 
     The inner folds of the training part make every choice: the strength of a probe's penalty or of a support vector machine, the
     scale of a neighbour's distance; when training stops (inner fold 0). Images without a row in the split take no part.
+
+    ``adapt(x, train, test)`` may change the frozen features, shape (n, d), given the rows of both parts; it does not see labels.
     """
     started = time.perf_counter()
     model = config.model
@@ -230,18 +244,24 @@ def compute_run(config: RunConfig, data: Dataset, split: pd.DataFrame, folder: P
     train = np.flatnonzero(split["role"] == "train")
     test = np.flatnonzero(split["role"] == "test")
     inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)
+    weighted = "weight" in split
+    if (weighted and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
+        raise MpoxError(f"{config.protocol} works on the features of a linear probe, not with {model.regime}, {model.head} head.")
     if model.regime in FROZEN:
         from mpox import neighbour, probe, svm
         from mpox.features import features
 
         x = features(manifest, model)
+        x = adapt(x, train, test) if adapt else x
         known = (x[train], y[train], inner[train], x[test])
         if model.regime == "nearest_neighbour":
             probabilities, history = neighbour.fit_predict(*known, n_classes=len(data.classes))
         elif model.regime == "svm":
             probabilities, history = svm.fit_predict(*known, n_classes=len(data.classes))
         else:
-            probabilities, history = probe.fit_predict(*known, n_classes=len(data.classes), head=model.head, seed=model.seed)
+            options = {"n_classes": len(data.classes), "head": model.head, "seed": model.seed}
+            weight = split["weight"].to_numpy(dtype=float)[train] if weighted else None
+            probabilities, history = probe.fit_predict(*known, **options, weight=weight)
     else:
         from mpox.training import Trainer, load_batches
 

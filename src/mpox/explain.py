@@ -1,12 +1,39 @@
-"""Where a trained network looks: Grad-CAM heat maps of its last feature maps."""
+"""Where a network looks: heat maps by Grad-CAM, integrated gradients and occlusion, of any `mpox.backbones.Classifier`.
+
+What is explained is a logit less the mean of all logits. The softmax knows nothing but such differences: a probe of two classes
+has its whole evidence in one logit, and the other's gradient is zero.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from captum.attr import LayerGradCam
+from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
+from torch import nn
 from torch.nn import functional as F
 
 from mpox.backbones import Classifier, normalisation
+from mpox.errors import MpoxError
 from mpox.images import to_batch
+
+#: Raised by one whenever the maps of an unchanged network and picture change.
+VERSION = 1
+IG_STEPS = 10
+#: Side of the covering square and its step, as shares of the picture's side.
+WINDOW, STRIDE = 1 / 4, 1 / 6
+BATCH = 8
+
+
+class _Contrast(nn.Module):
+    """Logits less their mean."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        logits = self.model(pictures)
+        return logits - logits.mean(dim=1, keepdim=True)
 
 
 def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -15,7 +42,7 @@ def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.nd
     Parameters
     ----------
     model : Classifier
-        From `mpox.experiment.load_model`.
+        From `mpox.fitted.fitted_network`.
     backbone : str
         Its name in timm, for the normalisation.
     pixels : ndarray of uint8, shape (n, size, size, 3)
@@ -26,13 +53,113 @@ def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.nd
     -------
     ndarray of float32, shape (n, size, size)
         From 0 to 1 within each picture; all 0 where nothing speaks for the class.
+
+    Raises
+    ------
+    MpoxError
+        If the backbone has no maps that are pooled (a transformer).
     """
-    mean, std = normalisation(backbone)
-    batch = to_batch(pixels, mean=mean, std=std)
-    model = model.eval()
-    maps = LayerGradCam(model, model.backbone.global_pool).attribute(
-        batch, target=torch.from_numpy(np.asarray(target)), attribute_to_layer_input=True, relu_attributions=True
+    layer = getattr(model.backbone, "global_pool", None)
+    if not isinstance(layer, nn.Module):
+        raise MpoxError(
+            f"Grad-CAM needs a network that pools maps, which {backbone} is not: use integrated gradients or occlusion."
+        )
+    maps = LayerGradCam(_Contrast(model.eval()), layer).attribute(
+        _batch(backbone, pixels), target=_targets(target), attribute_to_layer_input=True, relu_attributions=True
     )
-    maps = F.interpolate(maps.detach(), size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    return _scaled(F.interpolate(maps.detach(), size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0])
+
+
+def integrated_gradients(
+    model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
+) -> np.ndarray:
+    """Integrated gradients (Sundararajan et al. 2017) from a mid-grey picture, what speaks for the class, smoothed.
+
+    Pixel by pixel they are noise to the eye, and their maximum is a matter of chance: `integrated_attributions` are blurred by a
+    Gaussian of a 32nd of the side, and what is negative then is left out.
+
+    Parameters and result are those of `grad_cam`, and
+
+    n_steps : int
+        Points of the path, Gauss-Legendre.
+    """
+    signed = torch.from_numpy(integrated_attributions(model, backbone, pixels, target, n_steps=n_steps))
+    return _scaled(_blurred(signed, pixels.shape[1] / 32).clamp_min(0))
+
+
+def integrated_attributions(
+    model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
+) -> np.ndarray:
+    """What each pixel adds to the logit (less the mean logit), summed over the colours: float32 of shape (n, size, size).
+
+    They sum to the difference from the mid-grey picture's, but for the error of the integration.
+    """
+    batch = _batch(backbone, pixels)
+    method = IntegratedGradients(_Contrast(model.eval()))
+    found = method.attribute(
+        batch,
+        baselines=_batch(backbone, np.full_like(pixels, 128)),
+        target=_targets(target),
+        n_steps=n_steps,
+        internal_batch_size=BATCH,
+    )
+    return found.detach().sum(dim=1).float().numpy()
+
+
+def occlusion(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """What covering a part takes from the class (Zeiler and Fergus 2014): a mid-grey square slides over the picture.
+
+    Parameters and result are those of `grad_cam`. The square is a quarter of the side wide and moves by a sixth; a pixel has the
+    mean over the squares that covered it, as captum gives it, and what raised the logit when it was covered is left out.
+    """
+    size = pixels.shape[1]
+    window, stride = max(2, round(size * WINDOW)), max(1, round(size * STRIDE))
+    grey = _batch(backbone, np.full_like(pixels[:1], 128))[:1]
+    with torch.inference_mode():
+        found = Occlusion(_Contrast(model.eval())).attribute(
+            _batch(backbone, pixels), sliding_window_shapes=(3, window, window), strides=(3, stride, stride), baselines=grey,
+            target=_targets(target),
+        )  # fmt: skip
+    return _scaled(found.mean(dim=1).clamp_min(0))
+
+
+#: Name of a method to a function of a model, its backbone's name, pixels and target classes.
+METHODS: dict[str, Callable[..., np.ndarray]] = {
+    "grad_cam": grad_cam,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+}
+
+
+def get_method(name: str) -> Callable[..., np.ndarray]:
+    """The method of that name.
+
+    Raises
+    ------
+    MpoxError
+        If there is none.
+    """
+    if name not in METHODS:
+        raise MpoxError(f"There is no method '{name}': choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def _batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
+    mean, std = normalisation(backbone)
+    return to_batch(pixels, mean=mean, std=std)
+
+
+def _targets(target: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(target, dtype=np.int64))
+
+
+def _scaled(maps: torch.Tensor) -> np.ndarray:
     highest = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(highest > 0, maps / highest.clamp_min(1e-12), torch.zeros_like(maps)).numpy()
+    return torch.where(highest > 0, maps / highest.clamp_min(1e-12), torch.zeros_like(maps)).float().numpy()
+
+
+def _blurred(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    from torchvision.transforms.functional import gaussian_blur
+
+    width = 2 * round(2 * sigma) + 1
+    return gaussian_blur(maps[:, None], [width, width], [sigma, sigma])[:, 0]

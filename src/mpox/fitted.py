@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline
 
 from mpox import probe
 from mpox.backbones import Classifier, build_model
-from mpox.config import RunConfig
+from mpox.config import ModelConfig, RunConfig
 from mpox.errors import MpoxError
 from mpox.experiment import load_model
 from mpox.features import features
@@ -45,8 +45,7 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
     model = config.model
     if model.training is not None:
         return load_model(store, config, len(data.classes))
-    if model.regime != "linear_probe" or model.head != "linear" or model.weights == "none":
-        raise MpoxError(f"A run of {model.regime} with {model.backbone} ({model.head} head) is no network: name another run.")
+    refuse_without_network(model)
     if isinstance(store, RecordedStore) or not data.has_pictures:
         return None
     y = pd.Categorical(data.manifest["label"], categories=data.classes).codes.astype(np.int64)
@@ -57,6 +56,12 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
         features(data.manifest, model)[train], y[train], inner, n_classes=len(data.classes), head="linear", seed=model.seed
     )
     return network_of_probe(fitted, model.backbone, weights=model.weights, n_classes=len(data.classes), seed=model.seed)
+
+
+def refuse_without_network(model: ModelConfig) -> None:
+    """Raise an `MpoxError` if there is no network behind a run of that model, and nothing that can be written as one."""
+    if model.training is None and (model.regime != "linear_probe" or model.head != "linear" or model.weights == "none"):
+        raise MpoxError(f"A run of {model.regime} with {model.backbone} ({model.head} head) is no network: name another run.")
 
 
 def network_of_probe(fitted: Pipeline, backbone: str, *, weights: str, n_classes: int, seed: int = 0) -> Classifier:

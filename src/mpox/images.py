@@ -1,21 +1,23 @@
 """Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from mpox import altered, views
 from mpox.errors import MpoxError
 from mpox.manifest import manifest_hash
 from mpox.pack import Pack, named_pack
 from mpox.paths import cache_dir, replacing
 from mpox.pictures import read_rgb
-from mpox.views import render
 
 
-class AugmentedPixels:
-    """Augmented copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
+class RenderedPixels:
+    """Changed copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
 
     Parameters
     ----------
@@ -23,12 +25,12 @@ class AugmentedPixels:
         The original pictures.
     origin : ndarray of int, shape (n,)
         Row of the original of each copy.
-    shas : ndarray of str, shape (n,)
-        What decides each copy (`mpox.views.render`); empty for an unchanged picture.
+    render : callable
+        ``render(picture, row)`` gives the copy of that row.
     """
 
-    def __init__(self, pixels: np.ndarray, origin: np.ndarray, shas: np.ndarray):
-        self.pixels, self.origin, self.shas = pixels, origin, shas
+    def __init__(self, pixels: np.ndarray, origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
+        self.pixels, self.origin, self.render = pixels, origin, render
         self.shape = (len(origin), *pixels.shape[1:])
 
     def __len__(self) -> int:
@@ -41,33 +43,34 @@ class AugmentedPixels:
         return np.stack([self._one(row) for row in rows]) if len(rows) else np.empty((0, *self.shape[1:]), np.uint8)
 
     def _one(self, row: int) -> np.ndarray:
-        picture = self.pixels[self.origin[row]]
-        return render(picture, self.shas[row]) if self.shas[row] else np.asarray(picture)
+        return self.render(np.asarray(self.pixels[self.origin[row]]), int(row))
 
 
-def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | AugmentedPixels:
+def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | RenderedPixels:
     """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
 
     Parameters
     ----------
     manifest : DataFrame
         With ``path``, which is missing where the picture is in a pack; the rows give the order. Of an augmented data set
-        (`mpox.views.augmented`) the originals are cached; copies are made from them, at this size, whenever they are read.
+        (`mpox.views.augmented`) or an altered one (`mpox.altered.altered`) the originals are cached; copies are made from them,
+        at this size, whenever they are read.
     image_size : int
         Side in pixels.
 
     Returns
     -------
     ndarray of uint8, shape (n, image_size, image_size, 3)
-        RGB, memory-mapped and read-only; for an augmented data set `AugmentedPixels`, which is indexed like it.
+        RGB, memory-mapped and read-only; for such a data set `RenderedPixels`, which is indexed like it.
 
     Raises
     ------
     MpoxError
         If the pictures are not on this machine, nor in a pack at this size, or the cache cannot be written.
     """
-    if "view" in manifest:
-        return _augmented_pixels(manifest, image_size)
+    for column, renderer in (("view", views.renderer), ("recipe", altered.renderer)):
+        if column in manifest:
+            return _rendered(manifest, image_size, column, renderer)
     pack = _pack_of(manifest)
     whole = pack and pack.whole(manifest["pixel_sha256"].tolist(), image_size)
     if whole is not None:
@@ -80,13 +83,12 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Augment
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
 
 
-def _augmented_pixels(manifest: pd.DataFrame, image_size: int) -> AugmentedPixels:
-    known = manifest.drop_duplicates("original_id").drop(columns="view")
+def _rendered(manifest: pd.DataFrame, image_size: int, column: str, renderer: Callable) -> RenderedPixels:
+    known = manifest.drop_duplicates("original_id").drop(columns=column)
     known = known.assign(image_id=known["original_id"], pixel_sha256=known["original_sha256"])
     known = known.sort_values("image_id", ignore_index=True)
     origin = pd.Index(known["image_id"]).get_indexer(manifest["original_id"])
-    shas = np.where(manifest["view"] > 0, manifest["pixel_sha256"], "")
-    return AugmentedPixels(load_pixels(known, image_size), origin, shas)
+    return RenderedPixels(load_pixels(known, image_size), origin, renderer(manifest))
 
 
 def _pack_of(manifest: pd.DataFrame) -> Pack | None:

@@ -79,12 +79,12 @@ def explain_differences(spec: DatasetSpec, root: Path, table: pd.DataFrame) -> s
     return f"{spec.name} in {root} is not as published: {' and '.join(parts)}; {cure}."
 
 
-def _drawn_anew() -> dict[str, str]:
-    """The checksums of the phantom as this version of the package draws it, into a temporary folder."""
-    from mpox.phantom import generate
+def _drawn_anew(spec: DatasetSpec) -> dict[str, str]:
+    """The checksums of a phantom as this version of the package draws it, into a temporary folder."""
+    from mpox.phantom import PhantomSpec, generate
 
     with tempfile.TemporaryDirectory(prefix="mpox-phantom-") as folder:
-        images = generate(Path(folder) / "phantom")
+        images = generate(Path(folder) / "phantom", PhantomSpec(**dict(spec.planted)))
         return {image_id: _sha256(images / image_id) for image_id in list_pictures(images)}
 
 
@@ -118,6 +118,6 @@ def verify(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
         )
     root = locate(name, data_dir=data_dir)
     try:
-        return differences(root, _drawn_anew() if spec.is_phantom else expected)
+        return differences(root, _drawn_anew(spec) if spec.is_phantom else expected)
     except OSError as error:
         raise MpoxError(f"Cannot read {error.filename or root} ({error.strerror}): make it readable and verify again.") from error

@@ -30,8 +30,20 @@ def _probabilities(fitted: Pipeline, x: np.ndarray, n_classes: int) -> np.ndarra
     return full / full.sum(axis=1, keepdims=True)
 
 
+def _fitted(head: str, strength: float, seed: int, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Pipeline:
+    model = _estimator(head, strength, seed)
+    return model.fit(x, y) if weight is None else model.fit(x, y, **{f"{model.steps[-1][0]}__sample_weight": weight})
+
+
 def fit(
-    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, *, n_classes: int, head: str, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    inner_fold: np.ndarray,
+    *,
+    n_classes: int,
+    head: str,
+    seed: int,
+    weight: np.ndarray | None = None,
 ) -> tuple[Pipeline, pd.DataFrame]:
     """Choose the strength by the log loss over the inner folds, and fit on all training images.
 
@@ -47,6 +59,9 @@ def fit(
     head : {"linear", "hidden"}
         Logistic regression, or one hidden layer of 100 units.
     seed : int
+    weight : ndarray of float, shape (n,), optional
+        How much each image counts, in the fits and in the loss that chooses between them (importance-weighted cross-validation:
+        Sugiyama et al. 2007, JMLR 8:985-1005). The scaling of the features is not weighted.
 
     Returns
     -------
@@ -62,25 +77,34 @@ def fit(
             loss = np.full(len(y), np.nan)
             for fold in np.unique(inner_fold[inner_fold >= 0]):
                 out = inner_fold == fold
-                fitted = _estimator(head, strength, seed).fit(x[~out], y[~out])
+                fitted = _fitted(head, strength, seed, x[~out], y[~out], None if weight is None else weight[~out])
                 truth = _probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]]
                 loss[out] = -np.log(np.maximum(truth, 1e-12))  # a network can be so sure that 0 is left
-            losses.append(loss[inner_fold >= 0].mean())
+            held_out = inner_fold >= 0
+            losses.append(np.average(loss[held_out], weights=None if weight is None else weight[held_out]))
         best = int(np.argmin(losses))
-        fitted = _estimator(head, STRENGTHS[best], seed).fit(x, y)
+        fitted = _fitted(head, STRENGTHS[best], seed, x, y, weight)
     history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
     history["chosen"] = history.index == best
     return fitted, history
 
 
 def fit_predict(
-    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int, head: str, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    inner_fold: np.ndarray,
+    x_test: np.ndarray,
+    *,
+    n_classes: int,
+    head: str,
+    seed: int,
+    weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """`fit`, and predict the test images.
 
     Parameters
     ----------
-    x, y, inner_fold, n_classes, head, seed
+    x, y, inner_fold, n_classes, head, seed, weight
         See `fit`.
     x_test : ndarray, shape (m, d)
 
@@ -90,5 +114,5 @@ def fit_predict(
     history : DataFrame
         See `fit`.
     """
-    fitted, history = fit(x, y, inner_fold, n_classes=n_classes, head=head, seed=seed)
+    fitted, history = fit(x, y, inner_fold, n_classes=n_classes, head=head, seed=seed, weight=weight)
     return _probabilities(fitted, x_test, n_classes), history

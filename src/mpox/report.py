@@ -11,6 +11,7 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 from mpox.experiment import device_name, environment
+from mpox.quiz import quiz_html, quiz_text, read_quiz
 from mpox.recorded import RecordedStore
 from mpox.sortable import sortable_html
 from mpox.store import Dataset, RunStore
@@ -74,8 +75,14 @@ def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3) -> None:
     display(_Html(sortable_html(texts, caption=caption), f"{caption}\n{texts.to_string(index=False)}"))
 
 
+def quiz(chapter: str) -> None:
+    """Show a chapter's quiz, for instance that of ``"03"``; see `mpox.quiz`."""
+    questions = read_quiz(chapter)
+    display(_Html(quiz_html(questions), quiz_text(questions)))
+
+
 class _Html:
-    """A table in two forms: HTML for browsers, plain text for terminals and for comparing notebooks."""
+    """A table or a quiz in two forms: HTML for browsers, plain text for terminals and for comparing notebooks."""
 
     def __init__(self, html: str, text: str):
         self.html, self.text = html, text

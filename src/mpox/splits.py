@@ -248,8 +248,8 @@ def _smallest_class(labels: np.ndarray, groups: np.ndarray) -> int:
 
 
 def split_hash(split: pd.DataFrame) -> str:
-    """Sixteen hex digits that stand for a split table (or the rows of one fold of it)."""
-    columns = ["repeat", "fold", "image_id", "group_id", "role", "inner_fold"]
+    """Sixteen hex digits that stand for a split table (or the rows of one fold of it), its weights included if it has any."""
+    columns = ["repeat", "fold", "image_id", "group_id", "role", "inner_fold", *(["weight"] if "weight" in split else [])]
     text = split[columns].sort_values(["repeat", "fold", "image_id"]).to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -171,7 +171,7 @@ def _card(pair, number: int, paths: pd.Series) -> str:
             f"{f', patient {patient}' if patient else ''}</figcaption></figure>"
         )
     facts = [(name, _text(getattr(pair, name))) for name in _EVIDENCE]
-    evidence = " ".join(f"<span><dt>{name}</dt> <dd>{value}</dd></span>" for name, value in facts if value)
+    evidence = " ".join(f"<div><dt>{name}</dt> <dd>{value}</dd></div>" for name, value in facts if value)
     return (
         f'<article class="mpox-review-pair" {data}>\n<div class="mpox-review-pictures">{"".join(pictures)}</div>\n'
         f"<dl>{evidence}</dl>\n"

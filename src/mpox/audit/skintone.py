@@ -106,6 +106,21 @@ def tone(pixels: np.ndarray, *, drop_lesions: bool = True) -> dict:
     dict
         ``skin`` (share), ``ita`` (degrees or ``None``), ``reason`` (or ``None``).
     """
+    skin, share, reason = _healthy_skin(pixels, drop_lesions)
+    if reason:
+        return {"skin": share, "ita": None, "reason": reason}
+    lightness, _, b = np.median(skin, axis=0)
+    return {"skin": share, "ita": round(float(ita_degrees(lightness, b)), 2), "reason": None}
+
+
+def tone_of_skin(pixels: np.ndarray) -> np.ndarray | None:
+    """Median CIELAB L*, a*, b* of the healthy skin that `tone` finds; ``None`` where it finds no angle."""
+    skin, _, reason = _healthy_skin(pixels, drop_lesions=True)
+    return None if reason else np.median(skin, axis=0)
+
+
+def _healthy_skin(pixels: np.ndarray, drop_lesions: bool) -> tuple[np.ndarray, float, str | None]:
+    """The pixels of healthy skin in CIELAB, shape (n, 3), their share of the picture, and why they are too few (or None)."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(picture)).reshape(-1, 3)
@@ -113,15 +128,12 @@ def tone(pixels: np.ndarray, *, drop_lesions: bool = True) -> dict:
     inside = [_within(hue, _HUES), _within(chroma, _CHROMAS), _within(lab[:, 0], _LIGHTNESSES)]
     skin = lab[np.logical_and.reduce(inside)]
     if chroma.max(initial=0) < _CHROMAS[0]:
-        return {"skin": 0.0, "ita": None, "reason": "the picture has no colour"}
+        return skin, 0.0, "the picture has no colour"
     if drop_lesions:
         for _ in range(3):
             skin = skin[_main_skin(skin)] if len(skin) else skin
     share = round(len(skin) / len(lab), 4)
-    if share < LEAST_SKIN:
-        return {"skin": share, "ita": None, "reason": "less than a tenth of the picture is skin"}
-    lightness, _, b = np.median(skin, axis=0)
-    return {"skin": share, "ita": round(float(ita_degrees(lightness, b)), 2), "reason": None}
+    return skin, share, "less than a tenth of the picture is skin" if share < LEAST_SKIN else None
 
 
 def _within(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

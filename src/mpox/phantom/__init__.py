@@ -239,7 +239,7 @@ def _row(
     label = label or who.label
     patient_id, image_id = _name(label, patient, number)
     rng = np.random.default_rng([spec.seed, *stream, 4])
-    marked = spec.corner_mark and rng.random() < MARK_SHARE[label == "Mpox"]
+    marked = spec.corner_mark and rng.random() < MARK_SHARE[label in spec.marked]
     return {
         "image_id": image_id,
         "label": label,

@@ -22,7 +22,7 @@ _WHITE = np.float32([0.95047, 1.0, 1.08883])
 
 MARK_COLOUR = (20, 150, 140)
 MARK_SHARE = {True: 0.7, False: 0.05}
-"""The share of pictures that bear the corner mark: of the class Mpox, and of the others."""
+"""The share of pictures that bear the corner mark: of the marked classes (Mpox, if nothing else is said), and of the others."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class PhantomSpec:
     size : int, default=224
         Width and height in pixels, at least 64 (some copies have other sizes).
     corner_mark : bool, default=True
-        Put a coloured mark in the corner of most Mpox pictures and of few others. Changes nothing else.
+        Put a coloured mark in the corner of most pictures of the `marked` classes and of few others. Changes nothing else.
     copies : int, default=33
         How many patients have their first picture filed a second time under another patient id. No photograph is
         copied twice: at most `n_patients`, together with the label conflicts.
@@ -38,6 +38,8 @@ class PhantomSpec:
         How many photographs of other rashes are filed a second time, as crops, under a wrong class.
     version : int, default=2
         Of the generator; only the current one can be made.
+    marked : sequence of str, default=("Mpox",)
+        The classes, as filed, whose pictures bear the corner mark.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class PhantomSpec:
     copy_kinds: tuple[str, ...] = COPY_KINDS
     label_conflicts: int = 1
     version: int = VERSION
+    marked: tuple[str, ...] = ("Mpox",)
 
     def __post_init__(self):
         if self.version != VERSION:
@@ -71,14 +74,18 @@ class PhantomSpec:
             )
         if isinstance(self.copy_kinds, str):
             raise MpoxError(f"copy_kinds is {self.copy_kinds!r}; give a sequence of names, such as ('crop', 'mirror').")
+        if isinstance(self.marked, str) or not set(self.marked) <= set(CLASSES):
+            raise MpoxError(f"marked is {self.marked!r}; give a sequence of classes out of {', '.join(CLASSES)}.")
+        object.__setattr__(self, "marked", tuple(self.marked))
         object.__setattr__(self, "copy_kinds", tuple(self.copy_kinds))
         unknown = [kind for kind in self.copy_kinds if kind not in COPY_KINDS]
         if unknown or not self.copy_kinds or len(set(self.copy_kinds)) < len(self.copy_kinds):
             raise MpoxError(f"copy_kinds is {self.copy_kinds}; name each once, at least one, out of {', '.join(COPY_KINDS)}.")
 
     def to_json(self) -> str:
-        """The canonical JSON of this specification."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """The canonical JSON of this specification; what is `marked` is told where it is not the default, so that keys last."""
+        told = {name: value for name, value in asdict(self).items() if name != "marked" or value != ("Mpox",)}
+        return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
     def key(self) -> str:
         """A short name that is equal for equal specifications: 10 hexadecimal digits."""

@@ -1,0 +1,483 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Shortcuts
+#
+# **Question.** Does the network look at the disease? Take the disease away and see what is left; take the rest away and see what
+# is lost; show it other light.
+#
+# *You need:* chapters 1 and 3. *You will learn:* how a model can be right for the wrong reason, why covering a lesion also draws
+# it, how far file size or skin tone alone would get you, and what blur, light and another skin tone do to a model that was tested
+# on clean pictures only.
+
+# %% tags=["parameters"]
+DATASETS = ["phantom"]
+DATA_DIR = ""
+RUN_STORE = ""
+BACKBONE = "tf_efficientnet_lite1"
+IMAGE_SIZE = 96
+MIRROR = False
+ALTERATIONS = ["covered", "covered_random", "inpainted", "mask_only", "background_only", "border_only", "tiny", "colour_only", "shuffled", "grey"]
+TRUE_ALTERATIONS = ["covered_true", "inpainted_true", "mask_only_true"]
+BLANKED = ["phantom"]
+CORRUPTIONS = ["blur", "jpeg", "exposure"]
+STRENGTHS = [2, 5]
+TRANSFORMS = ["mirrored", "upside_down", "crop_75"]
+TONE_COPIES = 1
+N_FOLDS = 3
+SHORTCUT_REPEATS = 1
+LABEL_DEALS = 100
+SEED = 0
+DEVICE = "cpu"
+
+# %%
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from mpox import ModelConfig, cross_validate, figures, figures_shortcuts, open_store, report
+from mpox.altered import UNTOUCHED, cell_recipes, corruption_recipes, has_true_masks
+from mpox.altered_runs import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
+from mpox.metrics import difference
+from mpox.splits import make_splits
+
+figures.use_style()
+store = open_store(RUN_STORE)
+loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = {data.name: data for data in loaded}
+model = ModelConfig(backbone=BACKBONE, image_size=IMAGE_SIZE, mirror=MIRROR, seed=SEED, device=DEVICE)
+folds = {"n_folds": N_FOLDS, "n_repeats": SHORTCUT_REPEATS, "seed": SEED}
+
+# %% [markdown]
+# The model is the linear probe of chapter 3 under the honest protocol `source`. Each alteration is used in two ways. *Trained and
+# tested*: a model learns from altered pictures and is tested on altered ones; it shows what the altered pictures still tell.
+# *Tested only*: the model that learnt from untouched pictures is shown altered ones; it shows what that model leans on, mixed with
+# how strange the altered picture is to it.
+
+# %%
+splits = {name: make_splits(data.manifest, "source", **folds) for name, data in datasets.items()}
+untouched = {name: cross_validate(store, data, "source", model, **folds) for name, data in datasets.items()}
+recipes = {name: ALTERATIONS + (TRUE_ALTERATIONS if has_true_masks(data) else []) for name, data in datasets.items()}
+blanks = {name: cell_recipes() if name in BLANKED else [] for name in datasets}
+shown, trained = {}, {}
+for name, data in datasets.items():
+    shown[name] = only_tested(store, data, splits[name], model, recipes[name] + blanks[name])
+    parts = [train_and_test(store, data, splits[name], model, recipe) for recipe in recipes[name]]
+    trained[name] = pd.concat(parts, ignore_index=True)
+
+# %%
+left = []
+for name in datasets:
+    tested = shown[name][~shown[name]["recipe"].str.startswith("cell-")]
+    for way, table in (("trained and tested", trained[name]), ("tested only", tested)):
+        left.append(survival(table, untouched[name]).assign(dataset=name, way=way))
+left = pd.concat(left, ignore_index=True)
+area = left.set_index(["dataset", "way", "recipe"])
+
+
+def words(name, way, recipe):
+    """An AUROC of the table with its interval."""
+    return report.with_interval(*area.loc[(name, way, recipe), ["estimate", "low", "high"]])
+
+
+# %% [markdown]
+# ## What was found
+
+# %%
+for name in datasets:
+    both = "trained and tested"
+    text = (
+        f"**{figures.dataset_title(name)}.** Untouched, the AUROC for Mpox is {words(name, both, UNTOUCHED)}. With the lesions under "
+        f"boxes a model trained and tested on such pictures still reaches {words(name, both, 'covered')}; the lesion map alone, "
+        f"white on black, {words(name, both, 'mask_only')}; the outer frame of the picture alone {words(name, both, 'border_only')}; "
+        f"8 x 8 pixels {words(name, both, 'tiny')}; and the colours without any form {words(name, both, 'colour_only')}. "
+        "Chance is 0.5."
+    )
+    report.prose(text)
+    for recipe in (UNTOUCHED, "covered", "inpainted", "mask_only", "border_only", "background_only", "tiny", "colour_only"):
+        if (name, both, recipe) in area.index:
+            report.finding(f"shortcut_{report.short_name(name)}_{recipe}", words(name, both, recipe))
+
+# %% [markdown]
+# ## Where the lesions are
+#
+# To cover lesions one must know where they are. Nobody has drawn them on these sets, so a program guesses: redder than the main
+# skin, uneven in redness, uneven in lightness, all in CIELAB, without any learning. Its constants were set on one phantom; the
+# table is from another one, where the true masks are known. The map leans to covering too much, because what stays uncovered
+# leaks.
+
+# %%
+from mpox import lesionmap
+from mpox.lesion_table import lesion_table, map_accuracy, phantom_lesions
+from mpox.phantom import PhantomSpec
+
+check = PhantomSpec(seed=lesionmap.SET_ON + 1, n_patients=36, size=160, copies=0, label_conflicts=0, corner_mark=False)
+mapped = store.table(
+    "lesion-map-check", {"phantom": check.key(), "version": lesionmap.VERSION, "size": 160}, lambda: phantom_lesions(check, 160)
+)
+report.show(map_accuracy(mapped, "label"), digits=2)
+report.show(map_accuracy(mapped, "fitzpatrick").rename(columns={"fitzpatrick": "skin type"}), digits=2)
+
+# %%
+accuracy = map_accuracy(mapped, "label").set_index("label").loc["all"]
+by_type = map_accuracy(mapped, "fitzpatrick").set_index("fitzpatrick").drop(index="all")["recall"]
+report.prose(
+    f"On the other phantom the map covers {accuracy['recall']:.0%} of the lesion pixels, {accuracy['lesions found']:.0%} of the "
+    f"lesions by half at least, and {accuracy['healthy covered']:.0%} of the rest. It is worst on skin type {by_type.idxmin()}, where "
+    f"it covers {by_type.min():.0%} of the lesion pixels: redness shows less there."
+)
+report.finding("lesion_map_recall", f"{accuracy['recall']:.0%}")
+
+# %% [markdown]
+# On the data sets of this page the truth is not known to the map, and only what it covers can be counted. A class Normal has no
+# lesion: what is covered there is moles, lips, hair, folds and shadows.
+
+# %%
+from mpox.metrics import auroc_of_number
+
+maps, rows = {}, []
+for name, data in datasets.items():
+    spec = {"data": data.hash, "version": lesionmap.VERSION, "size": IMAGE_SIZE}
+    maps[name] = store.table("lesion-map", spec, lambda data=data: lesion_table(data, IMAGE_SIZE))
+    means = maps[name].groupby("label")[["covered", "boxed", "boxes"]].mean()
+    rows.append(means.reset_index().assign(**{"data set": figures.dataset_title(name)}))
+    for column, meaning in (("covered", "the share of the picture that the map covers"), ("boxes", "the number of its boxes")):
+        groups = maps[name]["image_id"].map(data.groups).to_numpy(str)
+        alone = auroc_of_number(maps[name][column].to_numpy(float), (maps[name]["label"] == data.positive).to_numpy(), groups)
+        report.prose(f"{figures.dataset_title(name)}: {meaning}, alone, has an AUROC for Mpox of {report.with_interval(*alone)}.")
+table = pd.concat(rows, ignore_index=True)
+report.show(table[["data set", "label", "covered", "boxed", "boxes"]].rename(columns={"label": "class"}), digits=2)
+
+# %% [markdown]
+# ## Taking things away
+#
+# Vega et al. {cite}`vega2023` covered the lesions of Mpox pictures with boxes, and a network still told the classes apart. Here
+# are their boxes and some more ways to take things away.
+
+# %%
+from mpox.alterations import ALTERATIONS as MEANINGS
+
+report.show(pd.DataFrame([(name, MEANINGS[name].meaning) for name in ALTERATIONS], columns=["alteration", "what it does"]))
+
+# %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are at hand."}, "figure": {"caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
+from mpox.altered import with_copies
+from mpox.images import load_pixels
+
+for name, data in datasets.items():
+    if not data.has_pictures:
+        figures.pictures(data, [], [])
+        continue
+    copies = with_copies(data, recipes[name]).manifest
+    first = data.manifest.loc[data.manifest["label"] == data.positive, "image_id"].iloc[0]
+    sheet = copies[copies["original_id"] == first].set_index("recipe").loc[[UNTOUCHED, *recipes[name]]].reset_index()
+    pixels = load_pixels(sheet, 224)
+    figures_shortcuts.gallery({recipe: pixels[row] for row, recipe in enumerate(sheet["recipe"])}, figures.dataset_title(name))
+plt.show()
+
+# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals under each alteration, trained and tested or tested only, with the untouched AUROC as a band and chance as a dotted line, one panel a data set."}, "figure": {"caption": "What is left of the AUROC for Mpox when something is taken away, with 95 % intervals from resampling groups. Band: untouched pictures. Dotted: chance."}}
+figures_shortcuts.survival(left)
+plt.show()
+
+# %%
+cells = left[left["recipe"] != UNTOUCHED].assign(
+    AUROC=[report.with_interval(row.estimate, row.low, row.high) for row in left[left["recipe"] != UNTOUCHED].itertuples()],
+    survives=[
+        report.with_interval(row.survives, row.survives_low, row.survives_high)
+        for row in left[left["recipe"] != UNTOUCHED].itertuples()
+    ],
+)
+for name, part in cells.groupby("dataset", sort=False):
+    report.prose(f"**{figures.dataset_title(name)}**: AUROC, and the share of it above chance that survives")
+    report.show(part.pivot(index="recipe", columns="way", values=["AUROC", "survives"]).loc[recipes[name]].reset_index())
+
+# %% [markdown]
+# ### What boxes tell
+#
+# A box hides a lesion and says: here was one, this large, this many. If the map itself, white on black, tells the class, then what
+# survives under boxes need not be a shortcut of the background; it may be the rash, drawn by its cover. Two comparisons help. Boxes
+# at random places cost what boxes cost as such. And what `covered` tells *more* than the map alone cannot be the boxes.
+
+# %%
+for name in datasets:
+    part = {recipe: table for recipe, table in trained[name].groupby("recipe")}
+    pairs = [("covered", "mask_only"), ("covered", "covered_random"), ("covered_true", "mask_only_true")]
+    for first, second in pairs:
+        if first in part and second in part:
+            change = difference(part[first], part[second], "auroc", "Mpox")
+            report.prose(
+                f"{figures.dataset_title(name)}, trained and tested: AUROC of `{first}` minus that of `{second}`: "
+                f"{report.with_interval(*change, digits=3)}."
+            )
+
+# %% [markdown]
+# An AUROC well above 0.5 without lesions says that the pictures tell the class by other means: the background, the body site, the
+# photographer, the web page. One at 0.5 says only that this model finds nothing there. On the phantom, lesions and a planted corner
+# mark carry the class and nothing else does; the package's tests draw it with and without that mark, and see that covering the
+# true lesions takes the AUROC to chance without it, and not with it.
+#
+# ## Facts that are not the disease
+#
+# How far would one get with a single number that has nothing to do with lesions? Each fact is asked out-of-fold, in the same honest
+# folds: the rate of Mpox in each of eight bins of the training pictures is the score of a test picture that falls into it. The
+# dashed line is what the *best* of so many facts reaches by chance: labels are dealt anew to whole groups many times, and 95 % of
+# the best AUROCs lie below it {cite}`westfall1993`.
+
+# %%
+from mpox.audit import quality, skintone
+from mpox.shortcut_predictors import FACTS, fact_table, single_facts
+
+tones, told = {}, []
+for name, data in datasets.items():
+    measured = store.table(
+        "image-quality", {"data": data.hash, "version": quality.VERSION}, lambda data=data: quality.image_quality(data.manifest)
+    )
+    tones[name] = store.table(
+        "skin-tone", {"data": data.hash, "version": skintone.VERSION}, lambda data=data: skintone.skin_tone(data.manifest)
+    )
+    facts = fact_table(data.manifest, measured, tones[name])
+    kinds = {"all classes": facts}
+    if (facts["label"] == "Normal").any() and facts["label"].nunique() > 2:
+        kinds["rashes only"] = facts[facts["label"] != "Normal"].reset_index(drop=True)
+    for kind, part in kinds.items():
+        found = single_facts(part, data.groups, splits[name], positive=data.positive, n_deals=LABEL_DEALS, seed=SEED)
+        told.append(found.assign(dataset=name, tested=kind, words=found["fact"].map(FACTS).fillna(found["fact"])))
+told = pd.concat(told, ignore_index=True)
+
+# %% mystnb={"image": {"alt": "Out-of-fold AUROC of single facts such as file size, lightness and skin tone with 95 percent intervals, with chance and the level that the best fact reaches by chance, one panel a data set."}, "figure": {"caption": "How well single facts tell Mpox from the rest, out-of-fold, with 95 % intervals from resampling groups. Dotted: chance. Dashed: what the best of these facts reaches in 95 % of deals of meaningless labels."}}
+figures_shortcuts.facts(told)
+plt.show()
+
+# %%
+for (name, kind), part in told.groupby(["dataset", "tested"], sort=False):
+    single = part[part["fact"].isin(FACTS)].set_index("fact")
+    best, tone, trees = single.loc[single["estimate"].idxmax()], single.loc["ita"], part.iloc[-1]
+    report.prose(
+        f"{figures.dataset_title(name)}, {kind}: the best single fact is {best['words']}, with an AUROC of "
+        f"{report.with_interval(best['estimate'], best['low'], best['high'])} (p {best['p']:.3f}, corrected for the number of facts); "
+        f"skin tone alone reaches {report.with_interval(tone['estimate'], tone['low'], tone['high'])}, and all facts together, in "
+        f"boosted trees, {report.with_interval(trees['estimate'], trees['low'], trees['high'])}."
+    )
+    key = f"facts_{report.short_name(name)}_{kind.split()[0]}"
+    report.finding(key, report.with_interval(trees["estimate"], trees["low"], trees["high"]))
+
+# %% [markdown]
+# ## Where in the picture
+#
+# A watermark, a ruler or a hospital's logo lies in one place. The picture is cut into a grid, and each cell is asked two questions:
+# what do its colours tell *alone* (mean and deviation of L*, a*, b*, out-of-fold), and what does the model lose when the cell is
+# *blanked* in the test pictures? Lesions lie anywhere, so that every cell may tell a little. A frame marks a cell that tells, or
+# costs, more than the median of the others, by a bound that holds for all cells at once {cite}`romano2005`.
+
+# %%
+from mpox.shortcut_cells import VERSION, cell_name, cells_alone, cells_blanked
+
+grid = []
+for name, data in datasets.items():
+    spec = {"data": data.hash, "version": VERSION, "size": IMAGE_SIZE, "seed": SEED, "n_folds": N_FOLDS}
+    alone = store.table(
+        "shortcut-cells", spec, lambda data=data, name=name: cells_alone(data, splits[name], IMAGE_SIZE, seed=SEED)
+    )
+    grid.append(alone.assign(dataset=name, way="alone"))
+    if blanks[name]:
+        grid.append(cells_blanked(shown[name], positive=data.positive, seed=SEED).assign(dataset=name, way="blanked"))
+grid = pd.concat(grid, ignore_index=True)
+
+# %% mystnb={"image": {"alt": "A grid of four by four cells with the AUROC of each cell's colours alone and the AUROC lost when the cell is blanked, flagged cells framed, one row a data set."}, "figure": {"caption": "What each cell of the picture tells alone, and what it costs when it is blanked. A frame: more than the other cells, by a 99 % bound for all cells at once."}}
+figures_shortcuts.cells(grid)
+plt.show()
+
+# %%
+for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
+    flagged = part[part["flagged"]]
+    named = ", ".join(cell_name(row.row, row.column) for row in flagged.itertuples())
+    top = part.loc[part["more"].idxmax()]
+    report.prose(
+        f"{figures.dataset_title(name)}, cells {way}: "
+        + (f"**flagged: {named}**." if named else "no cell is flagged.")
+        + f" The largest excess over the other cells is {top['more']:.2f} (at least {top['at_least']:.2f}), in "
+        f"{cell_name(int(top['row']), int(top['column']))}."
+    )
+    report.finding(f"cells_{report.short_name(name)}_{way}", named or "none")
+
+# %% [markdown]
+# ## Skin tone
+#
+# Chapter 1 showed that skin tone differs between the classes of some sets. A model can then score by tone. Three looks at the same
+# predictions: within strata of tone; over pairs of pictures of one stratum only; and with each picture weighted so that Mpox and
+# the others have the same tones {cite}`hirano2003`. Weighting has a price: the effective number of pictures {cite}`kish1965` shrinks.
+
+# %%
+from mpox.tone_strata import equal_tones, within_strata
+
+within, equal = [], []
+for name, data in datasets.items():
+    within.append(within_strata(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
+    equal.append(equal_tones(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
+within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
+
+# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
+figures_shortcuts.strata(within, equal)
+plt.show()
+
+# %%
+text = [report.with_interval(row.estimate, row.low, row.high) for row in within.itertuples()]
+wide = within.assign(text=text).pivot(
+    index=["dataset", "stratum", "images", "groups", "positives"], columns="metric", values="text"
+)
+report.show(wide.rename_axis(columns=None).reset_index())
+for name, part in equal.groupby("dataset", sort=False):
+    how = part.set_index("how")
+    plain, other, change = (how.loc[key] for key in ("as they are", "re-weighted", "re-weighted minus as they are"))
+    report.prose(
+        f"{figures.dataset_title(name)}: over {plain['images']} pictures in strata that hold both sides, the AUROC is "
+        f"{report.with_interval(plain['estimate'], plain['low'], plain['high'])} as they are and "
+        f"{report.with_interval(other['estimate'], other['low'], other['high'])} with equal tones, a difference of "
+        f"{report.with_interval(change['estimate'], change['low'], change['high'], digits=3)}. The stratum alone has an AUROC of "
+        f"{plain['tone_alone']:.2f} before and {other['tone_alone']:.2f} after; the weights leave as much information as "
+        f"{other['effective_positives']:.0f} pictures of Mpox and {other['effective_others']:.0f} others would without weights."
+    )
+    key = f"tone_{report.short_name(name)}_reweighted"
+    report.finding(key, report.with_interval(other["estimate"], other["low"], other["high"]))
+
+# %% [markdown]
+# ## Robustness
+#
+# A patient's own photograph is blurred, dark or yellow. The model learnt from the pictures of the set; here it is tested on
+# corrupted copies of the test pictures, in families of five strengths {cite}`hendrycks2019`. Nothing is trained anew.
+
+# %% tags=["nbval-check-output"]
+from mpox.corruptions import severity_table
+
+report.show(severity_table(), digits=1)
+
+# %%
+from mpox.robustness import EVERY, consistency, robustness
+
+corrupted, curves, means = {}, [], []
+for name, data in datasets.items():
+    wanted = corruption_recipes(CORRUPTIONS, STRENGTHS) + TRANSFORMS
+    corrupted[name] = only_tested(store, data, splits[name], model, wanted, protocol=CORRUPTED)
+    by_strength, mean = robustness(corrupted[name], positive=data.positive, seed=SEED)
+    curves.append(by_strength.assign(dataset=name))
+    means.append(mean.assign(dataset=name))
+curves, means = pd.concat(curves, ignore_index=True), pd.concat(means, ignore_index=True)
+
+# %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched. Dotted: chance."}}
+figures_shortcuts.robustness(curves, "auroc", ylabel="AUROC")
+plt.show()
+
+# %% mystnb={"image": {"alt": "Accuracy over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"caption": "Accuracy over the strength of each corruption, with 95 % bands."}}
+figures_shortcuts.robustness(curves, "accuracy", ylabel="accuracy")
+plt.show()
+
+# %% [markdown]
+# The mean over the strengths, and over the families, is one minus the mean corruption error; the change is against the untouched
+# pictures.
+
+# %%
+text = [report.with_interval(row.estimate, row.low, row.high) for row in means.itertuples()]
+changed = [report.with_interval(row.change, row.change_low, row.change_high) for row in means.itertuples()]
+cells = means.assign(mean=text, change=changed)
+report.show(cells[["dataset", "metric", "family", "mean", "change"]])
+for name, part in means[(means["family"] == EVERY) & (means["metric"] == "auroc")].groupby("dataset", sort=False):
+    row = part.iloc[0]
+    worst = means[(means["dataset"] == name) & (means["metric"] == "auroc") & (means["family"] != EVERY)]
+    worst = worst.loc[worst["change"].idxmin()]
+    report.prose(
+        f"{figures.dataset_title(name)}: over all families and strengths the AUROC changes by "
+        f"{report.with_interval(row['change'], row['change_low'], row['change_high'], digits=3)}; worst is "
+        f"{worst['family'].replace('_', ' ')}, by {report.with_interval(worst['change'], worst['change_low'], worst['change_high'])}."
+    )
+    key = f"robust_{report.short_name(name)}_auroc_change"
+    report.finding(key, report.with_interval(row["change"], row["change_low"], row["change_high"], digits=3))
+
+# %% [markdown]
+# ### The same picture, shown otherwise
+#
+# A rash is the same rash mirrored, upside down or cropped a little. A model that averages a picture and its mirror image
+# (`MIRROR`) answers the mirrored one alike by construction; the other rows say how far its opinion hangs on the frame.
+
+# %%
+kept = []
+for name, data in datasets.items():
+    table = consistency(corrupted[name], TRANSFORMS, positive=data.positive, seed=SEED)
+    rows = {
+        "data set": figures.dataset_title(name),
+        "transform": table["recipe"].str.replace("_", " "),
+        "class changes": [report.with_interval(row.changed, row.changed_low, row.changed_high) for row in table.itertuples()],
+        "probability moves": [report.with_interval(row.moved, row.moved_low, row.moved_high) for row in table.itertuples()],
+    }
+    kept.append(pd.DataFrame(rows))
+report.show(pd.concat(kept, ignore_index=True))
+
+# %% [markdown]
+# ### Another skin tone as augmentation
+#
+# Every training picture is also shown in another tone: the skin is moved to a typology angle drawn at random, lesions keep their
+# contrast in CIELAB. Test pictures are untouched. If tone was a shortcut, the copies should make the model let go of it.
+
+# %%
+for name, data in datasets.items():
+    copied = train_with_copies(
+        store, data, splits[name], model, [f"tone-{number}" for number in range(1, TONE_COPIES + 1)]
+    )
+    dark = set(tones[name].loc[tones[name]["ita"] <= 10, "image_id"])
+    for who, chosen in (("all pictures", None), ("brown and dark skin", dark)):
+        pair = [table if chosen is None else table[table["image_id"].isin(chosen)] for table in (copied, untouched[name])]
+        if pair[0]["label"].nunique() < 2 or not (pair[0]["label"] == data.positive).any():
+            report.prose(f"*{figures.dataset_title(name)}, {who}: too few pictures to compare.*")
+            continue
+        change = difference(*pair, "auroc", data.positive)
+        report.prose(
+            f"{figures.dataset_title(name)}, {who} ({pair[0]['image_id'].nunique()}): AUROC with tone copies minus without: "
+            f"{report.with_interval(*change, digits=3)}."
+        )
+        if chosen is None:
+            report.finding(f"tone_copies_{report.short_name(name)}", report.with_interval(*change, digits=3))
+
+# %% [markdown]
+# ## What this means
+#
+# What survives without lesions is an upper bound on what the disease can have contributed: a score that a picture's frame reaches
+# alone needs no disease. It is not a proof of the contrary. A model may use the shortcut when it is there and the lesions when it
+# is not; the two ways of using an alteration, and the fall from untouched to altered, say which of the two a reader should believe.
+#
+# ## What could be wrong
+#
+# - **The map misses lesions**, and more of them on dark skin. What it leaves uncovered is counted as shortcut.
+# - **The map draws the rash.** Boxes and painted-over patches keep number, size and arrangement of the lesions; the lesion map alone
+#   tells how much. Painting over leaves soft spots that a network can learn to see.
+# - **The map covers more than lesions**: up to a third of a healthy person's picture, folds and hair among it. What falls then need
+#   not be the lesions' part; boxes at random places are a rough control, because they fall on lesions too.
+# - A cover is unlike anything that a network pre-trained on photographs has met. *Tested only* mixes what was taken away with that
+#   strangeness; *trained and tested* does not.
+# - The outline of a grey silhouette, and the share of the picture that it takes, are left in `background_only`, and tell the framing.
+# - With few groups, out-of-fold AUROCs of something that tells nothing scatter below 0.5 as well as above, and pooling folds draws
+#   them a little below.
+# - A cell that tells more than others need not bear a mark: a class whose pictures are framed otherwise does the same. A mark that
+#   moves about is not found by a grid.
+# - Facts of files are facts of web pages. Width and height are constant where a set was brought to one size, and the file's
+#   compression is then that of whoever did it.
+# - Skin tone is measured from the same pictures, and light moves it. Weights make tones equal by stratum, not within; what differs
+#   along with tone (body site, camera, country) is not balanced.
+# - Transferring tone keeps redness, which real skin does not.
+# - Corruptions are simulated one at a time, at the network's own input size, after the picture was reduced.
+#
+# ## Exercises
+#
+# 1. *(easy)* Which corruption changes the predicted class most often at its mildest strength? Use `consistency` with other recipes.
+# 2. *(medium)* Train on `covered_random` and test on untouched pictures. Does the model lean on lesions more than before?
+# 3. *(medium)* Draw a phantom without the corner mark (`PhantomSpec(corner_mark=False)`) and ask the grid again.
+# 4. *(open)* Write an alteration that hides lesions without drawing them, and show with `mask_only` in mind that it does.
+
+# %% tags=["hide-input"]
+report.provenance("06_shortcuts", store, list(datasets.values()), device=DEVICE)

@@ -1,0 +1,456 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Use
+#
+# **Question.** Suppose somebody used the model. Could they believe its probabilities, would acting on them do more good than harm,
+# does it know when it does not know, and what would it cost?
+#
+# A score that ranks pictures well is not yet of use. This chapter takes the probabilities of the judged model, the linear probe
+# under the honest protocol, and asks what can be done with them. Whatever is fitted here (a temperature, a threshold, a conformal
+# set, a warning) is fitted for each fold on predictions of training pictures that were held out in turn, and judged on the test
+# pictures of the fold. All intervals resample groups.
+#
+# *You need:* chapter 3. *You will learn:* to read a reliability diagram, to choose a threshold without looking, to ask what a
+# positive result means where the disease is rare, and to build a model that may say "not sure".
+
+# %% tags=["parameters"]
+DATASETS = ["phantom"]
+DATA_DIR = ""
+RUN_STORE = ""
+HONEST_PROTOCOL = {"phantom": "source", "msld-v1": "source", "msid": "source"}
+BACKBONE = "tf_efficientnet_lite1"
+IMAGE_SIZE = 0
+N_FOLDS = 3
+EXTERNAL = []
+SENSITIVITIES = [0.95, 0.9]
+CONFIDENCES = [0.8, 0.9, 0.95]
+CLINIC_PREVALENCE = 0.05
+COSTS = {"picture": 1, "false_alarm": 50, "missed": 2000}
+ODDITIES = 6
+SEED = 0
+DEVICE = "cpu"
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mpox import ModelConfig, cross_validate, figures, figures_use, open_store, report
+from mpox.calibration import calibrated, with_temperature
+from mpox.combine import combine
+from mpox.conformal import conformal_sets, coverage_table
+from mpox.decision_curve import ADVANTAGE, MODEL, decision_curve, useful_range
+from mpox.experiment import validate_externally
+from mpox.nested import predict_nested
+from mpox.oddities import draw_oddities
+from mpox.reliability import calibration_table, reliability_bins
+from mpox.splits import make_external_split, make_splits
+from mpox.thresholds import Aim, carry_thresholds, operating_replicates
+from mpox.unfamiliar import from_elsewhere, novelty_measures, said_to, unfamiliar_table
+
+figures.use_style()
+store = open_store(RUN_STORE)
+loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = {data.name: data for data in loaded}
+probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
+protocol = {name: HONEST_PROTOCOL.get(name, "source") for name in datasets}
+splits = {name: make_splits(data.manifest, protocol[name], n_folds=N_FOLDS, seed=SEED) for name, data in datasets.items()}
+predictions = {
+    name: cross_validate(store, data, protocol[name], probe, n_folds=N_FOLDS, seed=SEED) for name, data in datasets.items()
+}
+nested = {name: predict_nested(store, data, splits[name], probe) for name, data in datasets.items()}
+
+# %% [markdown]
+# The rest of the page shows these tables one by one; they are computed first so that the page can begin with what it found.
+
+# %%
+changed = {
+    name: {"as they are": table}
+    | {method: calibrated(table, nested[name], method) for method in ("temperature", "isotonic")}
+    for name, table in predictions.items()
+}
+measures = pd.concat(
+    [
+        calibration_table(table, of).assign(dataset=name, calibration=method, of=of)
+        for name, tables in changed.items()
+        for method, table in tables.items()
+        for of in ("Mpox", "top")
+    ],
+    ignore_index=True,
+).set_index(["dataset", "calibration", "of", "measure"])
+aims = [Aim("sensitivity", level) for level in SENSITIVITIES]
+at = {(name, aim): carry_thresholds(predictions[name], nested[name], aim) for name in datasets for aim in aims}
+replicates = {key: operating_replicates(table) for key, table in at.items()}
+sets = {(name, level): conformal_sets(predictions[name], nested[name], confidence=level) for name in datasets for level in CONFIDENCES}
+coverage = pd.concat(
+    [coverage_table(table).assign(dataset=name, confidence=level) for (name, level), table in sets.items()], ignore_index=True
+)
+level = CONFIDENCES[len(CONFIDENCES) // 2]
+
+# %%
+others = {train: test for train, test in EXTERNAL if {train, test} <= set(datasets)}
+joint = {name: store.audit([name, other], DATA_DIR or None).groups for name, other in others.items()}
+outside = {}
+for train, test in others.items():
+    both = combine([datasets[name] for name in sorted((train, test))], joint[train])
+    split = make_external_split(both.manifest, train, test, seed=SEED)
+    table = validate_externally(store, both, train, test, probe, seed=SEED)
+    found = conformal_sets(table[~table["shared"]], predict_nested(store, both, split, probe), confidence=level)
+    outside[train] = coverage_table(found)
+
+# %%
+oddities = draw_oddities(probe.image_size, n=ODDITIES, seed=SEED)
+
+
+def unfamiliar(name):
+    """What the models of a data set say to pictures that they should not be asked about: a table that is kept."""
+    data, other = datasets[name], others.get(name)
+    elsewhere = from_elsewhere(data, datasets[other], joint[name], seed=SEED) if other else None
+    about = {
+        "data": data.hash, "protocol": protocol[name], "n_folds": N_FOLDS, "seed": SEED, "backbone": BACKBONE, "oddities": ODDITIES,
+        "image_size": probe.image_size, "elsewhere": elsewhere["image_id"].tolist() if other else [], "version": 1,
+    }  # fmt: skip
+    return store.table(
+        f"unfamiliar-{name}", about, lambda: unfamiliar_table(data, splits[name], nested[name], probe, oddities, elsewhere)
+    )
+
+
+strange = {name: unfamiliar(name) for name in datasets}
+told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
+
+# %% tags=["hide-input"]
+from mpox.findings_use import what_was_found
+
+for name in datasets:
+    found = what_was_found(
+        measures=measures.loc[name], replicates={aim: replicates[name, aim] for aim in aims},
+        coverage=coverage[coverage["dataset"] == name], strange=strange[name], outside=outside.get(name),
+    )  # fmt: skip
+    report.prose(f"**{figures.dataset_title(name)}.** {found.text}")
+    for key, text in found.quoted.items():
+        report.finding(f"use_{report.short_name(name)}_{key}", text)
+
+# %% [markdown]
+# ## Do the probabilities mean what they say?
+#
+# Of the pictures to which a model gives 0.8, eight in ten should be Mpox. The reliability diagram {cite}`guo2017` sorts the
+# test pictures by what was said, cuts them into bins of equal mass, and plots what came true. Networks that were trained to the end
+# are usually too sure; one number, the temperature, then divides all log-probabilities {cite}`guo2017`. An isotonic curve is freer
+# and needs more pictures {cite}`zadrozny2002`.
+
+# %% mystnb={"image": {"alt": "Reliability diagrams, observed share of Mpox over stated probability with 95 percent intervals, for the probabilities as they are, after temperature scaling and after isotonic regression, one row a data set."}, "figure": {"caption": "Reliability of the probability of Mpox, out-of-fold, in bins of equal mass, with 95 % intervals from resampling groups. On the dotted line a probability means what it says. Temperature and curve were fitted inside the training groups of each fold."}}
+bins = pd.concat(
+    [
+        reliability_bins(table, "Mpox").assign(dataset=name, calibration=method)
+        for name, tables in changed.items()
+        for method, table in tables.items()
+    ],
+    ignore_index=True,
+)
+figures_use.reliability(bins, xlabel="stated probability of Mpox")
+plt.show()
+
+# %%
+temperatures = {name: tables["temperature"].groupby("fold")["temperature"].first() for name, tables in changed.items()}
+for name, values in temperatures.items():
+    report.prose(
+        f"{figures.dataset_title(name)}: the temperatures of the {N_FOLDS} folds lie between {values.min():.2f} and "
+        f"{values.max():.2f}; 1 changes nothing, above 1 the model was too sure inside its training groups."
+    )
+
+# %% [markdown]
+# The expected calibration error (ECE) is the mean distance of the points from the line. A distance is never negative, so that the
+# ECE of a *perfect* model is not zero either: the row `ece if calibrated` is what it would show on as many pictures of as many groups,
+# found by simulation {cite}`brocker2007`, and `ece excess` is what remains. The Brier score, the mean squared error of the
+# probability, is split into reliability (distance from the line, small is good), resolution (how far the bins differ from each
+# other, large is good) and uncertainty (that of somebody who knows only how common Mpox is) {cite}`murphy1973`, and a rest
+# within the bins; `reliability debiased` has what chance adds taken off {cite}`brocker2012,kumar2019`. The slope is below 1 where
+# probabilities are too extreme, the intercept above 0 where they are too low on the whole {cite}`vancalster2019`.
+
+# %%
+names_of = {"Mpox": "Mpox against the rest", "top": "the class that is named"}
+for name in datasets:
+    for of, title in names_of.items():
+        part = measures.xs((name, of), level=("dataset", "of")).reset_index()
+        part["value"] = [report.with_interval(*row, digits=3) for row in part[["estimate", "low", "high"]].to_numpy()]
+        report.prose(f"**{figures.dataset_title(name)}**, {title}")
+        report.show(part.pivot(index="measure", columns="calibration", values="value").reindex(part["measure"].unique())[[*changed[name]]])
+
+# %%
+for name in datasets:
+    row = measures.loc[(name, "as they are", "Mpox", "intercept")]
+    gap = measures.loc[(name, "as they are", "Mpox", "mean stated minus observed")]
+    verdict = "too low on the whole" if row["low"] > 0 else "too high on the whole" if row["high"] < 0 else "not told apart from 0"
+    side = "above" if gap["estimate"] > 0 else "below"
+    report.prose(
+        f"{figures.dataset_title(name)}: the intercept is {report.with_interval(*row)}, {verdict}; the mean probability of Mpox is "
+        f"{100 * abs(gap['estimate']):.1f} points {side} the share that is observed."
+    )
+
+# %% [markdown]
+# The probe weighs its classes alike in training, however common they are, so that it should be expected to say too little of a class
+# that is common. A temperature cannot mend that, because it moves all classes toward each other or apart, and never from one to
+# another; an isotonic curve can.
+#
+# Is that all that these instruments can see? A model that is known to be too sure shows whether they would find it: the same
+# probabilities, made three times as sure (a temperature of a third), in the test folds and inside the training groups alike.
+
+# %%
+rows = []
+for name, table in predictions.items():
+    sure, inside = (with_temperature(part, 1 / 3) for part in (table, nested[name]))
+    versions = {"as they are": table, "made three times as sure": sure}
+    versions |= {f"the same, {method}": calibrated(sure, inside, method) for method in ("temperature", "isotonic")}
+    for version, part in versions.items():
+        found = calibration_table(part, "Mpox").set_index("measure")
+        shown = {measure: report.with_interval(*found.loc[measure], digits=3) for measure in ("ece", "ece if calibrated", "brier", "slope")}
+        rows.append({"data set": figures.dataset_title(name), "probabilities": version, **shown})
+report.show(pd.DataFrame(rows))
+
+# %% [markdown]
+# ## A threshold for a stated aim
+#
+# Somebody who must not miss cases asks for a sensitivity. The threshold that just reached it on held-out training pictures is
+# carried to the test pictures, where it may reach a little more or less. To choose it on the test pictures
+# themselves would always succeed, on paper.
+
+# %%
+rows = []
+for (name, aim), table in at.items():
+    values = replicates[name, aim]
+    about = {
+        "data set": figures.dataset_title(name),
+        "aim": str(aim),
+        "thresholds of the folds": f"{table['threshold'].min():.2f} to {table['threshold'].max():.2f}",
+    }
+    shown = {
+        measure: report.with_interval(values[measure][0], *np.nanquantile(values[measure][1:], [0.025, 0.975]))
+        for measure in ("sensitivity", "specificity", "flagged")
+    }
+    rows.append({**about, **shown})
+report.show(pd.DataFrame(rows))
+
+# %% [markdown]
+# ## What a result means where the disease is rare
+#
+# In these collections more than a third of the pictures show Mpox, because they were made to study it. Sensitivity and specificity
+# carried over by Bayes' theorem say what a result would mean where the share is another; that people there look alike is taken
+# for granted.
+
+# %% mystnb={"image": {"alt": "Positive and negative predictive value over the prevalence from 0.1 to 50 percent on a logarithmic axis with bands, one line an aimed sensitivity, one row a data set."}, "figure": {"caption": "Predictive values over the prevalence, with 95 % bands from resampling groups; one line for each aimed sensitivity."}}
+from mpox.prevalence import predictive_table
+
+grid = np.geomspace(0.001, 0.5, 40)
+values = pd.concat(
+    [predictive_table(replicates[key], grid).assign(dataset=key[0], aim=str(key[1])) for key in at], ignore_index=True
+)
+figures_use.predictive_values(values)
+plt.show()
+
+# %%
+for name in datasets:
+    exact = predictive_table(replicates[name, aims[0]], np.array([0.001, 0.01, CLINIC_PREVALENCE])).set_index(["measure", "prevalence"])
+    ppv, npv = (exact.loc[(measure, 0.01), ["estimate", "low", "high"]] for measure in ("ppv", "npv"))
+    flagged = exact.loc[("flagged", 0.01), "estimate"]
+    report.prose(
+        f"{figures.dataset_title(name)}, aim {aims[0]}: if 1 in 100 had Mpox, {1000 * flagged:.0f} of 1000 would be sent on, and "
+        f"{report.with_interval(*ppv, digits=3)} of those would have it; of those who are not sent on, {report.with_interval(*npv, digits=4)} "
+        "would not."
+    )
+    report.finding(f"use_{report.short_name(name)}_ppv_1", report.with_interval(*ppv))
+
+# %% [markdown]
+# ## Would acting on it do more good than harm?
+#
+# Whoever acts at a probability of 0.1 holds one found case for worth nine false alarms. The net benefit counts true positives less
+# false positives at that rate {cite}`vickers2006`, and compares with acting on everyone and on nobody. On the right, the probabilities
+# are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it {cite}`elkan2001`.
+
+# %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"caption": "Decision curves with 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
+curves = []
+for name, table in predictions.items():
+    curves.append(decision_curve(table).assign(dataset=name, where="as collected"))
+    lower = decision_curve(table, thresholds=np.linspace(0.0025, 0.4, 80), prevalence=CLINIC_PREVALENCE)
+    curves.append(lower.assign(dataset=name, where=f"at {CLINIC_PREVALENCE:.0%}"))
+curves = pd.concat(curves, ignore_index=True)
+figures_use.decision_curves(curves)
+plt.show()
+
+# %%
+for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
+    span = useful_range(part)
+    says = f"from {span[0]:.2f} to {span[1]:.2f}" if span else "nowhere"
+    best = part[part["strategy"] == ADVANTAGE].nlargest(1, "estimate").iloc[0]
+    model = part[(part["strategy"] == MODEL) & (part["threshold"] == best["threshold"])].iloc[0]
+    report.prose(
+        f"{figures.dataset_title(name)}, {where}: the whole band lies above both alternatives at thresholds {says}. The advantage is "
+        f"largest at {best['threshold']:.2f}, {1000 * best['estimate']:.0f} true positives in 1000 people (95 % CI "
+        f"{1000 * best['low']:.0f} to {1000 * best['high']:.0f}), where the net benefit is {model['estimate']:.3f}."
+    )
+    if where == "as collected":
+        report.finding(f"use_{report.short_name(name)}_useful", says)
+
+# %% [markdown]
+# ## Not sure
+#
+# A model may be allowed to name every class that it cannot exclude. A conformal set {cite}`vovk2005` does that with a promise: if
+# test pictures and held-out training pictures come from the same source in random order, it holds the true class in at least the
+# share that was asked for. Here the promise is made for each class by itself, and an answer of several classes, or none, is read as
+# "not sure", and sent to a person.
+
+# %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
+figures_use.coverage(coverage)
+plt.show()
+
+# %%
+part = coverage[coverage["confidence"] == level].copy()
+part["value"] = [report.with_interval(*row) for row in part[["estimate", "low", "high"]].to_numpy()]
+part["data set"] = part["dataset"].map(figures.dataset_title)
+wide = part.pivot(index=["data set", "class", "images"], columns="measure", values="value").reset_index().rename_axis(columns=None)
+report.prose(f"At a coverage of {level:g} asked for:")
+report.show(wide[["data set", "class", "images", "coverage", "size", "one class", "not sure", "no class fits", "right if certain"]])
+
+# %% [markdown]
+# The promise speaks of exchangeable pictures. Pictures of one patient are alike, so that groups are exchangeable at best: the
+# coverage is still right on average, but the sets stand on fewer witnesses than there are pictures, and one difficult patient moves
+# it, which the intervals show. Pictures of another collection are not exchangeable at all. There the coverage is not promised, but it
+# can be measured: trained, and fitted, on all of one collection for Mpox against other rashes; asked about the pictures of the other
+# one that share nothing with it.
+
+# %%
+if outside:
+    wide = pd.concat([table.assign(**{"trained on": train, "tested on": others[train]}) for train, table in outside.items()])
+    wide = wide[wide["measure"].isin(["coverage", "not sure", "right if certain"])]
+    wide["value"] = [report.with_interval(*row) for row in wide[["estimate", "low", "high"]].to_numpy()]
+    wide = wide.pivot(index=["trained on", "tested on", "class", "images"], columns="measure", values="value")
+    report.show(wide.reset_index().rename_axis(columns=None))
+    for train, table in outside.items():
+        row = table.set_index(["class", "measure"]).loc[("all", "coverage"), ["estimate", "low", "high"]]
+        pair = f"{report.short_name(train)}_{report.short_name(others[train])}"
+        report.finding(f"use_{pair}_coverage", report.with_interval(*row))
+else:
+    report.prose("*Only one collection is on this page (the parameter `EXTERNAL`), so that no set crosses from one to another.*")
+
+# %% [markdown]
+# ## A cat, a page and a wall
+#
+# A classifier divides whatever it is shown among its classes. Shown are pictures that nobody should ask it about: drawn by a
+# program, or shipped with scikit-image {cite}`vanderwalt2014`. Two kinds are controls: healthy skin of drawn people, which is out of
+# place among photographs but in place among drawings, and, where there are two collections, pictures of the other one that share
+# nothing with this one.
+#
+# A warning is possible: the distance of a picture's features to the fifth nearest training picture {cite}`sun2022`. It is given
+# above the distance that 95 % of held-out training pictures stay below.
+
+# %% mystnb={"image": {"alt": "Pictures of a page, walls, landscapes, noise, a dermoscopy-like drawing, drawn healthy skin, a cat and other things, each with the probability of Mpox and whether a warning was given."}, "figure": {"caption": "What the probes of the first data set say to pictures that are nobody's: mean probability of Mpox over the folds, and in how many folds a warning is given."}}
+first = next(iter(datasets))
+kinds = dict.fromkeys(oddity.kind for oddity in oddities)
+chosen = [next(oddity for oddity in oddities if oddity.kind == kind) for kind in kinds]
+said = strange[first].set_index("name")
+captions = [
+    f"p(Mpox) {said.loc[oddity.name, 'p']:.2f}, {said.loc[oddity.name, 'named']}\nwarned {said.loc[oddity.name, 'warned']:.0%}"
+    for oddity in chosen
+]
+figures_use.sheet(chosen, captions)
+plt.show()
+
+# %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). Grey: the model's own test pictures."}}
+figures_use.novelty(
+    pd.concat([table.assign(dataset=name) for name, table in strange.items()], ignore_index=True),
+    score="neighbours",
+    xlabel="novelty score / threshold",
+)
+plt.show()
+
+# %%
+for name in datasets:
+    report.prose(f"**{figures.dataset_title(name)}**: what was said, and how well each score tells a kind from the own test pictures (AUROC)")
+    areas = told[name].copy()
+    areas["value"] = [report.with_interval(*row) for row in areas[["estimate", "low", "high"]].to_numpy()]
+    wide = areas.pivot(index="kind", columns="score", values="value")
+    report.show(said_to(strange[name]).set_index("kind").join(wide).reset_index(), digits=2)
+
+# %% [markdown]
+# `certain` is the share of conformal sets (at 0.9) with a single class: a promise about skin protects nobody from a wall. `unsure`
+# takes the doubt of the model itself, 1 minus its largest probability, for a warning {cite}`hendrycks2017`; `mahalanobis` is the
+# distance to the nearest class under the covariance within the classes {cite}`lee2018`.
+#
+# ## What it costs
+#
+# Somebody has to say what a missed case is worth. The calculator adds up what a screened person costs on average: the picture, the
+# laboratory test of those who are sent on for nothing, the cases that are missed. The first numbers are invented; change them.
+
+# %%
+from mpox.screening_cost import Costs, cost_curve, worthwhile_prevalences
+from mpox.screening_widget import show_widget
+
+costs = Costs(**COSTS)
+show_widget(
+    {f"{figures.dataset_title(name)}, {aim}": replicates[name, aim] for name, aim in at},
+    prevalence=CLINIC_PREVALENCE,
+    costs=costs,
+    caption="Expected cost of one screened person; the interval resamples the groups behind sensitivity and specificity.",
+)
+
+# %% mystnb={"image": {"alt": "Expected cost of a person over the prevalence on logarithmic axes for the model first, the laboratory for everyone and no screening, one panel a data set."}, "figure": {"caption": "The same sum over the prevalence, at the first aim and the costs of the parameter COSTS, with 95 % bands."}}
+spent = [
+    cost_curve(grid, replicates[name, aims[0]]["sensitivity"], replicates[name, aims[0]]["specificity"], costs).assign(dataset=name)
+    for name in datasets
+]
+figures_use.screening_costs(pd.concat(spent, ignore_index=True))
+plt.show()
+
+# %%
+for name in datasets:
+    values = replicates[name, aims[0]]
+    span = worthwhile_prevalences(values["sensitivity"][0], values["specificity"][0], costs)
+    says = f"between prevalences of {100 * span[0]:.1f} % and {100 * min(span[1], 1):.1f} %" if span else "at no prevalence"
+    report.prose(
+        f"{figures.dataset_title(name)}: with a picture at {costs.picture:g}, a false alarm at {costs.false_alarm:g} and a missed case at "
+        f"{costs.missed:g}, the model first is the cheapest of the three {says}."
+    )
+    report.finding(f"use_{report.short_name(name)}_worthwhile", says)
+
+# %% [markdown]
+# ## What this means
+#
+# Probabilities can be honest while the model is not good enough: calibration says that a doubt is a real doubt, not that there are
+# few of them. What a user meets is the share of pictures that are answered "not sure", the share of the healthy that is
+# sent on, and what a positive result is worth where hardly anybody has the disease. [The model card](../book/model_card.md)
+# gathers these figures.
+#
+# ## What could be wrong
+#
+# - Everything that is fitted here stands on models that were trained on three quarters of the training part, and is applied to one
+#   that was trained on all of it. That model may be a little better, and its probabilities a little sharper.
+# - Each fold has its own model, temperature and threshold; what is pooled is the procedure, not one model.
+# - Predictive values, the right decision curve and the costs take sensitivity and specificity to another place unchanged. Where
+#   the other people are mostly healthy, or have rashes that are not in the collection, both will be different.
+# - The intervals hold thresholds and curves for given; another training would choose others.
+# - The pictures that are no rash are few, and each is easy to tell. A warning that catches a cat may pass a burn or another rash.
+# - A novelty score by features of photographs warns of drawings because they are drawings. That it warns of walls does not mean
+#   that it warns where it matters: the last lines of its table are pictures of rashes from another collection.
+# - What crosses between the two collections is a change of pages and labels more than of patients, in two directions, once each.
+# - The costs are invented. So is the assumption that a missed case costs the same whoever is missed.
+#
+# ## Exercises
+#
+# 1. *(easy)* At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
+# 2. *(medium)* Fit the temperature on the test predictions themselves and compare the ECE. How much does it flatter?
+# 3. *(medium)* Fit the conformal scores with `by_class=False`. Which class pays for the smaller sets?
+# 4. *(hard)* Show the model photographs of your own wall. Choose the quantile of the warning so that none passes; what does it
+#    do to the test pictures?
+
+# %% tags=["hide-input"]
+report.provenance("07_use", store, list(datasets.values()), device=DEVICE)

@@ -1,0 +1,306 @@
+"""A fitted run made ready for new pictures: calibrated probabilities, conformal sets, a warning about unusual ones.
+
+All that is fitted beside the network is fitted inside the run's training groups, on pictures that were held out there. It is kept
+in the run's folder, so that the next prediction needs neither the data set nor the time.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tqdm.auto import tqdm
+
+from mpox.backbones import Classifier, build_model
+from mpox.calibration import apply_temperature, fit_temperature
+from mpox.config import ENGINES, ModelConfig
+from mpox.conformal import ConformalScores, fit_conformal, predict_sets
+from mpox.deployable import Deployable
+from mpox.errors import MpoxError
+from mpox.experiment import CHECKPOINT, load_model
+from mpox.features import features, torch_device
+from mpox.fitted import fitted_network, refuse_without_network
+from mpox.foldwise import class_names, codes_of, probabilities_of
+from mpox.images import load_pixels
+from mpox.nested import predict_nested
+from mpox.novelty import Novelty, fit_novelty, novelty_score
+from mpox.paths import atomic_write
+from mpox.pictures import read_rgb
+from mpox.recorded import RecordedStore
+from mpox.run_lookup import find_run, training_data
+from mpox.store import Dataset, RunResult, RunStore
+from mpox.thresholds import Aim, choose_threshold
+from mpox.weights import weights_origin
+
+NOTICE = "Research software, not a medical device."
+#: In the run's folder: what is fitted beside the network, and a probe's head.
+BUNDLE = "predictor.safetensors"
+#: Raised by one whenever the bundle of an unchanged run changes.
+VERSION = 1
+AIM = Aim("sensitivity", 0.95)
+BATCH = 16
+#: A refitted probe must give the run's probabilities.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What a run says to a picture.
+
+    Parameters
+    ----------
+    network : Deployable
+        Without the temperature: its probabilities are those of the run's predictions. Those of ``tail_tune`` were made from
+        activations in half precision, and differ by some 0.001.
+    model : ModelConfig
+    classes : tuple of str
+        In the order of the network's outputs.
+    temperature : float
+        See `mpox.calibration.fit_temperature`.
+    conformal : ConformalScores
+        Of the probabilities before the temperature.
+    novelty : Novelty
+        Of the pooled features.
+    positive : str
+        The class that is the finding.
+    thresholds : dict of str to float
+        Aim (`mpox.thresholds.Aim`) to the calibrated probability of the positive class from which on a picture is one.
+    provenance : dict
+        JSON-able: ``run_id``, ``dataset``, ``data_hash``, ``phantom``, ``protocol``, ``repeat``, ``fold``, ``regime``,
+        ``backbone``, ``image_size``, ``trained_on_images``, ``trained_on_groups``, ``package``.
+    """
+
+    network: Deployable
+    model: ModelConfig
+    classes: tuple[str, ...]
+    temperature: float
+    conformal: ConformalScores
+    novelty: Novelty
+    positive: str
+    thresholds: dict[str, float]
+    provenance: dict
+
+    def predict(self, pixels: np.ndarray, *, confidence: float = 0.9, device: str = "cpu") -> pd.DataFrame:
+        """Everything about pictures that is not drawn.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, size, size, 3)
+            See `read_square`.
+        confidence : float
+            Of the conformal sets.
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        DataFrame
+            One row a picture: ``raw_<class>`` (what the run's own predictions hold), ``p_<class>`` (calibrated), ``in_<class>``
+            (bool: the conformal set), ``finding`` (bool: the positive class at the threshold of `AIM`), ``novelty`` (0 to 2) and
+            ``unusual`` (bool).
+        """
+        found, raw = outputs(self.network, pixels, device=device)
+        table = pd.DataFrame(raw, columns=[f"raw_{label}" for label in self.classes])
+        table[[f"p_{label}" for label in self.classes]] = apply_temperature(raw, self.temperature)
+        table[[f"in_{label}" for label in self.classes]] = predict_sets(self.conformal, raw, confidence)
+        table["finding"] = table[f"p_{self.positive}"] >= self.thresholds[str(AIM)]
+        table["novelty"] = novelty_score(self.novelty, found)
+        return table.assign(unusual=table["novelty"] > self.novelty.threshold)
+
+    def heat_maps(self, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Grad-CAM of the network before mirroring, on the CPU; see `mpox.explain.grad_cam`."""
+        from mpox.explain import grad_cam
+
+        return grad_cam(self.network.network.to("cpu"), self.model.backbone, pixels, target)
+
+
+def read_square(path: Path, image_size: int) -> np.ndarray:
+    """A picture file as a run sees it: uint8 of shape (size, size, 3), RGB, squashed to a square.
+
+    Raises
+    ------
+    UnusablePicture
+        See `mpox.pictures.read_rgb`.
+    """
+    return np.asarray(read_rgb(path).resize((image_size, image_size), Image.Resampling.BICUBIC))
+
+
+def outputs(network: Deployable, pixels: np.ndarray, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """Features (float32, shape (n, d); the mean of a picture's and its mirror image's) and probabilities (float64, (n, C))."""
+    target = torch_device(device)
+    network = network.to(target, memory_format=torch.channels_last).eval()
+    parts = []
+    for start in tqdm(range(0, len(pixels), BATCH), desc=f"{len(pixels)} pictures", delay=3, leave=False):
+        batch = torch.from_numpy(np.array(pixels[start : start + BATCH])).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            found = network.features(batch.to(target).to(torch.float32, memory_format=torch.channels_last))
+            views = found.reshape(2 if network.mirror else 1, -1, found.shape[1]).mean(0)
+            parts.append((views.cpu().numpy(), network.probabilities(found).double().cpu().numpy()))
+    return np.concatenate([one for one, _ in parts]), np.concatenate([other for _, other in parts])
+
+
+def build_predictor(
+    store: RunStore | RecordedStore,
+    run_id: str,
+    data_dir: str | None = None,
+    *,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Predictor:
+    """Read a run's predictor, or make and keep it.
+
+    To make it takes the run's data set, and the nested predictions of its fold (`mpox.nested.predict_nested`): the temperature,
+    the conformal scores and the threshold are fitted on these, the novelty score on the features of the training pictures, held
+    out by group for its threshold. What another version of the package or of the regime's code has kept is made anew.
+
+    Parameters
+    ----------
+    store : RunStore
+    run_id : str
+        The beginning of it is enough.
+    data_dir : path, optional
+        See `mpox.run_lookup.training_data`.
+    tell : callable
+        Told what takes its time.
+
+    Raises
+    ------
+    MpoxError
+        If the store is the recorded study; see `mpox.run_lookup`; if the run has no network, or it was not kept; if the weights
+        behind a probe, or the code, are not those of the run; if there are too few groups for nested predictions.
+    """
+    if isinstance(store, RecordedStore):
+        raise MpoxError("The recorded study keeps predictions, not networks: compute the run where its pictures are (--store).")
+    run = find_run(store, run_id)
+    _refuse(store, run)
+    path = store.run_folder(run.config) / BUNDLE
+    kept = _read(path, run)
+    if kept is None:
+        kept = _fit(store, run, data_dir, tell)
+        tensors, facts = kept
+        atomic_write(path, save(tensors, metadata={"predictor": json.dumps(facts)}))
+    return _assemble(store, run, *kept)
+
+
+def _refuse(store: RunStore, run: RunResult) -> None:
+    config, model = run.config, run.config.model
+    refuse_without_network(model)
+    if config.engine != ENGINES[model.regime]:
+        raise MpoxError(f"The run {config.id} was made by older code of '{model.regime}': compute it again with this version.")
+    if model.training is not None and not (store.run_folder(config) / CHECKPOINT).is_file():
+        raise MpoxError(
+            f"The network of the run {config.id} was not kept (an adopted run has none): remove the run's folder and compute it "
+            "again where its pictures are."
+        )
+    if model.training is None and model.weights == "imagenet":
+        now, then = weights_origin(model.backbone), run.environment.get("weights")
+        if now != then:
+            raise MpoxError(f"The run {config.id} stands on other weights ({then}) than those found now ({now}): use these.")
+
+
+def _stamp(run: RunResult) -> dict:
+    return {"bundle": VERSION, "package": version("mpox"), "engine": run.config.engine, "run": run.config.id}
+
+
+def _read(path: Path, run: RunResult) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """What was kept; None if there is nothing, or nothing of this version."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("predictor", "{}"))
+            names = file.keys()
+            return ({name: file.get_tensor(name) for name in names}, facts) if facts.get("made") == _stamp(run) else None
+    except (OSError, SafetensorError, ValueError):
+        return None
+
+
+def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[str], None]) -> tuple[dict, dict]:
+    config, model = run.config, run.config.model
+    data, rows = training_data(store, config, data_dir)
+    if model.training is None and not data.has_pictures:
+        raise MpoxError(f"The probe of the run {config.id} is fitted on pictures of {data.name}, which are not here: get them.")
+    network = fitted_network(store, data, config, rows)
+    train = np.flatnonzero(data.manifest["image_id"].isin(rows.loc[rows["role"] == "train", "image_id"]))
+    if model.training is None:
+        known = features(data.manifest, model)
+        _same_as_run(network, known, data, run)
+        known = known[train]
+    else:
+        tell("Fitting what goes with the network; its inner folds are trained unless they are in the store.")
+        pixels = load_pixels(data.manifest.iloc[train].reset_index(drop=True), model.image_size)
+        known, _ = outputs(_deployable(network, model), pixels)
+    nested = predict_nested(store, data, rows, model)
+    raw, y = probabilities_of(nested), codes_of(nested)
+    temperature = fit_temperature(raw, y)
+    k = data.classes.index(data.positive)
+    threshold = choose_threshold(apply_temperature(raw, temperature)[:, k], y == k, aim=AIM)
+    groups = data.manifest["image_id"].map(data.groups).to_numpy(dtype=str)[train]
+    novelty = fit_novelty(known, groups=groups)
+    tensors = {"novelty.reference": torch.from_numpy(np.ascontiguousarray(novelty.reference))}
+    if model.training is None:
+        tensors |= {f"head.{name}": value.contiguous() for name, value in network.head.state_dict().items()}
+    facts = {
+        "made": _stamp(run),
+        "temperature": temperature,
+        "conformal": asdict(fit_conformal(raw, y)),
+        "novelty": {name: getattr(novelty, name) for name in ("method", "neighbours", "threshold", "quantile")},
+        "positive": data.positive,
+        "thresholds": {str(AIM): threshold},
+        "phantom": data.is_phantom,
+        "trained_on_images": len(train),
+        "trained_on_groups": len(set(groups)),
+    }
+    return tensors, facts
+
+
+def _same_as_run(network: Classifier, known: np.ndarray, data: Dataset, run: RunResult) -> None:
+    where = pd.Index(data.manifest["image_id"]).get_indexer(run.predictions["image_id"])
+    with torch.inference_mode():
+        found = network.head(torch.from_numpy(known[where])).softmax(dim=1).numpy()
+    apart = float(np.abs(found - probabilities_of(run.predictions)).max())
+    if not apart <= TOLERANCE:
+        raise MpoxError(
+            f"The probe of the run {run.config.id}, fitted anew, differs from the run's predictions by {apart:.2g}: another "
+            "version of a library made it; remove the run's folder and compute it again."
+        )
+
+
+def _deployable(network: Classifier, model: ModelConfig) -> Deployable:
+    average = "logits" if model.training is None else "probabilities"
+    return Deployable(network, model.backbone, mirror=model.mirror, average=average).eval()
+
+
+def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor], facts: dict) -> Predictor:
+    config, model, classes = run.config, run.config.model, class_names(run.predictions)
+    if model.training is None:
+        network = build_model(model.backbone, model.head, len(classes), weights=model.weights, seed=model.seed).eval()
+        network.head.load_state_dict({name.removeprefix("head."): tensors[name] for name in tensors if name.startswith("head.")})
+    else:
+        network = load_model(store, config, len(classes))
+    conformal = ConformalScores(tuple(map(tuple, facts["conformal"]["scores"])), facts["conformal"]["by_class"])
+    nothing = np.empty((0, 0), np.float32)
+    novelty = Novelty(reference=tensors["novelty.reference"].numpy(), precision=nothing, **facts["novelty"])
+    provenance = {
+        "run_id": config.id,
+        "dataset": config.dataset,
+        "data_hash": config.data,
+        **{name: facts[name] for name in ("phantom", "trained_on_images", "trained_on_groups")},
+        **{name: getattr(config, name) for name in ("protocol", "repeat", "fold")},
+        **{name: getattr(model, name) for name in ("regime", "backbone", "image_size")},
+        "package": facts["made"]["package"],
+    }
+    return Predictor(
+        network=_deployable(network, model),
+        model=model,
+        classes=tuple(classes),
+        temperature=facts["temperature"],
+        conformal=conformal,
+        novelty=novelty,
+        positive=facts["positive"],
+        thresholds=facts["thresholds"],
+        provenance=provenance,
+    )

@@ -1,0 +1,283 @@
+"""What heat maps are worth: do they depend on the network, point at what is there, and show what the network heeds?"""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from skimage.metrics import structural_similarity
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from mpox.backbones import Classifier, build_backbone, normalisation
+from mpox.errors import MpoxError
+from mpox.explain import BATCH
+from mpox.explanations import Case, heat_maps
+from mpox.images import to_batch
+from mpox.intervals import with_percentiles
+from mpox.metrics import N_BOOTSTRAP, group_weights
+
+#: Raised by one whenever the checks of unchanged maps change.
+VERSION = 1
+CELLS = 28  # side to which maps are averaged before they are compared
+STEPS = 6
+RANDOMISED = ("head", "everything")
+OTHER = "another picture"
+
+
+def randomised(network: Classifier, backbone: str, what: str, pixels: np.ndarray, *, seed: int = 0) -> Classifier:
+    """A copy of a network with weights drawn anew.
+
+    Parameters
+    ----------
+    network : Classifier
+    backbone : str
+        Its name in timm.
+    what : {"head", "everything"}
+        The head alone (normal, with the spread that its weights had), or that and the whole backbone, as timm starts it, its
+        batch-norm statistics taken from ``pixels`` so that its activations have a sensible scale.
+    pixels : ndarray of uint8, shape (n, size, size, 3)
+        At least two pictures.
+    seed : int
+    """
+    if what not in RANDOMISED:
+        raise MpoxError(f"What is randomised must be one of {', '.join(RANDOMISED)}, not '{what}'.")
+    copy = deepcopy(network)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in copy.head.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(0, float(module.weight.std()))
+    if what == "everything":
+        copy.backbone = build_backbone(backbone, weights="random", seed=seed)
+        norms = [module for module in copy.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over the batches
+        with torch.no_grad():
+            copy.backbone.train()(_batch(backbone, pixels))
+    return copy.eval()
+
+
+def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, seed: int = 0) -> pd.DataFrame:
+    """Parameter randomisation (Adebayo et al. 2018): how alike are the maps of the network and of one with random weights?
+
+    A method whose maps stay as they were shows edges and the middle of the picture, not what the network learnt. For
+    comparison: the map of the same network for another picture, which has nothing in common with the first but the method's
+    habits.
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        Method to heat maps by image id, from `mpox.explain.heat_maps`.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row a picture, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+        ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
+        of maps averaged to 28 x 28 cells.
+    """
+    rows = []
+    for what in RANDOMISED:
+        changed = [replace(case, network=randomised(case.network, case.backbone, what, case.pixels, seed=seed)) for case in cases]
+        for method, real in maps.items():
+            other = heat_maps(changed, method)
+            rows += [(name, method, what, *_alike(real[name], other[name])) for name in real]
+    for method, real in maps.items():
+        names = list(real)
+        rows += [
+            (name, method, OTHER, *_alike(real[name], real[next_name]))
+            for name, next_name in zip(names, names[1:] + names[:1], strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["image_id", "method", "compared", "spearman", "ssim"])
+    return _with_groups(table, cases)
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    first, second = (F.adaptive_avg_pool2d(torch.from_numpy(one)[None], CELLS)[0].numpy() for one in (first, second))
+    constant = np.ptp(first) == 0 or np.ptp(second) == 0
+    rank = np.nan if constant else float(spearmanr(first.ravel(), second.ravel()).statistic)
+    return rank, float(structural_similarity(first, second, data_range=1.0))
+
+
+def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The pointing game (Zhang et al. 2018): does a map's maximum lie within a region?
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        See `randomisation`.
+    regions : dict of str to ndarray of bool
+        By image id, shape (size, size); pictures without a region, or with an empty one, are left out.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them
+        within the region), ``chance`` (the region's share of the picture), ``centre`` (0 or 1: whether the middle of the
+        picture lies in it, what a map that always points there would hit).
+    """
+    rows = []
+    for method, found in maps.items():
+        for name, heat in found.items():
+            region = regions.get(name)
+            if region is not None and region.any():
+                middle = region[region.shape[0] // 2, region.shape[1] // 2]
+                rows.append((name, method, region[heat == heat.max()].mean(), region.mean(), float(middle)))
+    table = pd.DataFrame(rows, columns=["image_id", "method", "hit", "chance", "centre"])
+    return _with_groups(table, cases)
+
+
+def deletion_insertion(
+    cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, n_steps: int = STEPS, seed: int = 0
+) -> pd.DataFrame:
+    """Deletion and insertion (Petsiuk et al. 2018), against maps that know nothing of the picture.
+
+    Pixels are taken away in the order of the map, the hottest first, and replaced by the picture's mean colour; or they are put
+    into a blurred picture in this order. The area under the probability of the class over the share of pixels is low for a good
+    map where pixels are deleted, high where they are inserted. ``random`` is a map of random cells as coarse as Grad-CAM's, and
+    ``centre`` a Gaussian in the middle of the picture.
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        See `randomisation`.
+    n_steps : int
+        Equal shares in which pixels are taken or put.
+    seed : int
+        Of the random map, and of the order of equally hot pixels.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``),
+        ``area`` (0 to 1).
+    """
+    rng = np.random.default_rng(seed)
+    size = next(iter(next(iter(maps.values())).values())).shape[0]
+    names = [name for case in cases for name in case.images["image_id"]]
+    known = {
+        **maps,
+        "random": {name: _random_map(size, rng) for name in names},
+        "centre": dict.fromkeys(names, _centre_map(size)),
+    }
+    ties = rng.permutation(size * size)
+    rows = []
+    for case in tqdm(cases, desc="deletion and insertion", delay=3, leave=False):
+        mean, blurred = _mean_colour(case.pixels), _blurred(case.pixels)
+        ends = {kind: case.pixels if kind == "deletion" else blurred for kind in ("deletion", "insertion")}
+        others = {"deletion": mean, "insertion": case.pixels}
+        outer = {kind: (_probability(case, ends[kind]), _probability(case, others[kind])) for kind in ends}
+        for method, found in known.items():
+            order = np.stack([np.lexsort((ties, -found[name].ravel())) for name in case.images["image_id"]])
+            for kind in ends:
+                inner = [_probability(case, _mixed(ends[kind], others[kind], order, k / n_steps)) for k in range(1, n_steps)]
+                curve = np.stack([outer[kind][0], *inner, outer[kind][1]])
+                areas = np.trapezoid(curve, dx=1 / n_steps, axis=0)
+                rows += [(name, method, kind, area) for name, area in zip(case.images["image_id"], areas, strict=True)]
+    return _with_groups(pd.DataFrame(rows, columns=["image_id", "method", "kind", "area"]), cases)
+
+
+def _mixed(start: np.ndarray, end: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    """Pictures of ``start`` whose first pixels in the order, a share of them, are those of ``end``."""
+    n, size = start.shape[:2]
+    mixed = start.copy().reshape(n, -1, 3)
+    first = order[:, : round(share * order.shape[1])]
+    rows = np.arange(n)[:, None]
+    mixed[rows, first] = end.reshape(n, -1, 3)[rows, first]
+    return mixed.reshape(n, size, size, 3)
+
+
+def _probability(case: Case, pixels: np.ndarray) -> np.ndarray:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            found.append(case.network(_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
+    return np.concatenate(found)[np.arange(len(pixels)), case.target]
+
+
+def _mean_colour(pixels: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8), pixels.shape)
+
+
+def _blurred(pixels: np.ndarray) -> np.ndarray:
+    import cv2
+
+    sigma = pixels.shape[1] / 16
+    return np.stack([cv2.GaussianBlur(picture, (0, 0), sigma) for picture in pixels])
+
+
+def _random_map(size: int, rng: np.random.Generator) -> np.ndarray:
+    cells = torch.from_numpy(rng.random((1, 1, 8, 8), dtype=np.float32))
+    return F.interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def _centre_map(size: int) -> np.ndarray:
+    away = (np.arange(size) - (size - 1) / 2) / (size / 4)
+    line = np.exp(-(away**2) / 2)
+    return np.outer(line, line).astype(np.float32)
+
+
+def _batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
+    mean, std = normalisation(backbone)
+    return to_batch(pixels, mean=mean, std=std)
+
+
+def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:
+    images = pd.concat([case.images for case in cases], ignore_index=True).set_index("image_id")["group_id"]
+    table.insert(1, "group_id", table["image_id"].map(images))
+    return table.round(4)
+
+
+def summarise(
+    table: pd.DataFrame, by: list[str], values: list[str], *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """Means of a check with 95 % intervals from resampling groups.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a picture and whatever ``by`` names; with ``group_id``.
+    by, values : list of str
+        Columns that tell the rows of the result apart, and columns whose means are taken; missing values are left out.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``.
+    """
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        for name in values:
+            known = part.dropna(subset=name)
+            estimate = (np.nan, np.nan, np.nan)
+            if len(known):
+                weights = group_weights(known["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+                estimate = with_percentiles(weights @ known[name].to_numpy(float) / weights.sum(axis=1))
+            rows.append((*key, name, len(known), *estimate))
+    return pd.DataFrame(rows, columns=[*by, "measure", "images", "estimate", "low", "high"])
+
+
+def gain_over(table: pd.DataFrame, baseline: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """Area of each method less that of a map that knows nothing, picture by picture: `summarise` of the paired differences.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `deletion_insertion`.
+    baseline : str
+        ``random`` or ``centre``.
+    """
+    wide = table.pivot(index=["image_id", "group_id", "kind"], columns="method", values="area")
+    gain = wide.sub(wide[baseline], axis=0).drop(columns=["random", "centre"]).reset_index()
+    long = gain.melt(["image_id", "group_id", "kind"], var_name="method", value_name=f"gain over {baseline}")
+    return summarise(long, ["kind", "method"], [f"gain over {baseline}"], n_bootstrap=n_bootstrap, seed=seed)

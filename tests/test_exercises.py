@@ -1,0 +1,220 @@
+"""The course: what a chapter offers a learner, notebooks with blanks in step with it, solutions that run by themselves."""
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mpox.cli import main
+from mpox.effort import reading_minutes
+from mpox.errors import MpoxError
+from mpox.exercises import BLANKS, exercises_folder, fold, learner_notebook, stale_exercises, write_exercises
+from mpox.paths import project_root
+from mpox.phantom import PhantomSpec, generate
+from mpox.profiles import list_notebooks, read_notebook, resolve_parameters
+from mpox.quiz import quiz_text, read_quiz
+
+WITHOUT = ("05", "06", "07")  # their exercises have no solutions yet
+CHAPTERS = [name for name in list_notebooks() if not name.startswith(WITHOUT)]
+SOURCE = """# %% [markdown]
+# # A chapter
+
+# %% tags=["parameters"]
+SEED = 1
+
+# %% tags=["exercise-setup"]
+number = SEED + 1
+
+# %%
+raise RuntimeError("the chapter's own work is not part of the exercises")
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1
+#
+# Double the number. Why?
+
+# %% tags=["solution"]
+double = 2 * number
+
+# %% tags=["solution"]
+print(double)
+
+# %% [markdown] tags=["solution"]
+# Because.
+
+# %% [markdown]
+# The end.
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of one chapter."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_one.py").write_text(SOURCE)
+    monkeypatch.setenv("MPOX_PROJECT", str(tmp_path))
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------- derivation
+def test_solutions_become_blanks_and_only_what_is_needed_stays(project):
+    cells = learner_notebook("01_one").cells
+    assert [cell.source for cell in cells[1:]] == [
+        "SEED = 1",
+        "number = SEED + 1",
+        "### Exercise 1\n\nDouble the number. Why?",
+        BLANKS["code"],
+        BLANKS["markdown"],
+    ]
+    assert cells[0].source.startswith("# Exercises: A chapter\n")
+    text = nbformat.writes(learner_notebook("01_one"))
+    assert "double" not in text and "Because" not in text
+    assert text == nbformat.writes(learner_notebook("01_one"))
+
+
+def test_the_solved_notebook_runs(project):
+    names = {}
+    for cell in learner_notebook("01_one", solved=True).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    assert names["double"] == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('# %% tags=["solution"]\ndouble', "# %%\ndouble", "put a cell tagged 'solution' behind the exercise above 'double"),
+        ('[markdown] tags=["exercise"]', "[markdown]", "'double = 2 \\* number' follows no exercise"),
+    ],
+)  # fmt: skip
+def test_an_exercise_has_its_solution_right_behind_it(project, old, new, message):
+    path = project / "notebooks" / "01_one.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(MpoxError, match=message):
+        learner_notebook("01_one")
+
+
+def test_the_command_writes_checks_and_removes(project):
+    run = CliRunner().invoke(main, ["exercises", "--check"])
+    assert run.exit_code == 1 and "01_one. Run `mpox exercises`" in run.stderr
+    (project / "notebooks/exercises").mkdir()
+    (project / "notebooks/exercises/07_gone.ipynb").write_text("{}")
+    assert stale_exercises() == ["01_one", "07_gone"]
+    assert CliRunner().invoke(main, ["exercises"]).output == "removed 07_gone.ipynb\nwrote exercises/01_one.ipynb\n"
+    assert stale_exercises() == [] and CliRunner().invoke(main, ["exercises", "--check"]).exit_code == 0
+    source = project / "notebooks" / "01_one.py"
+    source.write_text(source.read_text().replace("Double the", "Treble the"))
+    assert stale_exercises() == ["01_one"]
+
+
+def test_a_chapter_without_exercises_has_no_learner_notebook(project):
+    (project / "notebooks" / "02_two.py").write_text("# %% [markdown]\n# # Two\n")
+    write_exercises(say=lambda line: None)
+    assert [path.stem for path in exercises_folder().iterdir()] == ["01_one"]
+
+
+def test_solutions_are_drop_downs_of_the_book():
+    code = new_code_cell("1 + 1", metadata={"tags": ["solution"]})
+    prose = new_markdown_cell("*Because.*", metadata={"tags": ["solution"]})
+    other = new_markdown_cell("Text.")
+    for cell in (code, prose, other):
+        fold(cell)
+    assert code.metadata["tags"] == ["solution", "hide-cell"] and code.metadata["mystnb"]["code_prompt_show"] == "Show a solution"
+    assert prose.source == "::::{admonition} Show a solution\n:class: dropdown\n\n*Because.*\n::::"
+    assert other.source == "Text." and code.source == "1 + 1"
+
+
+def test_reading_time_counts_prose_program_and_figures():
+    prose = new_markdown_cell("word " * 1000)  # 5 minutes
+    program = new_code_cell("x = 1\n\ny = 2\n" * 75)  # 150 lines: 5 minutes
+    figures = [new_code_cell("", metadata={"mystnb": {"figure": {"caption": "c"}}}) for _ in range(15)]  # 5 minutes
+    sentence = new_code_cell("", outputs=[new_output("display_data", data={"text/markdown": "word " * 1000})])  # 5 minutes
+    solution = new_markdown_cell("word " * 9999, metadata={"tags": ["solution"]})
+    assert reading_minutes(new_notebook(cells=[new_markdown_cell("word")])) == 5
+    assert reading_minutes(new_notebook(cells=[prose, program, *figures, sentence, solution])) == 20
+
+
+# ------------------------------------------------------------------------------------- the project's own course
+def test_learner_notebooks_are_in_step_with_their_chapters():
+    assert stale_exercises() == []
+    assert {path.stem for path in exercises_folder().iterdir()} == set(CHAPTERS)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_learner_notebook_is_not_executed_and_holds_no_solution(name):
+    notebook = nbformat.read(exercises_folder() / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert not any("solution" in cell.metadata.get("tags", []) for cell in notebook.cells)
+    assert sum(cell.source in BLANKS.values() for cell in notebook.cells) >= 3
+    assert "parameters" in code[0].metadata["tags"]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_says_what_it_is_for_and_where_to_go_on(name):
+    cells = read_notebook(name).cells
+    assert "**After this chapter you can**\n\n- " in cells[0].source and "**You need**" in cells[0].source
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    order = ("## What could be wrong", "## Take-aways", "## Check yourself", "## Exercises", "## What to read next")
+    assert [heading for heading in order if heading in prose] == sorted(order, key=prose.find) == list(order)
+    assert any(cell.source == f'report.quiz("{name[:2]}")' for cell in cells)
+    tasks = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
+    assert 3 <= len(tasks) <= 5
+    assert "(easy)" in tasks[0].splitlines()[0] and "(open)" in tasks[-1].splitlines()[0]
+    assert [task.split()[2] for task in tasks] == [str(number) for number in range(1, len(tasks) + 1)]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_committed_chapter_shows_the_quiz_as_it_is_now(name):
+    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if cell.source.startswith("report.quiz(")]
+    assert cell.outputs[0]["data"]["text/plain"] == quiz_text(read_quiz(name[:2]))
+
+
+# ----------------------------------------------------------------------------- solutions run, and by themselves
+def _solve(name, values, monkeypatch):
+    """Run a learner notebook with the solutions in place, and return what it showed as text."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    shown = []
+    monkeypatch.setattr("mpox.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.text))
+    names = {"__name__": "__main__"}
+    for cell in learner_notebook(name, solved=True).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}, {cell.id}", "exec"), names)
+            if "parameters" in cell.metadata["tags"]:
+                names.update(values)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def small_phantom(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("course") / "phantom", PhantomSpec(n_patients=36, size=96, seed=1, copies=4))
+
+
+FOUND = {
+    "01": ["In no pair: cat/corner.png, cup/corner.png."],
+    "02": ["espresso", "B0 rounds to 4.14 M with 100 to 107 hidden units."],
+    "03": ["always naming", "mean gain in the probability of the true class"],
+    "04": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
+    "08": ["closest is", "folds are shown to be equivalent"],
+}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_solutions_run_with_nothing_but_the_set_up(name, small_phantom, monkeypatch):
+    overrides = {
+        "DATASETS": [str(small_phantom)],
+        "RUN_STORE": str(small_phantom.parent / "store"),
+        "N_FOLDS": 3,
+        "IMAGE_SIZE": 96,
+        "TRAINED_IMAGE_SIZE": 64,
+        "REPEATS": {"linear_probe": 1},
+        "AUGMENTED_VIEWS": 0,
+    }
+    values = resolve_parameters([name], {}, overrides)[name]
+    shown = "\n".join(_solve(name, values, monkeypatch))
+    assert [text for text in FOUND.get(name[:2], []) if text not in shown] == []

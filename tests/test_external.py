@@ -1,0 +1,302 @@
+"""Other data: what is tested is never learnt from, remedies do what they say, and a user's folder can be the other collection."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from conftest import draw
+from PIL import Image
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mpox import ModelConfig, MpoxError, evaluate, figures_external, open_store, probe, remedies
+from mpox.combine import combine, external_metrics, part_of
+from mpox.datasets import REGISTRY
+from mpox.errors import TooFewImages
+from mpox.external import calibration_in_the_large, calibration_shift, changes, external_pair, two_sided, unshared_part
+from mpox.features import features
+from mpox.manifest import build_manifest
+from mpox.metrics import difference
+from mpox.phantom import PhantomSpec, generate
+from mpox.shift import FACTS, collection_facts, fact_differences, predict_domain
+from mpox.splits import make_external_split, split_hash
+from mpox.store import Dataset
+from mpox.views import RENDERERS, augmented, recolour, view_hash
+
+MODEL = ModelConfig(backbone="colour_histogram", image_size=32)
+
+
+def write(root, classes: dict[str, bool], *, n: int, seed: int):
+    rng = np.random.default_rng(seed)
+    for name, spots in classes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(n):
+            Image.fromarray(draw(rng, spots=spots)).save(root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two collections with different class names; three photographs of each class of the second are copies of the first's."""
+    base = tmp_path_factory.mktemp("collections")
+    here = write(base / "here", {"Monkeypox": True, "Chickenpox": False, "Normal": False}, n=16, seed=1)
+    there = write(base / "there", {"mpox": True, "Eczema": False}, n=16, seed=2)
+    for number in range(3):
+        shutil.copy(here / "Monkeypox" / f"{number:02d}.png", there / "mpox" / f"copy{number}.png")
+        shutil.copy(here / "Chickenpox" / f"{number:02d}.png", there / "Eczema" / f"copy{number}.png")
+    return here, there
+
+
+@pytest.fixture(scope="module")
+def pair(folders, tmp_path_factory):
+    store = open_store(tmp_path_factory.mktemp("store"))
+    here, there = folders
+    return store, *external_pair(store, str(here), str(there))
+
+
+@pytest.fixture(scope="module")
+def ways(pair):
+    return remedies.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
+
+
+def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(pair):
+    _, both, train, test = pair
+    assert (train, test) == ("here", "there") and both.classes == ["Mpox", "Others"]
+    counts = both.manifest.groupby(["source", "label"]).size().to_dict()
+    assert counts == {("here", "Mpox"): 16, ("here", "Others"): 16, ("there", "Mpox"): 19, ("there", "Others"): 19}
+    alone = part_of(both, "there")
+    assert alone.manifest["image_id"].tolist() == sorted(both.manifest.query("source == 'there'")["original_id"])
+    assert (alone.groups.to_numpy() == both.groups["there/" + alone.groups.index].to_numpy()).all()
+    with pytest.raises(MpoxError, match="not in here\\+there"):
+        part_of(both, "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "classes, match",
+    [
+        ({"Eczema": False, "Acne": False}, "has no class Mpox"),
+        ({"Mpox": True}, "fewer than two classes"),
+        ({"Mpox": True, "Healthy": False}, "has pictures of Mpox only, once healthy skin is left out"),
+    ],
+)
+def test_a_folder_that_cannot_be_tested_on_says_why(folders, pair, tmp_path, classes, match):
+    other = write(tmp_path / f"other-{len(classes)}-{'Mpox' in classes}", classes, n=3, seed=5)
+    with pytest.raises(MpoxError, match=match):
+        external_pair(pair[0], str(folders[0]), str(other))
+
+
+def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folders):
+    store, both, *names = pair
+    facts = pd.concat([collection_facts(store, store.dataset(str(folder))) for folder in folders], ignore_index=True)
+    assert {"side", *FACTS} == set(facts.columns[2:]) and len(facts) == 48 + 38
+    found = fact_differences(both, facts, *names, n_bootstrap=100).set_index("fact")
+    assert (found["n_first"].drop("ita") == 26).all() and (found["n_second"].drop("ita") == 32).all()
+    assert np.isnan(found.loc["side", "estimate"]) and found.loc["side", "first"] == 64  # all are of one size
+    assert abs(found.loc["lightness", "estimate"]) < 1 and found.loc["lightness", "low"] < found.loc["lightness", "high"]
+
+
+def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_on(pair, ways):
+    store, both, _, test = pair
+    tables, skipped = ways
+    assert list(tables) == list(remedies.SEES) and not skipped
+    expected = both.manifest[both.manifest["source"] == test].set_index("image_id")["label"].sort_index()
+    protocols = {"external", "external_colour", "external_weighted", "external_own_scale", "external_mixed", "internal"}
+    assert {table["protocol"].iloc[0] for table in tables.values()} == protocols
+    for way, table in tables.items():
+        for _, part in table.groupby("repeat"):
+            assert part.set_index("image_id")["label"].sort_index().equals(expected), way
+        assert table["shared"].sum() == 6 * table["repeat"].nunique()
+        for run_id in table["run_id"].unique():
+            config = store.get(next(c for c in _configs(store) if c.id == run_id)).config
+            split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
+            original = split["image_id"].str.replace(r"#\d+$", "", regex=True)
+            tested = original[split["role"] == "test"]
+            assert not set(tested) & set(original[split["role"] == "train"])
+            if way not in ("mixed", "target alone"):
+                assert tested.str.startswith("there/").all() and original[split["role"] == "train"].str.startswith("here/").all()
+
+
+def _configs(store):
+    import json
+
+    from mpox.config import RunConfig
+
+    return [RunConfig.from_dict(json.loads(path.read_text())) for path in (store.root / "runs").glob("*/config.json")]
+
+
+def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
+    _, both, train, test = pair
+    few = remedies.mixed_splits(both, train, test, fraction=0.5, n_folds=3)
+    whole = remedies.mixed_splits(both, train, test, n_folds=3)
+    for split in (few, whole):
+        for _, rows in split.groupby("fold"):
+            learnt = rows[rows["role"] == "train"]
+            assert not set(learnt["group_id"]) & set(rows.loc[rows["role"] == "test", "group_id"])
+            assert learnt["inner_fold"].min() == 0 and learnt.groupby("group_id")["inner_fold"].nunique().max() == 1
+            others = rows["image_id"].str.startswith(f"{train}/")
+            missing = set(both.manifest.query("source == @train")["image_id"]) - set(rows.loc[others, "image_id"])
+            assert set(both.groups[sorted(missing)]) <= set(rows.loc[rows["role"] == "test", "group_id"])
+    keys = ["fold", "image_id"]
+    assert set(map(tuple, few[keys].to_numpy())) < set(map(tuple, whole[keys].to_numpy()))
+
+
+def test_own_scale_is_what_two_scalers_give(pair, ways):
+    _, both, train, test = pair
+    split = make_external_split(both.manifest, train, test).set_index("image_id").loc[both.manifest["image_id"]]
+    learnt, tested = (np.flatnonzero(split["role"] == role) for role in ("train", "test"))
+    x = features(both.manifest, MODEL).astype(float)
+    y = (both.manifest["label"] == "Others").to_numpy(dtype=int)
+    inner = split["inner_fold"].to_numpy()[learnt]
+    scaled = [StandardScaler().fit_transform(x[rows]) for rows in (learnt, tested)]
+    expected, _ = probe.fit_predict(scaled[0], y[learnt], inner, scaled[1], n_classes=2, head="linear", seed=0)
+    found = ways[0]["own scale"].set_index("image_id").loc[both.manifest["image_id"].iloc[tested], "p_Mpox"]
+    assert np.allclose(found, expected[:, 0], atol=1e-4)
+
+
+def test_equal_weights_change_nothing_and_others_do(pair, ways):
+    equal, weights = remedies.reweighted(*pair, MODEL, alpha=1, n_folds=3)
+    assert (weights == 1).all() and len(weights) == 32
+    plain = ways[0]["no remedy"].sort_values("image_id")["p_Mpox"].to_numpy()
+    assert np.allclose(equal.sort_values("image_id")["p_Mpox"], plain, atol=1e-4)
+    other, weights = remedies.reweighted(*pair, MODEL, alpha=0, n_folds=3)
+    assert weights.std() > 0.1 and not np.allclose(other.sort_values("image_id")["p_Mpox"], plain, atol=1e-3)
+    split = make_external_split(pair[1].manifest, *pair[2:])
+    assert split_hash(split.assign(weight=1.0)) != split_hash(split)
+    with pytest.raises(MpoxError, match="works on the features of a linear probe"):
+        remedies.reweighted(*pair, MODEL.with_(regime="nearest_neighbour"), n_folds=3)
+
+
+def test_a_weighted_probe_is_sklearns_and_an_image_of_no_weight_is_not_there():
+    rng = np.random.default_rng(3)
+    y = np.tile([0, 1], 40)
+    x, inner, weight = rng.normal(size=(80, 4)) + 0.6 * y[:, None], np.arange(80) // 2 % 4, rng.uniform(0.2, 3, 80)
+    options = {"n_classes": 2, "head": "linear", "seed": 0}
+    fitted, history = probe.fit(x, y, inner, weight=weight, **options)
+    losses = []
+    for strength in probe.STRENGTHS:
+        loss = np.empty(80)
+        for fold in range(4):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500))
+            model.fit(x[inner != fold], y[inner != fold], logisticregression__sample_weight=weight[inner != fold])
+            loss[inner == fold] = -np.log(model.predict_proba(x[inner == fold])[np.arange(20), y[inner == fold]])
+        losses.append((weight * loss).sum() / weight.sum())
+    assert np.allclose(history["validation_loss"], losses)
+    assert not np.allclose(fitted[-1].coef_, probe.fit(x, y, inner, **options)[0][-1].coef_, atol=1e-3)
+
+
+def test_another_colour_is_the_same_picture_in_its_place():
+    picture = draw(np.random.default_rng(0), spots=True)
+    shas = [view_hash("picture", number, 0, "colour") for number in range(20)]
+    copies = [recolour(picture, sha) for sha in shas]
+    assert (copies[0] == recolour(picture, shas[0])).all() and copies[0].dtype == np.uint8 and copies[0].shape == picture.shape
+    grey = picture.mean(axis=2).ravel()
+    assert min(np.corrcoef(grey, copy.mean(axis=2).ravel())[0, 1] for copy in copies) > 0.97
+    means = np.array([copy.mean(axis=(0, 1)) / picture.mean(axis=(0, 1)) for copy in copies])
+    assert means.std(axis=0).min() > 0.1  # each channel moves
+    assert view_hash("picture", 1, 0) != shas[1]
+
+
+def test_colour_copies_are_made_of_training_pictures_only(pair):
+    store, both, train, test = pair
+    assert set(RENDERERS) == {"published", "colour"}
+    with pytest.raises(MpoxError, match="no recipe 'grey'"):
+        augmented(both, 1, recipe="grey")
+    remedies.colour_copies(store, both, train, test, MODEL, n_copies=2)
+    config = next(c for c in _configs(store) if c.protocol == "external_colour")
+    split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
+    views = split["image_id"].str.extract(r"#(\d)$")[0].groupby(split["role"]).value_counts()
+    assert views.to_dict() == {("train", "0"): 32, ("train", "1"): 32, ("train", "2"): 32, ("test", "0"): 38}
+    assert split[split["role"] == "train"].groupby("group_id")["inner_fold"].nunique().max() == 1
+
+
+def test_changes_are_paired_differences(ways):
+    tables = {way: unshared_part(table) for way, table in ways[0].items()}
+    assert {len(table) / table["repeat"].nunique() for table in tables.values()} == {32}
+    found = changes(tables, "no remedy", n_bootstrap=200).set_index("way")
+    expected = difference(tables["mixed"], tables["no remedy"], "auroc", "Mpox", n_bootstrap=200)
+    assert found.loc["mixed", ["change", "change_low", "change_high"]].tolist() == pytest.approx(expected)
+    assert found.loc["no remedy", ["change", "p"]].isna().all() and found["p"].dropna().between(0, 1).all()
+    assert changes({"a": tables["mixed"], "b": tables["mixed"]}, "a", n_bootstrap=50)["p"].iloc[1] == 1
+    with pytest.raises(MpoxError, match="predicts other images"):
+        changes({"a": tables["mixed"], "b": ways[0]["mixed"]}, "a")
+    assert two_sided(np.full(99, 0.2)) == pytest.approx(0.02) and np.isnan(two_sided(np.array([np.nan])))
+
+
+def test_too_few_groups_skip_a_way_and_say_so(pair):
+    store, both, train, test = pair
+    tables, skipped = remedies.every_way(store, both, train, test, MODEL, n_copies=0, n_folds=33)
+    assert list(tables) == ["no remedy", "own scale"] and set(skipped) == {"re-weighted", "mixed", "target alone"}
+    assert all("Too few groups" in reason for reason in skipped.values())
+    with pytest.raises(TooFewImages):
+        remedies.target_alone(store, both, train, test, MODEL, n_folds=33)
+
+
+def test_the_intercept_is_that_of_a_logistic_model_with_an_offset():
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0.05, 0.95, 300)
+    label = rng.random(300) < score**2  # fewer than predicted
+    table = pd.DataFrame({"repeat": 0, "image_id": [f"{n:03d}" for n in range(300)], "group_id": np.arange(300).astype(str)})
+    table = table.assign(label=np.where(label, "Mpox", "Others"), p_Mpox=score, p_Others=1 - score)
+    found = calibration_in_the_large(table, n_bootstrap=200).set_index("measure")
+    fitted = sm.GLM(label.astype(float), np.ones((300, 1)), sm.families.Binomial(), offset=logit(score)).fit()
+    assert found.loc["intercept", "estimate"] == pytest.approx(fitted.params[0], abs=1e-6)
+    assert found.loc["intercept", ["low", "high"]].tolist() == pytest.approx(fitted.conf_int()[0], abs=0.12)
+    assert found.loc["difference", "estimate"] == pytest.approx(score.mean() - label.mean())
+    right = table.assign(label=np.where(rng.random(300) < score, "Mpox", "Others"))
+    estimate, low, high = calibration_shift(right, table, n_bootstrap=300)
+    assert estimate < 0 and high < 0 and low < estimate
+
+
+def test_the_figures_show_what_they_are_given(pair, ways):
+    table = external_metrics(ways[0]["no remedy"], n_bootstrap=20)
+    rows = table[(table["metric"] == "auroc") & (table["class"] == "Mpox")]
+    rows = rows.assign(direction="one to two", place=rows["subset"], line=rows["subset"]).reset_index(drop=True)
+    rows.loc[2, ["estimate", "reason"]] = [np.nan, "no image"]
+    figure = figures_external.transport(rows, xlabel="AUROC")
+    assert "not defined: no image" in [text.get_text() for text in figure.axes[0].texts]
+    found = changes({way: unshared_part(part) for way, part in ways[0].items()}, "no remedy", n_bootstrap=50).dropna()
+    found = found.assign(direction="one to two", sees=found["way"].map(remedies.SEES))
+    figure = figures_external.remedies(found, xlabel="change")
+    assert [text.get_text().split(" (")[0] for text in figure.axes[0].get_yticklabels()] == found["way"].tolist()
+    own = remedies.own_pictures(*pair, MODEL, fractions=[0.5], n_folds=3)
+    assert list(own) == [("mixed", 0.5), ("target alone", 0.5)]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Two small phantoms as one data set: other people, the corner mark on Mpox in one, on the other rashes in the other."""
+    base, parts = tmp_path_factory.mktemp("phantoms"), []
+    for name, spec in (("here", {"seed": 0}), ("elsewhere", {"seed": 1, "marked": ("Chickenpox", "Measles")})):
+        images = generate(base / name, PhantomSpec(n_patients=32, size=64, copies=0, label_conflicts=0, **spec))
+        manifest = build_manifest(images).assign(source=name)
+        groups = pd.Series((name + manifest["patient_id"]).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+        parts.append(Dataset(name, manifest.assign(group_id=groups.to_numpy()), groups, is_phantom=True, has_pictures=True))
+    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
+    return combine(parts, joint.rename(columns={"source": "dataset"}))
+
+
+def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:
+    table = evaluate(predictions, positive=positive, n_bootstrap=0)
+    return float(table[(table["metric"] == "auroc") & (table["class"] == positive)]["estimate"].iloc[0])
+
+
+def test_a_planted_shortcut_does_not_travel_and_the_instruments_see_it(phantoms, tmp_path):
+    store, both, pair = open_store(tmp_path), phantoms, ("here", "elsewhere")
+    model = ModelConfig(backbone="colour_histogram", image_size=64)
+    ways, _ = remedies.every_way(store, both, *pair, model, n_copies=1, n_folds=3)
+    assert auroc(ways["target alone"]) > 0.7 > 0.5 > auroc(ways["no remedy"])  # the mark speaks for the wrong side there
+    assert auroc(ways["mixed"]) > auroc(ways["no remedy"]) + 0.15
+    told = [auroc(predict_domain(store, both, model, label=label, n_folds=3), pair[1]) for label in both.classes]
+    assert min(told) > 0.7
+
+
+def test_the_second_phantom_is_registered_and_its_key_leaves_the_first_ones_alone():
+    spec = PhantomSpec(**dict(REGISTRY["phantom-elsewhere"].planted))
+    assert spec.marked == ("Chickenpox", "Measles") and REGISTRY["phantom-elsewhere"].is_phantom
+    assert PhantomSpec().key() == "d9587be946" != spec.key()
+    with pytest.raises(MpoxError, match="give a sequence of classes"):
+        PhantomSpec(marked="Mpox")

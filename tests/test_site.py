@@ -1,0 +1,482 @@
+"""The built book in a real browser: the instruments can fail, and the book does not make them.
+
+The book is that of ``make book`` (or what ``MPOX_SITE`` names, a folder with ``index.html``). Pictures of every page in light,
+dark and on a phone are left in ``_site/screenshots``.
+"""
+
+import base64
+import io
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import sitechecks
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from mpox.book_pages import finish, webp
+from mpox.paths import project_root
+
+SOURCES = ("_config.yml", "_toc.yml", "book", "src/mpox/book.py", "src/mpox/book_pages.py")
+VIEWS = {"light": {"width": 1280}, "dark": {"width": 1280, "dark": True}, "narrow": {"width": 390}}
+
+
+@pytest.fixture(scope="module")  # not for the whole session: its event loop would be in the way of other tests' notebooks
+def browser():
+    executable = sitechecks.chromium()
+    if executable is None:
+        pytest.skip("there is no Chromium here to look at the book with: install it, on Debian with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=sitechecks.CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def html() -> Path:
+    """The folder of the built book. One that `MPOX_SITE` names must be there; else an absent or an old one is passed over."""
+    if named := os.environ.get("MPOX_SITE"):
+        folder = Path(named).resolve()
+        assert (folder / "index.html").is_file(), f"MPOX_SITE names no book: there is no index.html in {folder}"
+        return folder
+    folder = project_root() / "_site" / "_build" / "html"
+    if not (folder / "index.html").is_file():
+        pytest.skip("there is no built book to look at: make it with `make book`")
+    built = (folder / "index.html").stat().st_mtime
+    places = [project_root() / name for name in SOURCES]
+    sources = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
+    if newer := next((path for path in sources if path.stat().st_mtime > built), None):
+        pytest.skip(f"the built book is older than {newer.relative_to(project_root())}: make it anew with `make book`")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(html):
+    with sitechecks.served(html) as base:
+        yield base
+
+
+def listed(problems: list[str]) -> str:
+    return f"{len(problems)} problem(s):\n" + "\n".join(problems[:60])
+
+
+# ------------------------------------------------------------------------------- what is done to built pages
+def png(picture: np.ndarray, **options) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG", **options)
+    return data.getvalue()
+
+
+def drawing(height: int = 60, width: int = 90) -> np.ndarray:
+    picture = np.full((height, width, 3), 255, np.uint8)
+    picture[20:30, 10:80] = (0, 114, 178)
+    return picture
+
+
+def test_a_drawing_keeps_every_pixel_and_its_size_on_paper():
+    encoded, size = webp(png(drawing(), dpi=(192, 192)))
+    image = Image.open(io.BytesIO(encoded))
+    assert image.format == "WEBP" and size == (45, 30)
+    assert np.array_equal(np.asarray(image), drawing())
+
+
+def test_a_transparent_ground_stays_transparent():
+    picture = np.dstack([drawing(), np.zeros((60, 90), np.uint8)])
+    picture[20:30, 10:80, 3] = 255
+    image = Image.open(io.BytesIO(webp(png(picture))[0]))
+    assert image.mode == "RGBA" and image.getpixel((0, 0))[3] == 0 and image.getpixel((40, 25)) == (0, 114, 178, 255)
+
+
+def test_a_photograph_is_made_small_and_stays_near():
+    rng = np.random.default_rng(0)
+    rough = Image.fromarray(rng.integers(60, 200, (12, 12, 3)).astype(np.uint8)).resize((300, 300), Image.Resampling.BICUBIC)
+    picture = np.clip(np.asarray(rough) + rng.normal(0, 3, (300, 300, 3)), 0, 255).astype(np.uint8)
+    data = png(picture)
+    encoded, size = webp(data)
+    assert size == (300, 300) and len(encoded) < len(data) / 4
+    again = np.asarray(Image.open(io.BytesIO(encoded))).astype(float)
+    assert np.abs(again - picture).mean() < 4
+
+
+def test_built_pages_are_finished(tmp_path):
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_sources/study").mkdir(parents=True)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "_images/wide figure.png").write_bytes(png(drawing(60, 900)))
+    (tmp_path / "_images/own.png").write_bytes(png(drawing(30, 90)))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")])
+    nbformat.write(notebook, tmp_path / "_sources/study/a.ipynb")
+    embedded = "data:image/png;base64," + base64.b64encode(png(drawing(40, 40))).decode()
+    (tmp_path / "study/a.html").write_text(
+        '<p>2 > 1</p><img alt="a > b" src="../_images/wide%20figure.png" />'
+        '<a class="x" href="../_images/own.png"><img alt="own" src="../_images/own.png" style="width: 50%"></a>'
+        f"<img src='{embedded}' alt='embedded'><img src='https://elsewhere.example/a.png' alt='foreign'>"
+        '<a href="../_sources/study/a.ipynb" target="_blank"\n class="btn btn-download-source-button" title="T"\n>x</a>'
+        '<a href="b.html" target="_blank">b</a><div role="list"><div role="doc-biblioentry">c</div></div>'
+    )
+    (tmp_path / "b.html").write_text('<img alt="the same again" src="_images/own.png">')
+    finish(tmp_path)
+    page = (tmp_path / "study/a.html").read_text()
+    files = {path.name: path for path in (tmp_path / "_images").iterdir()}
+    assert len(files) == 3 and all(name.endswith(".webp") for name in files)
+    names = re.findall(r'src="\.\./_images/(\w+\.webp)"', page)
+    assert sorted(names) == sorted(files)
+    assert f'<a class="mpox-enlarge" href="../_images/{names[0]}"><img width="900" height="60" loading="lazy"' in page
+    assert f'<a class="x" href="../_images/{names[1]}"><img loading="lazy"' in page and 'style="width: 50%"></a>' in page
+    assert '<img width="40" height="40" loading="lazy"' in page and "data:image" not in page
+    assert 'alt="a > b"' in page and "<img src='https://elsewhere.example/a.png' alt='foreign'>" in page
+    assert 'class="btn btn-download-source-button" title="T"\n download>' in page and page.count("_blank") == 1
+    assert '<div role="list"><div role="listitem">' in page
+    assert f'src="_images/{names[1]}"' in (tmp_path / "b.html").read_text()
+    with zipfile.ZipFile(tmp_path / "_sources/study/a.ipynb.zip") as archive:
+        assert archive.read("a.ipynb") == (tmp_path / "_sources/study/a.ipynb").read_bytes()
+
+
+# -------------------------------------------------------------------------------------- the instruments fail
+GOOD = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"></head>'
+    '<body><main><article><h1 id="top">{title}</h1>{body}</article></main></body></html>'
+)
+PICTURE = '<img src="_images/a.webp" alt="A blue bar on white." width="90" height="60" loading="lazy">'
+
+
+@pytest.fixture(scope="module")
+def small_site(tmp_path_factory):
+    """A page without a fault, and one for each fault; a name says which."""
+    html = tmp_path_factory.mktemp("small")
+    (html / "_images").mkdir()
+    Image.fromarray(drawing()).save(html / "_images/a.webp", lossless=True)
+    wide = "<table><tr>" + "".join(f"<td>column{number:04d}</td>" for number in range(30)) + "</tr></table>"
+    bodies = {
+        "good": f"<p>Nothing amiss.</p>{PICTURE}"
+        f'<div tabindex="0" role="region" aria-label="Table" style="overflow-x: auto">{wide}</div>'
+        '<a href="good.html#top">Up to the top</a>',
+        "no_picture": '<img src="_images/none.webp" alt="A picture that is lost." width="9" height="9" loading="lazy">',
+        "outside": '<p>x</p><script src="https://cdn.example/x.js"></script>',
+        "script": '<p>x</p><script>throw new Error("a fault of ours");</script>',
+        "console": '<p>x</p><script>console.error("it complains");</script>',
+        "no_anchor": '<a href="good.html#nowhere">To nowhere</a>',
+        "no_page": '<a href="gone.html">Gone</a>',
+        "twice": '<p id="a">x</p><p id="a">y</p>',
+        "no_alt": '<img src="_images/a.webp" alt="" width="90" height="60" loading="lazy">',
+        "file_name_alt": PICTURE.replace("A blue bar on white.", "../_images/a.webp"),
+        "eager": PICTURE.replace(' loading="lazy"', ""),
+        "png": PICTURE.replace("a.webp", "a.png"),
+        "sizeless": PICTURE.replace(' width="90"', ""),
+        "heavy": "<p>" + "long " * 400_000 + "</p>",
+        "wide_table": wide,
+        "cut_table": f'<div style="overflow: hidden">{wide}</div>',
+        "wide_code": "<pre>" + "code " * 100 + "</pre>",
+        "pale": '<p style="color: #999; background: #fff">Hard to read.</p>',
+        "pale_code": '<div class="highlight"><pre style="background: #fff"><span class="k">def</span> <span class="n">f</span>'
+        '<span class="n" style="color: #ddd">g</span><span class="c" style="color: #ccc"># pale</span></pre></div>',
+        "unlabelled": "<button></button>",
+        "sidebar": '<div class="bd-sidebar-primary">Contents</div><p>x</p>',
+    }
+    for name, body in bodies.items():
+        (html / f"{name}.html").write_text(GOOD.format(title=name, body=body))
+    Image.fromarray(drawing()).save(html / "_images/a.png")
+    return html
+
+
+def test_links_alt_texts_and_weights_are_checked(small_site):
+    assert sitechecks.broken_links(small_site) == [
+        "no_anchor.html: good.html#nowhere has no such anchor",
+        "no_page.html: gone.html does not exist",
+        "no_picture.html: _images/none.webp does not exist",
+        "twice.html: the anchor a is there more than once",
+    ]
+    assert [line.split(":")[0] for line in sitechecks.poor_alt_texts(small_site)] == ["file_name_alt.html", "no_alt.html"]
+    heavy = dict(line.split(": ", 1) for line in sitechecks.heavy_pages(small_site))
+    assert heavy.keys() == {"eager.html", "heavy.html", "png.html", "sizeless.html"}
+    assert "not loaded lazily" in heavy["eager.html"] and "modern format" in heavy["png.html"]
+    assert "states no size" in heavy["sizeless.html"]
+    assert re.match(r"2,000,\d{3} bytes", heavy["heavy.html"])
+
+
+def faults(browser: Browser, small_site: Path, look: Callable[[Page], list[str]], *, names: list[str], **view) -> dict[str, str]:
+    found = {}
+    with sitechecks.served(small_site) as base, sitechecks.window(browser, base, **view) as (page, _):
+        for name in names:
+            page.goto(f"{base}/{name}.html")
+            if problems := look(page):
+                found[name] = " | ".join(problems)
+    return found
+
+
+def test_requests_and_errors_are_seen(browser, small_site):
+    loading, outside = {}, {}
+    with sitechecks.served(small_site) as base, sitechecks.window(browser, base) as (page, watch):
+        for name in ("good", "no_picture", "outside", "script", "console"):
+            page.goto(f"{base}/{name}.html")
+            lost = sitechecks.load_pictures(page)
+            found, asked = watch.drain()
+            loading |= {name: " | ".join(found + lost)} if found + lost else {}
+            outside |= {name: " | ".join(asked)} if asked else {}
+    assert outside == {"outside": "asks for https://cdn.example/x.js"}
+    assert loading.keys() == {"no_picture", "outside", "script", "console"}
+    assert "answers 404" in loading["no_picture"] and "cannot show" in loading["no_picture"]
+    assert "a fault of ours" in loading["script"] and "it complains" in loading["console"]
+    assert "ERR_NAME_NOT_RESOLVED" in loading["outside"]
+
+
+def test_what_does_not_fit_a_phone_is_seen(browser, small_site):
+    names = ["good", "wide_table", "cut_table", "wide_code"]
+    found = faults(browser, small_site, sitechecks.too_wide, names=names, width=390)
+    assert found.keys() == {"wide_table", "cut_table", "wide_code"}
+    assert "<table> ends at" in found["wide_table"] and "the page is" in found["wide_table"]
+    assert "<table> ends at" in found["cut_table"] and "the page is" not in found["cut_table"]
+
+
+def test_axe_finds_what_is_hard_to_read(browser, small_site):
+    names = ["good", "pale", "pale_code", "unlabelled", "no_alt"]
+    found = faults(browser, small_site, sitechecks.inaccessible, names=names)
+    assert found.keys() == {"pale", "pale_code", "unlabelled"}
+    assert "color-contrast" in found["pale"] and "# pale" in found["pale_code"] and "button-name" in found["unlabelled"]
+
+
+def test_what_paper_would_cut_is_seen(browser, small_site):
+    found = faults(browser, small_site, sitechecks.cut_on_paper, names=["good", "sidebar", "no_alt"])
+    assert found.keys() == {"good", "sidebar"}  # a table that scrolls on a screen cannot scroll on paper
+    assert found["good"].startswith("cuts <table>") and found["sidebar"] == "shows .bd-sidebar-primary"
+
+
+# ------------------------------------------------------------------------------------------------- the book
+@pytest.fixture(scope="module")
+def seen(browser, html, served, tmp_path_factory) -> dict[str, list[str]]:
+    """Problems by what was looked for. Each page is opened once a view, the dark one from disk, the others from a server."""
+    ours = html.parts[-2:] == ("_build", "html")
+    shots = html.parents[1] / "screenshots" if ours else tmp_path_factory.mktemp("screenshots")
+    shutil.rmtree(shots, ignore_errors=True)
+    shots.mkdir()
+    problems: dict[str, list[str]] = {kind: [] for kind in ("loading", "outside", "width", *VIEWS)}
+    for view, options in VIEWS.items():
+        base = html.as_uri() if view == "dark" else served
+        with sitechecks.window(browser, base, **options) as (page, watch):
+            for name in sitechecks.page_names(html):
+                if name == "index.html":  # it only leads to the cover
+                    continue
+                page.goto(f"{base}/{name}")
+                page.wait_for_load_state("load")
+                lost = sitechecks.load_pictures(page)
+                shot = f"{name.replace('/', '_').removesuffix('.html')}.{view}.jpg"
+                page.screenshot(path=shots / shot, full_page=True, quality=85)
+                width = sitechecks.too_wide(page)
+                loading, outside = watch.drain()
+                unfit = sitechecks.inaccessible(page, colours=view != "narrow")
+                for kind, lines in {"loading": loading + lost, "outside": outside, "width": width, view: unfit}.items():
+                    problems[kind] += [f"{name} ({view}): {line}" for line in lines]
+    return problems
+
+
+def test_the_book_opens_at_its_cover(browser, html, served):
+    assert len(sitechecks.page_names(html)) > 10
+    with sitechecks.window(browser, served) as (page, _):
+        page.goto(served)
+        page.wait_for_url("**/book/intro.html")
+
+
+def test_pages_load_without_an_error(seen):
+    assert not seen["loading"], listed(seen["loading"])
+
+
+def test_pages_ask_nobody_else(seen):
+    assert not seen["outside"], listed(seen["outside"])
+
+
+def test_pages_fit_the_window(seen):
+    assert not seen["width"], listed(seen["width"])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_no_serious_violation(seen, view):
+    assert not seen[view], listed(seen[view])
+
+
+@pytest.mark.parametrize("check", [sitechecks.broken_links, sitechecks.poor_alt_texts, sitechecks.heavy_pages])
+def test_the_files_are_in_order(html, check):
+    problems = check(html)
+    assert not problems, listed(problems)
+
+
+def test_search_finds_a_word_of_each_page(browser, html, served):
+    words = sitechecks.telling_words(html)
+    assert len(words) > 10
+    with sitechecks.window(browser, served) as (page, watch):
+        missed = [
+            f"{word!r} does not find {name}"
+            for name, word in words.items()
+            if f"/{name}" not in sitechecks.found_by(page, served, word)
+        ]
+        missed += [line for lines in watch.drain() for line in lines]
+        assert not missed, listed(missed)
+        assert sitechecks.found_by(page, served, "xylophonist") == []
+
+
+def test_search_works_from_disk(browser, html):
+    name, word = next(iter(sitechecks.telling_words(html).items()))
+    with sitechecks.window(browser, html.as_uri()) as (page, watch):
+        found = sitechecks.found_by(page, html.as_uri(), word)
+        assert (html / name).as_posix() in found
+        assert watch.drain() == ([], [])
+
+
+def chapters(html: Path) -> list[str]:
+    notebooks = sorted((html / "_sources").rglob("*.ipynb"))
+    return [notebook.relative_to(html / "_sources").with_suffix(".html").as_posix() for notebook in notebooks]
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+def test_a_chapter_can_be_downloaded(browser, html, served, from_disk):
+    base = html.as_uri() if from_disk else served
+    assert chapters(html)
+    with sitechecks.window(browser, base) as (page, watch):
+        for name in chapters(html):
+            page.goto(f"{base}/{name}")
+            page.click(".dropdown-download-buttons > button")
+            with page.expect_download() as download:
+                page.click(".btn-download-source-button")
+            data = Path(download.value.path()).read_bytes()
+            if from_disk:
+                with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                    data = archive.read(archive.namelist()[0])
+            notebook = nbformat.reads(data.decode(), as_version=4)
+            assert sum(bool(cell.get("outputs")) for cell in notebook.cells) > 5, f"{name}: the notebook was not executed"
+        assert watch.drain() == ([], [])
+
+
+def test_a_chapter_can_be_printed(browser, html, served):
+    problems = []
+    with sitechecks.window(browser, served, dark=True) as (page, _):
+        for name in chapters(html):
+            page.goto(f"{served}/{name}")
+            page.evaluate("() => { window.print = () => { window.there = Array.from(document.images, (i) => i.complete); }; }")
+            page.click(".dropdown-download-buttons > button")
+            page.click(".btn-download-pdf-button")
+            page.wait_for_function("window.there !== undefined")
+            if not all(page.evaluate("window.there")):
+                problems.append(f"{name} is printed before its pictures are there")
+            themes = "() => ['beforeprint', 'afterprint'].map((name) => { dispatchEvent(new Event(name)); return %s; })"
+            assert page.evaluate(themes % "document.documentElement.dataset.theme") == ["light", "dark"]
+            pdf = page.pdf(format="A4")
+            sheets = len(re.findall(rb"/Type\s*/Page\b", pdf))
+            pictures = page.locator("article figure img:visible").count()
+            if not pdf.startswith(b"%PDF") or sheets < 2 or len(re.findall(rb"/Subtype\s*/Image", pdf)) < pictures:
+                problems.append(f"{name}: {sheets} sheets, and not all of {pictures} pictures")
+            problems += [f"{name} {line}" for line in sitechecks.cut_on_paper(page)]
+            page.emulate_media(media="screen")
+            page.set_viewport_size({"width": 1280, "height": 900})
+    assert not problems, listed(problems)
+
+
+# ---------------------------------------------------------------------------------------- interactive parts
+def sorts(page: Page) -> None:
+    """A table that sorts: up, then down, by mouse and keyboard, and says so."""
+    number = re.compile(r"[-+]?\d*\.?\d+")
+    table = page.locator(".mpox-sortable table").first
+    cells = "rows => rows.map((row) => Array.from(row.cells, (cell) => cell.textContent.trim()))"
+    rows = table.locator("tbody tr").evaluate_all(cells)
+    columns = [[cell for cell in column if cell] for column in zip(*rows, strict=True)]
+    numeric = [place for place, column in enumerate(columns) if len(set(column)) > 1 and all(map(number.match, column))]
+    assert numeric, "no column of numbers to sort by"
+    header = table.locator("thead th").nth(numeric[-1])
+
+    def column() -> list[float]:
+        texts = [row[numeric[-1]] for row in table.locator("tbody tr").evaluate_all(cells)]
+        return [float(number.match(text)[0]) for text in texts if text]
+
+    before = column()
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending" and column() == sorted(before)
+    header.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending" and column() == sorted(before, reverse=True)
+    assert table.locator("th[aria-sort]").count() == 1
+    assert sorted(table.locator("tbody tr").evaluate_all(cells)) == sorted(rows)
+
+
+def reviews(page: Page) -> None:
+    """The review of pairs: one pair at a time, by button and key; a decision shows, and is in the file to download."""
+    review = page.locator(".mpox-review")
+    status = review.get_by_role("status")
+    assert re.match(r"Pair 1 of \d+, \d+ decided", status.text_content())
+    assert review.locator(".mpox-review-pair:visible").count() == 1
+    review.get_by_role("button", name="Next").click()
+    assert status.text_content().startswith("Pair 2 of ")
+    page.keyboard.press("ArrowLeft")
+    assert status.text_content().startswith("Pair 1 of ")
+    page.keyboard.press("r")
+    reject = review.locator(".mpox-review-pair:visible [data-decide=reject]")
+    assert reject.get_attribute("aria-pressed") == "true"
+    with page.expect_download() as download:
+        review.get_by_role("button", name="Download").click()
+    assert ",reject," in Path(download.value.path()).read_text()
+
+
+@dataclass(frozen=True)
+class Widget:
+    """Where an interactive part must be, and what it must do; whatever is not listed in `WIDGETS` is not tested.
+
+    Attributes
+    ----------
+    chapter : str
+        Every page of this chapter has it.
+    selector : str
+        Finds it.
+    responds : callable
+        Takes the page and uses the part as a reader would.
+    phantom_only : bool
+        It needs pictures, which the study on its records has not.
+    """
+
+    chapter: str
+    selector: str
+    responds: Callable[[Page], None]
+    phantom_only: bool = False
+
+
+WIDGETS = [
+    Widget("04_ablation", ".mpox-sortable", sorts),
+    Widget("01_data_exploration", ".mpox-review", reviews, phantom_only=True),
+]
+
+
+@pytest.mark.parametrize("widget", WIDGETS, ids=lambda widget: widget.selector)
+def test_an_interactive_part_responds(browser, html, served, widget):
+    names = [name for name in chapters(html) if Path(name).stem == widget.chapter]
+    if widget.phantom_only:
+        names = [name for name in names if name.startswith("instruments/")]
+    if not names:
+        pytest.skip(f"this book has no page that must have {widget.selector}: `make book` builds the whole book")
+    with sitechecks.window(browser, served) as (page, watch):
+        for name in names:
+            page.goto(f"{served}/{name}")
+            assert page.locator(widget.selector).count() >= 1, f"{name} has no {widget.selector}"
+            widget.responds(page)
+        assert watch.drain() == ([], [])
+
+
+def test_the_theme_switch_and_the_contents_of_a_phone_respond(browser, served):
+    with sitechecks.window(browser, served) as (page, watch):
+        page.goto(f"{served}/book/intro.html")
+        themes = set()
+        for _ in range(3):
+            page.click(".theme-switch-button >> visible=true")
+            themes.add(page.evaluate("document.documentElement.dataset.theme"))
+        assert themes == {"light", "dark"}
+        page.set_viewport_size({"width": 390, "height": 800})
+        entry = page.locator("#pst-primary-sidebar .toctree-l1 a, #pst-primary-sidebar-modal .toctree-l1 a").nth(1)
+        expect(entry).not_to_be_in_viewport()
+        page.click(".primary-toggle >> visible=true")
+        expect(entry).to_be_in_viewport()
+        entry.click()
+        page.wait_for_url(re.compile(r"(?<!intro)\.html"))
+        assert watch.drain() == ([], [])

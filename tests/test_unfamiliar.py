@@ -1,0 +1,196 @@
+"""Pictures that are no rash, what a model says to them, and what the chapter on use says about it in words."""
+
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from mpox import ModelConfig, MpoxError, cross_validate, figures_use, open_store
+from mpox.calibration import calibrated, with_temperature
+from mpox.conformal import conformal_sets, coverage_table
+from mpox.decision_curve import decision_curve
+from mpox.findings_use import what_was_found
+from mpox.foldwise import class_names, codes_of, probabilities_of
+from mpox.manifest import build_manifest
+from mpox.nested import predict_nested
+from mpox.oddities import Oddity, draw_oddities
+from mpox.phantom import PhantomSpec, generate
+from mpox.prevalence import predictive_table
+from mpox.reliability import calibration_table, reliability_bins
+from mpox.screening_cost import Costs, cost_curve
+from mpox.splits import make_splits
+from mpox.store import Dataset
+from mpox.thresholds import Aim, operating_replicates
+from mpox.unfamiliar import ELSEWHERE, OWN, from_elsewhere, novelty_measures, picture_features, said_to, unfamiliar_table
+
+matplotlib.use("Agg")
+MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
+
+
+@pytest.fixture(scope="module")
+def oddities() -> list[Oddity]:
+    return draw_oddities(64, n=2, seed=3)
+
+
+def test_the_pictures_are_what_they_were_and_all_different(oddities):
+    again, others = draw_oddities(64, n=2, seed=3), draw_oddities(64, n=2, seed=4)
+    assert len({oddity.name for oddity in oddities}) == len(oddities)
+    for one, two in zip(oddities, again, strict=True):
+        assert one.picture.shape == (64, 64, 3) and one.picture.dtype == np.uint8
+        assert (one.picture == two.picture).all()
+    changed = [(one.picture != two.picture).any() for one, two in zip(oddities, others, strict=True) if one.name[-1].isdigit()]
+    assert sum(changed) == 10  # all that are drawn but healthy skin, which follows its number
+    assert len({one.picture.tobytes() for one in oddities}) == len(oddities)
+
+
+def test_a_page_has_print_a_wall_has_none_and_dermoscopy_has_its_frame(oddities):
+    of = {oddity.name: oddity.picture.astype(float).mean(axis=2) for oddity in oddities}
+    steps = {name: np.abs(np.diff(picture, axis=1)).mean() for name, picture in of.items()}
+    assert steps["document 1"] > 2 * steps["plain wall 1"]
+    spot = of["dermoscopy-like drawing 1"]
+    assert spot[:4, :4].max() < 20 and spot[28:36, 28:36].mean() < 0.75 * spot[8, 28:36].mean()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_folder, oddities):
+    store = open_store()
+    data = store.dataset(str(tiny_folder))
+    split = make_splits(data.manifest, "source", n_folds=3)
+    nested = predict_nested(store, data, split, MODEL)
+    table = unfamiliar_table(data, split, nested, MODEL, oddities, data.manifest.head(3))
+    return store, data, split, nested, table
+
+
+def test_own_pictures_meet_the_model_of_their_fold_and_others_all_of_them(asked, oddities):
+    store, data, _, _, table = asked
+    predictions = cross_validate(store, data, "source", MODEL, n_folds=3).set_index("image_id")
+    own = table[table["kind"] == OWN].set_index("name")
+    assert sorted(own.index) == sorted(data.manifest["image_id"])
+    assert np.allclose(own["p"], predictions["p_Mpox"].reindex(own.index), atol=1e-4)
+    assert len(table) == len(data.manifest) + len(oddities) + 3
+    assert (table.loc[table["kind"] == ELSEWHERE, "name"] == data.manifest["image_id"].head(3).to_numpy()).all()
+    shares = table.loc[table["kind"] != OWN, ["certain", "warned"]].to_numpy() * 3
+    assert np.allclose(shares, shares.round(), atol=1e-3)
+
+
+def test_colours_of_no_skin_raise_a_warning_and_most_test_pictures_none(asked):
+    said = said_to(asked[-1]).set_index("kind")
+    assert said.loc[OWN, "warned"] < 0.3 and said.loc["landscape", "warned"] > 0.8
+
+
+def test_the_areas_are_scikit_learns(asked):
+    _, data, _, _, table = asked
+    areas = novelty_measures(table, data.groups, n_bootstrap=100).set_index(["kind", "score"])
+    part = table[table["kind"].isin([OWN, "thing"])]
+    strange = part["kind"] == "thing"
+    for score, values in (("neighbours", part["neighbours"]), ("mahalanobis", part["mahalanobis"]), ("unsure", -part["top"])):
+        row = areas.loc[("thing", score)]
+        assert row["estimate"] == pytest.approx(roc_auc_score(strange, values))
+        assert row["low"] <= row["estimate"] <= row["high"] and row["pictures"] == strange.sum()
+
+
+def test_only_a_probe_in_one_repeat_is_asked(asked, oddities):
+    _, data, split, nested, _ = asked
+    for wrong in ((split, replace(MODEL, regime="nearest_neighbour")), (pd.concat([split, split.assign(repeat=1)]), MODEL)):
+        with pytest.raises(MpoxError, match="asked of a linear probe, in one repeat"):
+            unfamiliar_table(data, wrong[0], nested, wrong[1], oddities)
+
+
+def test_a_strange_picture_has_the_features_it_would_have_in_a_data_set(asked):
+    from mpox.features import features
+    from mpox.pictures import read_rgb
+
+    _, data, *_ = asked
+    rows = data.manifest.head(2)
+    pixels = [np.asarray(read_rgb(path)) for path in rows["path"]]
+    assert np.allclose(picture_features(pixels, MODEL), features(rows, MODEL), atol=1e-6)
+
+
+def test_nothing_that_is_shared_comes_from_elsewhere(asked):
+    _, data, *_ = asked
+    other = replace(data, name="other")
+    joint = pd.concat([pd.DataFrame({"dataset": name, "image_id": data.manifest["image_id"]}) for name in (data.name, "other")])
+    joint["group_id"] = joint["dataset"] + joint["image_id"]
+    joint.loc[joint["image_id"] == data.manifest["image_id"].iloc[0], "group_id"] = "both"
+    rows = from_elsewhere(data, other, joint, n=100)
+    assert sorted(rows["image_id"]) == sorted(data.manifest["image_id"])[1:]
+    assert len(from_elsewhere(data, other, joint, n=5)) == 5
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Test and nested predictions of a small phantom without copies, by a probe that is made eight times too sure."""
+    spec = PhantomSpec(n_patients=36, size=96, seed=2, copies=0, label_conflicts=0)
+    manifest = build_manifest(str(generate(tmp_path_factory.mktemp("phantom") / "phantom", spec)))
+    manifest = manifest.assign(group_id=manifest["patient_id"])
+    groups = pd.Series(manifest["patient_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    data = Dataset("small-phantom", manifest, groups, is_phantom=True, has_pictures=True)
+    store, split, model = open_store(), make_splits(manifest, "source", n_folds=3), ModelConfig(image_size=96)
+    tables = cross_validate(store, data, "source", model, n_folds=3), predict_nested(store, data, split, model)
+    return [with_temperature(table, 1 / 8) for table in tables]
+
+
+def test_the_calibration_error_of_an_over_confident_model_of_the_phantom_falls(phantom):
+    predictions, nested = phantom
+    after = calibrated(predictions, nested, "temperature")
+    tables = [calibration_table(table, "Mpox", n_bootstrap=0).set_index("measure")["estimate"] for table in (predictions, after)]
+    assert tables[1]["ece"] < 0.75 * tables[0]["ece"] and tables[1]["brier"] < tables[0]["brier"]
+    losses = [log_loss(codes_of(table), probabilities_of(table), labels=range(4)) for table in (predictions, after)]
+    assert losses[1] < 0.8 * losses[0] and (after["temperature"] > 2).all()
+
+
+def test_conformal_sets_of_an_over_confident_model_of_the_phantom_hold_the_truth(phantom):
+    table = coverage_table(conformal_sets(*phantom, confidence=0.8), n_bootstrap=200).set_index(["class", "measure"])
+    assert table.loc[("all", "coverage"), "high"] > 0.8
+    low = [table.loc[(label, "coverage"), "high"] for label in class_names(phantom[0])]
+    assert min(low) > 0.7  # a quarter of ten groups a class: no more can be asked
+
+
+def test_the_words_follow_the_figures(phantom, asked):
+    predictions, nested = phantom
+    tables = {"as they are": predictions} | {name: calibrated(predictions, nested, name) for name in ("temperature", "isotonic")}
+    measures = [
+        calibration_table(table, of, n_bootstrap=50).assign(calibration=name, of=of)
+        for name, table in tables.items()
+        for of in ("Mpox", "top")
+    ]
+    measures = pd.concat(measures).set_index(["calibration", "of", "measure"])
+    coverage = coverage_table(conformal_sets(predictions, nested, confidence=0.8), n_bootstrap=50).assign(confidence=0.8)
+    all_found = operating_replicates(predictions, 0.0, n_bootstrap=50)
+    given = {"measures": measures, "coverage": coverage, "strange": asked[-1]}
+    found = what_was_found(replicates={Aim("sensitivity", 0.95): all_found}, **given)
+    assert "test pictures, which exceeds it" in found.text and found.quoted["sensitivity_at_95"].startswith("1.00")
+    assert "so that it is more than chance explains" in found.text and "changes it by -0." in found.text
+    assert "another collection" not in found.text and "coverage_outside" not in found.quoted
+    none_found = operating_replicates(predictions, 2.0, n_bootstrap=50)
+    found = what_was_found(replicates={Aim("sensitivity", 0.95): none_found}, outside=coverage, **given)
+    assert "test pictures, which falls short of it" in found.text and "another collection" in found.text
+    assert found.quoted["coverage_outside"] == found.quoted["coverage"] and found.quoted["specificity_at_95"].startswith("1.00")
+    assert found.quoted["warned_elsewhere"].endswith("%")
+
+
+def test_every_figure_is_drawn_from_its_table_and_says_what_its_axes_are(phantom, asked, oddities):
+    predictions, nested = phantom
+    two = {"as they are": predictions, "temperature": calibrated(predictions, nested, "temperature")}
+    bins = pd.concat([reliability_bins(t, n_bootstrap=20).assign(dataset="phantom", calibration=name) for name, t in two.items()])
+    curve = decision_curve(predictions, n_bootstrap=20).assign(dataset="phantom", where="here")
+    values = operating_replicates(predictions, 0.3, n_bootstrap=20)
+    ppv = predictive_table(values, np.array([0.01, 0.1])).assign(dataset="phantom", aim="any")
+    sets = coverage_table(conformal_sets(predictions, nested), n_bootstrap=20).assign(dataset="phantom", confidence=0.9)
+    costs = cost_curve(np.array([0.01, 0.1]), values["sensitivity"], values["specificity"], Costs()).assign(dataset="phantom")
+    drawn = [
+        figures_use.reliability(bins, xlabel="stated"),
+        figures_use.decision_curves(curve),
+        figures_use.predictive_values(ppv),
+        figures_use.coverage(sets),
+        figures_use.novelty(asked[-1].assign(dataset="phantom"), score="neighbours", xlabel="score"),
+        figures_use.screening_costs(costs),
+    ]
+    for figure in drawn:
+        figure.canvas.draw()
+        assert all(axis.get_xlabel() for axis in figure.axes) and figure.axes[0].get_ylabel() or len(figure.axes) == 1
+    assert [axis.get_title() for axis in drawn[0].axes] == list(two)
+    assert len(figures_use.sheet(oddities[:3], ["a", "b", "c"]).axes[0].images) == 1
