@@ -27,6 +27,8 @@ _IMAGE = re.compile(rf"(?P<link><a\b{_QUOTED}>\s*)?(?P<tag><img\b{_QUOTED}>)", r
 _SOURCE = re.compile(r"""\bsrc=(["'])(.*?)\1""", re.I | re.S)
 _DATA = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,(.*)", re.I | re.S)
 _LINKED_FILE = re.compile(r'\bhref="([^"#?]*_images/[^"#?]+)"')
+_FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
+_CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
 _ANCHOR = re.compile(rf"<a\b{_QUOTED}>", re.I)
 
 
@@ -106,6 +108,7 @@ def finish(html: Path) -> None:
 
     - Every picture of a page, embedded ones too, becomes a WebP file under ``_images/`` with its width and height, loaded when
       it comes into sight; a large one links to itself, for readers who want to enlarge it. The old files are removed.
+    - A caption under words (where a cell says why it shows no picture) is left out, for it describes a picture.
     - The download button of a page downloads. Beside each notebook lies a zipped copy: a browser that opened the book
       from disk would show a notebook as text (``mpox.js`` points the button there).
     - The entries of a list of references are list items, as their list demands; their own role is no longer in ARIA.
@@ -119,9 +122,9 @@ def finish(html: Path) -> None:
     pages = [page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts]
     for page in tqdm(pages, desc="finishing pages", unit="page", delay=3, leave=False):
         text = page.read_text(encoding="utf-8")
-        text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
+text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
         text = _LINKED_FILE.sub(partial(_link, page=page, pictures=pictures), text)
-        text = _ANCHOR.sub(_download, text)
+        text = _ANCHOR.sub(_download, _FIGURE.sub(_captioned, text))
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
     for path in pictures.replaced:
         path.unlink()
@@ -165,6 +168,12 @@ def _file(address: str, page: Path) -> Path | None:
 
 def _address(picture: Picture, page: Path) -> str:
     return escape(Path(os.path.relpath(picture.path, page.parent)).as_posix())
+
+
+def _captioned(found: re.Match) -> str:
+    if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
+        return found[0]
+    return f'<span id="{found["id"] or ""}"></span>{_CAPTION.sub("", found["body"])}'
 
 
 def _download(found: re.Match) -> str:
