@@ -117,7 +117,8 @@ def recipe_replicates(
     MpoxError
         If the images or their groups differ from recipe to recipe.
     """
-    found, weights, images = {}, None, None
+    found: dict[str, dict[str, np.ndarray]] = {}
+    weights, images = np.empty((0, 0)), None
     for recipe, table in predictions.groupby("recipe", sort=False):
         classes, repeats = matched_repeats(table, positive)
         identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()
@@ -125,7 +126,7 @@ def recipe_replicates(
             images, weights = identity, group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
         if identity != images:
             raise MpoxError(f"The recipe '{recipe}' has other images or groups than the first one: predict the same images.")
-        scores = {"auroc": [], "accuracy": []}
+        scores: dict[str, list[np.ndarray]] = {"auroc": [], "accuracy": []}
         for part in repeats:
             truth = part["label"].to_numpy(dtype=str)
             probabilities = part[[f"p_{label}" for label in classes]].to_numpy()

@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from pathlib import Path
 from urllib.parse import unquote
@@ -90,14 +91,14 @@ def webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
     """
     image = Image.open(io.BytesIO(data))
     dpi = image.info.get("dpi", (CSS_DPI, CSS_DPI))
-    size = tuple(max(1, round(pixels * CSS_DPI / d)) for pixels, d in zip(image.size, dpi, strict=True))
-    clear = image.convert("RGBA").getextrema()[3] == (255, 255)
-    image = image.convert("RGB" if clear else "RGBA")
+    width, height = (max(1, round(pixels * CSS_DPI / d)) for pixels, d in zip(image.size, dpi, strict=True))
+    clear = image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+    plain = image.convert("RGB" if clear else "RGBA")
     lossless, lossy = io.BytesIO(), io.BytesIO()
-    image.save(lossless, "WEBP", lossless=True, quality=75, method=4)
-    image.save(lossy, "WEBP", quality=QUALITY, method=4)
+    plain.save(lossless, "WEBP", lossless=True, quality=75, method=4)
+    plain.save(lossy, "WEBP", quality=QUALITY, method=4)
     photograph = 2 * lossy.tell() < lossless.tell()
-    return (lossy if photograph else lossless).getvalue(), size
+    return (lossy if photograph else lossless).getvalue(), (width, height)
 
 
 def finish(html: Path) -> None:
@@ -118,8 +119,8 @@ def finish(html: Path) -> None:
     pages = [page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts]
     for page in tqdm(pages, desc="finishing pages", unit="page", delay=3, leave=False):
         text = page.read_text(encoding="utf-8")
-        text = _IMAGE.sub(lambda found, page=page: _picture(found, page, pictures), text)
-        text = _LINKED_FILE.sub(lambda found, page=page: _link(found, page, pictures), text)
+        text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
+        text = _LINKED_FILE.sub(partial(_link, page=page, pictures=pictures), text)
         text = _ANCHOR.sub(_download, text)
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
     for path in pictures.replaced:

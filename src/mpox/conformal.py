@@ -81,8 +81,7 @@ def p_values(scores: ConformalScores, probabilities: np.ndarray) -> np.ndarray:
         raise MpoxError(f"These conformal scores are for {len(scores.scores)} classes: give probabilities of shape (n, C).")
     columns = []
     for column, known in zip(candidate.T, scores.scores, strict=True):
-        known = np.asarray(known)
-        columns.append((len(known) - np.searchsorted(known, column, side="left") + 1) / (len(known) + 1))
+        columns.append((len(known) - np.searchsorted(np.asarray(known), column, side="left") + 1) / (len(known) + 1))
     return np.stack(columns, axis=1)
 
 

@@ -22,7 +22,7 @@ from mpox.metrics import N_BOOTSTRAP, replicates
 from mpox.onnx_export import Exported, as_input, export_onnx, quantise, run_onnx, session
 from mpox.predictor import Predictor, build_predictor, outputs
 from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data
+from mpox.run_lookup import find_run, training_data, with_networks
 from mpox.store import RunStore
 
 #: Raised by one whenever the table of unchanged runs changes.
@@ -51,12 +51,12 @@ class Forms:
     predictions: dict[str, pd.DataFrame]
 
 
-def run_forms(store: RunStore, run_id: str, data_dir: str | None = None, *, calibrated: bool = True) -> Forms:
+def run_forms(store: RunStore | RecordedStore, run_id: str, data_dir: str | None = None, *, calibrated: bool = True) -> Forms:
     """Export a run, quantise it on its training pictures, and ask all forms about its test fold.
 
     Parameters
     ----------
-    store : RunStore
+    store : RunStore or RecordedStore
     run_id : str
     data_dir : path, optional
     calibrated : bool
@@ -67,6 +67,7 @@ def run_forms(store: RunStore, run_id: str, data_dir: str | None = None, *, cali
     MpoxError
         See `mpox.predictor.build_predictor` and `mpox.onnx_export.export_onnx`; if the pictures are not here.
     """
+    store = with_networks(store)
     predictor = build_predictor(store, run_id, data_dir)
     config = find_run(store, run_id).config
     data, rows = training_data(store, config, data_dir)
@@ -240,11 +241,8 @@ def deployment(
     return store.table("latency-deployment", spec, lambda: _deployment(store, run_ids, rounds, data_dir))
 
 
-def _deployment(store: RunStore, run_ids: list[str], rounds: int, data_dir: str | None) -> pd.DataFrame:
-    found, first = [], None
-    for run_id in tqdm(run_ids, desc="export", unit="run", delay=3, leave=False):
-        forms = run_forms(store, run_id, data_dir)
-        first = first or forms
-        found.append(forms.predictions)
-    pooled = {form: pd.concat([part[form] for part in found], ignore_index=True) for form in FORMS}
+def _deployment(store: RunStore | RecordedStore, run_ids: list[str], rounds: int, data_dir: str | None) -> pd.DataFrame:
+    bar = tqdm(run_ids, desc="export", unit="run", delay=3, leave=False)
+    first, *others = (run_forms(store, run_id, data_dir) for run_id in bar)
+    pooled = {form: pd.concat([one.predictions[form] for one in (first, *others)], ignore_index=True) for form in FORMS}
     return latencies(first, rounds=rounds).merge(losses(pooled, positive=first.predictor.positive), on="form", validate="1:1")

@@ -5,6 +5,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from mpox.calibration import apply_temperature
 from mpox.datasets import REGISTRY
 from mpox.deployable import Deployable
 from mpox.errors import MpoxError
+from mpox.images import Pixels
 from mpox.predictor import NOTICE, Predictor, outputs
 
 #: Version of ONNX's set of operators.
@@ -57,7 +59,7 @@ def require_onnx() -> None:
         raise MpoxError(f'An ONNX file needs extra packages ({error}): run `pip install "mpox[onnx]"`.') from error
 
 
-def export_onnx(predictor: Predictor, pixels: np.ndarray, *, calibrated: bool = True) -> Exported:
+def export_onnx(predictor: Predictor, pixels: Pixels, *, calibrated: bool = True) -> Exported:
     """The whole way from pixels to probabilities as one float32 ONNX model, held against torch.
 
     Its input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; its output ``probabilities`` has
@@ -85,7 +87,7 @@ def export_onnx(predictor: Predictor, pixels: np.ndarray, *, calibrated: bool = 
     )
     size = predictor.model.image_size
     try:
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             network.cpu().eval(),
             (torch.zeros(3, 3, size, size),),
             dynamo=True,
@@ -208,10 +210,10 @@ def as_input(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(pixels).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def run_onnx(ready, pixels: np.ndarray) -> np.ndarray:
+def run_onnx(ready, pixels: Pixels) -> np.ndarray:
     """Probabilities, float64 of shape (n, classes), of uint8 pictures, by a `session`."""
     return np.concatenate([ready.run([OUTPUT], {INPUT: as_input(part)})[0] for part in _batches(pixels)]).astype(float)
 
 
-def _batches(pixels: np.ndarray) -> list[np.ndarray]:
+def _batches(pixels: Pixels) -> list[np.ndarray]:
     return [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]

@@ -93,7 +93,7 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
     >>> list(conditions(pd.DataFrame({"light": [1.0, 2, 3, 4], "text": [True, False, False, False]}), n_bins=2))
     [('light', '1 to 2.5'), ('light', '2.5 to 4'), ('text', 'no'), ('text', 'yes')]
     """
-    found = {}
+    found: dict[tuple[str, str], np.ndarray] = {}
     for name in metadata:
         values = metadata[name]
         if pd.api.types.is_numeric_dtype(values) and values.dtype != bool and values.nunique() > n_bins:
@@ -111,7 +111,7 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
             if len(kinds) > 1:
                 found |= {(name, _word(kind)): (values == kind).fillna(False).to_numpy(bool) for kind in kinds}
     columns = pd.MultiIndex.from_tuples(found, names=["column", "value"]) if found else pd.MultiIndex.from_arrays([[], []])
-    return pd.DataFrame(np.array(list(found.values()), dtype=bool).reshape(len(found), -1).T, metadata.index, columns)
+    return pd.DataFrame(np.asarray(list(found.values()), bool).reshape(len(found), -1).T, metadata.index, columns)
 
 
 def _word(value) -> str:
