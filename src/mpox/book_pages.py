@@ -97,8 +97,8 @@ def webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
     clear = source.convert("RGBA").getchannel("A").getextrema() == (255, 255)
     image = source.convert("RGB" if clear else "RGBA")
     lossless, lossy = io.BytesIO(), io.BytesIO()
-    image.save(lossless, "WEBP", lossless=True, quality=75, method=4)
-    image.save(lossy, "WEBP", quality=QUALITY, method=4)
+    plain.save(lossless, "WEBP", lossless=True, quality=75, method=4)
+    plain.save(lossy, "WEBP", quality=QUALITY, method=4)
     photograph = 2 * lossy.tell() < lossless.tell()
     return (lossy if photograph else lossless).getvalue(), (width, height)
 

@@ -7,6 +7,7 @@ groups and scores on the others.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
