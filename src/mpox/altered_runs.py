@@ -117,8 +117,7 @@ def recipe_replicates(
     MpoxError
         If the images or their groups differ from recipe to recipe.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    weights, images = np.empty((0, 0)), None
+    found, weights, images = {}, None, None
     for recipe, table in predictions.groupby("recipe", sort=False):
         classes, repeats = matched_repeats(table, positive)
         identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()

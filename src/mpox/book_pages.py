@@ -97,8 +97,8 @@ def webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
     clear = source.convert("RGBA").getchannel("A").getextrema() == (255, 255)
     image = source.convert("RGB" if clear else "RGBA")
     lossless, lossy = io.BytesIO(), io.BytesIO()
-    plain.save(lossless, "WEBP", lossless=True, quality=75, method=4)
-    plain.save(lossy, "WEBP", quality=QUALITY, method=4)
+    image.save(lossless, "WEBP", lossless=True, quality=75, method=4)
+    image.save(lossy, "WEBP", quality=QUALITY, method=4)
     photograph = 2 * lossy.tell() < lossless.tell()
     return (lossy if photograph else lossless).getvalue(), (width, height)
 
@@ -122,7 +122,7 @@ def finish(html: Path) -> None:
     pages = [page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts]
     for page in tqdm(pages, desc="finishing pages", unit="page", delay=3, leave=False):
         text = page.read_text(encoding="utf-8")
-text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
+        text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
         text = _LINKED_FILE.sub(partial(_link, page=page, pictures=pictures), text)
         text = _ANCHOR.sub(_download, _FIGURE.sub(_captioned, text))
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")

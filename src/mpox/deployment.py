@@ -22,7 +22,7 @@ from mpox.metrics import N_BOOTSTRAP, replicates
 from mpox.onnx_export import Exported, as_input, export_onnx, quantise, run_onnx, session
 from mpox.predictor import Predictor, build_predictor, outputs
 from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data, with_networks
+from mpox.run_lookup import find_run, training_data
 from mpox.store import RunStore
 
 #: Raised by one whenever the table of unchanged runs changes.
@@ -68,7 +68,6 @@ def run_forms(store: RunStore | RecordedStore, run_id: str, data_dir: str | None
     MpoxError
         See `mpox.predictor.build_predictor` and `mpox.onnx_export.export_onnx`; if the pictures are not here.
     """
-    store = with_networks(store)
     predictor = build_predictor(store, run_id, data_dir)
     assert isinstance(store, RunStore), "build_predictor has refused the recorded study"
     config = find_run(store, run_id).config

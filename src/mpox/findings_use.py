@@ -64,7 +64,7 @@ def what_was_found(
             raise MpoxError(f"A finding is named after its aim's level, and '{aim}' has none: quote aims with a level.")
         for measure in ("sensitivity", "specificity", "flagged"):
             text = with_interval(*with_percentiles(values[measure]))
-            quoted[f"{measure}_at_{aim.kind if aim.level is None else round(100 * aim.level)}"] = text
+            quoted[f"{measure}_at_{round(100 * aim.level)}"] = text
     level = sorted(coverage["confidence"].unique())[coverage["confidence"].nunique() // 2]
     middle = coverage[coverage["confidence"] == level].set_index(["class", "measure"])
     for key, measure in (("coverage", "coverage"), ("certain", CERTAIN), ("not_sure", UNSURE), ("right", "right if certain")):

@@ -5,7 +5,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +86,7 @@ def export_onnx(predictor: Predictor, pixels: np.ndarray | RenderedPixels, *, ca
     )
     size = predictor.model.image_size
     try:
-        program: Any = torch.onnx.export(
+        program = torch.onnx.export(
             network.cpu().eval(),
             (torch.zeros(3, 3, size, size),),
             dynamo=True,

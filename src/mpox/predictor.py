@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from mpox.backbones import Classifier, build_model
 from mpox.calibration import apply_temperature, fit_temperature
-from mpox.config import ENGINES, ModelConfig, RunConfig
+from mpox.config import ENGINES, ModelConfig
 from mpox.conformal import ConformalScores, fit_conformal, predict_sets
 from mpox.deployable import Deployable
 from mpox.errors import MpoxError
@@ -35,7 +35,7 @@ from mpox.novelty import Novelty, fit_novelty, novelty_score
 from mpox.paths import atomic_write
 from mpox.pictures import read_rgb
 from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data, with_networks
+from mpox.run_lookup import find_run, training_data
 from mpox.store import Dataset, RunResult, RunStore
 from mpox.thresholds import Aim, choose_threshold
 from mpox.weights import weights_origin
@@ -175,7 +175,8 @@ def build_predictor(
         If the store is the recorded study; see `mpox.run_lookup`; if the run has no network, or it was not kept; if the weights
         behind a probe, or the code, are not those of the run; if there are too few groups for nested predictions.
     """
-    store = with_networks(store)
+    if isinstance(store, RecordedStore):
+        raise MpoxError("The recorded study keeps predictions, not networks: compute the run where its pictures are (--store).")
     run = find_run(store, run_id)
     _refuse(store, run)
     path = store.run_folder(run.config) / BUNDLE
@@ -201,12 +202,6 @@ def _refuse(store: RunStore, run: RunResult) -> None:
         now, then = weights_origin(model.backbone), run.environment.get("weights")
         if now != then:
             raise MpoxError(f"The run {config.id} stands on other weights ({then}) than those found now ({now}): use these.")
-
-
-def _there(network: Classifier | None, config: RunConfig) -> Classifier:
-    if network is None:
-        raise MpoxError(f"The network of the run {config.id} is not here: compute the run again where its pictures are.")
-    return network
 
 
 def _stamp(run: RunResult) -> dict:
@@ -293,7 +288,7 @@ def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor],
         network = build_model(model.backbone, model.head, len(classes), weights=model.weights, seed=model.seed).eval()
         network.head.load_state_dict(_below("head.", tensors))
     else:
-        network = _there(load_model(store, config, len(classes)), config)
+        network = load_model(store, config, len(classes))
     conformal = ConformalScores(tuple(map(tuple, facts["conformal"]["scores"])), facts["conformal"]["by_class"])
     novelty: dict[str, Any] = facts["novelty"] | {name: part.numpy() for name, part in _below("novelty.", tensors).items()}
     provenance = {

@@ -7,7 +7,6 @@ groups and scores on the others.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
