@@ -1,5 +1,7 @@
-"""Augmented copies as pictures of their own: for the published malpractice of multiplying a data set before it is divided, and
-for honest training with more colours than the camera gave.
+"""Augmented copies as pictures of their own.
+
+They serve the published malpractice of multiplying a data set before it is divided, and honest training with more colours than
+the camera gave.
 
 An augmented data set is an ordinary `Dataset` with several rows a picture. Its pictures are made when they are asked for, always
 the same ones for a seed, from the pictures of the original data set; nothing is written.
