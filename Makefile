@@ -16,14 +16,14 @@ notebooks: .venv/ready  ## regenerate notebooks/*.ipynb from their .py sources
 exercises: .venv/ready  ## derive notebooks/exercises/*.ipynb, with blanks, from the chapters
 	.venv/bin/mpox exercises
 
-lint: .venv/ready
-	.venv/bin/ruff check
+lint: .venv/ready  ## style and types
+	.venv/bin/ruff check && .venv/bin/mypy
 
 lock:  ## pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile pyproject.toml --extra book --extra lab --extra cluster --extra onnx --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 -o requirements.lock
 
 clean:  ## remove what can be made again; .venv stays
-	rm -rf _runs _book_src _site .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
+	rm -rf _runs _book_src _site .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage htmlcov
 
 # The stamp is written last: without it a half-made environment is made anew; with it a changed lock is installed on top.
 # --no-deps: the lock names everything, and an old pip that resolves extras anew stumbles over releases younger than the lock.

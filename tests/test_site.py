@@ -28,7 +28,7 @@ SOURCES = ("_config.yml", "_toc.yml", "book", "src/mpox/book.py", "src/mpox/book
 VIEWS = {"light": {"width": 1280}, "dark": {"width": 1280, "dark": True}, "narrow": {"width": 390}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not for the whole session: its event loop would be in the way of other tests' notebooks
 def browser():
     executable = sitechecks.chromium()
     if executable is None:
@@ -39,7 +39,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def html() -> Path:
     """The folder of the built book. One that `MPOX_SITE` names must be there; else an absent or an old one is passed over."""
     if named := os.environ.get("MPOX_SITE"):
@@ -57,7 +57,7 @@ def html() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(html):
     with sitechecks.served(html) as base:
         yield base
@@ -250,9 +250,9 @@ def test_what_paper_would_cut_is_seen(browser, small_site):
 
 
 # ------------------------------------------------------------------------------------------------- the book
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def seen(browser, html, served, tmp_path_factory) -> dict[str, list[str]]:
-    """Problems by what was looked for. Each page is opened once in each view, the dark one from disk, the others from a server."""
+    """Problems by what was looked for. Each page is opened once a view, the dark one from disk, the others from a server."""
     ours = html.parts[-2:] == ("_build", "html")
     shots = html.parents[1] / "screenshots" if ours else tmp_path_factory.mktemp("screenshots")
     shutil.rmtree(shots, ignore_errors=True)
@@ -267,7 +267,8 @@ def seen(browser, html, served, tmp_path_factory) -> dict[str, list[str]]:
                 page.goto(f"{base}/{name}")
                 page.wait_for_load_state("load")
                 lost = sitechecks.load_pictures(page)
-                page.screenshot(path=shots / f"{name.replace('/', '_').removesuffix('.html')}.{view}.png", full_page=True)
+                shot = f"{name.replace('/', '_').removesuffix('.html')}.{view}.jpg"
+                page.screenshot(path=shots / shot, full_page=True, quality=85)
                 width = sitechecks.too_wide(page)
                 loading, outside = watch.drain()
                 unfit = sitechecks.inaccessible(page, colours=view != "narrow")

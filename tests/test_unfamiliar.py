@@ -2,26 +2,31 @@
 
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox import ModelConfig, MpoxError, cross_validate, figures_use, open_store
 from mpox.calibration import calibrated, with_temperature
 from mpox.conformal import conformal_sets, coverage_table
+from mpox.decision_curve import decision_curve
 from mpox.findings_use import what_was_found
 from mpox.foldwise import class_names, codes_of, probabilities_of
 from mpox.manifest import build_manifest
 from mpox.nested import predict_nested
 from mpox.oddities import Oddity, draw_oddities
 from mpox.phantom import PhantomSpec, generate
-from mpox.reliability import calibration_table
+from mpox.prevalence import predictive_table
+from mpox.reliability import calibration_table, reliability_bins
+from mpox.screening_cost import Costs, cost_curve
 from mpox.splits import make_splits
 from mpox.store import Dataset
 from mpox.thresholds import Aim, operating_replicates
 from mpox.unfamiliar import ELSEWHERE, OWN, from_elsewhere, novelty_measures, picture_features, said_to, unfamiliar_table
 
+matplotlib.use("Agg")
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
 
 
@@ -157,9 +162,35 @@ def test_the_words_follow_the_figures(phantom, asked):
     all_found = operating_replicates(predictions, 0.0, n_bootstrap=50)
     given = {"measures": measures, "coverage": coverage, "strange": asked[-1]}
     found = what_was_found(replicates={Aim("sensitivity", 0.95): all_found}, **given)
-    assert "(the aim is reached)" in found.text and found.quoted["sensitivity_at_95"].startswith("1.00")
-    assert "more than chance explains" in found.text and "lowers it by" in found.text
+    assert "test pictures, which exceeds it" in found.text and found.quoted["sensitivity_at_95"].startswith("1.00")
+    assert "so that it is more than chance explains" in found.text and "changes it by -0." in found.text
+    assert "another collection" not in found.text and "coverage_outside" not in found.quoted
     none_found = operating_replicates(predictions, 2.0, n_bootstrap=50)
-    found = what_was_found(replicates={Aim("sensitivity", 0.95): none_found}, **given)
-    assert "(the aim is not reached)" in found.text and found.quoted["specificity_at_95"].startswith("1.00")
+    found = what_was_found(replicates={Aim("sensitivity", 0.95): none_found}, outside=coverage, **given)
+    assert "test pictures, which falls short of it" in found.text and "another collection" in found.text
+    assert found.quoted["coverage_outside"] == found.quoted["coverage"] and found.quoted["specificity_at_95"].startswith("1.00")
     assert found.quoted["warned_elsewhere"].endswith("%")
+
+
+def test_every_figure_is_drawn_from_its_table_and_says_what_its_axes_are(phantom, asked, oddities):
+    predictions, nested = phantom
+    two = {"as they are": predictions, "temperature": calibrated(predictions, nested, "temperature")}
+    bins = pd.concat([reliability_bins(t, n_bootstrap=20).assign(dataset="phantom", calibration=name) for name, t in two.items()])
+    curve = decision_curve(predictions, n_bootstrap=20).assign(dataset="phantom", where="here")
+    values = operating_replicates(predictions, 0.3, n_bootstrap=20)
+    ppv = predictive_table(values, np.array([0.01, 0.1])).assign(dataset="phantom", aim="any")
+    sets = coverage_table(conformal_sets(predictions, nested), n_bootstrap=20).assign(dataset="phantom", confidence=0.9)
+    costs = cost_curve(np.array([0.01, 0.1]), values["sensitivity"], values["specificity"], Costs()).assign(dataset="phantom")
+    drawn = [
+        figures_use.reliability(bins, xlabel="stated"),
+        figures_use.decision_curves(curve),
+        figures_use.predictive_values(ppv),
+        figures_use.coverage(sets),
+        figures_use.novelty(asked[-1].assign(dataset="phantom"), score="neighbours", xlabel="score"),
+        figures_use.screening_costs(costs),
+    ]
+    for figure in drawn:
+        figure.canvas.draw()
+        assert all(axis.get_xlabel() for axis in figure.axes) and figure.axes[0].get_ylabel() or len(figure.axes) == 1
+    assert [axis.get_title() for axis in drawn[0].axes] == list(two)
+    assert len(figures_use.sheet(oddities[:3], ["a", "b", "c"]).axes[0].images) == 1

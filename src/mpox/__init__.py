@@ -13,11 +13,11 @@ What is asked of predictions: `metrics` and `intervals` with groups resampled, `
 `learning_curve` and `variance`; whether the methods hold in `coverage` and `simulation`; what a model costs in `costs` and
 `pareto`; and the paper's claims in `verdict`.
 
-Whom a model is wrong about: `errortable`, `slices` and `slice_finder`; doubtful labels in `label_problems`; the map of the pictures
-in `embedding`; heat maps in `explain` and `explanations`, tested in `saliency_checks`. What it reads instead of the disease:
-`lesionmap`, `alterations` and `corruptions` make pictures, `altered` makes data sets of them, `altered_runs` asks models about
-them; `shortcut_predictors`, `shortcut_cells` and `tone_strata` look for other reasons of a score. Other data: `external`, `shift`,
-`discrepancy` and `remedies`. What it would be good for: `nested` gives predictions of held-out training images, on which
+Whom a model is wrong about: `errortable`, `slices` and `slice_finder`; doubtful labels in `label_problems`; the map of the
+pictures in `embedding`; heat maps in `explain` and `explanations`, tested in `saliency_checks`. What it reads instead of the
+disease: `lesionmap`, `alterations` and `corruptions` make pictures, `altered` makes data sets of them, `altered_runs` asks models
+about them; `shortcut_predictors`, `shortcut_cells` and `tone_strata` look for other reasons of a score. Other data: `external`,
+`shift`, `discrepancy` and `remedies`. What it would be good for: `nested` gives predictions of held-out training images, on which
 `calibration`, `thresholds`, `conformal` and `novelty` are fitted; `reliability`, `decision_curve`, `prevalence` and
 `screening_cost` judge. `predictor` makes a run ready for new pictures, and `onnx_export` for other programs.
 

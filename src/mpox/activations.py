@@ -1,5 +1,7 @@
 """What frozen stages make of augmented pictures, computed once and memory-mapped: the input of the regime ``tail_tune``."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -49,10 +51,11 @@ def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tenso
     wanted = ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")
     if not all(hasattr(backbone, name) for name in wanted):
         raise MpoxError("tail_tune cuts a network between its blocks, which only timm's EfficientNets have here: use fine_tune.")
-    stages = [nn.Sequential(backbone.conv_stem, backbone.bn1), *backbone.blocks]
+    parts: Any = backbone  # which of timm's networks it is, no type says
+    stages = [nn.Sequential(parts.conv_stem, parts.bn1), *parts.blocks]
     if not 1 <= frozen_stages <= len(stages):
         raise MpoxError(f"frozen_stages must be from 1 to {len(stages)} for tail_tune with this backbone, not {frozen_stages}.")
-    last = [backbone.conv_head, backbone.bn2, backbone.global_pool]
+    last = [parts.conv_head, parts.bn2, parts.global_pool]
     trunk, tail = nn.Sequential(*stages[:frozen_stages]).eval(), nn.Sequential(*stages[frozen_stages:], *last).eval()
     with torch.inference_mode():
         if not torch.allclose(tail(trunk(example)), backbone(example), rtol=1e-3, atol=1e-4):
@@ -83,7 +86,7 @@ def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
     MpoxError
         If a value does not fit into half precision, the cache cannot be written, or the pictures are not on this machine.
     """
-    plan = model.training
+    plan = model.plan
     key = {
         "version": VERSION,
         "data": manifest_hash(manifest),
@@ -108,11 +111,11 @@ def activations(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
 def _write(path, manifest: pd.DataFrame, model: ModelConfig) -> None:
     from mpox.features import torch_device
 
-    plan, device = model.training, torch_device(model.device)
+    plan, device = model.plan, torch_device(model.device)
     mean, std = normalisation(model.backbone)
     pictures = PictureBatches(load_pixels(manifest, model.image_size), mean=mean, std=std, device=device)
     backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
-    backbone = backbone.to(device, memory_format=torch.channels_last).eval()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
     example = pictures.plain(np.arange(1))
     trunk, _ = split_backbone(backbone, plan.frozen_stages, example)
     fold_batch_norm(trunk, example)

@@ -1,16 +1,22 @@
 """Recorded runs put back into a run store, so that a study goes on from what is published instead of computing it again."""
 
 import shutil
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from mpox.paths import TEMPORARY, atomic_write, explaining, move_folder
 from mpox.recorded import RecordedStore
-from mpox.store import RunStore
+from mpox.store import RunResult, RunStore
 
 #: How the names of derived tables begin that hold a machine's times.
 TIMED = ("costs-", "latency-")
+
+
+def _as_it_is(result: RunResult, _folder: Path) -> RunResult:
+    return result
 
 
 def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
@@ -39,7 +45,7 @@ def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
         store.keep_split(split, rows.drop(columns="split"))
     for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
         copied["runs"] += not store.has(result.config)
-        store.run(result.config, lambda _, result=result: result)
+        store.run(result.config, partial(_as_it_is, result))
     for name, key in recorded.study.get("audits", {}).items():
         folder = store.root / "audits" / key
         if not folder.is_dir():
@@ -55,4 +61,3 @@ def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
             atomic_write(path, file.read_text())
             copied["tables"] += 1
     return copied
-

@@ -176,7 +176,7 @@ def _mean(test: dict[str, Interval]) -> float:
 
 def _figures(tests: dict[str, dict[str, Interval]]) -> str:
     """The two figures of each test, explained at the first."""
-    said = []
+    said: list[str] = []
     for place, test in tests.items():
         (hit, hits), (clear, clears) = (
             (_of_100(test[name].estimate), f"{_of_100(test[name].low)} to {_of_100(test[name].high)}")

@@ -86,7 +86,8 @@ def draw(name: str, n: int, rng: np.random.Generator, device: torch.device | str
     if recipe == Recipe():
         return Changes(None, None)
     mirrored = np.where(rng.random(n) < recipe.mirror, -1.0, 1.0)
-    area, ratio = rng.uniform(*recipe.area, n), np.exp(rng.uniform(*np.log(recipe.ratio), n))
+    area, (narrow, wide) = rng.uniform(*recipe.area, n), np.log(recipe.ratio)
+    ratio = np.exp(rng.uniform(narrow, wide, n))
     shown = np.minimum(np.sqrt(area * np.stack([ratio, 1 / ratio])), 1.0)
     middle = (1 - shown) * rng.uniform(-1, 1, (2, n))
     angle = np.deg2rad(rng.uniform(-recipe.turn, recipe.turn, n))

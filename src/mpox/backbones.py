@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,7 +75,8 @@ def feature_width(backbone: nn.Module) -> int:
 
     Not timm's ``num_features`` where a hidden layer comes between that and the classifier, as in MobileNetV3.
     """
-    return getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    known: Any = backbone
+    return getattr(known, "head_hidden_size", None) or known.num_features
 
 
 def default_image_size(backbone: str) -> int:
@@ -93,7 +95,12 @@ def _pretrained_cfg(backbone: str) -> dict:
 
     if not timm.is_model(backbone):
         raise MpoxError(f"timm has no model '{backbone}': see `timm.list_models()`.")
-    return timm.get_pretrained_cfg(backbone).to_dict()
+    found = timm.get_pretrained_cfg(backbone)
+    if found is None:
+        raise MpoxError(
+            f"timm does not say what '{backbone}' was trained on: choose another of `timm.list_models(pretrained=True)`."
+        )
+    return found.to_dict()
 
 
 def build_backbone(
@@ -122,7 +129,7 @@ def build_backbone(
     _pretrained_cfg(backbone)
     if weights == "imagenet":
         loaded = load_pretrained(backbone, folder=weights_dir)
-        model = timm.create_model(backbone, pretrained=False)
+        model: Any = timm.create_model(backbone, pretrained=False)
         model.load_state_dict(loaded.state, strict=True)
         model.reset_classifier(0)
         return model

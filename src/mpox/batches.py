@@ -12,6 +12,8 @@ from mpox.images import RenderedPixels
 class Batches(Protocol):
     """Batches of n pictures by their rows; every tensor is float32, normalised, on the device, in channels-last memory."""
 
+    device: torch.device
+
     def plain(self, rows: np.ndarray, *, mirrored: bool = False) -> torch.Tensor:
         """The unchanged pictures, or their mirror images."""
 

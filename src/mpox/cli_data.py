@@ -33,7 +33,7 @@ def list_(data_dir):
     """The registered data sets, and which of them are on this machine."""
     from mpox.datasets import REGISTRY
 
-    rows = [("name", "images", "patient ids", "licence", "where", "how to get it")]
+    rows: list[tuple[str, ...]] = [("name", "images", "patient ids", "licence", "where", "how to get it")]
     rows += [_row(spec, data_dir) for spec in REGISTRY.values()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -159,6 +159,20 @@ class ModelConfig:
         if not self.image_size:
             object.__setattr__(self, "image_size", self._default_size())
 
+    @property
+    def plan(self) -> Training:
+        """How the network is trained, for the regimes that train one.
+
+        Raises
+        ------
+        MpoxError
+            If the regime trains none.
+        """
+        if self.training is None:
+            trained = ", ".join(regime for regime in REGIMES if regime not in FROZEN)
+            raise MpoxError(f"The regime '{self.regime}' trains no network: choose one of {trained}.")
+        return self.training
+
     def _check_views(self) -> None:
         if self.training is None:
             return
@@ -186,8 +200,8 @@ class ModelConfig:
         if "backbone" in changes:
             changes.setdefault("image_size", 0)
         if "tail_tune" in (self.regime, changes.get("regime")) and changes.get("regime", self.regime) != self.regime:
-            stages = TAIL if changes["regime"] == "tail_tune" else dict.fromkeys(TAIL, 0)
-            changes.setdefault("training", self.training and replace(self.training, **stages))
+            stages, views = TAIL.values() if changes["regime"] == "tail_tune" else (0, 0)
+            changes.setdefault("training", self.training and replace(self.training, frozen_stages=stages, views=views))
         return replace(self, **changes)
 
 

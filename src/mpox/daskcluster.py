@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -13,9 +14,12 @@ from mpox.store import Dataset
 from mpox.weights import find_weights
 from mpox.workers import Outcome, Task, facts, other_versions, versions, work_on_cluster
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 
 @contextlib.contextmanager
-def connect(address: str, *, needs_gpu: bool, patience_s: float) -> Iterator["Client"]:  # noqa: F821
+def connect(address: str, *, needs_gpu: bool, patience_s: float) -> Iterator["Client"]:
     """A client of the scheduler at an address, whose workers, as far as there are any yet, can do what is asked.
 
     Raises

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from mpox.datasets import DatasetSpec, get_spec
+from mpox.datasets import Archive, DatasetSpec, get_spec
 from mpox.errors import MpoxError
 from mpox.integrity import differences, explain_differences, list_pictures, read_checksums, verify
 from mpox.paths import cache_dir, data_roots, move_folder
@@ -29,9 +29,15 @@ def find_here(spec: DatasetSpec, *, data_dir: str | os.PathLike | None = None) -
     return None
 
 
+def _archive(spec: DatasetSpec) -> Archive:
+    if spec.archive is None:
+        raise MpoxError(f"{spec.name} does not come as an archive: see {spec.homepage}.")
+    return spec.archive
+
+
 def archive_path(spec: DatasetSpec) -> Path:
     """Where the zip archive of a data set lies while it is fetched; one put there by hand is used as well."""
-    return cache_dir() / "downloads" / f"{spec.name}-{spec.archive.commit[:12]}.zip"
+    return cache_dir() / "downloads" / f"{spec.name}-{_archive(spec).commit[:12]}.zip"
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -60,7 +66,7 @@ def _unpack_listed(archive: Path, staging: Path, expected: Mapping[str, str]) ->
 
 def _unpack_folders(archive: Path, staging: Path, spec: DatasetSpec) -> str:
     """Put the pictures of the class folders below the archive's sub-folder in place."""
-    base = PurePosixPath(spec.archive.subfolder)
+    base = PurePosixPath(_archive(spec).subfolder)
     count = 0
     for path, content in read_pictures(archive, extensions=EXTENSIONS):
         inner = PurePosixPath(*path.parts[1:])  # GitHub puts all into one folder, `<repository>-<commit>`
@@ -77,12 +83,12 @@ def _unpack_folders(archive: Path, staging: Path, spec: DatasetSpec) -> str:
 
 def _from_archive(spec: DatasetSpec, staging: Path, say: Callable[[str], None]) -> str:
     """Download and unpack into ``staging``; returns how many pictures there are and how they were checked."""
-    archive = archive_path(spec)
+    archive, url = archive_path(spec), _archive(spec).url
     try:
-        download(spec.archive.url, archive, say=say)
+        download(url, archive, say=say)
     except MpoxError as error:
         raise MpoxError(
-            f"'{spec.name}' was not downloaded: {error}; try again later, or open {spec.archive.url} in a "
+            f"'{spec.name}' was not downloaded: {error}; try again later, or open {url} in a "
             f"browser on any machine, save the file as {archive}, and run this command again, which unpacks "
             f"and checks it (`mpox data verify {spec.name}` checks it at any time)."
         ) from error

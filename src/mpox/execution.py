@@ -189,9 +189,7 @@ def _side_by_side(
     """Threads wait for kernels. papermill changes the working directory, which all threads share: it is there already."""
     kernels = Kernels()
     with contextlib.chdir(project_root() / "notebooks"), ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            pool.submit(_run_one, state, name, labels[name], again, echo, kernels=kernels, **options) for name in todo
-        ]
+        futures = [pool.submit(_run_one, state, name, labels[name], again, echo, kernels=kernels, **options) for name in todo]
         try:
             failures = [future.result() for future in futures]
         except BaseException:
@@ -220,7 +218,7 @@ def _run_one(
             echo(f"{label} interrupted after {took} s. Go on from it with: {again}")
             raise
         echo(f"{label} failed  {took:8.1f} s")
-        return error.description
+        return error.description if isinstance(error, NotebookFailure) else None
     state.set(name, status="done", duration_s=round(time.monotonic() - start, 1))
     echo(f"{label} done    {state.run.notebooks[name].duration_s:8.1f} s")
     return None

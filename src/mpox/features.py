@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mpox.backbones import build_backbone, normalisation
 from mpox.config import HANDCRAFTED, ModelConfig, hash_of
 from mpox.errors import MpoxError
-from mpox.images import load_pixels, to_batch
+from mpox.images import AugmentedPixels, load_pixels, to_batch
 from mpox.paths import cache_dir
 from mpox.weights import weights_origin
 
@@ -43,7 +43,7 @@ def network_features(backbone: torch.nn.Module, name: str, pixels: np.ndarray, *
     """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked."""
     target = torch_device(device)
     mean, std = normalisation(name)
-    backbone = backbone.to(target, memory_format=torch.channels_last).eval()
+    backbone = backbone.to(target).to(memory_format=torch.channels_last).eval()
     parts = []
     for start in range(0, len(pixels), BATCH):
         batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
@@ -147,7 +147,7 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
 
 def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.ndarray]:
     wanted = sorted(set(shas))
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for start in range(0, len(wanted), 500):
         part = wanted[start : start + 500]
         query = f"SELECT sha, vector FROM features WHERE sha IN ({','.join('?' * len(part))})"
@@ -155,7 +155,9 @@ def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.nd
     return found
 
 
-def _extract(pixels: np.ndarray, rows: np.ndarray, model: ModelConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _extract(
+    pixels: np.ndarray | AugmentedPixels, rows: np.ndarray, model: ModelConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
     lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
     bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)

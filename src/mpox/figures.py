@@ -210,7 +210,7 @@ def histories(history: pd.DataFrame) -> Figure:
     names = history["dataset"].unique()
     figure, axes = _axes(len(names), height=3.0)
     for axis, name in zip(axes, names, strict=True):
-        labels = ("training", "inner validation", "chosen epoch")
+        labels: tuple[str | None, ...] = ("training", "inner validation", "chosen epoch")
         for _, fold in history[history["dataset"] == name].groupby(["repeat", "fold"]):
             chosen = fold[fold["chosen"]]
             axis.plot(fold["epoch"] + 1, fold["train_loss"], color="#56B4E9", linewidth=1, label=labels[0])

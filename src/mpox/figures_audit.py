@@ -1,5 +1,7 @@
 """Figures of chapter 1, the data: every function takes ready tables and gives a matplotlib figure."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -170,8 +172,8 @@ def skin_tone_by_class(table: pd.DataFrame, limits: dict[str, float]) -> Figure:
     table = table.dropna(subset="ita")
     names = list(dict.fromkeys(table["dataset"]))
     heights = [0.9 + 0.4 * table.loc[table["dataset"] == name, "label"].nunique() for name in names]
-    look = {"squeeze": False, "sharex": True, "height_ratios": heights}
-    figure, axes = plt.subplots(len(names), 1, figsize=(7, 0.8 + sum(heights)), **look)
+    size = (7, 0.8 + sum(heights))
+    figure, axes = plt.subplots(len(names), 1, figsize=size, squeeze=False, sharex=True, height_ratios=heights)
     rng = np.random.default_rng(0)
     for axis, name in zip(axes[:, 0], names, strict=True):
         part = table[table["dataset"] == name]
@@ -183,8 +185,8 @@ def skin_tone_by_class(table: pd.DataFrame, limits: dict[str, float]) -> Figure:
         for text, limit in limits.items():
             lower = max(limit, -90.0)
             axis.axvline(lower, color="black", linestyle=":", linewidth=0.8)
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7}
-            axis.annotate(text.replace(" ", "\n").replace("rm", "r-\nm"), ((lower + above) / 2, 1), **place)
+            look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 7}
+            axis.annotate(text.replace(" ", "\n").replace("rm", "r-\nm"), ((lower + above) / 2, 1), **look)
             above = lower
         axis.set_xlim(-90, 90)
         axis.set_title(dataset_title(name), loc="left", pad=22)

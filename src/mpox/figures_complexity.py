@@ -1,5 +1,7 @@
 """Figures of chapter 4 on complexity: every function takes ready tables and gives a matplotlib figure."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -38,7 +40,8 @@ def pareto(
     kinds = list(dict.fromkeys(table[kind])) if kind else [None]
     size = (4.0 * len(costs), 4.0 * len(names) + (0.4 if kind else 0))
     figure, axes = plt.subplots(len(names), len(costs), figsize=size, squeeze=False, sharey="row", sharex="col")
-    seen, shown = {}, []
+    seen: dict[Any, Any] = {}
+    shown = []
     for row, name in zip(axes, names, strict=True):
         part = table[table["dataset"] == name]
         for axis, (column, (label, unit)) in zip(row, costs.items(), strict=True):
@@ -66,7 +69,7 @@ def pareto(
         row[0].set(ylabel=ylabel)
         row[0].set_title(dataset_title(name), loc="left")
     if kind and len(kinds) > 1:
-        figure.legend([seen[one] for one in kinds], kinds, loc="outside lower center", ncols=min(len(kinds), 5))
+        figure.legend([seen[one] for one in kinds], list(map(str, kinds)), loc="outside lower center", ncols=min(len(kinds), 5))
     figure.draw_without_rendering()  # where a name has room is known when the panels have their places
     for axis, known in shown:
         _name_points(axis, known)

@@ -1,5 +1,7 @@
 """Figures of tests and their power: every function takes ready tables and gives a matplotlib figure."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -91,7 +93,7 @@ def critical_difference(found: Friedman) -> Figure:
     )
     axis.grid(visible=False)
     best = found.mean_ranks.min()
-    above = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+    above: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "clip_on": False}
     bar = axis.errorbar(best + found.critical_difference / 2, 1.3, xerr=found.critical_difference / 2, capsize=4, color="black")
     for artist in bar.get_children():
         artist.set(**above)

@@ -27,6 +27,8 @@ def reliability(table: pd.DataFrame, *, xlabel: str) -> Figure:
     names, kinds = list(dict.fromkeys(table["dataset"])), list(dict.fromkeys(table["calibration"]))
     size = (max(2.7 * len(kinds), 5.5), 2.9 * len(names))
     figure, axes = plt.subplots(len(names), len(kinds), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        axis.set_title(kind, fontsize=10)
     for row, name in zip(axes, names, strict=True):
         for number, (axis, kind) in enumerate(zip(row, kinds, strict=True)):
             part = table[(table["dataset"] == name) & (table["calibration"] == kind)]
@@ -35,7 +37,6 @@ def reliability(table: pd.DataFrame, *, xlabel: str) -> Figure:
             look = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 5, "capsize": 2}
             axis.errorbar(part["stated"], part["observed"], yerr=error, linestyle="none", elinewidth=0.9, **look)
             axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-            axis.set_title(kind if row is axes[0] else "", fontsize=10)
         row[0].set_ylabel(f"{dataset_title(name)}\nobserved share")
     for axis in axes[-1]:
         axis.set_xlabel(xlabel, fontsize=9)
@@ -101,6 +102,7 @@ def predictive_values(table: pd.DataFrame) -> Figure:
                 axis.fill_between(part["prevalence"], part["low"], part["high"], color=COLOURS[number], alpha=0.15, linewidth=0)
             _percent_axis(axis)
             axis.set_ylabel(f"{title} predictive value")
+            axis.set_xlabel(axis.get_xlabel() if name == names[-1] else "")
         row[0].set_ylim(0, 1.02)
         row[0].set_title(dataset_title(name), loc="left")
         row[1].legend(fontsize=8, loc="lower left")

@@ -25,7 +25,12 @@ class Found:
 
 
 def what_was_found(
-    *, measures: pd.DataFrame, replicates: Mapping[Aim, Mapping[str, np.ndarray]], coverage: pd.DataFrame, strange: pd.DataFrame
+    *,
+    measures: pd.DataFrame,
+    replicates: Mapping[Aim, Mapping[str, np.ndarray]],
+    coverage: pd.DataFrame,
+    strange: pd.DataFrame,
+    outside: pd.DataFrame | None = None,
 ) -> Found:
     """The findings of one data set.
 
@@ -40,6 +45,8 @@ def what_was_found(
         From `mpox.conformal.coverage_table`, with ``confidence``; the middle one is put into words.
     strange : DataFrame
         From `mpox.unfamiliar.unfamiliar_table`.
+    outside : DataFrame, optional
+        From `mpox.conformal.coverage_table`, of sets for pictures of another collection.
     """
     quoted = {}
     for method in ("as they are", "temperature", "isotonic"):
@@ -49,7 +56,7 @@ def what_was_found(
     for aim, values in replicates.items():
         for measure in ("sensitivity", "specificity", "flagged"):
             text = with_interval(*with_percentiles(values[measure]))
-            quoted[f"{measure}_at_{round(100 * (aim.level or 0))}"] = text
+            quoted[f"{measure}_at_{round(100 * aim.level)}"] = text
     level = sorted(coverage["confidence"].unique())[coverage["confidence"].nunique() // 2]
     middle = coverage[coverage["confidence"] == level].set_index(["class", "measure"])
     for key, measure in (("coverage", "coverage"), ("certain", CERTAIN), ("not_sure", UNSURE), ("right", "right if certain")):
@@ -64,37 +71,47 @@ def what_was_found(
         "certain_no_skin": f"{no_skin['certain'].mean():.0%}",
         "warned_elsewhere": f"{warned[ELSEWHERE]:.0%}" if ELSEWHERE in warned else "not measured",
     }
-    return Found(_paragraph(measures, replicates, quoted, level), quoted)
+    if outside is not None:
+        quoted["coverage_outside"] = _in_words(outside.set_index(["class", "measure"]).loc[("all", "coverage")])
+    return Found(_paragraph(measures, replicates, quoted, level, outside), quoted)
 
 
 def _in_words(row: pd.Series, digits: int = 2) -> str:
     return with_interval(row["estimate"], row["low"], row["high"], digits=digits)
 
 
-def _paragraph(measures: pd.DataFrame, replicates: Mapping, quoted: dict[str, str], level: float) -> str:
+def _paragraph(
+    measures: pd.DataFrame, replicates: Mapping, quoted: dict[str, str], level: float, outside: pd.DataFrame | None
+) -> str:
     ece, floor = (measures.loc[("as they are", "Mpox", measure)] for measure in ("ece", "ece if calibrated"))
     beyond = "more than chance explains" if ece["estimate"] > floor["high"] else "no more than chance explains"
     after = {method: measures.loc[(method, "Mpox", "brier"), "estimate"] for method in ("as they are", "temperature", "isotonic")}
-    change = ", ".join(
-        f"{'lowers' if after[method] < after['as they are'] else 'raises'} it by {abs(after[method] - after['as they are']):.3f} "
-        f"({method})"
-        for method in ("temperature", "isotonic")
+    change = " and ".join(
+        f"{round(after[method] - after['as they are'], 3) + 0:+.3f} ({method})" for method in ("temperature", "isotonic")
     )
     aim, values = next(iter(replicates.items()))
-    name = f"at_{round(100 * (aim.level or 0))}"
-    reached = "reached" if values["sensitivity"][0] >= (aim.level or 0) else "not reached"
+    name = f"at_{round(100 * aim.level)}"
+    _, low, high = with_percentiles(values["sensitivity"])
+    reached = "falls short of it" if high < aim.level else "exceeds it" if low > aim.level else "agrees with it"
     said = {key: quoted[key] for key in ("coverage", "certain", "right", "warned_no_skin", "warned_own", "certain_no_skin")}
-    sentences = (
+    sentences = [
         f"The expected calibration error of the probability of Mpox is {ece['estimate']:.3f}; a perfectly calibrated model would "
         f"show {floor['estimate']:.3f} (95 % of simulations {floor['low']:.3f} to {floor['high']:.3f}) on as many pictures, so "
         f"that it is {beyond}.",
-        f"The Brier score is {after['as they are']:.3f}, and calibration inside the training groups {change}.",
-        f"A threshold that aims at a {aim} has a sensitivity of {quoted[f'sensitivity_{name}']} on test pictures (the aim is "
-        f"{reached}) and a specificity of {quoted[f'specificity_{name}']}.",
+        f"The Brier score is {after['as they are']:.3f}, and calibration inside the training groups changes it by {change}.",
+        f"A threshold that aims at a {aim} has a sensitivity of {quoted[f'sensitivity_{name}']} on test pictures, which "
+        f"{reached}, and a specificity of {quoted[f'specificity_{name}']}.",
         f"Sets that are to hold the true class in {level:g} of the cases hold it in {said['coverage']}; the answer is a single "
         f"class for {said['certain']} of the test pictures, and right in {said['right']} of those.",
         f"Of pictures that show no skin at all {said['warned_no_skin']} raise a warning (of the own test pictures "
         f"{said['warned_own']}); without it, {said['certain_no_skin']} of them would have been given a single class, and the "
         f"highest probability of Mpox among them is {quoted['p_highest_no_skin']}.",
-    )
+    ]
+    if outside is not None:
+        row = outside.set_index(["class", "measure"]).loc[("all", "coverage")]
+        kept = "falls short of" if row["high"] < level else "agrees with" if row["low"] <= level else "exceeds"
+        sentences.append(
+            f"On Mpox and other rashes of another collection such sets hold the true one in {quoted['coverage_outside']}, which "
+            f"{kept} what was promised; a warning is raised for {quoted['warned_elsewhere']} of its pictures."
+        )
     return " ".join(sentences)

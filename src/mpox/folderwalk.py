@@ -63,9 +63,10 @@ class Walk:
     def _add_file(self, relative: str, folder: str) -> None:
         path = os.path.join(self.root, relative)
         if os.path.islink(path):
-            path = self._resolve(relative)
-            if path is None:
+            target = self._resolve(relative)
+            if target is None:
                 return
+            path = target
         suffix = os.path.splitext(relative)[1]
         if not is_printable(relative):
             self.reject(relative, "has a name that is not UTF-8: rename it")

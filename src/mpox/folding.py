@@ -1,5 +1,7 @@
 """Batch norm in evaluation mode costs nothing: it is folded into the convolution before it, in training too."""
 
+from typing import Any
+
 import torch
 from timm.layers import Conv2dSame, conv2d_same
 from torch import nn
@@ -69,7 +71,8 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     return len(pairs)
 
 
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+def _fold(conv: Any, norm: Any) -> None:
+    """Give a convolution and the batch norm behind it (timm's may drop and activate, too) new ways forward."""
     plain_conv, plain_norm = conv.forward, norm.forward
 
     def convolve(x: torch.Tensor) -> torch.Tensor:

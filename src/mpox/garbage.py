@@ -54,9 +54,7 @@ class Garbage:
     folders: list[str]
 
 
-def find_garbage(
-    store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False
-) -> Garbage:
+def find_garbage(store: str | os.PathLike = "", *, keep: Iterable[str | os.PathLike] = (), everything: bool = False) -> Garbage:
     """Find what no executed notebook refers to, and what killed runs left.
 
     Parameters
@@ -142,10 +140,11 @@ class _Search:
         staying = set()
         for path in sorted((self.root / "runs").iterdir()):
             whole, partial = RUN.fullmatch(path.name), PARTIAL.fullmatch(path.name)
-            if not (whole or partial) or path.is_symlink() or not path.is_dir():
+            named = whole or partial
+            if not named or path.is_symlink() or not path.is_dir():
                 self._other(path, "runs")
                 continue
-            run_id = (whole or partial)[1]
+            run_id = named[1]
             problem = table["problem"].get(run_id) if whole and table["state"].get(run_id) == "damaged" else ""
             if strange := _strange(path, _IN_RUN):
                 self._leave(path, f"holds what mpox has not written there: {strange}")
@@ -219,7 +218,8 @@ def _lock_of(path: Path) -> Path:
     if path.name.endswith(".lock"):
         return path
     if path.parent.name == "runs":
-        return path.with_name(f".{(RUN.fullmatch(path.name) or PARTIAL.fullmatch(path.name))[1]}.partial.lock")
+        named = RUN.fullmatch(path.name) or PARTIAL.fullmatch(path.name)
+        return path.with_name(f".{named[1] if named else path.name}.partial.lock")
     return path.with_name(f".{path.name}.lock")
 
 

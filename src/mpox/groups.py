@@ -30,11 +30,11 @@ def connected(names: Iterable[str], left: Iterable[str], right: Iterable[str]) -
     >>> connected(["a", "b", "c"], ["c"], ["b"]).tolist()
     ['a', 'b', 'b']
     """
-    names = pd.Index(names)
-    ends = names.get_indexer(pd.Index(left)), names.get_indexer(pd.Index(right))
-    graph = coo_matrix((np.ones(len(ends[0])), ends), shape=(len(names), len(names)))
+    nodes = pd.Index(names)
+    ends = nodes.get_indexer(pd.Index(left)), nodes.get_indexer(pd.Index(right))
+    graph = coo_matrix((np.ones(len(ends[0])), ends), shape=(len(nodes), len(nodes)))
     component = connected_components(graph, directed=False)[1]
-    first = pd.Series(names).groupby(component).min()
+    first = pd.Series(nodes).groupby(component).min()
     return first.to_numpy(dtype=object)[component]
 
 

@@ -51,7 +51,8 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
 
 def with_percentiles(values: np.ndarray) -> tuple[float, float, float]:
     """The estimate, which comes first in ``values``, and its `percentile_interval`."""
-    return float(values[0]), *map(float, percentile_interval(values))
+    low, high = percentile_interval(values)
+    return float(values[0]), float(low), float(high)
 
 
 def bca_interval(values: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:

@@ -296,7 +296,7 @@ def _recorded_details(summary: pd.Series) -> RunDetails:
 
     root = store_folder(RECORDED)
     config = next(entry["config"] for entry in _recorded(root)[0] if entry["id"] == summary["id"])
-    result = RecordedStore(root).get(RunConfig.from_dict(config))
+    result = RecordedStore(root).run(RunConfig.from_dict(config))
     metrics, _ = _evaluated(result.predictions)
     return RunDetails(summary, config, result.environment, result.history, metrics, _table_of_files({}))
 

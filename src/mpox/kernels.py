@@ -195,7 +195,7 @@ def kernel_environment(
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
     paths = ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK")
-    named = {variable: os.environ.get(variable) for variable in paths}
+    named: dict[str, str | os.PathLike | None] = {variable: os.environ.get(variable) for variable in paths}
     named["MPOX_DATA"] = data_dir or named["MPOX_DATA"]
     named["MPOX_OVERRIDES"] = decisions or named["MPOX_OVERRIDES"]
     named["MPOX_PACK"] = pack or named["MPOX_PACK"]

@@ -61,7 +61,7 @@ def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     shown = board[ABOUT].astype(object).where(board[ABOUT].notna(), "")
     for name in MEASURES:
         parts = board[[name, f"{name} low", f"{name} high"]].astype(float).itertuples(index=False, name=None)
-        shown[name] = [_with_interval(*values, digits) for values in parts]
+        shown[name] = [_with_interval(estimate, low, high, digits) for estimate, low, high in parts]
     shown["parameters (thousands)"] = ["" if pd.isna(value) else f"{value / 1e3:.1f}" for value in board["parameters"]]
     shown["ms"] = ["" if pd.isna(value) else f"{value:.3g}" for value in board["ms"]]
     return shown.assign(note=board["note"].fillna(""))

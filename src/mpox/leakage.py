@@ -83,7 +83,7 @@ def dose_splits(
     split = make_splits(manifest, "random_image", n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     split["group_id"] = split["image_id"].map(groups)
     split["label"] = split["image_id"].map(manifest.set_index("image_id")["label"])
-    tables = {dose: [] for dose in doses}
+    tables: dict[float, list[pd.DataFrame]] = {dose: [] for dose in doses}
     for (repeat, fold), rows in split.groupby(["repeat", "fold"]):
         for dose, table in _fold_doses(rows, doses, np.random.default_rng([seed, repeat, fold]), seed * 1000 + repeat).items():
             tables[dose].append(table)

@@ -57,7 +57,7 @@ def learning_splits(
         raise MpoxError(f"A learning curve counts original images: use another protocol than '{protocol}'.")
     split = make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     labels = manifest.set_index("image_id")["label"]
-    tables = {fraction: [] for fraction in fractions if fraction < 1}
+    tables: dict[float, list[pd.DataFrame]] = {fraction: [] for fraction in fractions if fraction < 1}
     for (repeat, fold), rows in split.groupby(["repeat", "fold"]) if tables else ():
         train = (rows["role"] == "train").to_numpy()
         label = rows["image_id"].map(labels).to_numpy(dtype=str)

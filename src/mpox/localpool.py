@@ -65,7 +65,7 @@ def _throw_away() -> None:
 def _begin(parent: int, threads: int, workers: int, gpus: tuple[str, ...], slots: str | None) -> None:
     """Make a new process a worker."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if gpus:
+    if gpus and slots:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_take_slot(Path(slots), workers) % len(gpus)]
     import torch
 

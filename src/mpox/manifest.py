@@ -63,6 +63,7 @@ def _examine(path: str) -> tuple[list[int] | None, Finding]:
     """What a file is, and its signature if that holds until the file changes."""
     try:
         before = signature(path)
+        finding: Finding
         try:
             finding = describe(path)
         except UnusablePicture as error:
@@ -75,8 +76,9 @@ def _examine(path: str) -> tuple[list[int] | None, Finding]:
 def _findings(walk: Walk, title: str, jobs: int | None) -> dict[str, Finding]:
     """What every candidate is: from the cache, or decoded now by all cores."""
     cache = ScanCache(walk.root)
-    found = {image_id: cache.get(image_id, path) for image_id, path, _ in walk.files}
-    new = [(image_id, path) for image_id, path, _ in walk.files if found[image_id] is None]
+    known = {image_id: cache.get(image_id, path) for image_id, path, _ in walk.files}
+    found = {image_id: finding for image_id, finding in known.items() if finding is not None}
+    new = [(image_id, path) for image_id, path, _ in walk.files if image_id not in found]
     pool = ThreadPoolExecutor(jobs or min(MAX_THREADS, os.cpu_count() or 1))
     whole = False
     try:
@@ -104,7 +106,7 @@ def _alike(image_ids: Iterable[str]) -> list[list[str]]:
 def scan(
     name: str | Path,
     *,
-    data_dir: str | Path | None = None,
+    data_dir: str | os.PathLike | None = None,
     patients: str | Path | pd.DataFrame | None = None,
     patient_pattern: str | None = None,
     jobs: int | None = None,
@@ -185,7 +187,7 @@ def scan(
 def build_manifest(
     name: str | Path,
     *,
-    data_dir: str | Path | None = None,
+    data_dir: str | os.PathLike | None = None,
     patients: str | Path | pd.DataFrame | None = None,
     patient_pattern: str | None = None,
 ) -> pd.DataFrame:

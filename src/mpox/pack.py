@@ -46,9 +46,12 @@ class Pack:
         Raises
         ------
         MpoxError
-            If it is not the manifest that was packed.
+            If there is none, or it is not the one that was packed.
         """
         data = self.find(name)
+        if data is None:
+            there = ", ".join(data.name for data in self.contents.datasets) or "no data set"
+            raise MpoxError(f"The pack {self.name} has no data set '{name}'; it has {there}.")
         types = dict.fromkeys(["image_id", "sha256", "pixel_sha256", "label", "source"], "str") | {"patient_id": "string"}
         path = self.folder / data.folder / "manifest.csv"
         manifest = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ from mpox.manifest import manifest_hash
 from mpox.pack_read import AUDIT_FILES, CONTENTS, FORMAT, FORMAT_VERSION, SUFFIX, Contents, PackedAudit, PackedDataset
 from mpox.paths import replacing
 from mpox.profiles import declared_parameters, list_notebooks, load_profile, resolve_parameters
-from mpox.store import RECORDED, Dataset, RunStore, open_store
+from mpox.store import RECORDED, Dataset, RunStore, store_folder
 from mpox.weights import load_pretrained, weights_origin
 
 #: The backbone of chapter 4's rival reading of the paper, which the chapter does without where there are no weights.
@@ -143,7 +143,7 @@ def write_pack(
     """
     out = Path(out).expanduser()
     _check(out, needs, force)
-    store = store or open_store()
+    store = store or RunStore(store_folder())
     with replacing(out) as stream:
         return _write(stream, needs, store, data_dir, say)
 
@@ -216,7 +216,7 @@ class _Writer:
 class _Noted:
     """A stream that hashes and counts what is written to it."""
 
-    def __init__(self, stream: BinaryIO, bar: tqdm):
+    def __init__(self, stream: IO[bytes], bar: tqdm):
         self._stream, self._bar = stream, bar
         self.digest, self.size = hashlib.sha256(), 0
 
@@ -248,7 +248,7 @@ def _add_dataset(writer: _Writer, number: int, data: Dataset, sizes: Iterable[in
     manifest = data.manifest.drop(columns=["path", "group_id"])
     writer.add(f"{folder}/manifest.csv", manifest.to_csv(index=False, lineterminator="\n").encode())
     for size in sizes:
-        writer.add(f"{folder}/pixels-{size}.npy", load_pixels(data.manifest, size))
+        writer.add(f"{folder}/pixels-{size}.npy", np.asarray(load_pixels(data.manifest, size)))
     classes = {str(label): int(count) for label, count in manifest["label"].value_counts().sort_index().items()}
     return PackedDataset(data.name, folder, data.is_phantom, len(manifest), classes, manifest_hash(manifest))
 
@@ -257,7 +257,7 @@ def _add_audits(
     writer: _Writer, store: RunStore, datasets: dict[str, Dataset], data_dir: str | os.PathLike | None
 ) -> list[PackedAudit]:
     """Each data set's audit, that of each pair (for external validation), and that of all together."""
-    audits = []
+    audits: list[PackedAudit] = []
     several = {number for number in (1, 2, len(datasets)) if 1 <= number <= len(datasets)}
     for given in itertools.chain.from_iterable(itertools.combinations(datasets, number) for number in sorted(several)):
         titles = [datasets[name].name for name in sorted(given)]

@@ -155,7 +155,7 @@ def atomic_write(path: str | os.PathLike, content: str | bytes) -> Path:
 
 def move_folder(fresh: str | os.PathLike, target: str | os.PathLike) -> None:
     """Give a whole folder its name, after all that is in it has reached the disk."""
-    for folder, _, names in os.walk(fresh):
+    for folder, _, names in os.walk(Path(fresh)):
         for name in names:
             sync_folder(Path(folder) / name)
         sync_folder(folder)

@@ -95,7 +95,8 @@ def read_patients(
             f"{name} needs the columns image_id (or file) and patient_id; it has {there or 'none'}: rename its columns."
         )
     index = _Index({*image_ids, *rejected}, bare_names=key == "file")
-    usable, found, unknown, unclear, twice = set(image_ids), {}, set(), set(), set()
+    usable, unknown, unclear, twice = set(image_ids), set(), set(), set()
+    found: dict[str, str] = {}
     for written, patient in zip(frame[key].str.strip(), frame["patient_id"].str.strip(), strict=True):
         matches = index.find(written)
         if not matches:

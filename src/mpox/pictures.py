@@ -10,8 +10,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import PIL
@@ -211,13 +212,13 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         picture = _floats_to_grey(picture)
     elif picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        picture = cast("Image.Image", ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))  # None only in place
     picture = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
 @contextmanager
-def _decoded(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
+def _decoded(path: str | Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
     """The open file and its pixels.
 
     Raises

@@ -168,11 +168,11 @@ def declared_parameters(name: str) -> dict[str, Any]:
     try:
         for statement in ast.parse(cells[0].source).body if cells else []:
             line = repr(ast.unparse(statement))
-            (target,) = statement.targets if isinstance(statement, ast.Assign) else (statement.target,)
-            declared[target.id] = ast.literal_eval(statement.value)
-            if not target.id.isupper():
-                raise ValueError(target.id)
-    except (AttributeError, SyntaxError, TypeError, ValueError) as error:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+            if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not targets[0].id.isupper():
+                raise ValueError(line)
+            declared[targets[0].id] = ast.literal_eval(getattr(statement, "value", statement))
+    except (SyntaxError, TypeError, ValueError) as error:
         raise MpoxError(
             f"notebooks/{name}.py: the parameters cell may hold only UPPER_CASE = literal lines; move {line} below it."
         ) from error

@@ -22,7 +22,7 @@ from mpox.metrics import evaluate
 from mpox.paths import atomic_write, explaining, move_folder, project_root
 from mpox.recorded import RecordedStore
 from mpox.report import estimate
-from mpox.store import RECORDED, RunResult, RunStore, open_store, read_run
+from mpox.store import RECORDED, RunResult, RunStore, read_run, store_folder
 
 #: The protocols of which every image of a data set has out-of-fold predictions; the others have their tables in the chapters.
 CROSS_VALIDATED = ("random_image", "patient", "source")
@@ -52,7 +52,7 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
         raise MpoxError(f"{folder} is a run on the phantom; the recorded study is of real images: use `mpox run --profile cpu`.")
     if str(run.parameters.get("RUN_STORE", "")) == RECORDED:
         raise MpoxError(f"{folder} was read from the recorded study itself: record a run of the profile cpu or gpu.")
-    store = open_store(run.parameters.get("RUN_STORE", ""))
+    store = RunStore(store_folder(run.parameters.get("RUN_STORE", "")))
     used = what_was_used(chapters)
     results = [read_run(store.root / "runs" / run_id) for run_id in used.runs]
 

@@ -62,9 +62,10 @@ class RecordedStore:
 
     def get(self, config: RunConfig) -> RunResult | None:
         """Read a run; ``None`` if it was not recorded."""
-        entry = self._runs.get(config.id)
-        if entry is None:
-            return None
+        return self._read(config) if config.id in self._runs else None
+
+    def _read(self, config: RunConfig) -> RunResult:
+        entry = self._runs[config.id]
         self.used_runs[config.id] = entry["seconds"]
         predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
         environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
@@ -72,9 +73,9 @@ class RecordedStore:
 
     def results(self) -> list[RunResult]:
         """Every recorded run."""
-        return [self.get(RunConfig.from_dict(entry["config"])) for entry in self._runs.values()]
+        return [self._read(RunConfig.from_dict(entry["config"])) for entry in self._runs.values()]
 
-    def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
+    def run(self, config: RunConfig, compute: Callable[[Path], RunResult] | None = None) -> RunResult:
         """Read a run. Nothing is ever computed here.
 
         Raises

@@ -134,7 +134,7 @@ class RunState:
             self._write()
 
     def _write(self) -> None:
-        content = asdict(replace(self.run, folder=None))
+        content = asdict(self.run)
         del content["folder"], content["failure"]
         atomic_write(self.run.folder / "run.json", json.dumps(content, indent=2) + "\n")
 

@@ -8,9 +8,10 @@ over from a lost worker goes on where it was. `mpox.workers` is what happens ins
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 
 import joblib
 import pandas as pd
@@ -157,7 +158,7 @@ def map_runs(
         with bar:
             todo = {index: tasks[index] for index in missing}
             for index, outcome in how(store, replace(data, audit=None), todo, compute, resources, bar):
-                if outcome.status != "failed" and not _appears(lambda i=index: store.has(tasks[i].config)):
+                if outcome.status != "failed" and not _appears(partial(store.has, tasks[index].config)):
                     outcome = replace(outcome, status="failed", error=_not_shared(store, outcome.worker))
                 outcomes[index] = outcome
                 bar.update()
@@ -253,7 +254,7 @@ def _in_processes(store, data, todo: dict[int, Task], compute, resources, bar: t
     while waiting:
         fresh = [index for index in waiting if attempts[index] < resources.retries]
         batch = fresh or waiting[:1]
-        under_way = {}
+        under_way: dict[Future, int] = {}
         try:
             with local_pool(resources.workers, resources.threads, gpus) as pool:
                 while batch or under_way:

@@ -5,6 +5,8 @@ doi 10.1186/1471-2105-7-91; Cawley and Talbot 2010, JMLR 11, 2079-2107). In the 
 the one with the lowest loss in that fold's inner validation, which its test images have no part in.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -144,14 +146,14 @@ def optimism(
     MpoxError
         See `choose_nested`; or there is no such metric, or it is not defined in a fold.
     """
-    bootstrap = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
+    bootstrap: dict[str, Any] = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
     nested, choices = choose_nested(candidates, validation)
     keys = ["repeat", "fold"]
     scores = pd.concat([_fold_scores(table, metric, label, positive).rename(name) for name, table in candidates.items()], axis=1)
     pooled = {name: replicates(table, positive=positive, n_bootstrap=0)[metric, label][0] for name, table in candidates.items()}
     chosen = {
         NESTED: choices,
-        BEST_ON_TEST: choices[keys].assign(candidate=max(pooled, key=pooled.get)),
+        BEST_ON_TEST: choices[keys].assign(candidate=max(pooled, key=lambda name: pooled[name])),
         BEST_PER_FOLD: scores.idxmax(axis=1).rename("candidate").reset_index(),
     }
     reference = replicates(nested, **bootstrap)[metric, label]

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -21,6 +22,9 @@ from mpox.groups import source_groups
 from mpox.manifest import build_manifest, manifest_hash
 from mpox.pack import named_pack
 from mpox.paths import TEMPORARY, atomic_write, explaining, locked, move_folder, project_root
+
+if TYPE_CHECKING:
+    from mpox.recorded import RecordedStore
 
 RECORDED = "recorded"
 #: In the folder of a run that is being computed, what it will be the run of.
@@ -144,8 +148,10 @@ class RunStore:
         if not kept.is_file() or kept.read_bytes() != text.encode():
             atomic_write(kept, text)
         audit = self._audit([manifest])
-        packed = manifest["path"].isna().any()
-        is_phantom = named_pack().find(title).is_phantom if packed else get_spec(name).is_phantom
+        packed = bool(manifest["path"].isna().any())
+        pack = named_pack() if packed else None
+        data = pack.find(title) if pack else None
+        is_phantom = data.is_phantom if data else get_spec(name).is_phantom
         return make_dataset(title, audit, is_phantom=is_phantom, has_pictures=not packed)
 
     def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
@@ -158,7 +164,7 @@ class RunStore:
         known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
         key = f"{names}-{hash_of(known)}"
         pack = named_pack() if any(manifest["path"].isna().any() for manifest in manifests) else None
-        packed = pack and pack.audit([manifest["source"].iloc[0] for manifest in manifests])
+        packed = pack.audit([manifest["source"].iloc[0] for manifest in manifests]) if pack else None
         key = packed.key if packed else key
         folder = self.root / "audits" / key
         self.used_audits[names] = key
@@ -167,7 +173,10 @@ class RunStore:
             if not whole.is_file():
                 with locked(folder.parent / f".{key}.lock"):
                     if not whole.is_file():
-                        pack.copy_audit(packed, folder) if packed else run_audit(manifests).write(folder)
+                        if pack and packed:
+                            pack.copy_audit(packed, folder)
+                        else:
+                            run_audit(manifests).write(folder)
             self._audits[key] = read_audit(folder, manifests)
         return self._audits[key]
 
@@ -181,8 +190,9 @@ class RunStore:
 
     def get(self, config: RunConfig) -> RunResult | None:
         """Read a run; ``None`` if it is not there."""
-        if not self.has(config):
-            return None
+        return self._read(config) if self.has(config) else None
+
+    def _read(self, config: RunConfig) -> RunResult:
         result = read_run(self.run_folder(config))
         self.used_runs[config.id] = result.environment["seconds"]
         return result
@@ -209,7 +219,7 @@ class RunStore:
                     move_folder(partial, folder)
             else:
                 shutil.rmtree(partial, ignore_errors=True)
-        return self.get(config)
+        return self._read(config)
 
     def history(self, run_id: str) -> pd.DataFrame:
         """The history of a run that predictions name: one row an epoch or a setting; see `RunResult`."""
@@ -294,7 +304,7 @@ def read_run(folder: Path) -> RunResult:
         raise MpoxError(f"The run {folder} is damaged ({error}): remove the folder, and it will be computed again.") from error
 
 
-def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":  # noqa: F821
+def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":
     """Open a run store.
 
     Parameters

@@ -8,6 +8,7 @@ import itertools
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,8 +51,8 @@ def freeze_stages(backbone: nn.Module, n_stages: int) -> None:
 
 def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
     """AdamW with discriminative learning rates: the earlier a stage, the slower. From scratch all stages learn alike."""
-    plan = config.training
-    groups = [{"params": list(model.head.parameters()), "scale": 1.0}]
+    plan = config.plan
+    groups: list[dict[str, Any]] = [{"params": list(model.head.parameters()), "scale": 1.0}]
     freeze_stages(model.backbone, plan.frozen_stages)
     stages = _stages(model.backbone)[plan.frozen_stages :]
     for depth, stage in enumerate(reversed(stages)):
@@ -66,7 +67,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: ModelConfig, progress: f
     """Linear warm-up over the first tenth, then a half cosine to zero; ``progress`` runs from 0 to 1."""
     rate = progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
     for group in optimizer.param_groups:
-        group["lr"] = config.training.learning_rate * group["scale"] * rate
+        group["lr"] = config.plan.learning_rate * group["scale"] * rate
 
 
 def class_weights(y: np.ndarray, n_classes: int) -> torch.Tensor:
@@ -99,12 +100,12 @@ class Trainer:
         self.train_rows, self.valid_rows, self.folder = train, valid, folder
         self.y = torch.from_numpy(y).to(self.device)
         model = build_model(config.backbone, config.head, n_classes, weights=config.weights, seed=config.seed)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.trained = self._trained_part()
-        weight = class_weights(y[train], n_classes) if config.training.class_weights else None
+        weight = class_weights(y[train], n_classes) if config.plan.class_weights else None
         self.loss = nn.CrossEntropyLoss(
             weight=None if weight is None else weight.to(self.device),
-            label_smoothing=config.training.label_smoothing,
+            label_smoothing=config.plan.label_smoothing,
         )
         self.optimizer = _optimizer(self.model, config)
         self.history: list[dict] = []
@@ -116,7 +117,7 @@ class Trainer:
         if self.config.regime == "tail_tune":
             side = (1, 3, self.config.image_size, self.config.image_size)
             example = torch.zeros(side, device=self.device).to(memory_format=torch.channels_last)
-            _, backbone = split_backbone(self.model.backbone.eval(), self.config.training.frozen_stages, example)
+            _, backbone = split_backbone(self.model.backbone.eval(), self.config.plan.frozen_stages, example)
         fold_batch_norm(backbone, self.batches.plain(np.arange(1)))
         return backbone
 
@@ -129,7 +130,7 @@ class Trainer:
             One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``,
             ``train_seconds`` (of the gradient steps), ``seconds``, ``chosen``.
         """
-        plan = self.config.training
+        plan = self.config.plan
         if not self._restore() and self.config.regime in TRANSFERRED and plan.head_steps:
             self._fit_head()
         for epoch in range(len(self.history), plan.epochs):
@@ -154,10 +155,10 @@ class Trainer:
 
     def _stalled(self) -> bool:
         losses = [row["validation_loss"] for row in self.history]
-        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.config.training.patience
+        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.config.plan.patience
 
     def _autocast(self):
-        enabled = self.config.training.precision == "bfloat16"
+        enabled = self.config.plan.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _mode(self, training: bool) -> None:
@@ -192,14 +193,14 @@ class Trainer:
         optimizer = torch.optim.AdamW(head.parameters(), lr=HEAD_RATE, weight_decay=0.1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            for _ in range(self.config.training.head_steps):
+            for _ in range(self.config.plan.head_steps):
                 optimizer.zero_grad()
                 self.loss(head(frozen), target).backward()
                 optimizer.step()
 
     def _epoch(self, epoch: int) -> dict:
         started = time.perf_counter()
-        plan = self.config.training
+        plan = self.config.plan
         rng = np.random.default_rng([self.config.seed, epoch])
         order = rng.permutation(self.train_rows)
         shown, target = self.batches.epoch(order, rng), self.y[torch.from_numpy(order).to(self.device)]
@@ -250,4 +251,4 @@ def load_batches(manifest: pd.DataFrame, model: ModelConfig) -> Batches:
         return ActivationBatches(activations(manifest, model), device)
     mean, std = normalisation(model.backbone)
     pixels = load_pixels(manifest, model.image_size)
-    return PictureBatches(pixels, mean=mean, std=std, recipe=model.training.augmentation, device=device)
+    return PictureBatches(pixels, mean=mean, std=std, recipe=model.plan.augmentation, device=device)

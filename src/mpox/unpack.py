@@ -3,7 +3,7 @@
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath
 
 from mpox.errors import MpoxError
@@ -41,7 +41,7 @@ def _check(members: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo]) -> Non
         refuse(f"its pictures are larger than {MAX_TOTAL_BYTES / 2**20:,.0f} MB in all")
 
 
-def read_pictures(archive: str | Path, *, extensions: set[str]) -> Iterator[tuple[PurePosixPath, bytes]]:
+def read_pictures(archive: str | Path, *, extensions: Set[str]) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Read the pictures of a zip archive one by one; nothing is written to the disk.
 
     Parameters

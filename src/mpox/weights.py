@@ -11,6 +11,7 @@ import socket
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -131,8 +132,8 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
 def _packed(backbone: str, folder: str | os.PathLike | None) -> tuple[Path, str] | None:
     """The weights file in the pack that is named, and where its weights came from on the machine that packed them."""
     pack = None if folder else named_pack()
-    path = pack and pack.weights(backbone)
-    return (path, pack.contents.backbones[backbone]) if path else None
+    path = pack.weights(backbone) if pack else None
+    return (path, pack.contents.backbones[backbone]) if pack and path else None
 
 
 @contextlib.contextmanager
@@ -199,7 +200,7 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
         return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
     try:
         with _offline_unless_hub_answers():
-            model = timm.create_model(backbone, pretrained=True)
+            model: Any = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's clients raise many types
         pack = named_pack()
         there = ", ".join(pack.contents.backbones) or "none" if pack else ""

@@ -129,7 +129,7 @@ def _geometric(images: pd.DataFrame, verified: pd.DataFrame) -> pd.DataFrame:
 
 def _inverted(transform: str) -> str:
     a, b, c, d, e, f = (float(value) for value in transform.split())
-    matrix = np.linalg.inv([[a, b, c], [d, e, f], [0, 0, 1]])
+    matrix = np.linalg.inv(np.array([[a, b, c], [d, e, f], [0, 0, 1]]))
     return " ".join(f"{value:.6g}" for value in matrix[:2].ravel())
 
 

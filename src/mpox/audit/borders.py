@@ -27,7 +27,7 @@ def plain_border(picture: np.ndarray) -> tuple[int, int, int, int]:
         Pixels of the left, top, right and bottom border; 0 where there is none.
     """
     values = picture.astype(np.int16)
-    return tuple(_depth(lines) for lines in (values.T, values, values.T[::-1], values[::-1]))
+    return _depth(values.T), _depth(values), _depth(values.T[::-1]), _depth(values[::-1])
 
 
 def _depth(lines: np.ndarray) -> int:

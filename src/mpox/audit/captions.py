@@ -12,10 +12,11 @@ _MIN_LETTERS = 5
 def _letters(grey: np.ndarray) -> np.ndarray:
     """Boxes (x, y, width, height) and contrast of the stable regions that could be letters, shape (n, 5)."""
     height, width = grey.shape
-    mser = cv2.MSER_create(delta=12, min_area=18, max_area=4000, max_variation=0.35)
+    mser = cv2.MSER.create(delta=12, min_area=18, max_area=4000, max_variation=0.35)
     regions, boxes = mser.detectRegions(grey)
     rows = []
-    for points, (x, y, w, h) in zip(regions, boxes, strict=True):
+    for region, (x, y, w, h) in zip(regions, boxes, strict=True):
+        points = np.asarray(region)
         if not (_HEIGHTS[0] <= h <= _HEIGHTS[1]) or not 0.12 <= w / h <= 2.2:
             continue
         fill = len(points) / (w * h)

@@ -131,7 +131,7 @@ def describe(picture: np.ndarray) -> LocalFeatures:
     shrinks = size[0] < width
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     even = even_contrast(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
-    sift = cv2.SIFT_create(nfeatures=N_KEYPOINTS, contrastThreshold=0.02, edgeThreshold=12)
+    sift = cv2.SIFT.create(nfeatures=N_KEYPOINTS, contrastThreshold=0.02, edgeThreshold=12)
     keypoints, found = sift.detectAndCompute(even, None)
     if found is None:
         found = np.zeros((0, 128), np.float32)

@@ -193,5 +193,3 @@ def _closure(keys: list[str], verified: pd.DataFrame) -> pd.DataFrame:
         if (a, b, mirrored) not in known
     ]
     return pd.DataFrame(asked, columns=_KEY)
-
-

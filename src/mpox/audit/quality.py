@@ -153,7 +153,7 @@ def plain_borders(pixels: np.ndarray) -> tuple[int, int, int, int]:
                 depth[side] += found
         if depth == before:
             break
-    return tuple(depth[side] for side in SIDES)
+    return depth["left"], depth["top"], depth["right"], depth["bottom"]
 
 
 def _border_depth(lines: np.ndarray) -> int:

@@ -122,8 +122,8 @@ def _laid_over(
     shrink = 1 / np.sqrt(max(np.linalg.det(matrix[:, :2]), 1e-6))
     soft = cv2.GaussianBlur(first, (0, 0), 0.5 * shrink) if shrink > 1.2 else first
     warped = cv2.warpAffine(soft, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    known = cv2.warpAffine(np.ones_like(first), matrix, (width, height), flags=cv2.INTER_NEAREST)
-    known = cv2.erode(known, np.ones((7, 7), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    covered = cv2.warpAffine(np.ones_like(first), matrix, (width, height), flags=cv2.INTER_NEAREST)
+    known = cv2.erode(covered, np.ones((7, 7), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     if borders:
         known &= (cv2.warpAffine(borders[0], matrix, (width, height), flags=cv2.INTER_NEAREST) & borders[1]) == 0
     return cv2.GaussianBlur(warped, (0, 0), 1.2), cv2.GaussianBlur(second, (0, 0), 1.2), known
@@ -153,7 +153,7 @@ def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.n
     """The map that maximises the correlation, from where it is; unchanged where that leads nowhere."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
-        _, back = cv2.findTransformECC(
+        _, back = cv2.findTransformECC(  # type: ignore[call-overload]  # OpenCV's stubs know no missing mask beside a filter
             second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
         )
     except cv2.error:  # it did not converge
@@ -179,7 +179,7 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
     borders = None if one.border is None or b.border is None else (one.border, b.border)
     rows, columns, ratio = _matches(one.unit, b.unit)
     if borders:
-        within = ~(_on(one.border, one.points[rows]) & _on(b.border, b.points[columns]))
+        within = ~(_on(borders[0], one.points[rows]) & _on(borders[1], b.points[columns]))
         rows, columns, ratio = rows[within], columns[within], ratio[within]
     start, end = one.points[rows].astype(np.float64), b.points[columns].astype(np.float64)
     pictures = one.picture.astype(np.float32), b.picture.astype(np.float32)
@@ -247,18 +247,18 @@ def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarra
     )
     for level in (4, 2):
         size = [[max(n // level, 16) for n in picture.shape[::-1]] for picture in (first, second)]
-        views = [
+        above, below = (
             cv2.resize(picture, wanted, interpolation=cv2.INTER_AREA).astype(np.float32)
             for picture, wanted in zip((first, second), size, strict=True)
-        ]
+        )
         of_first, of_second = (
             np.array(wanted) / picture.shape[::-1] for picture, wanted in zip((first, second), size, strict=True)
         )
         coarse = matrix * of_second[:, None] / [*of_first, 1]
-        _, _, known = _laid_over(*views, _shift(coarse))
+        _, _, known = _laid_over(above, below, _shift(coarse))
         if known.sum() < _MIN_PIXELS / level**2:
             return 0, 0, None
-        matrix = _unshift(_polished(*views, _shift(coarse))) / of_second[:, None] * [*of_first, 1]
+        matrix = _unshift(_polished(above, below, _shift(coarse))) / of_second[:, None] * [*of_first, 1]
     matrix = _inverse(matrix) if turned else matrix
     matrix[:, 2] *= SHRINK
     return 0, 0, matrix

@@ -5,7 +5,7 @@ first pixel's centre is at 0.5). Pictures are handled as a pair: what is seen, a
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,7 +15,7 @@ from mpox.phantom.lettering import caption, watermark
 _BICUBIC, _NEAREST, _BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.NEAREST, Image.Resampling.BILINEAR
 _PLAIN = ((255, 255, 255), (0, 0, 0), (240, 238, 232), (60, 62, 66), (128, 128, 128))
 _FRAMES = ((250, 250, 250), (8, 8, 8), (236, 228, 210), (26, 58, 104), (150, 28, 40), (196, 200, 204))
-_LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 Pair = tuple[Image.Image, Image.Image]
 
@@ -78,7 +78,7 @@ def _resize(pair: Pair, size: tuple[int, int], box: tuple[int, int, int, int] | 
     """The part `box` (left, top, right, bottom) of a pair, or all of it, brought to `size` (width, height)."""
     left, top, right, bottom = box or (0, 0, *pair[0].size)
     sx, sy = size[0] / (right - left), size[1] / (bottom - top)
-    resized = tuple(p.resize(size, how, box=box) for p, how in zip(pair, (_BICUBIC, _NEAREST), strict=True))
+    resized = pair[0].resize(size, _BICUBIC, box=box), pair[1].resize(size, _NEAREST, box=box)
     return resized, _affine(a=sx, c=-left * sx, e=sy, f=-top * sy)
 
 
@@ -91,8 +91,8 @@ def _crop(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
 
 
 def _mirror(pair: Pair, rng: np.random.Generator | None = None) -> tuple[Pair, np.ndarray]:
-    turned = tuple(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in pair)
-    return turned, _affine(a=-1, c=pair[0].width)
+    picture, mask = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in pair)
+    return (picture, mask), _affine(a=-1, c=pair[0].width)
 
 
 def _squash(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
@@ -106,7 +106,8 @@ def _grey(pair: Pair, rng: np.random.Generator | None = None) -> tuple[Pair, np.
 
 def _rescale(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
     factor = rng.uniform(0.4, 0.8) if rng.random() < 0.5 else rng.uniform(1.3, 2.0)
-    return _resize(pair, tuple(round(factor * side) for side in pair[0].size))
+    width, height = pair[0].size
+    return _resize(pair, (round(factor * width), round(factor * height)))
 
 
 def _rotate(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
@@ -137,7 +138,7 @@ def _recolour(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
 
     colours = (np.asarray(pair[0], np.float32) / 255) ** strongly(0.15, 0.45)
     warm, tint = strongly(0.06, 0.2), strongly(0.0, 0.06)
-    colours *= np.float32([warm, tint, 1 / warm])
+    colours *= np.array([warm, tint, 1 / warm], np.float32)
     luma = (colours @ _LUMA)[..., None]
     colours = luma + strongly(0.25, 0.7) * (colours - luma)
     return (Image.fromarray(np.round(np.clip(colours, 0, 1) * 255).astype(np.uint8)), pair[1]), _affine()
@@ -199,12 +200,12 @@ def _combined(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
     return pair, mirrored @ cropped
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[..., tuple[Pair, np.ndarray]]] = {
     "crop": _crop,
     "mirror": _mirror,
     "squash": _squash,
     "grey": _grey,
-    "caption": lambda pair, rng: (caption(*pair, rng), _affine()),
+    "caption": lambda pair, rng: (caption(pair[0], pair[1], rng), _affine()),
     "rescale": _rescale,
     "rotate": _rotate,
     "recolour": _recolour,

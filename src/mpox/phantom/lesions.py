@@ -236,15 +236,16 @@ def _draw_bumps(
         shapes.append((bump, window, r.astype(np.float32)))
     skin.lab += (severity * base)[..., None] * _red(person, hue)
     np.maximum(extent, base, out=extent)
-    for bump, window, r in shapes:
-        inside = _step(-r, -1.1, -0.88) * skin.body[window]
+    for bump, window, place in shapes:
+        inside = _step(-place, -1.1, -0.88) * skin.body[window]
         np.maximum(extent[window], inside, out=extent[window])
-        _draw_top(skin, person, bump, window, r, inside, severity, rng)
+        _draw_top(skin, person, bump, window, place, inside, severity, rng)
 
 
 def _wobble(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A smooth random function of the angle, of standard deviation about 0.5."""
-    return sum(rng.normal() / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
+    slow, middle, fast = (rng.normal() / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
+    return slow + middle + fast
 
 
 def _draw_top(
@@ -265,17 +266,17 @@ def _draw_top(
         (bump.pus * 0.8 * (0.4 + 0.6 * severity), (0.7 * light + 27, 0.5 * a + 1, 0.8 * b + 9)),
     ]
     for share, colour in pale:
-        lab += (share * inside * (1 - 0.5 * bump.dimple * pit))[..., None] * (np.float32(colour) - lab)
+        lab += (share * inside * (1 - 0.5 * bump.dimple * pit))[..., None] * (np.array(colour, np.float32) - lab)
     dark = bump.dimple * pit * inside * (0.45 + 0.55 * severity)
-    lab += dark[..., None] * np.float32([-0.16 * light, 4 * person.redness, 1])
+    lab += dark[..., None] * np.array([-0.16 * light, 4 * person.redness, 1], np.float32)
     rough = rng.standard_normal(r.shape, dtype=np.float32)
     if bump.crust:
         scab = bump.crust * _step(-r + 0.12 * rough, -0.85, -0.6) * (0.4 + 0.6 * severity)
-        lab += scab[..., None] * (np.float32([0.42 * light + 2, 9, 10]) - lab)
+        lab += scab[..., None] * (np.array([0.42 * light + 2, 9, 10], np.float32) - lab)
         lab[..., 0] += 2.5 * scab * rough
         skin.height[window] += 0.0012 * scab * rough
     if bump.pigment:
-        lab += (bump.pigment * inside)[..., None] * (np.float32([0.5 * light, 0.7 * a + 3, 0.8 * b]) - lab)
+        lab += (bump.pigment * inside)[..., None] * (np.array([0.5 * light, 0.7 * a + 3, 0.8 * b], np.float32) - lab)
     profile = np.maximum(1 - r**2, 0) ** 0.7 - 0.75 * bump.dimple * pit * (r < 1)
     skin.height[window] += bump.dome * bump.radius * profile * inside * (0.4 + 0.6 * severity)
     skin.gloss[window] += bump.gloss * inside
@@ -299,4 +300,4 @@ def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
 def _red(person: Person, hue: float) -> np.ndarray:
     """The change of colour where blood shows through: bright red on light skin, dusky brown on dark skin."""
     k = person.redness
-    return np.float32([-5 - 5 * k - hue * 0.8, 2 + 16 * k - 0.6 * hue, 4.5 * k - 1 + 0.8 * hue])
+    return np.array([-5 - 5 * k - hue * 0.8, 2 + 16 * k - 0.6 * hue, 4.5 * k - 1 + 0.8 * hue], np.float32)

@@ -36,7 +36,7 @@ def watermark(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         text = text.rotate(rng.uniform(15, 40), Image.Resampling.BILINEAR, expand=True)
     strength = rng.uniform(0.35, 0.65)
     text = text.point(lambda value: int(strength * value))
-    place = tuple(int(rng.uniform(0, max(room, 0) + 1)) for room in (width - text.width, height - text.height))
+    left, top = (int(rng.uniform(0, max(room, 0) + 1)) for room in (width - text.width, height - text.height))
     marked = picture.copy()
-    marked.paste(Image.new("RGB", text.size, (255, 255, 255) if rng.random() < 0.7 else (10, 10, 10)), place, text)
+    marked.paste(Image.new("RGB", text.size, (255, 255, 255) if rng.random() < 0.7 else (10, 10, 10)), (left, top), text)
     return marked

@@ -81,13 +81,13 @@ def draw_person(seed: int, index: int, label: str) -> Person:
     low, high = ITA_RANGES[fitzpatrick]
     ita = float(rng.uniform(low + 0.5, high - 0.5))
     a, b = (c * rng.uniform(0.9, 1.1) for c in _CHROMA[fitzpatrick])
-    lab = (50 + b * np.tan(np.radians(ita)), a, b)
-    cloth = np.array(_CLOTHS[rng.integers(len(_CLOTHS))]) + rng.normal(0, 3, 3)
+    lab = (float(50 + b * np.tan(np.radians(ita))), float(a), float(b))
+    red, green, blue = np.array(_CLOTHS[rng.integers(len(_CLOTHS))]) + rng.normal(0, 3, 3)
     return Person(
         label=label,
         fitzpatrick=fitzpatrick,
         ita=ita,
-        lab=tuple(float(c) for c in lab),
+        lab=lab,
         furrow=float(rng.uniform(0.016, 0.03)),
         relief=float(rng.uniform(0.5, 1.5)),
         mottle=float(rng.uniform(0.5, 1.5)),
@@ -97,7 +97,7 @@ def draw_person(seed: int, index: int, label: str) -> Person:
         bites=int(rng.integers(1, 5)) if rng.random() < 0.35 else 0,
         half_width=float(np.exp(rng.uniform(np.log(0.4), np.log(2.2)))),
         axis=float(rng.uniform(0, np.pi)),
-        cloth=tuple(float(c) for c in cloth),
+        cloth=(float(red), float(green), float(blue)),
         light=float(rng.uniform(0, 2 * np.pi)),
         slant=float(rng.uniform(0.3, 0.95)),
         warmth=float(rng.normal(0, 0.16)),
