@@ -121,11 +121,11 @@ def recipe_replicates(
     for recipe, table in predictions.groupby("recipe", sort=False):
         classes, repeats = matched_repeats(table, positive)
         identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()
-        if images is None:
+        if weights is None:
             images, weights = identity, group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
         if identity != images:
             raise MpoxError(f"The recipe '{recipe}' has other images or groups than the first one: predict the same images.")
-        scores = {"auroc": [], "accuracy": []}
+        scores: dict[str, list[np.ndarray]] = {"auroc": [], "accuracy": []}
         for part in repeats:
             truth = part["label"].to_numpy(dtype=str)
             probabilities = part[[f"p_{label}" for label in classes]].to_numpy()

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mpox.errors import MpoxError
 from mpox.paths import data_roots
@@ -84,7 +85,7 @@ class DatasetSpec:
     kaggle: str | None = None
     expected_images: int | None = None
     is_phantom: bool = False
-    planted: tuple[tuple[str, object], ...] = ()
+    planted: tuple[tuple[str, Any], ...] = ()
 
 
 REGISTRY = {

@@ -24,6 +24,9 @@ class Deployable(nn.Module):
         The logarithms of the probabilities are divided by it (Guo et al. 2017, section 4.2); 1 leaves them as they are.
     """
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, network: Classifier, backbone: str, *, mirror: bool, average: str, temperature: float = 1.0):
         super().__init__()
         mean, std = normalisation(backbone)

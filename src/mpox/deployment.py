@@ -51,12 +51,13 @@ class Forms:
     predictions: dict[str, pd.DataFrame]
 
 
-def run_forms(store: RunStore, run_id: str, data_dir: str | None = None, *, calibrated: bool = True) -> Forms:
+def run_forms(store: RunStore | RecordedStore, run_id: str, data_dir: str | None = None, *, calibrated: bool = True) -> Forms:
     """Export a run, quantise it on its training pictures, and ask all forms about its test fold.
 
     Parameters
     ----------
-    store : RunStore
+    store : RunStore or RecordedStore
+        The recorded study has no networks, and is refused.
     run_id : str
     data_dir : path, optional
     calibrated : bool
@@ -68,6 +69,7 @@ def run_forms(store: RunStore, run_id: str, data_dir: str | None = None, *, cali
         See `mpox.predictor.build_predictor` and `mpox.onnx_export.export_onnx`; if the pictures are not here.
     """
     predictor = build_predictor(store, run_id, data_dir)
+    assert isinstance(store, RunStore), "build_predictor has refused the recorded study"
     config = find_run(store, run_id).config
     data, rows = training_data(store, config, data_dir)
     manifest = data.manifest
@@ -240,11 +242,12 @@ def deployment(
     return store.table("latency-deployment", spec, lambda: _deployment(store, run_ids, rounds, data_dir))
 
 
-def _deployment(store: RunStore, run_ids: list[str], rounds: int, data_dir: str | None) -> pd.DataFrame:
+def _deployment(store: RunStore | RecordedStore, run_ids: list[str], rounds: int, data_dir: str | None) -> pd.DataFrame:
     found, first = [], None
     for run_id in tqdm(run_ids, desc="export", unit="run", delay=3, leave=False):
         forms = run_forms(store, run_id, data_dir)
         first = first or forms
         found.append(forms.predictions)
+    assert first is not None, "deployment has seen to it that a run is named"
     pooled = {form: pd.concat([part[form] for part in found], ignore_index=True) for form in FORMS}
     return latencies(first, rounds=rounds).merge(losses(pooled, positive=first.predictor.positive), on="form", validate="1:1")

@@ -259,9 +259,10 @@ def compute_run(
         elif model.regime == "svm":
             probabilities, history = svm.fit_predict(*known, n_classes=len(data.classes))
         else:
-            options = {"n_classes": len(data.classes), "head": model.head, "seed": model.seed}
             weight = split["weight"].to_numpy(dtype=float)[train] if weighted else None
-            probabilities, history = probe.fit_predict(*known, **options, weight=weight)
+            probabilities, history = probe.fit_predict(
+                *known, n_classes=len(data.classes), head=model.head, seed=model.seed, weight=weight
+            )
     else:
         from mpox.training import Trainer, load_batches
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,8 @@ def make_cases(
 
 def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
     """Heat map of every picture by its id, float32 of shape (size, size) from 0 to 1; see `mpox.explain.METHODS`."""
-    function, found = explain.get_method(method), {}
+    function = explain.get_method(method)
+    found: dict[str, np.ndarray] = {}
     with tqdm(total=sum(len(case.images) for case in cases), desc=method.replace("_", " "), delay=3, leave=False) as bar:
         for case in cases:
             for start in range(0, len(case.images), explain.BATCH):
@@ -152,7 +154,7 @@ class Explanations:
     ):
         self.store, self.data, self.chosen, self.methods, self.seed = store, data, chosen, list(methods), seed
         self._asked = (store, data, protocol, model, chosen)
-        self._folds = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
+        self._folds: dict[str, Any] = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
 
     @cached_property
     def cases(self) -> list[Case]:

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mpox.backbones import build_backbone, normalisation
 from mpox.config import HANDCRAFTED, ModelConfig, hash_of
 from mpox.errors import MpoxError
-from mpox.images import AugmentedPixels, load_pixels, to_batch
+from mpox.images import RenderedPixels, load_pixels, to_batch
 from mpox.paths import cache_dir
 from mpox.weights import weights_origin
 
@@ -156,7 +156,7 @@ def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.nd
 
 
 def _extract(
-    pixels: np.ndarray | AugmentedPixels, rows: np.ndarray, model: ModelConfig
+    pixels: np.ndarray | RenderedPixels, rows: np.ndarray, model: ModelConfig
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
     lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]

@@ -52,7 +52,7 @@ def draw_oddities(size: int = 224, *, n: int = 6, seed: int = 0) -> list[Oddity]
     seed : int
         Of the drawn ones; the same seed gives the same pictures.
     """
-    drawn = []
+    drawn: list[Oddity] = []
     for kind, draw in _DRAWN.items():
         for number in range(n):
             rng = np.random.default_rng([seed, number, len(drawn)])

@@ -95,7 +95,7 @@ class Listing:
         ``finding``, ``novelty``, ``out_of_distribution``, ``heat_map``, ``error``."""
         rows = []
         for entry in self.entries:
-            row = {"file": entry.file, "answer": entry.answer, "set": " | ".join(entry.set)}
+            row: dict[str, object] = {"file": entry.file, "answer": entry.answer, "set": " | ".join(entry.set)}
             row |= {f"p_{label}": value for label, value in entry.probabilities.items()}
             row |= {f"uncalibrated_{label}": value for label, value in entry.uncalibrated.items()}
             row |= {name: getattr(entry, name) for name in ("finding", "novelty", "out_of_distribution", "heat_map")}
@@ -173,8 +173,8 @@ def list_predictions(
         raise MpoxError(f"A confidence lies between 0 and 1, not at {confidence}: 0.9 is usual.")
     files, errors = find_pictures(paths)
     targets = _targets(files, heat_maps) if heat_maps is not None else {}
-    for file, reason in errors.items():
-        tell(file, reason)
+    for name, reason in errors.items():
+        tell(name, reason)
     entries, size = [], predictor.model.image_size
     for start in tqdm(range(0, len(files), BATCH), desc="predict", delay=3, leave=False):
         read = {}

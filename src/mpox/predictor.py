@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from mpox.experiment import CHECKPOINT, load_model
 from mpox.features import features, torch_device
 from mpox.fitted import fitted_network, refuse_without_network
 from mpox.foldwise import class_names, codes_of, probabilities_of
-from mpox.images import load_pixels
+from mpox.images import RenderedPixels, load_pixels
 from mpox.nested import predict_nested
 from mpox.novelty import Novelty, fit_novelty, novelty_score
 from mpox.paths import atomic_write
@@ -43,7 +44,7 @@ NOTICE = "Research software, not a medical device."
 #: In the run's folder: what is fitted beside the network, and a probe's head.
 BUNDLE = "predictor.safetensors"
 #: Raised by one whenever the bundle of an unchanged run changes.
-VERSION = 1
+VERSION = 2
 AIM = Aim("sensitivity", 0.95)
 BATCH = 16
 #: A refitted probe must give the run's probabilities.
@@ -131,10 +132,10 @@ def read_square(path: Path, image_size: int) -> np.ndarray:
     return np.asarray(read_rgb(path).resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
-def outputs(network: Deployable, pixels: np.ndarray, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def outputs(network: Deployable, pixels: np.ndarray | RenderedPixels, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Features (float32, shape (n, d); the mean of a picture's and its mirror image's) and probabilities (float64, (n, C))."""
     target = torch_device(device)
-    network = network.to(target, memory_format=torch.channels_last).eval()
+    network = network.to(target).to(memory_format=torch.channels_last).eval()
     parts = []
     for start in tqdm(range(0, len(pixels), BATCH), desc=f"{len(pixels)} pictures", delay=3, leave=False):
         batch = torch.from_numpy(np.array(pixels[start : start + BATCH])).permute(0, 3, 1, 2)
@@ -224,6 +225,7 @@ def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[
     if model.training is None and not data.has_pictures:
         raise MpoxError(f"The probe of the run {config.id} is fitted on pictures of {data.name}, which are not here: get them.")
     network = fitted_network(store, data, config, rows)
+    assert network is not None, "_refuse has found the checkpoint, and a probe's pictures are here"
     train = np.flatnonzero(data.manifest["image_id"].isin(rows.loc[rows["role"] == "train", "image_id"]))
     if model.training is None:
         known = features(data.manifest, model)
@@ -288,7 +290,7 @@ def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor],
     else:
         network = load_model(store, config, len(classes))
     conformal = ConformalScores(tuple(map(tuple, facts["conformal"]["scores"])), facts["conformal"]["by_class"])
-    arrays = {name: part.numpy() for name, part in _below("novelty.", tensors).items()}
+    novelty: dict[str, Any] = facts["novelty"] | {name: part.numpy() for name, part in _below("novelty.", tensors).items()}
     provenance = {
         "run_id": config.id,
         "dataset": config.dataset,
@@ -304,7 +306,7 @@ def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor],
         classes=tuple(classes),
         temperature=facts["temperature"],
         conformal=conformal,
-        novelty=Novelty(**arrays, **facts["novelty"]),
+        novelty=Novelty(**novelty),
         positive=facts["positive"],
         thresholds=facts["thresholds"],
         provenance=provenance,

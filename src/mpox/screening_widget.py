@@ -99,6 +99,7 @@ def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
     """Show `widget_html` in a notebook, and as text, for the first operating point, where there is no browser."""
     page = widget_html(points, prevalence=prevalence, costs=costs, caption=caption)
     first = next(iter(points))
-    table = strategy_costs(prevalence, *np.array(shipped(points[first])), costs)
+    sensitivity, specificity = np.array(shipped(points[first]))
+    table = strategy_costs(prevalence, sensitivity, specificity, costs)
     text = f"{caption}\n{first}, prevalence {100 * prevalence:g} %\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
     display({"text/html": page, "text/plain": text}, raw=True)

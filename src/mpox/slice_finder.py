@@ -140,7 +140,7 @@ def _candidates(
     names = [f"{column}: {value}" for column, value in single.columns]
     first = make_slices(errors, single, names)
     usable = np.flatnonzero(first.large_enough(min_groups))
-    parts = [(int(k),) for k in usable]
+    parts: list[tuple[int, ...]] = [(int(k),) for k in usable]
     if max_conditions == 2:
         columns = single.columns.get_level_values(0)
         parts += [(int(a), int(b)) for a, b in combinations(usable, 2) if columns[a] != columns[b]]

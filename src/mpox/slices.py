@@ -93,7 +93,7 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
     >>> list(conditions(pd.DataFrame({"light": [1.0, 2, 3, 4], "text": [True, False, False, False]}), n_bins=2))
     [('light', '1 to 2.5'), ('light', '2.5 to 4'), ('text', 'no'), ('text', 'yes')]
     """
-    found = {}
+    found: dict[tuple[str, str], np.ndarray] = {}
     for name in metadata:
         values = metadata[name]
         if pd.api.types.is_numeric_dtype(values) and values.dtype != bool and values.nunique() > n_bins:

@@ -114,13 +114,13 @@ def _thresholds(scores: np.ndarray, is_positive: np.ndarray, aim: Aim, weights: 
     missed = np.hstack([nothing, np.cumsum(positive, axis=1)]) / positive.sum(axis=1, keepdims=True)
     cleared = np.hstack([nothing, np.cumsum(negative, axis=1)]) / negative.sum(axis=1, keepdims=True)
     sensitivity = 1 - missed
-    if aim.kind == "sensitivity":
-        place = (sensitivity >= aim.level - _SLACK).sum(axis=1) - 1
-    elif aim.kind == "specificity":
-        place = (cleared >= aim.level - _SLACK).argmax(axis=1)
-    else:
+    if aim.level is None:  # youden
         both = sensitivity + cleared
         place = (both >= both.max(axis=1, keepdims=True) - _SLACK).argmax(axis=1)
+    elif aim.kind == "sensitivity":
+        place = (sensitivity >= aim.level - _SLACK).sum(axis=1) - 1
+    else:
+        place = (cleared >= aim.level - _SLACK).argmax(axis=1)
     return candidates[place]
 
 
@@ -265,7 +265,7 @@ def operating_replicates(
     predictions = predictions if threshold is None else predictions.assign(threshold=threshold)
     _, repeats = matched_repeats(predictions, positive)
     weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    found = {name: [] for name in OPERATING}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in OPERATING}
     for part in repeats:
         score, truth = _score(part, positive)
         flagged = score >= part["threshold"].to_numpy(dtype=float)
@@ -318,8 +318,7 @@ def operating_point(
     MpoxError
         If there is no threshold, or the predictions cannot be evaluated.
     """
-    options = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
-    found = operating_replicates(predictions, threshold, **options)
+    found = operating_replicates(predictions, threshold, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
     rows = [(name, *with_percentiles(values)) for name, values in found.items()]
     return pd.DataFrame(rows, columns=["metric", "estimate", "low", "high"])
 
@@ -349,7 +348,6 @@ def operating_difference(
     known = [table.drop_duplicates("image_id").set_index("image_id")["group_id"].sort_index() for table in (first, second)]
     if not known[0].astype(str).equals(known[1].astype(str)):
         raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
-    options = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
-    one, other = (operating_replicates(table, **options) for table in (first, second))
+    one, other = (operating_replicates(table, positive=positive, n_bootstrap=n_bootstrap, seed=seed) for table in (first, second))
     rows = [(name, *with_percentiles(one[name] - other[name])) for name in OPERATING]
     return pd.DataFrame(rows, columns=["metric", "estimate", "low", "high"])
