@@ -43,6 +43,7 @@ class PictureBatches:
 
     def __init__(self, pixels, *, mean: tuple, std: tuple, recipe: str = "none", device: torch.device | str = "cpu"):
         self.device, self.recipe = torch.device(device), recipe
+        self.pixels: torch.Tensor | RenderedPixels
         if isinstance(pixels, RenderedPixels) and self.device.type == "cpu":
             self.pixels = pixels  # copies are made as they are asked for: there are many, and memory is for training
         else:

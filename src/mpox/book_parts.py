@@ -80,10 +80,10 @@ def what_was_used(chapters: Sequence[Chapter]) -> Used:
     for chapter in chapters:
         if lacks := [key for key in ("run_ids", "table_ids", "datasets", "audits") if key not in chapter.provenance]:
             raise MpoxError(f"{chapter.path} does not say which {', '.join(lacks)} it used: run the notebook again.")
-    names = [
+    runs, tables, datasets = (
         sorted({name for chapter in chapters for name in chapter.provenance[key]}) for key in ("run_ids", "table_ids", "datasets")
-    ]
-    return Used(*names, {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()})
+    )
+    return Used(runs, tables, datasets, {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()})
 
 
 def read_chapters(folder: str | os.PathLike, *, partly: bool = False) -> list[Chapter]:

@@ -281,7 +281,7 @@ def compute_run(
     return RunResult(config, predictions, history, about)
 
 
-def load_model(store: RunStore, config: RunConfig, n_classes: int):
+def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: int):
     """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
     from mpox.backbones import build_model
 

@@ -1,5 +1,7 @@
 """The network behind a run: a trained one from its checkpoint, or a linear probe fitted anew as the head of its backbone."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -76,6 +78,7 @@ def network_of_probe(fitted: Pipeline, backbone: str, *, weights: str, n_classes
     bias[classifier.classes_] = intercepts - weight[classifier.classes_] @ scaler.mean_
     network = build_model(backbone, "linear", n_classes, weights=weights, seed=seed)
     with torch.no_grad():
-        network.head[-1].weight.copy_(torch.from_numpy(weight))
-        network.head[-1].bias.copy_(torch.from_numpy(bias))
+        head: Any = network.head
+        head[-1].weight.copy_(torch.from_numpy(weight))
+        head[-1].bias.copy_(torch.from_numpy(bias))
     return network.eval()

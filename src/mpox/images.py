@@ -21,7 +21,7 @@ class RenderedPixels:
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (m, size, size, 3)
+    pixels : ndarray of uint8, or RenderedPixels, shape (m, size, size, 3)
         The original pictures.
     origin : ndarray of int, shape (n,)
         Row of the original of each copy.
@@ -29,9 +29,9 @@ class RenderedPixels:
         ``render(picture, row)`` gives the copy of that row.
     """
 
-    def __init__(self, pixels: np.ndarray, origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
+    def __init__(self, pixels: "Pixels", origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
         self.pixels, self.origin, self.render = pixels, origin, render
-        self.shape = (len(origin), *pixels.shape[1:])
+        self.shape: tuple[int, ...] = (len(origin), *pixels.shape[1:])
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -46,7 +46,11 @@ class RenderedPixels:
         return self.render(np.asarray(self.pixels[self.origin[row]]), int(row))
 
 
-def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | RenderedPixels:
+#: Pictures to read from by their rows.
+Pixels = np.ndarray | RenderedPixels
+
+
+def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
 
     Parameters
@@ -72,7 +76,7 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> np.ndarray | Rendere
         if column in manifest:
             return _rendered(manifest, image_size, column, renderer)
     pack = _pack_of(manifest)
-    whole = pack and pack.whole(manifest["pixel_sha256"].tolist(), image_size)
+    whole = pack.whole(manifest["pixel_sha256"].tolist(), image_size) if pack else None
     if whole is not None:
         return whole
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
@@ -110,7 +114,7 @@ def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | No
     with replacing(path) as stream:  # not mapped into memory: there a full disk is a bus error
         np.lib.format.write_array_header_1_0(stream, about)
         for file, sha in bar:
-            if pd.isna(file):
+            if pack and pd.isna(file):
                 stream.write(np.ascontiguousarray(pack.picture(sha, image_size)).tobytes())
             else:
                 stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())

@@ -118,6 +118,6 @@ def verify(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
         )
     root = locate(name, data_dir=data_dir)
     try:
-        return differences(root, _drawn_anew(spec) if spec.is_phantom else expected)
+        return differences(root, _drawn_anew(spec) if expected is None else expected)
     except OSError as error:
         raise MpoxError(f"Cannot read {error.filename or root} ({error.strerror}): make it readable and verify again.") from error

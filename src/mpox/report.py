@@ -123,7 +123,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "versions": now["versions"],
     }
     trained = ""
-    if recorded and store.study:
+    if isinstance(store, RecordedStore) and store.study:
         study = store.study
         record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
         minutes, torch = study["compute_s"] / 60, study["versions"]["torch"]

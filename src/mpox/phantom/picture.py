@@ -18,7 +18,7 @@ _LAB_TO_RGB = np.linalg.inv(
         ]
     )
 ).astype(np.float32)
-_WHITE = np.float32([0.95047, 1.0, 1.08883])
+_WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 
 MARK_COLOUR = (20, 150, 140)
 MARK_SHARE = {True: 0.7, False: 0.05}
@@ -59,7 +59,7 @@ def _expose(skin: Skin, person: Person, extent: np.ndarray, count: int, rng: np.
     scene = body * (to_linear(skin.lab) * shade[..., None] + shine[..., None]) + (1 - body) * to_linear(cloth) * 0.8
     falloff = 1 - rng.uniform(0, 0.35) * (skin.x**2 + skin.y**2) / (skin.pixel * size) ** 2 * 2
     warmth, tint = person.warmth + rng.normal(0, 0.04), rng.normal(0, 0.025)
-    gains = np.exp(np.float32([warmth / 2, tint, -warmth / 2])) * np.exp(rng.normal(0, 0.13))
+    gains = np.exp(np.array([warmth / 2, tint, -warmth / 2], np.float32)) * np.exp(rng.normal(0, 0.13))
     blur = person.sharpness * np.exp(rng.normal(0, 0.2)) * size / 224
     scene = ndimage.gaussian_filter(scene * falloff[..., None] * gains, (blur, blur, 0), truncate=3)
     grain = rng.uniform(0.004, 0.014) * rng.standard_normal(scene.shape, dtype=np.float32)

@@ -122,9 +122,10 @@ def plan_copies(spec: PhantomSpec, n_pictures: list[int]) -> list[Filing]:
         How many photographs each patient has.
     """
     filed = list(n_pictures)
-    chosen = [(index, kind, None) for index, kind in _chosen(spec)]
+    chosen: list[tuple[int, str, str | None]] = [(index, kind, None) for index, kind in _chosen(spec)]
     chosen += [(_misfiled(k), "crop", "Mpox") for k in range(spec.label_conflicts)]
-    kinds, plan = Counter(), []
+    kinds: Counter[str] = Counter()
+    plan = []
     for stream, (index, kind, wrong) in enumerate(chosen):
         host = index + len(CLASSES)
         alone = (kinds[kind] + spec.copy_kinds.index(kind)) % 2 == 0 if not wrong else True
@@ -142,7 +143,9 @@ def _chosen(spec: PhantomSpec) -> list[tuple[int, str]]:
     n_cells = len(CLASSES) * _TONES
     elsewhere = {_misfiled(k) for k in range(spec.label_conflicts)}
     cells = [[i for i in range(cell, spec.n_patients, n_cells) if i not in elsewhere] for cell in range(n_cells)]
-    taken, met, order = Counter(), Counter(), []
+    taken: Counter = Counter()
+    met: Counter = Counter()
+    order = []
     for k in range(spec.copies):
         kind = spec.copy_kinds[k % len(spec.copy_kinds)]
         free = [cell for cell in range(n_cells) if taken[cell] < len(cells[cell])]
