@@ -29,6 +29,8 @@ _DATA = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,(.*)", re.I | re.S)
 _LINKED_FILE = re.compile(r'\bhref="([^"#?]*_images/[^"#?]+)"')
 _FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
 _CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
+#: What opens an entry of the contents; the theme gives it no name.
+_TOGGLE = '<summary><span class="toctree-toggle"'
 _ANCHOR = re.compile(rf"<a\b{_QUOTED}>", re.I)
 
 
@@ -125,6 +127,7 @@ def finish(html: Path) -> None:
         text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
         text = _LINKED_FILE.sub(partial(_link, page=page, pictures=pictures), text)
         text = _ANCHOR.sub(_download, _FIGURE.sub(_captioned, text))
+        text = text.replace(_TOGGLE, _TOGGLE.replace("<summary>", '<summary aria-label="pages of this entry">'))
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
     for path in pictures.replaced:
         path.unlink()

@@ -149,7 +149,7 @@ def _table(table: pd.DataFrame, there: int) -> str:
         f"<p>{_left_out(len(table), there)} The pictures are not shown here. To see the pairs side by side and to decide about "
         "them, get the data sets (<code>mpox data fetch NAME</code>) and run <code>mpox audit NAME --out FOLDER --review</code>, "
         "which writes <code>review.html</code>, or run this notebook with the profile <code>cpu</code>.</p>\n"
-        '<div style="overflow-x: auto; max-height: 32rem">'
+        '<div style="overflow-x: auto; max-height: 32rem" tabindex="0" role="region" aria-label="pairs">'
         f'<table class="dataframe"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
     )
 
