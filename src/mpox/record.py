@@ -20,6 +20,7 @@ from mpox.errors import MpoxError
 from mpox.execution import read_run as read_run_folder
 from mpox.metrics import evaluate
 from mpox.paths import atomic_write, explaining, move_folder, project_root
+from mpox.record_packing import BITS, pack_predictions
 from mpox.recorded import RecordedStore
 from mpox.report import estimate
 from mpox.store import RECORDED, RunResult, RunStore, read_run, store_folder
@@ -118,7 +119,8 @@ def _write_tables(
     atomic_write(folder / "environments.json", json.dumps(environments, indent=1) + "\n")
     for name in ("predictions", "history"):
         parts = [getattr(result, name).assign(run_id=result.config.id) for result in results]
-        _write_parquet(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
+        table = pd.concat(parts, ignore_index=True)
+        _write_parquet(folder / f"{name}.parquet", pack_predictions(table) if name == "predictions" else table)
     splits = sorted({result.config.split for result in results})
     parts = [pd.read_csv(store.root / "splits" / f"{split}.csv").assign(split=split) for split in splits]
     _write_parquet(folder / "splits.parquet", pd.concat(parts, ignore_index=True))
@@ -132,7 +134,7 @@ def _write_tables(
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Exactly, and small: numbers are split into their bytes before they are packed."""
-    floats = table.select_dtypes("floating").columns.tolist()
+    floats = [name for name in table if name == BITS or pd.api.types.is_float_dtype(table[name])]
     others = [name for name in table.columns if name not in floats]
     with explaining(path.parent):
         table.to_parquet(

@@ -11,6 +11,7 @@ from mpox.audit import Audit, read_audit
 from mpox.config import RunConfig, hash_of
 from mpox.datasets import REGISTRY
 from mpox.errors import MpoxError, WeightsMissing
+from mpox.record_packing import unpack_predictions
 from mpox.store import Dataset, RunResult, in_class_order, make_dataset, read_table
 
 
@@ -33,7 +34,7 @@ class RecordedStore:
             raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
         self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
         self._environments = json.loads((self.root / "environments.json").read_text())
-        self._predictions = dict(list(pd.read_parquet(self.root / "predictions.parquet").groupby("run_id")))
+        self._predictions = dict(list(unpack_predictions(pd.read_parquet(self.root / "predictions.parquet")).groupby("run_id")))
         self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
