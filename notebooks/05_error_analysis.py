@@ -19,8 +19,14 @@
 # pictures are always wrong, which kinds of picture are wrong more often than others, which labels are doubtful, and whether a heat
 # map can be believed.
 #
-# *You need:* chapters 1 and 3. *You will learn:* to look for failing {term}`slices <slice>` without fooling yourself, to tell a wrong
-# label from a wrong model, and to test an explanation before you believe it.
+# **After this chapter you can**
+#
+# - read a table of mistakes: which class is taken for which, how surely, and whether mistakes come by patient;
+# - look for failing {term}`slices <slice>` without fooling yourself;
+# - tell a wrong label from a wrong model, and say how many wrong labels a method would find;
+# - test an explanation before you believe it.
+#
+# **You need** [chapters 1](01_data_exploration.ipynb) and [3](03_cross_validation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -39,7 +45,7 @@ N_EXPLAINED = 16
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
@@ -56,7 +62,7 @@ found = display(Markdown("*What was found is written here when the notebook has 
 # of its patient and no copy of its photograph. The runs are those of chapter 3. A picture's *error* is the share of the repeats in
 # which it was wrong; its probabilities are averaged over them.
 
-# %%
+# %% tags=["exercise-setup"]
 figures.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
@@ -152,7 +158,7 @@ for name, table in errors.items():
 # are cut into quarters. The tables of chapter 1 are asked for again, and any other table with an `image_id` joins in; on the phantom
 # those of the planted lesions do.
 
-# %%
+# %% tags=["exercise-setup"]
 from pathlib import Path
 
 from mpox import embedding
@@ -173,7 +179,7 @@ places = store.table(
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
 truths = {name: read_truths(folder[name]) for name, data in datasets.items() if data.is_phantom and name in folder}
 
-# %%
+# %% tags=["exercise-setup"]
 metadata = {}
 for name, data in datasets.items():
     light = store.table(
@@ -519,15 +525,152 @@ found.update(Markdown("\n\n".join(["**What was found.**", *summary])))
 #   same, which is why only the difference is read.
 # - The clusters, and the map, see ImageNet features; what these do not tell apart cannot be a region.
 #
+# ## Take-aways
+#
+# - An error rate is a mean over people and places. Say for whom it does not hold, and with how many groups that was seen.
+# - The worst of many slices is bad by chance as well. Correct for all that was looked at, and count in groups.
+# - A suspected label is an invitation to look, not a correction. Plant wrong labels to see how many would be found.
+# - A heat map is a hypothesis on the network. Change the weights, take the hot pixels away, and see whether it holds.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("05")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Which class has the highest share of confident mistakes (`confidence` above 0.9)? Use `errors`.
-# 2. *(medium)* Set `correction="benjamini-hochberg"` in `slice_errors`, and then call it with `image_id` in place of `group_id`. How
-#    many slices are significant each time, and which of the two changes is an honest one?
-# 3. *(medium)* Plant a failure of your own: raise `error` for pictures with a border in the darkest quarter, and see how large the
-#    effect must be for the finder to name it.
-# 4. *(hard)* Draw the head anew five times with other seeds in `mpox.saliency_checks.randomised`. How much does the rank correlation
-#    vary, and does one draw suffice for a verdict?
+# With blanks to be filled in: `notebooks/exercises/05_error_analysis.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Which class has the highest share of confident mistakes (`confidence` above 0.9)? Use `errors`.
+
+# %% tags=["solution"]
+for name, table in errors.items():
+    sure = (table["wrong"] & (table["confidence"] > 0.9)).groupby(table["label"]).agg(["size", "sum", "mean"])
+    top = sure["mean"].idxmax()
+    report.prose(
+        f"{figures.dataset_title(name)}: "
+        + (f"most confident mistakes among pictures of {top}, {sure.loc[top, 'mean']:.1%} of them." if sure["sum"].any() else "none.")
+    )
+    report.show(sure.set_axis(["images", "confident mistakes", "share"], axis=1).rename_axis("class"))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Set `correction="benjamini-hochberg"` in `slice_errors`, and then call it with `image_id` in place of `group_id`. How many slices
+# are significant each time, and which of the two changes is an honest one?
+
+# %% tags=["solution"]
+rows = []
+for name in datasets:
+    pictures_alone = errors[name].assign(group_id=errors[name]["image_id"])
+    for unit, table in (("groups", errors[name]), ("pictures", pictures_alone)):
+        for correction in ("holm", "benjamini-hochberg"):
+            tested = slice_errors(table, metadata[name], correction=correction, n_bootstrap=0, seed=SEED)
+            called = (tested["p_corrected"] < 0.05).sum()
+            rows.append((figures.dataset_title(name), unit, correction, len(tested), called))
+report.show(pd.DataFrame(rows, columns=["data set", "what is permuted", "correction", "slices", "significant"]))
+
+# %% [markdown] tags=["solution"]
+# The first change is honest, because it asks another question and says so. Holm bounds the chance of a single false alarm in the
+# whole table, Benjamini and Hochberg the share of false alarms among what is called (the {term}`false discovery rate`). Whoever is looking for places where
+# to collect more pictures can live with a few false alarms; whoever writes "the model fails on dark skin" cannot. The choice must be
+# made before the table is read. The second change is not honest: it counts three pictures of one patient as three witnesses. More
+# slices pass the limit of eight, too, for the same reason. If nothing changes, mistakes on this page do not come by patient, but
+# that is known only afterwards.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (hard)
+#
+# Plant a failure of your own: raise `error` for pictures of Mpox in the darkest quarter, and see how large the effect must be for
+# the finder to name it. (`mpox.slices.conditions` tells which pictures meet which condition.)
+
+# %% tags=["solution"]
+import numpy as np
+
+from mpox.slice_finder import find_slices
+from mpox.slices import conditions
+
+ELSEWHERE = 0.1  # chance of a mistake outside of the planted slice
+rows = []
+for name, data in datasets.items():
+    met = conditions(metadata[name])
+    darkest = met["lightness"].columns[0]
+    planted = f"class: {data.positive} and lightness: {darkest}"
+    both_met = met["class", data.positive] & met["lightness", darkest]
+    inside = both_met.reindex(errors[name]["image_id"]).to_numpy(bool)
+    luck = np.random.default_rng(SEED).random(len(inside))
+    for chance in (0.2, 0.4, 0.6, 0.8):
+        dealt = errors[name].assign(error=(luck < np.where(inside, chance, ELSEWHERE)).astype(float))
+        first = find_slices(dealt, metadata[name], n_shown=1, n_bootstrap=0, n_permutations=499, seed=SEED).iloc[0]
+        named = "yes" if first["slice"] == planted and first["p_corrected"] < 0.05 else "no"
+        n_groups = errors[name].loc[inside, "group_id"].nunique()
+        rows.append((figures.dataset_title(name), n_groups, chance, first["slice"], first["p_corrected"], named))
+report.show(pd.DataFrame(rows, columns=["data set", "groups in it", "chance of a mistake", "first found", "p_corrected", "named"]))
+
+# %% [markdown] tags=["solution"]
+# A finder is not blind or sharp by itself: it is sharp down to an effect of some size in a slice of some size, and this table is how
+# to know it. Two things are to be read. From which chance on is the p value small? And is what is found first the planted slice, or
+# a neighbour that shares many of its pictures, for instance all pictures of Mpox? A neighbour is enough to make one look at the right
+# pictures, and not enough to name a cause. A slice of fewer than eight groups cannot be named, however bad it is: with so few
+# patients the page owes its reader the sentence that it would have missed it.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# Draw the head anew five times with other seeds in `mpox.saliency_checks.randomised`. How much does the rank correlation of the
+# Grad-CAM maps vary, and does one draw suffice for a verdict on the method?
+
+# %% tags=["solution"]
+from dataclasses import replace
+
+from scipy.stats import spearmanr
+
+from mpox.explanations import Explanations, choose_images, heat_maps
+from mpox.saliency_checks import randomised
+
+for name, data in datasets.items():
+    if not (data.is_phantom and data.has_pictures):
+        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (Part II).*")
+        continue
+    few = Explanations(store, data, protocol[name], model, choose_images(errors[name], 6, seed=SEED), ["grad_cam"], **folds)
+    learnt, rows = few.maps["grad_cam"], []
+    for draw in range(5):
+        other_heads = [
+            replace(case, network=randomised(case.network, case.backbone, "head", case.pixels, seed=draw)) for case in few.cases
+        ]
+        drawn = heat_maps(other_heads, "grad_cam")
+        for image_id, heat in learnt.items():
+            thin = [one[::8, ::8].ravel() for one in (heat, drawn[image_id])]
+            flat = any(np.ptp(one) == 0 for one in thin)
+            rows.append((image_id, draw, np.nan if flat else spearmanr(*thin).statistic))
+    correlation = pd.DataFrame(rows, columns=["image_id", "draw", "spearman"]).pivot(index="image_id", columns="draw", values="spearman")
+    means = correlation.mean()
+    report.show(correlation.rename_axis(columns=None).reset_index(), digits=2)
+    report.prose(
+        f"{figures.dataset_title(name)}: the mean over {len(correlation)} pictures goes from {means.min():.2f} to {means.max():.2f} over "
+        f"five heads; for a single picture the heads spread by {correlation.std(axis=1).mean():.2f} (standard deviation)."
+    )
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* The head is a matrix with few rows, so that a random one may point in a direction that happens to be near the learnt
+# one, or opposite to it: for a single picture the correlation jumps from draw to draw. The mean over pictures is
+# steadier but not steady, because all pictures share the drawn head; resampling pictures, as the interval in the figure does, does not
+# see this part of the uncertainty. One draw suffices for a coarse verdict ("the map changes when the head does") where all
+# draws lie far from 1. It does not suffice to say that one method passes by more than another. For that draw ten heads or more,
+# take the draw for the unit, and compare methods on the same draws. The verdict also needs a bound that was set beforehand: the
+# correlation between maps of different pictures, in the figure, is a natural one.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 6](06_shortcuts.ipynb) takes lesions and their surroundings away, instead of asking a map; [chapter 7](07_use.ipynb) asks
+# what the mistakes would cost. On sanity checks of heat maps: Adebayo et al. {cite}`adebayo2018`; on the search for failing slices:
+# Chung et al. {cite}`chung2019`; on labels: Northcutt et al. {cite}`northcutt2021`.
 
 # %% tags=["hide-input"]
 report.provenance("05_error_analysis", store, list(datasets.values()), device=DEVICE)

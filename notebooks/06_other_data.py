@@ -24,8 +24,14 @@
 # them called `Mpox` (or `Monkeypox`). Whatever the others are called counts as other rashes, and `Normal` or `Healthy` is left out. Each of
 # this page's data sets is then trained on, and your folder is tested.
 #
-# *You need:* chapters 3 and 6. *You will learn:* to tell a stranger's collection from hard pictures, to carry a threshold over, to describe a
-# shift before blaming it, and what a remedy may look at.
+# **After this chapter you can**
+#
+# - tell a stranger's collection from hard pictures, by a ceiling on the same pictures;
+# - carry a threshold over to another collection, and say what became of its promise;
+# - describe a shift before you blame it;
+# - say what each remedy may look at, and what it is paid for with.
+#
+# **You need** [chapter 3](03_cross_validation.ipynb) and [the shortcuts](06_shortcuts.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -43,7 +49,7 @@ PERMUTATIONS = 200
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
@@ -54,7 +60,7 @@ figures.use_style()
 store = open_store(RUN_STORE)
 summary = display(Markdown("*What was found is written here when the notebook has run to its end.*"), display_id=True)
 
-# %%
+# %% tags=["exercise-setup"]
 from mpox import figures_external, remedies, shift
 from mpox.combine import external_metrics
 from mpox.comparison import holm
@@ -387,12 +393,153 @@ if curve:
 # - The re-weighting assumes that only the pictures differ and not what they mean; where the label of a photograph differs between collections, no weight mends it.
 # - Intervals are about the groups that were tested; another training collection would give another model.
 #
+# ## Take-aways
+#
+# - Leave out what both collections hold before you call a test external. Copies are the part that a model knows by heart.
+# - A fall has two reasons, a stranger's collection and hard pictures. A ceiling on the same pictures tells them apart.
+# - A threshold is a promise made in one place. Carry it over and count, before anyone relies on it.
+# - A remedy is paid for in what it sees of the target. Compare remedies that see alike, and correct for their number.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("06_other_data")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* In which direction is the threshold for 95 of 100 kept best? Would you have guessed it from the AUROC?
-# 2. *(medium)* Set `alpha` of `remedies.reweighted` to 0, 0.5 and 1, and look at the effective sample size and at the AUROC. Say beforehand what `alpha=1` must give.
-# 3. *(hard)* Give `EXTERNAL_FOLDER` a folder with twenty pictures of a rash that is neither chickenpox nor measles, and some of Mpox. Which of the
-#    three readings is still defined, and how wide is its interval?
+# With blanks to be filled in: `notebooks/exercises/06_other_data.ipynb`. Here each exercise is followed by a solution, folded in the
+# book. Try first.
+#
+# For each direction they take the predictions of the unshared pictures of the target, and those of held-out training pictures.
+
+# %% tags=["exercise-setup", "hide-input"]
+away, at_home = {}, {}
+for pair, both in pairs.items():
+    unseen = unshared_part(remedies.no_remedy(store, both, *pair, judged, seed=SEED))
+    if unseen["label"].nunique() < 2:
+        report.prose(f"*{pair[1]} has not both, Mpox and other rashes, that {pair[0]} does not share: the exercises leave it out.*")
+        continue
+    away[pair] = unseen
+    at_home[pair] = predict_nested(store, both, make_external_split(both.manifest, *pair, seed=SEED), judged)
+if not pairs:
+    report.prose("*The exercises take two collections: name a pair of them in `EXTERNAL`.*")
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# In which direction is the threshold for 95 of 100 kept best? Would you have guessed it from the AUROC?
+
+# %% tags=["solution"]
+aim, rows = Aim("sensitivity", 0.95), []
+for pair in away:
+    kept = operating_point(carry_thresholds(away[pair], at_home[pair], aim)).set_index("metric")
+    texts = [report.with_interval(*kept.loc[measure, ["estimate", "low", "high"]]) for measure in ("sensitivity", "specificity")]
+    area = report.with_interval(*with_percentiles(auroc_replicates(away[pair])))
+    rows.append((directions[pair], area, *texts, kept.loc["sensitivity", "estimate"] - aim.level))
+kept = pd.DataFrame(rows, columns=["direction", "AUROC", "sensitivity", "specificity", "sensitivity minus 0.95"])
+report.show(kept)
+if len(kept):
+    closest = kept.loc[kept["sensitivity minus 0.95"].abs().idxmin(), "direction"]
+    report.prose(f"The promise is kept best when the model is {closest}.")
+
+# %% [markdown] tags=["solution"]
+# The AUROC does not know. It compares pictures of one collection with each other, so that all scores may move up or down together
+# and leave it as it was, while every one of them crosses the threshold. A sensitivity above the aim is not a success either: look
+# what the specificity paid for it.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Set `alpha` of `mpox.shift.density_weights` to 0, 0.5 and 1, and look at the effective sample size; where models can be trained, also
+# at the AUROC with `remedies.reweighted`. Say beforehand what `alpha=1` must give.
+
+# %% tags=["solution"]
+rows = []
+trained_here = any(store.dataset(name, data_dir=DATA_DIR or None).is_phantom for name in DATASETS)
+for pair in away:
+    domain = shift.predict_domain(store, pairs[pair], judged, whole=pair[0], n_folds=N_FOLDS, seed=SEED)
+    for alpha in (0, 0.5, 1):
+        weights = shift.density_weights(domain, *pair, alpha=alpha)
+        area = "not trained here"
+        if trained_here:
+            again, _ = remedies.reweighted(store, pairs[pair], *pair, judged, alpha=alpha, n_folds=N_FOLDS, seed=SEED)
+            area = report.with_interval(*with_percentiles(auroc_replicates(unshared_part(again))), digits=3)
+        rows.append((directions[pair], alpha, len(weights), shift.effective_size(weights.to_numpy()), area))
+    plain = report.with_interval(*with_percentiles(auroc_replicates(away[pair])), digits=3)
+    report.prose(f"{directions[pair]}, without weights: AUROC {plain}.")
+report.show(pd.DataFrame(rows, columns=["direction", "alpha", "training pictures", "effective size", "AUROC"]), digits=1)
+if away and not trained_here:
+    report.prose("*The models of this exercise are trained on the phantoms only (the same page of Part II).*")
+
+# %% [markdown] tags=["solution"]
+# With `alpha=1` the relative ratio is r / r: every weight is 1, the effective size is the number of pictures, and the model is the
+# one without a remedy. With 0 it is the ratio itself, which is unbiased where the classifier is right, and which a few pictures
+# can dominate where it is nearly certain. Between the two a little bias buys a lot of variance. Which `alpha` is best cannot be read off
+# the AUROC of the target: to choose it there would be a choice on the test.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (hard)
+#
+# Give `EXTERNAL_FOLDER` a folder with twenty pictures of a rash that is neither chickenpox nor measles, and some of Mpox. Which of the
+# three readings is still defined, and how wide is its interval? If you have no such pictures, find the width by drawing ten groups
+# with Mpox and ten without from the predictions of this page, many times; then as many as there are.
+
+# %% tags=["solution"]
+import numpy as np
+
+rows, rng = [], np.random.default_rng(SEED)
+for pair, table in away.items():
+    with_mpox, without = (table.loc[(table["label"] == "Mpox") == has, "group_id"].unique() for has in (True, False))
+    for n in (10, 20, 40):
+        if n > min(len(with_mpox), len(without)):
+            continue
+        widths = []
+        for _ in range(20):
+            chosen = np.concatenate([rng.choice(names, n, replace=False) for names in (with_mpox, without)])
+            part = table[table["group_id"].isin(chosen)].groupby("group_id").head(1)
+            _, low, high = with_percentiles(auroc_replicates(part, n_bootstrap=500))
+            widths.append(high - low)
+        rows.append((directions[pair], 2 * n, np.median(widths), np.min(widths), np.max(widths)))
+    _, low, high = with_percentiles(auroc_replicates(table))
+    rows.append((directions[pair], table["group_id"].nunique(), high - low, np.nan, np.nan))
+report.show(pd.DataFrame(rows, columns=["direction", "groups", "width of the interval", "narrowest", "widest"]), digits=2)
+
+# %% [markdown] tags=["solution"]
+# Of the three readings, *without shared* is defined, if your pictures are yours. *All pictures* is then the same thing, and *shared
+# only* is not defined, because there is nothing to look up. The width falls about with the square root of the number of groups: four
+# times as many patients halve it. With twenty pictures an interval is so wide that it can hardly contradict anybody, the page's own
+# figure included. Note that the narrowest of the drawn intervals are those of an AUROC near 1: a bootstrap of twenty pictures that happen
+# to be all in order finds no way to be wrong.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# A hospital with six hundred pictures of its own, eighty of them of Mpox, asks whether it may use the model. Which of the measurements of this
+# page do you repeat there, in which order, and what result would make you say no?
+
+# %% [markdown] tags=["solution"]
+# *A model answer.*
+#
+# 1. Audit their pictures together with the training collection. If they share photographs, these leave the test.
+# 2. Deal the patients into two parts, once, and lock one of them away for the last step.
+# 3. On the open part: the AUROC with its interval, the threshold carried over, and the level of the probabilities. A sensitivity
+#    whose interval lies below the aim is a no to the model *as it is*; it does not end the matter.
+# 4. The ceiling: a model of their own pictures, cross-validated. If it is no better, a remedy has little to win, and the question is
+#    whether such pictures suffice for anybody.
+# 5. If it is better, the remedies in the order of what they cost: threshold and level anew on their labels, then mixed training. One
+#    of them is chosen on the open part.
+# 6. The locked part, once, with the chosen procedure. The answer is this interval, not the best of those before.
+#
+# Say no, too, if the pictures were not taken of everybody with a suspicious rash but of those whose diagnosis was sure; then no figure
+# on them speaks about the patients at the door.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Chapter 7](07_use.ipynb) asks what probabilities and thresholds are good for; [the verdict](08_verdict.ipynb) uses the figures of
+# this page. On shift and weights: Sugiyama et al. {cite}`sugiyama2007`; on telling two collections apart: Gretton et al.
+# {cite}`gretton2012`; on reports of such tests: Collins et al. {cite}`collins2024`.
 
 # %% tags=["hide-input"]
 lines = ["**What was found.**", ""]

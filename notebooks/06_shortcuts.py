@@ -16,9 +16,14 @@
 # **Question.** Does the network look at the disease? Take the disease away and see what is left; take the rest away and see what
 # is lost; show it other light.
 #
-# *You need:* chapters 1 and 3. *You will learn:* how a model can be right for the wrong reason, why covering a lesion also draws
-# it, how far file size or skin tone alone would get you, and what blur, light and another skin tone do to a model that was tested
-# on clean pictures only.
+# **After this chapter you can**
+#
+# - show how a model can be right for the wrong reason, and why covering a lesion also draws it;
+# - say how far file size or skin tone alone would get you, and what the best of many such facts reaches by chance;
+# - find a mark that lies in one place of the pictures, and say what such a search cannot find;
+# - measure what blur, light and another skin tone do to a model that was tested on clean pictures only.
+#
+# **You need** [chapters 1](01_data_exploration.ipynb) and [3](03_cross_validation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -40,7 +45,7 @@ LABEL_DEALS = 100
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -472,12 +477,202 @@ for name, data in datasets.items():
 # - Transferring tone keeps redness, which real skin does not.
 # - Corruptions are simulated one at a time, at the network's own input size, after the picture was reduced.
 #
+# ## Take-aways
+#
+# - A score can be right for a reason that is not the disease. Take the disease away and see what is left.
+# - What covers a lesion also draws it. Ask what the cover tells alone before you credit the background.
+# - *Trained and tested* shows what the altered pictures still tell, *tested only* what the model leans on. They answer two questions.
+# - Before skin, light or a file's size is called harmless, let it predict the class by itself.
+# - An instrument for shortcuts has to find one that was planted, and none where none was.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("06")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* Which corruption changes the predicted class most often at its mildest strength? Use `consistency` with other recipes.
-# 2. *(medium)* Train on `covered_random` and test on untouched pictures. Does the model lean on lesions more than before?
-# 3. *(medium)* Draw a phantom without the corner mark (`PhantomSpec(corner_mark=False)`) and ask the grid again.
-# 4. *(open)* Write an alteration that hides lesions without drawing them, and show with `mask_only` in mind that it does.
+# With blanks to be filled in: `notebooks/exercises/06_shortcuts.ipynb`. Here each exercise is followed by a solution, folded in the
+# book. Try first.
+#
+# The honest folds and the corrupted test pictures are enough for them.
+
+# %% tags=["exercise-setup", "hide-input"]
+splits = {name: make_splits(data.manifest, "source", **folds) for name, data in datasets.items()}
+corrupted = {
+    name: only_tested(
+        store, data, splits[name], model, corruption_recipes(CORRUPTIONS, STRENGTHS) + TRANSFORMS, protocol=CORRUPTED
+    )
+    for name, data in datasets.items()
+}
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# Which corruption changes the predicted class most often at the mildest strength of `STRENGTHS`? Use
+# `mpox.robustness.consistency` with other recipes.
+
+# %% tags=["solution"]
+from mpox.robustness import consistency
+
+for name, data in datasets.items():
+    mild = consistency(corrupted[name], corruption_recipes(CORRUPTIONS, STRENGTHS[:1]), positive=data.positive, seed=SEED)
+    mild = mild.sort_values("changed", ascending=False, ignore_index=True)
+    top = mild.iloc[0]
+    report.prose(
+        f"{figures.dataset_title(name)}: at strength {STRENGTHS[0]} the class changes most often under `{top['recipe']}`, in "
+        f"{report.with_interval(top['changed'], top['changed_low'], top['changed_high'])} of the pictures."
+    )
+    report.show(mild[["recipe", "changed", "changed_low", "changed_high", "moved"]])
+
+# %% [markdown] tags=["solution"]
+# A class that changes need not change for the worse: a picture that was wrong may become right. And look at the intervals
+# before you call one corruption the worst. Strengths of two families are comparable only in that their makers found them so.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Train on `covered_random` and test on untouched pictures. Does the model lean on lesions more than before? (How much it leans on
+# them is seen in what it loses when they are covered. `mpox.altered.with_copies` makes the copies, `mpox.experiment.predict_splits`
+# takes any split.)
+
+# %% tags=["solution"]
+from mpox.altered import with_copies
+from mpox.experiment import predict_splits
+from mpox.intervals import with_percentiles
+from mpox.metrics import replicates
+
+for name, data in datasets.items():
+    if not (data.is_phantom and data.has_pictures):
+        report.prose(f"*{figures.dataset_title(name)}: these models are trained on the phantom only (the same chapter of Part II).*")
+        continue
+    both = with_copies(data, ["covered", "covered_random"])
+    rows = splits[name].rename(columns={"image_id": "original_id"})
+    rows = rows.merge(both.manifest[["image_id", "original_id", "recipe"]], on="original_id")
+    for_test = (rows["role"] == "test") & rows["recipe"].isin([UNTOUCHED, "covered"])
+    about, cost = both.manifest.set_index("image_id"), {}
+    for taught in (UNTOUCHED, "covered_random"):
+        for_training = (rows["role"] == "train") & (rows["recipe"] == taught)
+        split = rows.loc[for_test | for_training, splits[name].columns].sort_values(["repeat", "fold", "image_id"], ignore_index=True)
+        tested = predict_splits(store, both, "exercise", split, model)
+        recipe = tested["image_id"].map(about["recipe"])
+        tested["image_id"] = tested["image_id"].map(about["original_id"])
+        plain, covered = (replicates(tested[recipe == kind], seed=SEED)["auroc", data.positive] for kind in (UNTOUCHED, "covered"))
+        cost[taught] = plain - covered
+        report.prose(
+            f"Trained on `{taught}`: AUROC {report.with_interval(*with_percentiles(plain))} on untouched pictures, less by "
+            f"{report.with_interval(*with_percentiles(cost[taught]))} where lesions are covered."
+        )
+    change = with_percentiles(cost["covered_random"] - cost[UNTOUCHED])
+    report.prose(f"The loss after training on `covered_random` minus that before: {report.with_interval(*change)}.")
+
+# %% [markdown] tags=["solution"]
+# Boxes at random places hide some lesions, and teach that a box means nothing. Both can make the loss smaller: the second because
+# part of the loss was the strangeness of boxes, not the missing lesions. So a smaller loss does not say that the model leans on
+# lesions less, and a larger one would say that it does lean on them more. That is why the comparison of `covered` with
+# `covered_random`, in one and the same model, is the better question.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (hard)
+#
+# Draw a phantom without the corner mark (`PhantomSpec(corner_mark=False)`), and ask the colours of each cell of the grid again. Is a
+# cell flagged now?
+
+# %% tags=["solution"]
+import tempfile
+from pathlib import Path
+
+from mpox import shortcut_cells
+from mpox.manifest import build_manifest
+from mpox.phantom import PhantomSpec, generate
+from mpox.store import Dataset
+
+if not any(data.is_phantom for data in loaded):
+    report.prose("*The phantom is asked in Part II, where this exercise draws one.*")
+else:
+    for mark in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            spec = PhantomSpec(n_patients=40, size=96, copies=0, label_conflicts=0, corner_mark=mark, seed=SEED)
+            manifest = build_manifest(generate(Path(folder) / "phantom", spec))
+            patients = manifest.set_index("image_id")["patient_id"].astype(str)  # there are no copies: patients are the honest groups
+            drawn = Dataset("drawn", manifest, patients, is_phantom=True, has_pictures=True)
+            split = make_splits(manifest, "patient", n_folds=3, seed=SEED)
+            cells = shortcut_cells.cells_alone(drawn, split, spec.size, seed=SEED)
+        top = cells.loc[cells["more"].idxmax()]
+        places = [shortcut_cells.cell_name(row.row, row.column) for row in cells[cells["flagged"]].itertuples()]
+        report.prose(
+            f"{'With' if mark else 'Without'} the mark: flagged {', '.join(places) or 'none'}; the largest excess over the other cells is "
+            f"{top['more']:.2f} (at least {top['at_least']:.2f}), in {shortcut_cells.cell_name(int(top['row']), int(top['column']))}."
+        )
+
+# %% [markdown] tags=["solution"]
+# The two phantoms show the same people in the same light; they differ in the mark alone, so that whatever the grid says
+# differently is due to it. With forty patients the bound is wide, and a mark that is borne by most pictures of a class is about the least
+# that such a grid can see. *No cell is flagged* means for few patients: no mark as plain as this one.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# Think of an alteration that hides lesions without drawing them, and show with `mask_only` in mind that it does.
+
+# %% tags=["solution"]
+import numpy as np
+
+from mpox.altered import has_true_masks, true_mask, true_mask_paths
+from mpox.images import load_pixels
+from mpox.lesionmap import lesion_map, to_lab
+from mpox.metrics import auroc_of_number
+from mpox.shortcut_predictors import fold_of, rate_scores
+
+CELLS, SIDE = 8, 96
+
+
+def by_cell(values):
+    """Means over the cells of a grid, shape (CELLS * CELLS,), of values of shape (SIDE, SIDE)."""
+    return values.reshape(CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(1, 3)).ravel()
+
+
+for name, data in datasets.items():
+    if not has_true_masks(data):
+        report.prose(f"*{figures.dataset_title(name)}: where its lesions are is not known; on the phantom it is (Part II).*")
+        continue
+    pictures = load_pixels(data.manifest, SIDE)
+    truth = np.stack([by_cell(true_mask(path, SIDE)) for path in true_mask_paths(data.manifest)])
+    redness = np.stack([by_cell(to_lab(picture)[..., 1]) for picture in pictures])
+    half = redness.argsort(axis=1).argsort(axis=1) >= CELLS**2 // 2
+    number = np.arange(CELLS**2)
+    chessboard = np.tile((number // CELLS + number) % 2 == 0, (len(pictures), 1))
+    covers = {
+        "cells that the lesion map touches": np.stack([by_cell(lesion_map(picture)) > 0 for picture in pictures]),
+        "the redder half of the cells": half,
+        "every other cell, in all pictures alike": chessboard,
+    }
+    is_mpox = (data.manifest["label"] == data.positive).to_numpy()
+    groups = data.manifest["image_id"].map(data.groups).to_numpy(str)
+    fold, rows = fold_of(splits[name], data.manifest["image_id"]), []
+    for word, cover in covers.items():
+        score = rate_scores(cover.astype(float), is_mpox[:, None], fold)[:, 0]
+        alone = report.with_interval(*auroc_of_number(score, is_mpox, groups))
+        rows.append((word, cover.mean(), truth[cover].sum() / truth.sum(), alone))
+    report.show(pd.DataFrame(rows, columns=["cover", "share covered", "lesion pixels hidden", "AUROC of the cover alone"]))
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* A cover hides lesions if most lesion pixels lie under it, and draws them if the cover, white on black, tells the
+# class. The table asks both. The map hides much and may tell, because number, size and place of its cells follow the rash. The
+# chessboard tells nothing by construction: it is the same in every picture. It hides only half, and half of a rash is a rash. Covering
+# the redder half in *every* picture, healthy ones among them, holds number and size fixed and hides more than half; only the
+# arrangement can still tell, and the last column says how much of it does (an AUROC is never below 0.5 here, whichever
+# direction is better is taken). Two such covers with different faults are better than one: if a model trained and tested under
+# either still tells the classes, neither fault explains it. What remains open is redness between lesions, which belongs to the disease
+# and is not in any mask.
+
+# %% [markdown]
+# ## What to read next
+#
+# [Other data](06_other_data.ipynb) asks what a model that leans on such things is worth elsewhere; [chapter 7](07_use.ipynb), what
+# using it would mean. On boxes over lesions: Vega et al. {cite}`vega2023`; on corruptions: Hendrycks and Dietterich
+# {cite}`hendrycks2019`; on what a report on such pictures has to say: Daneshjou et al. {cite}`daneshjou2022`.
 
 # %% tags=["hide-input"]
 report.provenance("06_shortcuts", store, list(datasets.values()), device=DEVICE)

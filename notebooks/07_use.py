@@ -21,8 +21,14 @@
 # set, a warning) is fitted for each fold on predictions of training pictures that were held out in turn, and judged on the test
 # pictures of the fold. All intervals resample groups.
 #
-# *You need:* chapter 3. *You will learn:* to read a reliability diagram, to choose a threshold without looking, to ask what a
-# positive result means where the disease is rare, and to build a model that may say "not sure".
+# **After this chapter you can**
+#
+# - read a reliability diagram, and say which part of an ECE is chance;
+# - choose a threshold for a stated aim without looking at the test pictures;
+# - say what a positive result means where the disease is rare, and whether acting on it does more good than harm;
+# - build a model that may say "not sure", and say what its promise is worth.
+#
+# **You need** [chapter 3](03_cross_validation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -41,7 +47,7 @@ ODDITIES = 6
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -74,7 +80,7 @@ nested = {name: predict_nested(store, data, splits[name], probe) for name, data 
 # %% [markdown]
 # The rest of the page shows these tables one by one; they are computed first so that the page can begin with what it found.
 
-# %%
+# %% tags=["exercise-setup"]
 changed = {
     name: {"as they are": table}
     | {method: calibrated(table, nested[name], method) for method in ("temperature", "isotonic")}
@@ -98,7 +104,7 @@ coverage = pd.concat(
 )
 level = CONFIDENCES[len(CONFIDENCES) // 2]
 
-# %%
+# %% tags=["exercise-setup"]
 others = {train: test for train, test in EXTERNAL if {train, test} <= set(datasets)}
 joint = {name: store.audit([name, other], DATA_DIR or None).groups for name, other in others.items()}
 outside = {}
@@ -109,7 +115,7 @@ for train, test in others.items():
     found = conformal_sets(table[~table["shared"]], predict_nested(store, both, split, probe), confidence=level)
     outside[train] = coverage_table(found)
 
-# %%
+# %% tags=["exercise-setup"]
 oddities = draw_oddities(probe.image_size, n=ODDITIES, seed=SEED)
 
 
@@ -444,13 +450,145 @@ for name in datasets:
 # - What crosses between the two collections is a change of pages and labels more than of patients, in two directions, once each.
 # - The costs are invented. So is the assumption that a missed case costs the same whoever is missed.
 #
+# ## Take-aways
+#
+# - A good ranking is not yet a probability. Look at the diagram, and compare the ECE with that of a perfect model on as many pictures.
+# - A threshold follows from an aim, is chosen inside, and is judged on the test. The loss on the way is part of the result.
+# - What a positive result means depends on how common the disease is where the test is used, not where it was made.
+# - "Not sure" is an answer, and its promise holds for pictures like those of calibration only. So does every warning.
+# - Whether acting on a model does good is a matter of what errors cost. Say the costs before the answer.
+#
+# ## Check yourself
+
+# %% tags=["hide-input"]
+report.quiz("07")
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. *(easy)* At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
-# 2. *(medium)* Fit the temperature on the test predictions themselves and compare the ECE. How much does it flatter?
-# 3. *(medium)* Fit the conformal scores with `by_class=False`. Which class pays for the smaller sets?
-# 4. *(hard)* Show the model photographs of your own wall. Choose the quantile of the warning so that none passes; what does it
-#    do to the test pictures?
+# With blanks to be filled in: `notebooks/exercises/07_use.ipynb`. Here each exercise is followed by a solution, folded in the book.
+# Try first.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1 (easy)
+#
+# At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
+
+# %% tags=["solution"]
+from mpox.intervals import with_percentiles
+
+rows = []
+for (name, aim), values in replicates.items():
+    alarms, hits = 1 - values["specificity"], values["sensitivity"]
+    even = 100 * alarms / (alarms + hits)
+    rows.append((figures.dataset_title(name), str(aim), report.with_interval(*with_percentiles(even), digits=1)))
+report.show(pd.DataFrame(rows, columns=["data set", "aim", "prevalence at which half are right (%)"]))
+
+# %% [markdown] tags=["solution"]
+# Half of the flagged have it where true and false alarms are equally many: p x sensitivity = (1 - p) x (1 - specificity), so
+# p = (1 - specificity) / (1 - specificity + sensitivity). The specificity decides. A higher aim for the sensitivity is paid for with
+# more false alarms, and moves the point to the right.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 2 (medium)
+#
+# Fit the temperature on the test predictions themselves, and compare log loss and ECE with those of the temperature that was fitted
+# inside. How much does it flatter? Do the same for the isotonic curve.
+
+# %% tags=["solution"]
+from sklearn.metrics import log_loss
+
+from mpox.calibration import apply_isotonic, fit_isotonic, fit_temperature
+from mpox.foldwise import class_names, codes_of, probabilities_of
+
+rows = []
+for name, table in predictions.items():
+    p, y, classes = probabilities_of(table), codes_of(table), class_names(table)
+    curve = apply_isotonic(p, fit_isotonic(p, y))
+    versions = {
+        **changed[name],
+        "temperature, fitted on the test": with_temperature(table, fit_temperature(p, y)),
+        "isotonic, fitted on the test": table.assign(**{f"p_{label}": curve[:, k] for k, label in enumerate(classes)}),
+    }
+    for version, part in versions.items():
+        shown = calibration_table(part, "Mpox", n_bootstrap=0).set_index("measure")["estimate"]
+        loss = log_loss(codes_of(part), np.clip(probabilities_of(part), 1e-6, 1), labels=range(len(classes)))
+        rows.append((figures.dataset_title(name), version, loss, shown["ece"], shown["ece if calibrated"]))
+report.show(pd.DataFrame(rows, columns=["data set", "probabilities", "log loss", "ece", "ece if calibrated"]))
+
+# %% [markdown] tags=["solution"]
+# A temperature is one number, and what one number can memorise is little: the two temperatures are nearly alike, and the log loss falls
+# by next to nothing. (It is what the fit minimises, so that it cannot rise by more than the difference between one temperature and
+# one a fold; the ECE may even rise.) The isotonic curve has as many steps as it needs. On its own pictures its ECE comes close to
+# zero, far below what a perfectly calibrated model would show by chance, and that is the sign: it has learnt the noise. The flattery
+# grows with the freedom of what is fitted, which is why the free methods need held-out pictures most.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3 (medium)
+#
+# Fit the conformal scores with `by_class=False`. Which class pays for the smaller sets?
+
+# %% tags=["solution"]
+rows = []
+for name in datasets:
+    together = coverage_table(conformal_sets(predictions[name], nested[name], confidence=level, by_class=False))
+    apart = coverage[(coverage["dataset"] == name) & (coverage["confidence"] == level)]
+    both = {"each class by itself": apart, "all together": together}
+    wide = {way: part.pivot(index="class", columns="measure", values="estimate") for way, part in both.items()}
+    for label in [*datasets[name].classes, "all"]:
+        estimates = [wide[way].loc[label, measure] for measure in ("coverage", "size") for way in both]
+        rows.append((figures.dataset_title(name), label, *estimates))
+    lost = (wide["each class by itself"]["coverage"] - wide["all together"]["coverage"]).drop("all")
+    report.prose(
+        f"{figures.dataset_title(name)}, asked for {level:g}: most coverage is lost by {lost.idxmax()} ({100 * lost.max():.0f} points), and "
+        f"the mean size of a set goes from {wide['each class by itself'].loc['all', 'size']:.2f} to "
+        f"{wide['all together'].loc['all', 'size']:.2f}."
+    )
+columns = ["data set", "class", "coverage, by class", "coverage, together", "size, by class", "size, together"]
+report.show(pd.DataFrame(rows, columns=columns), digits=2)
+
+# %% [markdown] tags=["solution"]
+# Without classes the promise holds on average over all pictures. It is kept by covering the easy and frequent classes more often than
+# asked for, and the hard or rare one less often. Nobody who has that disease is helped by the average. If sets did not become smaller
+# in the table, the classes are about equally hard, and there was nothing to shift.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 4 (open)
+#
+# How large must the warning's threshold be so that it still catches every plain wall, and how small so that none of them passes along with
+# anything else that is no rash? What do these choices do to the test pictures? (`strange` has the score `neighbours` of every picture, as a
+# multiple of the threshold. Photographs of your own wall are better still: `mpox.unfamiliar.picture_features`.) Which
+# threshold would you take?
+
+# %% tags=["solution"]
+from mpox.unfamiliar import ELSEWHERE, OWN
+
+rows = []
+for name, table in strange.items():
+    own = table.loc[table["kind"] == OWN, "neighbours"]
+    asked = {"every plain wall is caught": table["kind"] == "plain wall", "everything that is no rash is caught": ~table["kind"].isin([OWN, ELSEWHERE])}
+    for aim, wanted in asked.items():
+        least = table.loc[wanted, "neighbours"].min()
+        rows.append((figures.dataset_title(name), aim, least, (own >= least).mean()))
+    rows.append((figures.dataset_title(name), "as on this page", 1.0, (own > 1).mean()))
+columns = ["data set", "choice", "multiple of the threshold", "share of its own test pictures that are warned of"]
+report.show(pd.DataFrame(rows, columns=columns), digits=2)
+
+# %% [markdown] tags=["solution"]
+# *A model answer.* A threshold that lets no wall pass is set by the single most skin-like wall: it is a minimum over few pictures, and
+# the next wall may lie below it. If its multiple is above 1, the warning of this page is already stricter than it has to be for
+# walls; if it is far below 1, many pictures of real rashes are refused for the sake of one wall, and a user who is warned at every other picture
+# will switch the warning off. I would not choose by walls at all. Nobody is harmed by a wall that is called Mpox. The pictures that
+# matter are burns, tumours and rashes that are not in the collection, and no program can draw these. So: keep the share of one's own
+# pictures that are refused at a value that users bear, say one in twenty; report, for each kind, what passes; and gather the kinds
+# that matter before the model is used by anybody.
+
+# %% [markdown]
+# ## What to read next
+#
+# [The verdict](08_verdict.ipynb) puts the claims of the paper beside these figures. On calibration: Guo et al. {cite}`guo2017` and Van
+# Calster et al. {cite}`vancalster2019`; on decision curves: Vickers and Elkin {cite}`vickers2006`; on conformal sets: Angelopoulos and
+# Bates {cite}`angelopoulos2023`.
 
 # %% tags=["hide-input"]
 report.provenance("07_use", store, list(datasets.values()), device=DEVICE)

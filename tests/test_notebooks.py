@@ -19,7 +19,7 @@ from mpox.sync import stale_notebooks
 
 NAMES = [
     "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_ablation", "05_error_analysis",
-    "08_verdict",
+    "06_other_data", "06_shortcuts", "07_use", "08_verdict",
 ]  # fmt: skip
 
 
@@ -113,6 +113,12 @@ def tiny_run(tmp_path_factory):
         "SCRATCH_TRAINING": {"epochs": 1},
         "REPEATS": {"linear_probe": 1, "fine_tune": 1},
         "BASELINES": ["colour_histogram"],
+        "EXPLAINERS": ["grad_cam"],
+        "N_EXPLAINED": 4,
+        "BLANKED": [],
+        "CORRUPTIONS": ["blur"],
+        "STRENGTHS": [3],
+        "EXTERNAL": [],
     }
     result = run_notebooks(profile="quick", overrides=overrides, out=base / "run", echo=print)
     assert result.ok, result.failure

@@ -10,7 +10,7 @@ from mpox import report
 from mpox.errors import MpoxError
 from mpox.quiz import Option, Question, quiz_html, quiz_text, read_quiz
 
-CHAPTERS = [f"{number:02d}" for number in range(1, 9)]
+CHAPTERS = [*(f"{number:02d}" for number in range(1, 9)), "06_other_data"]
 EVIL = "<script>alert(1)</script>\"'&"
 QUESTIONS = [
     Question(f"Which {EVIL}?", (Option("`one`", "Because one."), Option("two", f"Because {EVIL}", right=True))),

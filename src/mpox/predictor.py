@@ -6,7 +6,7 @@ in the run's folder, so that the next prediction needs neither the data set nor 
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -245,14 +245,15 @@ def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[
     threshold = choose_threshold(apply_temperature(raw, temperature)[:, k], y == k, aim=AIM)
     groups = data.manifest["image_id"].map(data.groups).to_numpy(dtype=str)[train]
     novelty = fit_novelty(known, groups=groups)
-    tensors = {"novelty.reference": torch.from_numpy(np.ascontiguousarray(novelty.reference))}
+    parts = {f"novelty.{field.name}": getattr(novelty, field.name) for field in fields(novelty)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in parts.items() if isinstance(part, np.ndarray)}
     if model.training is None:
         tensors |= {f"head.{name}": value.contiguous() for name, value in network.head.state_dict().items()}
     facts = {
         "made": _stamp(run),
         "temperature": temperature,
         "conformal": asdict(fit_conformal(raw, y)),
-        "novelty": {name: getattr(novelty, name) for name in ("method", "neighbours", "threshold", "quantile")},
+        "novelty": {name.removeprefix("novelty."): part for name, part in parts.items() if name not in tensors},
         "positive": data.positive,
         "thresholds": {str(AIM): threshold},
         "phantom": data.is_phantom,
@@ -270,7 +271,8 @@ def _same_as_run(network: Classifier, known: np.ndarray, data: Dataset, run: Run
     if not apart <= TOLERANCE:
         raise MpoxError(
             f"The probe of the run {run.config.id}, fitted anew, differs from the run's predictions by {apart:.2g}: another "
-            "version of a library made it; remove the run's folder and compute it again."
+            f"version of a library made it, or the protocol '{run.config.protocol}' fits in its own way. Compute the run again, "
+            "or name another."
         )
 
 
@@ -279,16 +281,19 @@ def _deployable(network: Classifier, model: ModelConfig) -> Deployable:
     return Deployable(network, model.backbone, mirror=model.mirror, average=average).eval()
 
 
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
+
+
 def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor], facts: dict) -> Predictor:
     config, model, classes = run.config, run.config.model, class_names(run.predictions)
     if model.training is None:
         network = build_model(model.backbone, model.head, len(classes), weights=model.weights, seed=model.seed).eval()
-        network.head.load_state_dict({name.removeprefix("head."): tensors[name] for name in tensors if name.startswith("head.")})
+        network.head.load_state_dict(_below("head.", tensors))
     else:
         network = _there(load_model(store, config, len(classes)), config)
     conformal = ConformalScores(tuple(map(tuple, facts["conformal"]["scores"])), facts["conformal"]["by_class"])
-    reference = tensors["novelty.reference"].numpy()
-    novelty = Novelty(reference=reference, directions=np.empty((reference.shape[1], 0)), scale=0.0, **facts["novelty"])
+    novelty = Novelty(**{name: part.numpy() for name, part in _below("novelty.", tensors).items()} | facts["novelty"])
     provenance = {
         "run_id": config.id,
         "dataset": config.dataset,

@@ -45,7 +45,7 @@ def read_quiz(chapter: str) -> list[Question]:
     Parameters
     ----------
     chapter : str
-        Its two digits, such as ``"03"``.
+        Its two digits, such as ``"03"``, or its whole name where two pages have the same digits.
 
     Returns
     -------

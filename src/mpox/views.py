@@ -1,6 +1,6 @@
-"""Augmented copies as pictures of their own: for the published malpractice of multiplying a data set before it is divided, and
-for honest training with more colours than the camera gave.
+"""Augmented copies as pictures of their own: a data set multiplied before it is divided, or training with more colours.
 
+The first is a published malpractice, which is measured; the second is honest.
 An augmented data set is an ordinary `Dataset` with several rows a picture. Its pictures are made when they are asked for, always
 the same ones for a seed, from the pictures of the original data set; nothing is written.
 """
