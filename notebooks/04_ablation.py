@@ -51,6 +51,7 @@ TAIL_FACTORS = []
 SCRATCH_TRAINING = {"epochs": 3}
 SCRATCH_IMAGE_SIZE = 96
 TIMED_ROUNDS = 3
+EXPORTED_FOLDS = 0
 MIXED = []
 N_FOLDS = 3
 N_REPEATS = 1
@@ -383,6 +384,32 @@ figures_complexity.pareto(
     ylabel="AUROC (Mpox against the rest)",
 )
 plt.show()
+
+# %% [markdown]
+# ## Outside this package
+#
+# The reference as a file for other programs (ONNX), in float32 and with its convolutions in 8 bits: its size, the time of a picture on one
+# thread, and what is lost against torch on the test folds, paired, with intervals from resampling groups. `mpox export` writes such a file.
+
+# %%
+if EXPORTED_FOLDS:
+    from mpox.deployment import deployment
+
+    for name in datasets:
+        table = predictions[name, "reference", "reference"]
+        ids = list(dict.fromkeys(table.loc[table["repeat"] == 0, "run_id"]))[:EXPORTED_FOLDS]
+        forms = deployment(store, ids, rounds=TIMED_ROUNDS, data_dir=DATA_DIR or None)
+        report.prose(f"**{figures.dataset_title(name)}**, measured on {forms['device'].iloc[0]}")
+        shown = ["form", "size_mb", "latency_ms_1", "latency_p95_ms_1", "latency_ms_16", "max_abs_difference", "accuracy", "auroc"]
+        report.show(forms[shown])
+        row = forms.set_index("form").loc["onnx int8"]
+        loss = report.with_interval(row["auroc_loss"], row["auroc_loss_low"], row["auroc_loss_high"], digits=3)
+        report.prose(
+            f"In 8 bits the file is {forms['size_mb'].iloc[0] / row['size_mb']:.1f} times as small, and the AUROC (Mpox) lost is {loss}."
+        )
+        report.finding(f"int8_loss_{report.short_name(name)}", loss)
+else:
+    report.prose("*Not computed on this page (the parameter `EXPORTED_FOLDS`); it needs the extra `onnx`.*")
 
 # %% [markdown]
 # ## Does it rise, then fall?

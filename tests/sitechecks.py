@@ -210,12 +210,12 @@ _THIN_CODE = """() => {
 }"""
 
 
-def inaccessible(page: Page, *, colours: bool = True) -> list[str]:
-    """Serious and critical violations that axe-core finds on the page as it is shown."""
+def inaccessible(page: Page, *rules: str) -> list[str]:
+    """Serious and critical violations that axe-core finds on the page as it is shown: of these rules, or of all."""
     from axe_playwright_python.sync_playwright import Axe
 
     page.evaluate(_THIN_CODE)
-    options = {"resultTypes": ["violations"], "preload": False, "rules": {"color-contrast": {"enabled": colours}}}
+    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": list(rules)} if rules else {})
     problems = []
     for violation in Axe().run(page, options=options).response["violations"]:
         if violation["impact"] not in ("serious", "critical"):

@@ -77,7 +77,7 @@ def lesion_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
                     down, across = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
                     box = top + down[0] - margin, left + across[0] - margin, top + down[-1] + 1, left + across[-1] + 1
                     boxes.append((max(box[0], 0), max(box[1], 0), min(box[2] + margin, size), min(box[3] + margin, size)))
-    return [(int(a), int(b), int(c), int(d)) for a, b, c, d in boxes]
+    return [(int(top), int(left), int(bottom), int(right)) for top, left, bottom, right in boxes]
 
 
 def fill_boxes(picture: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:

@@ -166,12 +166,11 @@ def renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray]:
     The lesion map of the last picture is kept: in the order of the manifest the copies of one picture follow each other.
     """
     recipes, shas = manifest["recipe"].to_numpy(), manifest["original_sha256"].to_numpy()
-    paths = manifest["mask"].tolist() if "mask" in manifest else [""] * len(manifest)
     last: dict[str, np.ndarray] = {}
 
     def mapped(picture: np.ndarray, row: int) -> np.ndarray:
         if recipes[row].endswith(TRUE):
-            return true_mask(paths[row], len(picture))
+            return true_mask(manifest["mask"].iloc[row], len(picture))
         if shas[row] not in last:
             last.clear()
             last[shas[row]] = lesionmap.lesion_map(picture)

@@ -117,12 +117,11 @@ def recipe_replicates(
     MpoxError
         If the images or their groups differ from recipe to recipe.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    weights, images = np.empty((0, 0)), None
+    found, weights, images = {}, None, None
     for recipe, table in predictions.groupby("recipe", sort=False):
         classes, repeats = matched_repeats(table, positive)
         identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()
-        if images is None:
+        if weights is None:
             images, weights = identity, group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
         if identity != images:
             raise MpoxError(f"The recipe '{recipe}' has other images or groups than the first one: predict the same images.")

@@ -27,6 +27,8 @@ _IMAGE = re.compile(rf"(?P<link><a\b{_QUOTED}>\s*)?(?P<tag><img\b{_QUOTED}>)", r
 _SOURCE = re.compile(r"""\bsrc=(["'])(.*?)\1""", re.I | re.S)
 _DATA = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,(.*)", re.I | re.S)
 _LINKED_FILE = re.compile(r'\bhref="([^"#?]*_images/[^"#?]+)"')
+_FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
+_CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
 _ANCHOR = re.compile(rf"<a\b{_QUOTED}>", re.I)
 
 
@@ -89,14 +91,14 @@ def webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
         Width and height in CSS pixels: its inches where the file states its resolution (so that a figure drawn with twice the
         pixels is as large, and sharper), else its pixels.
     """
-    image = Image.open(io.BytesIO(data))
-    dpi = image.info.get("dpi", (CSS_DPI, CSS_DPI))
-    width, height = (max(1, round(pixels * CSS_DPI / d)) for pixels, d in zip(image.size, dpi, strict=True))
-    clear = image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
-    plain = image.convert("RGB" if clear else "RGBA")
+    source = Image.open(io.BytesIO(data))
+    dpi = source.info.get("dpi", (CSS_DPI, CSS_DPI))
+    width, height = (max(1, round(pixels * CSS_DPI / d)) for pixels, d in zip(source.size, dpi, strict=True))
+    clear = source.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+    image = source.convert("RGB" if clear else "RGBA")
     lossless, lossy = io.BytesIO(), io.BytesIO()
-    plain.save(lossless, "WEBP", lossless=True, quality=75, method=4)
-    plain.save(lossy, "WEBP", quality=QUALITY, method=4)
+    image.save(lossless, "WEBP", lossless=True, quality=75, method=4)
+    image.save(lossy, "WEBP", quality=QUALITY, method=4)
     photograph = 2 * lossy.tell() < lossless.tell()
     return (lossy if photograph else lossless).getvalue(), (width, height)
 
@@ -106,6 +108,7 @@ def finish(html: Path) -> None:
 
     - Every picture of a page, embedded ones too, becomes a WebP file under ``_images/`` with its width and height, loaded when
       it comes into sight; a large one links to itself, for readers who want to enlarge it. The old files are removed.
+    - A caption under words (where a cell says why it shows no picture) is left out, for it describes a picture.
     - The download button of a page downloads. Beside each notebook lies a zipped copy: a browser that opened the book
       from disk would show a notebook as text (``mpox.js`` points the button there).
     - The entries of a list of references are list items, as their list demands; their own role is no longer in ARIA.
@@ -121,7 +124,7 @@ def finish(html: Path) -> None:
         text = page.read_text(encoding="utf-8")
         text = _IMAGE.sub(partial(_picture, page=page, pictures=pictures), text)
         text = _LINKED_FILE.sub(partial(_link, page=page, pictures=pictures), text)
-        text = _ANCHOR.sub(_download, text)
+        text = _ANCHOR.sub(_download, _FIGURE.sub(_captioned, text))
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
     for path in pictures.replaced:
         path.unlink()
@@ -165,6 +168,12 @@ def _file(address: str, page: Path) -> Path | None:
 
 def _address(picture: Picture, page: Path) -> str:
     return escape(Path(os.path.relpath(picture.path, page.parent)).as_posix())
+
+
+def _captioned(found: re.Match) -> str:
+    if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
+        return found[0]
+    return f'<span id="{found["id"] or ""}"></span>{_CAPTION.sub("", found["body"])}'
 
 
 def _download(found: re.Match) -> str:

@@ -80,8 +80,9 @@ def p_values(scores: ConformalScores, probabilities: np.ndarray) -> np.ndarray:
     if candidate.ndim != 2 or candidate.shape[1] != len(scores.scores):
         raise MpoxError(f"These conformal scores are for {len(scores.scores)} classes: give probabilities of shape (n, C).")
     columns = []
-    for column, known in zip(candidate.T, scores.scores, strict=True):
-        columns.append((len(known) - np.searchsorted(np.asarray(known), column, side="left") + 1) / (len(known) + 1))
+    for column, of_class in zip(candidate.T, scores.scores, strict=True):
+        known = np.asarray(of_class)
+        columns.append((len(known) - np.searchsorted(known, column, side="left") + 1) / (len(known) + 1))
     return np.stack(columns, axis=1)
 
 

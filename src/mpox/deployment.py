@@ -22,7 +22,7 @@ from mpox.metrics import N_BOOTSTRAP, replicates
 from mpox.onnx_export import Exported, as_input, export_onnx, quantise, run_onnx, session
 from mpox.predictor import Predictor, build_predictor, outputs
 from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data, with_networks
+from mpox.run_lookup import find_run, training_data
 from mpox.store import RunStore
 
 #: Raised by one whenever the table of unchanged runs changes.
@@ -57,6 +57,7 @@ def run_forms(store: RunStore | RecordedStore, run_id: str, data_dir: str | None
     Parameters
     ----------
     store : RunStore or RecordedStore
+        The recorded study has no networks, and is refused.
     run_id : str
     data_dir : path, optional
     calibrated : bool
@@ -67,8 +68,8 @@ def run_forms(store: RunStore | RecordedStore, run_id: str, data_dir: str | None
     MpoxError
         See `mpox.predictor.build_predictor` and `mpox.onnx_export.export_onnx`; if the pictures are not here.
     """
-    store = with_networks(store)
     predictor = build_predictor(store, run_id, data_dir)
+    assert isinstance(store, RunStore), "build_predictor has refused the recorded study"
     config = find_run(store, run_id).config
     data, rows = training_data(store, config, data_dir)
     manifest = data.manifest
@@ -242,7 +243,11 @@ def deployment(
 
 
 def _deployment(store: RunStore | RecordedStore, run_ids: list[str], rounds: int, data_dir: str | None) -> pd.DataFrame:
-    bar = tqdm(run_ids, desc="export", unit="run", delay=3, leave=False)
-    first, *others = (run_forms(store, run_id, data_dir) for run_id in bar)
-    pooled = {form: pd.concat([one.predictions[form] for one in (first, *others)], ignore_index=True) for form in FORMS}
+    found, first = [], None
+    for run_id in tqdm(run_ids, desc="export", unit="run", delay=3, leave=False):
+        forms = run_forms(store, run_id, data_dir)
+        first = first or forms
+        found.append(forms.predictions)
+    assert first is not None, "deployment has seen to it that a run is named"
+    pooled = {form: pd.concat([part[form] for part in found], ignore_index=True) for form in FORMS}
     return latencies(first, rounds=rounds).merge(losses(pooled, positive=first.predictor.positive), on="form", validate="1:1")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,6 @@ from mpox.splits import get_protocol, has_sibling, make_external_split, make_spl
 from mpox.store import Dataset, RunResult, RunStore
 from mpox.weights import find_weights, weights_origin
 from mpox.workers import Task
-
-if TYPE_CHECKING:
-    from mpox.backbones import Classifier
 
 CHECKPOINT = "model.safetensors"
 
@@ -263,9 +259,10 @@ def compute_run(
         elif model.regime == "svm":
             probabilities, history = svm.fit_predict(*known, n_classes=len(data.classes))
         else:
-            options: dict[str, Any] = {"n_classes": len(data.classes), "head": model.head, "seed": model.seed}
             weight = split["weight"].to_numpy(dtype=float)[train] if weighted else None
-            probabilities, history = probe.fit_predict(*known, **options, weight=weight)
+            probabilities, history = probe.fit_predict(
+                *known, n_classes=len(data.classes), head=model.head, seed=model.seed, weight=weight
+            )
     else:
         from mpox.training import Trainer, load_batches
 
@@ -284,7 +281,7 @@ def compute_run(
     return RunResult(config, predictions, history, about)
 
 
-def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: int) -> "Classifier | None":
+def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: int):
     """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
     from mpox.backbones import build_model
 

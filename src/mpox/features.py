@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from mpox.backbones import build_backbone, normalisation
 from mpox.config import HANDCRAFTED, ModelConfig, hash_of
 from mpox.errors import MpoxError
-from mpox.images import Pixels, load_pixels, to_batch
+from mpox.images import RenderedPixels, load_pixels, to_batch
 from mpox.paths import cache_dir
 from mpox.weights import weights_origin
 
@@ -155,7 +155,9 @@ def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.nd
     return found
 
 
-def _extract(pixels: Pixels, rows: np.ndarray, model: ModelConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _extract(
+    pixels: np.ndarray | RenderedPixels, rows: np.ndarray, model: ModelConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
     lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
     bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)

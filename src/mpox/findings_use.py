@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mpox.conformal import CERTAIN, UNSURE
+from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.report import with_interval
 from mpox.thresholds import Aim
@@ -47,6 +48,11 @@ def what_was_found(
         From `mpox.unfamiliar.unfamiliar_table`.
     outside : DataFrame, optional
         From `mpox.conformal.coverage_table`, of sets for pictures of another collection.
+
+    Raises
+    ------
+    MpoxError
+        If an aim has no level.
     """
     quoted = {}
     for method in ("as they are", "temperature", "isotonic"):
@@ -54,9 +60,11 @@ def what_was_found(
             quoted[f"{measure}_{method.replace(' ', '_')}"] = _in_words(measures.loc[(method, "Mpox", measure)], 3)
     quoted["ece_if_calibrated"] = _in_words(measures.loc[("as they are", "Mpox", "ece if calibrated")], 3)
     for aim, values in replicates.items():
+        if aim.level is None:
+            raise MpoxError(f"A finding is named after its aim's level, and '{aim}' has none: quote aims with a level.")
         for measure in ("sensitivity", "specificity", "flagged"):
             text = with_interval(*with_percentiles(values[measure]))
-            quoted[f"{measure}_at_{aim.kind if aim.level is None else round(100 * aim.level)}"] = text
+            quoted[f"{measure}_at_{round(100 * aim.level)}"] = text
     level = sorted(coverage["confidence"].unique())[coverage["confidence"].nunique() // 2]
     middle = coverage[coverage["confidence"] == level].set_index(["class", "measure"])
     for key, measure in (("coverage", "coverage"), ("certain", CERTAIN), ("not_sure", UNSURE), ("right", "right if certain")):

@@ -5,7 +5,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from mpox.calibration import apply_temperature
 from mpox.datasets import REGISTRY
 from mpox.deployable import Deployable
 from mpox.errors import MpoxError
-from mpox.images import Pixels
+from mpox.images import RenderedPixels
 from mpox.predictor import NOTICE, Predictor, outputs
 
 #: Version of ONNX's set of operators.
@@ -59,7 +58,7 @@ def require_onnx() -> None:
         raise MpoxError(f'An ONNX file needs extra packages ({error}): run `pip install "mpox[onnx]"`.') from error
 
 
-def export_onnx(predictor: Predictor, pixels: Pixels, *, calibrated: bool = True) -> Exported:
+def export_onnx(predictor: Predictor, pixels: np.ndarray | RenderedPixels, *, calibrated: bool = True) -> Exported:
     """The whole way from pixels to probabilities as one float32 ONNX model, held against torch.
 
     Its input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; its output ``probabilities`` has
@@ -87,7 +86,7 @@ def export_onnx(predictor: Predictor, pixels: Pixels, *, calibrated: bool = True
     )
     size = predictor.model.image_size
     try:
-        program: Any = torch.onnx.export(
+        program = torch.onnx.export(
             network.cpu().eval(),
             (torch.zeros(3, 3, size, size),),
             dynamo=True,
@@ -100,6 +99,7 @@ def export_onnx(predictor: Predictor, pixels: Pixels, *, calibrated: bool = True
     except Exception as error:  # the exporter raises many types
         reason = str(error).strip().splitlines()[0]
         raise MpoxError(f"torch cannot export {predictor.model.backbone} to ONNX ({reason}): name another run.") from error
+    assert program is not None, "with dynamo=True torch returns the program"
     proto = program.model_proto
     onnx.helper.set_model_props(proto, _metadata(predictor, calibrated))
     proto.doc_string = NOTICE
@@ -210,10 +210,10 @@ def as_input(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(pixels).transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def run_onnx(ready, pixels: Pixels) -> np.ndarray:
+def run_onnx(ready, pixels: np.ndarray | RenderedPixels) -> np.ndarray:
     """Probabilities, float64 of shape (n, classes), of uint8 pictures, by a `session`."""
     return np.concatenate([ready.run([OUTPUT], {INPUT: as_input(part)})[0] for part in _batches(pixels)]).astype(float)
 
 
-def _batches(pixels: Pixels) -> list[np.ndarray]:
+def _batches(pixels: np.ndarray | RenderedPixels) -> list[np.ndarray]:
     return [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,7 +95,7 @@ class Listing:
         ``finding``, ``novelty``, ``out_of_distribution``, ``heat_map``, ``error``."""
         rows = []
         for entry in self.entries:
-            row: dict[str, Any] = {"file": entry.file, "answer": entry.answer, "set": " | ".join(entry.set)}
+            row: dict[str, object] = {"file": entry.file, "answer": entry.answer, "set": " | ".join(entry.set)}
             row |= {f"p_{label}": value for label, value in entry.probabilities.items()}
             row |= {f"uncalibrated_{label}": value for label, value in entry.uncalibrated.items()}
             row |= {name: getattr(entry, name) for name in ("finding", "novelty", "out_of_distribution", "heat_map")}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from mpox.backbones import Classifier, build_model
 from mpox.calibration import apply_temperature, fit_temperature
-from mpox.config import ENGINES, ModelConfig, RunConfig
+from mpox.config import ENGINES, ModelConfig
 from mpox.conformal import ConformalScores, fit_conformal, predict_sets
 from mpox.deployable import Deployable
 from mpox.errors import MpoxError
@@ -28,13 +29,13 @@ from mpox.experiment import CHECKPOINT, load_model
 from mpox.features import features, torch_device
 from mpox.fitted import fitted_network, refuse_without_network
 from mpox.foldwise import class_names, codes_of, probabilities_of
-from mpox.images import Pixels, load_pixels
+from mpox.images import RenderedPixels, load_pixels
 from mpox.nested import predict_nested
 from mpox.novelty import Novelty, fit_novelty, novelty_score
 from mpox.paths import atomic_write
 from mpox.pictures import read_rgb
 from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data, with_networks
+from mpox.run_lookup import find_run, training_data
 from mpox.store import Dataset, RunResult, RunStore
 from mpox.thresholds import Aim, choose_threshold
 from mpox.weights import weights_origin
@@ -43,7 +44,7 @@ NOTICE = "Research software, not a medical device."
 #: In the run's folder: what is fitted beside the network, and a probe's head.
 BUNDLE = "predictor.safetensors"
 #: Raised by one whenever the bundle of an unchanged run changes.
-VERSION = 1
+VERSION = 2
 AIM = Aim("sensitivity", 0.95)
 BATCH = 16
 #: A refitted probe must give the run's probabilities.
@@ -131,7 +132,7 @@ def read_square(path: Path, image_size: int) -> np.ndarray:
     return np.asarray(read_rgb(path).resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
-def outputs(network: Deployable, pixels: Pixels, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def outputs(network: Deployable, pixels: np.ndarray | RenderedPixels, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Features (float32, shape (n, d); the mean of a picture's and its mirror image's) and probabilities (float64, (n, C))."""
     target = torch_device(device)
     network = network.to(target).to(memory_format=torch.channels_last).eval()
@@ -174,7 +175,8 @@ def build_predictor(
         If the store is the recorded study; see `mpox.run_lookup`; if the run has no network, or it was not kept; if the weights
         behind a probe, or the code, are not those of the run; if there are too few groups for nested predictions.
     """
-    store = with_networks(store)
+    if isinstance(store, RecordedStore):
+        raise MpoxError("The recorded study keeps predictions, not networks: compute the run where its pictures are (--store).")
     run = find_run(store, run_id)
     _refuse(store, run)
     path = store.run_folder(run.config) / BUNDLE
@@ -202,12 +204,6 @@ def _refuse(store: RunStore, run: RunResult) -> None:
             raise MpoxError(f"The run {config.id} stands on other weights ({then}) than those found now ({now}): use these.")
 
 
-def _there(network: Classifier | None, config: RunConfig) -> Classifier:
-    if network is None:
-        raise MpoxError(f"The network of the run {config.id} is not here: compute the run again where its pictures are.")
-    return network
-
-
 def _stamp(run: RunResult) -> dict:
     return {"bundle": VERSION, "package": version("mpox"), "engine": run.config.engine, "run": run.config.id}
 
@@ -228,7 +224,8 @@ def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[
     data, rows = training_data(store, config, data_dir)
     if model.training is None and not data.has_pictures:
         raise MpoxError(f"The probe of the run {config.id} is fitted on pictures of {data.name}, which are not here: get them.")
-    network = _there(fitted_network(store, data, config, rows), config)
+    network = fitted_network(store, data, config, rows)
+    assert network is not None, "_refuse has found the checkpoint, and a probe's pictures are here"
     train = np.flatnonzero(data.manifest["image_id"].isin(rows.loc[rows["role"] == "train", "image_id"]))
     if model.training is None:
         known = features(data.manifest, model)
@@ -291,9 +288,9 @@ def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor],
         network = build_model(model.backbone, model.head, len(classes), weights=model.weights, seed=model.seed).eval()
         network.head.load_state_dict(_below("head.", tensors))
     else:
-        network = _there(load_model(store, config, len(classes)), config)
+        network = load_model(store, config, len(classes))
     conformal = ConformalScores(tuple(map(tuple, facts["conformal"]["scores"])), facts["conformal"]["by_class"])
-    novelty = Novelty(**{name: part.numpy() for name, part in _below("novelty.", tensors).items()} | facts["novelty"])
+    novelty: dict[str, Any] = facts["novelty"] | {name: part.numpy() for name, part in _below("novelty.", tensors).items()}
     provenance = {
         "run_id": config.id,
         "dataset": config.dataset,
@@ -309,7 +306,7 @@ def _assemble(store: RunStore, run: RunResult, tensors: dict[str, torch.Tensor],
         classes=tuple(classes),
         temperature=facts["temperature"],
         conformal=conformal,
-        novelty=novelty,
+        novelty=Novelty(**novelty),
         positive=facts["positive"],
         thresholds=facts["thresholds"],
         provenance=provenance,

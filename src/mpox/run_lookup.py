@@ -11,25 +11,11 @@ from mpox.datasets import REGISTRY, get_spec
 from mpox.errors import MpoxError
 from mpox.inventory import PARTIAL, RUN
 from mpox.paths import data_roots
-from mpox.recorded import RecordedStore
 from mpox.splits import PROTOCOLS
 from mpox.store import Dataset, RunResult, RunStore, read_run, read_table
 from mpox.views import augmented
 
 SHORTEST = 4
-
-
-def with_networks(store: RunStore | RecordedStore) -> RunStore:
-    """The store itself, if it may hold networks.
-
-    Raises
-    ------
-    MpoxError
-        If it is the recorded study.
-    """
-    if isinstance(store, RecordedStore):
-        raise MpoxError("The recorded study keeps predictions, not networks: compute the run where its pictures are (--store).")
-    return store
 
 
 def find_run(store: RunStore, prefix: str) -> RunResult:

@@ -111,7 +111,7 @@ def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
             if len(kinds) > 1:
                 found |= {(name, _word(kind)): (values == kind).fillna(False).to_numpy(bool) for kind in kinds}
     columns = pd.MultiIndex.from_tuples(found, names=["column", "value"]) if found else pd.MultiIndex.from_arrays([[], []])
-    return pd.DataFrame(np.asarray(list(found.values()), bool).reshape(len(found), -1).T, metadata.index, columns)
+    return pd.DataFrame(np.array(list(found.values()), dtype=bool).reshape(len(found), -1).T, metadata.index, columns)
 
 
 def _word(value) -> str:

@@ -7,7 +7,6 @@ groups and scores on the others.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,14 +113,14 @@ def _thresholds(scores: np.ndarray, is_positive: np.ndarray, aim: Aim, weights: 
     # at candidate k all scores from k on are positive
     missed = np.hstack([nothing, np.cumsum(positive, axis=1)]) / positive.sum(axis=1, keepdims=True)
     cleared = np.hstack([nothing, np.cumsum(negative, axis=1)]) / negative.sum(axis=1, keepdims=True)
-    sensitivity, level = 1 - missed, aim.level or 0.0
-    if aim.kind == "sensitivity":
-        place = (sensitivity >= level - _SLACK).sum(axis=1) - 1
-    elif aim.kind == "specificity":
-        place = (cleared >= level - _SLACK).argmax(axis=1)
-    else:
+    sensitivity = 1 - missed
+    if aim.level is None:  # youden
         both = sensitivity + cleared
         place = (both >= both.max(axis=1, keepdims=True) - _SLACK).argmax(axis=1)
+    elif aim.kind == "sensitivity":
+        place = (sensitivity >= aim.level - _SLACK).sum(axis=1) - 1
+    else:
+        place = (cleared >= aim.level - _SLACK).argmax(axis=1)
     return candidates[place]
 
 
@@ -319,8 +318,7 @@ def operating_point(
     MpoxError
         If there is no threshold, or the predictions cannot be evaluated.
     """
-    options: dict[str, Any] = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
-    found = operating_replicates(predictions, threshold, **options)
+    found = operating_replicates(predictions, threshold, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
     rows = [(name, *with_percentiles(values)) for name, values in found.items()]
     return pd.DataFrame(rows, columns=["metric", "estimate", "low", "high"])
 
@@ -350,7 +348,6 @@ def operating_difference(
     known = [table.drop_duplicates("image_id").set_index("image_id")["group_id"].sort_index() for table in (first, second)]
     if not known[0].astype(str).equals(known[1].astype(str)):
         raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
-    options: dict[str, Any] = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
-    one, other = (operating_replicates(table, **options) for table in (first, second))
+    one, other = (operating_replicates(table, positive=positive, n_bootstrap=n_bootstrap, seed=seed) for table in (first, second))
     rows = [(name, *with_percentiles(one[name] - other[name])) for name in OPERATING]
     return pd.DataFrame(rows, columns=["metric", "estimate", "low", "high"])
