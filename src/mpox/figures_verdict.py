@@ -1,11 +1,10 @@
 """The figure of the chapter on the verdict: it takes a ready table and gives a matplotlib figure."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title
+from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title, whiskers
 from mpox.verdict import CLAIMS, OTHER, STRICTNESS
 
 
@@ -27,7 +26,7 @@ def claims(table: pd.DataFrame) -> Figure:
             part = table[(table["claim"] == claim.key) & (table["dataset"] == name)].dropna(subset=["estimate"])
             for place in part.itertuples():
                 y = lines.index(place.protocol)
-                error = np.clip([[place.estimate - place.low], [place.high - place.estimate]], 0, None)
+                error = whiskers(place.estimate, place.low, place.high)
                 colour = PROTOCOL_COLOURS.get(place.protocol, COLOURS[6])
                 axis.errorbar(place.estimate, y, xerr=error, fmt=MARKERS[y], color=colour, capsize=2, markersize=5)
             axis.axvline(claim.published, color="black", linestyle="--", linewidth=1)
