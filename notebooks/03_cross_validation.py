@@ -880,7 +880,8 @@ for name, data in datasets.items():
     if lax not in protocols[name] or lax == strict:
         report.prose(f"{figures.dataset_title(name)}: PROTOCOLS names no random and honest protocol to compare.")
         continue
-    p_true = [error_table(predictions[name, way, "linear_probe"]).set_index("image_id")["p_true"] for way in (lax, strict)]
+    first = [predictions[name, way, "linear_probe"].query("repeat == 0") for way in (lax, strict)]
+    p_true = [error_table(table).set_index("image_id")["p_true"] for table in first]
     siblings = has_sibling(make_splits(data.manifest, lax, n_folds=N_FOLDS, seed=SEED), data.groups).set_index("image_id")["sibling"]
     table = pd.DataFrame({"gain": p_true[0] - p_true[1], "sibling": siblings, "group": data.groups})
     weights = group_weights(table["group"].to_numpy(str), 2000, SEED)

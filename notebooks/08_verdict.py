@@ -360,7 +360,7 @@ from mpox.metrics import group_weights
 
 MY_MARGIN = 0.05
 for name in datasets:
-    table = error_table(predictions[name, honest[name], "linear_probe"])
+    table = error_table(predictions[name, honest[name], "linear_probe"].query("repeat == 0"))
     weights, right, rows = group_weights(table["group_id"].to_numpy(str), 2000, SEED), ~table["wrong"].to_numpy(), []
     for fold in sorted(table["fold"].unique()):
         here = (table["fold"] == fold).to_numpy()

@@ -11,7 +11,7 @@ from mpox.audit import Audit, read_audit
 from mpox.config import RunConfig, hash_of
 from mpox.datasets import REGISTRY
 from mpox.errors import MpoxError, WeightsMissing
-from mpox.store import Dataset, RunResult, make_dataset, read_table
+from mpox.store import Dataset, RunResult, in_class_order, make_dataset, read_table
 
 
 class RecordedStore:
@@ -67,7 +67,7 @@ class RecordedStore:
     def _read(self, config: RunConfig) -> RunResult:
         entry = self._runs[config.id]
         self.used_runs[config.id] = entry["seconds"]
-        predictions = self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all")
+        predictions = in_class_order(self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all"))
         environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
         return RunResult(config, predictions.reset_index(drop=True), self.history(config.id), environment)
 

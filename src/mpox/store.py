@@ -285,6 +285,12 @@ def read_table(path: Path, dtype: dict | None = None) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values=[""])
 
 
+def in_class_order(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions with their probabilities in the order of `Dataset.classes`, whatever file they were read from."""
+    others = [column for column in predictions if not column.startswith("p_")]
+    return predictions[others + sorted(column for column in predictions if column.startswith("p_"))]
+
+
 def read_run(folder: Path) -> RunResult:
     """Read a run's folder.
 
@@ -296,7 +302,7 @@ def read_run(folder: Path) -> RunResult:
     try:
         return RunResult(
             config=RunConfig.from_dict(json.loads((folder / "config.json").read_text())),
-            predictions=read_table(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"}),
+            predictions=in_class_order(read_table(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"})),
             history=read_table(folder / "history.csv"),
             environment=json.loads((folder / "environment.json").read_text()),
         )

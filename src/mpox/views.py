@@ -1,6 +1,8 @@
-"""Augmented copies as pictures of their own: a data set multiplied before it is divided, or training with more colours.
+"""Augmented copies as pictures of their own.
 
-The first is a published malpractice, which is measured; the second is honest.
+They serve the published malpractice of multiplying a data set before it is divided, and honest training with more colours than
+the camera gave.
+
 An augmented data set is an ordinary `Dataset` with several rows a picture. Its pictures are made when they are asked for, always
 the same ones for a seed, from the pictures of the original data set; nothing is written.
 """
