@@ -38,7 +38,7 @@ def filled(folder: Path, chapters: dict[str, Chapter]) -> str:
 
 def test_the_tagged_figure_stands_where_the_mark_was(tmp_path):
     text = filled(tmp_path, chapter(tmp_path))
-    assert text == "a\n\n:::{figure} cover.png\n:alt: Two panels.\n\nWhat the *rule* changes.\n:::\n\nb"
+    assert text == 'a\n\n:::{figure} cover.png\n:alt: "Two panels."\n\nWhat the *rule* changes.\n:::\n\nb'
     assert (tmp_path / "cover.png").read_bytes() == PICTURE
 
 

@@ -1,6 +1,7 @@
 """What the book's first page takes from elsewhere: its figure from a chapter of Part I, and how to cite from ``CITATION.cff``."""
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _figure(target: Path, chapters: Mapping[str, Chapter]) -> str | None:
     if len(pictures) != 1 or not alt or not caption:
         raise MpoxError(f"The cell of {name} with the tag {TAG} must show one figure, and have alt text and a caption.")
     target.write_bytes(base64.b64decode(pictures[0]))
-    return f":::{{figure}} {target.name}\n:alt: {alt}\n\n{caption}\n:::"
+    return f":::{{figure}} {target.name}\n:alt: {json.dumps(alt, ensure_ascii=False)}\n\n{caption}\n:::"
 
 
 def citation(path: Path) -> str:
