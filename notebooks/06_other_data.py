@@ -381,6 +381,13 @@ if curve:
     plt.show()
 
 # %% [markdown]
+# ## What this means
+#
+# An external test is worth what its unshared pictures are worth. Shared photographs lift it, and hard pictures lower it, and neither is what
+# one wanted to know; the ceiling on the same pictures tells the two apart. Not only the order of the pictures has to travel, but also the
+# number at which one acts: a threshold, a probability, a promise of coverage (chapter 7) belong to the place where they were made, until
+# they have been measured elsewhere. A remedy that needs no labels of the new place has to show in the table above that it helps.
+#
 # ## What could be wrong
 #
 # - The unshared pictures are not a random part of a collection: they are those that nobody else has taken, and may be harder. That is why

@@ -652,7 +652,8 @@ for name, data in datasets.items():
     groups = data.manifest["image_id"].map(data.groups).to_numpy(str)
     fold, rows = fold_of(splits[name], data.manifest["image_id"]), []
     for word, cover in covers.items():
-        score = rate_scores(cover.astype(float), is_mpox[:, None], fold)[:, 0]
+        varied = cover[:, cover.any(axis=0) & ~cover.all(axis=0)].astype(float)
+        score = rate_scores(varied, is_mpox[:, None], fold)[:, 0]
         alone = report.with_interval(*auroc_of_number(score, is_mpox, groups))
         rows.append((word, cover.mean(), truth[cover].sum() / truth.sum(), alone))
     report.show(pd.DataFrame(rows, columns=["cover", "share covered", "lesion pixels hidden", "AUROC of the cover alone"]))

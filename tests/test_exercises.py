@@ -200,18 +200,28 @@ def small_phantom(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("course") / "phantom", PhantomSpec(n_patients=36, size=96, seed=1, copies=4))
 
 
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder of other people, with the mark on the other rashes; its truths are left behind."""
+    about = {"n_patients": 28, "size": 96, "copies": 0, "label_conflicts": 0, "marked": ("Chickenpox", "Measles")}
+    return generate(tmp_path / "drawn", PhantomSpec(seed=2, **about)).rename(tmp_path / "elsewhere")
+
+
 FOUND = {
     "01": ["In no pair: cat/corner.png, cup/corner.png."],
     "02": ["espresso", "B0 rounds to 4.14 M with 100 to 107 hidden units."],
     "03": ["always naming", "mean gain in the probability of the true class"],
-    "05": ["confident mistakes among", "what is permuted", "over five heads"],
     "04": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
+    "05": ["what is permuted", "chance of a mistake", "over five heads"],
+    "06_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
+    "06_other_data": ["The promise is kept best when", "effective size", "width of the interval"],
+    "07": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
     "08": ["closest is", "folds are shown to be equivalent"],
 }
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_solutions_run_with_nothing_but_the_set_up(name, small_phantom, monkeypatch):
+def test_solutions_run_with_nothing_but_the_set_up(name, small_phantom, monkeypatch, request):
     overrides = {
         "DATASETS": [str(small_phantom)],
         "RUN_STORE": str(small_phantom.parent / "store"),
@@ -220,7 +230,13 @@ def test_solutions_run_with_nothing_but_the_set_up(name, small_phantom, monkeypa
         "TRAINED_IMAGE_SIZE": 64,
         "REPEATS": {"linear_probe": 1},
         "AUGMENTED_VIEWS": 0,
+        "CORRUPTIONS": ["blur", "jpeg"],
+        "STRENGTHS": [2],
+        "TRANSFORMS": [],
+        "ODDITIES": 2,
     }
+    if name == "06_other_data":
+        overrides["EXTERNAL"] = [[str(small_phantom), str(request.getfixturevalue("elsewhere"))]]
     values = resolve_parameters([name], {}, overrides)[name]
     shown = "\n".join(_solve(name, values, monkeypatch))
-    assert [text for text in FOUND.get(name[:2], []) if text not in shown] == []
+    assert [text for text in FOUND.get(name, FOUND.get(name[:2], [])) if text not in shown] == []

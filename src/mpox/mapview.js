@@ -25,10 +25,10 @@ function mpoxMap(id, data) {
     marks.forEach((mark, index) => mark.setAttribute("fill", palette[data.rows[index][column]]));
     legend.replaceChildren(...Object.keys(palette).map((value) => {
       const item = document.createElement("li");
-      const sample = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      const sample = document.createElementNS(picture.namespaceURI, "svg");
       sample.setAttribute("viewBox", "-1.2 -1.2 2.4 2.4");
       sample.setAttribute("aria-hidden", "true");
-      const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+      const use = document.createElementNS(picture.namespaceURI, "use");
       use.setAttribute("href", `#${id}-${key === "class" ? data.shapes[value] : 0}`);
       use.setAttribute("fill", palette[value]);
       sample.append(use);
