@@ -1,6 +1,6 @@
 # Two commands: "make book" and "make test". PYTHON names the interpreter that .venv is made with.
 PYTHON ?= python3
-.PHONY: book test notebooks exercises lock lint clean
+.PHONY: book test coverage notebooks exercises lock lint clean
 
 book: .venv/ready  ## the study from its records, the instruments live on the phantom, and the book of both
 	.venv/bin/mpox run --profile recorded
@@ -9,6 +9,9 @@ book: .venv/ready  ## the study from its records, the instruments live on the ph
 
 test: .venv/ready  ## all tests, the notebooks among them
 	.venv/bin/pytest
+
+coverage: .venv/ready  ## all tests, and which lines and branches of the package they reach
+	.venv/bin/pytest --cov --cov-fail-under=90
 
 notebooks: .venv/ready  ## regenerate notebooks/*.ipynb from their .py sources
 	.venv/bin/mpox sync
@@ -23,7 +26,7 @@ lock:  ## pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile pyproject.toml --extra book --extra lab --extra cluster --extra onnx --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 -o requirements.lock
 
 clean:  ## remove what can be made again; .venv stays
-	rm -rf _runs _book_src _site .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage htmlcov
+	rm -rf _runs _book_src _site .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage* htmlcov
 
 # The stamp is written last: without it a half-made environment is made anew; with it a changed lock is installed on top.
 # --no-deps: the lock names everything, and an old pip that resolves extras anew stumbles over releases younger than the lock.

@@ -125,7 +125,7 @@ def project(tmp_path: Path) -> Path:
     """A project with this checkout's own pages and configuration, and nothing else."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "book", folder / "book")
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from mpox.cli_run import run as run_command
 from mpox.errors import MpoxError
-from mpox.execution import list_notebooks, load_profile, read_run, resolve_parameters, run_notebooks
-from mpox.profiles import declared_parameters, parse_overrides, select_notebooks
+from mpox.execution import run_notebooks
+from mpox.profiles import declared_parameters, list_notebooks, load_profile, parse_overrides, resolve_parameters, select_notebooks
+from mpox.runfolder import read_run_folder
 
 ONE = """# %% [markdown]
 # # One
@@ -186,7 +187,7 @@ def test_a_folder_of_something_else_is_not_touched(project):
         run_notebooks(profile="tiny", out=folder)
     assert [p.name for p in folder.iterdir()] == ["01_one.ipynb"]
     with pytest.raises(MpoxError, match="no run folder"):
-        read_run(folder)
+        read_run_folder(folder)
     with pytest.raises(MpoxError, match="There is no data folder"):
         run_notebooks(profile="tiny", data_dir=project / "nowhere")
     with pytest.raises(MpoxError, match="cannot be read"):
@@ -320,7 +321,7 @@ def test_without_resume_a_run_folder_is_started_over(story):
     assert result.ok
     assert files == [".lock", "03_three.ipynb", "run.json", "run.log"]
     assert list(result.notebooks) == ["03_three"]
-    assert result == read_run(result.folder)
+    assert result == read_run_folder(result.folder)
 
 
 def test_an_executed_notebook_holds_no_path_of_this_machine(story):
@@ -370,7 +371,7 @@ def test_notebooks_side_by_side_meet_and_a_failure_stops_none(tmp_path, monkeypa
     result = CliRunner().invoke(run_command, ["--jobs", "2", "--workers", "3", "--timeout", "60"])
     assert result.exit_code == 1 and os.getcwd() == before
     assert "the planted mistake" in result.stderr and "mpox run --profile quick --workers 3 --jobs 2 --resume" in result.stderr
-    run = read_run(project / "_runs/quick")
+    run = read_run_folder(project / "_runs/quick")
     assert [n.status for n in run.notebooks.values()] == ["done", "done", "failed", "done"]
     assert printed(project / "_runs/quick/01_a.ipynb") == [f"a met 3\n{project / 'notebooks'}\n"]
     log = (project / "_runs/quick/run.log").read_text().splitlines()
@@ -401,7 +402,7 @@ def test_ctrl_c_stops_notebooks_side_by_side(tmp_path):
         process.kill()
     assert process.returncode == 130 and stdout.count("interrupted after") == 2
     assert "Traceback" not in stdout + stderr
-    run = read_run(project / "_runs/quick")
+    run = read_run_folder(project / "_runs/quick")
     assert [(n.status, n.error) for n in run.notebooks.values()] == [("failed", "interrupted")] * 2 + [("pending", None)]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -424,7 +425,7 @@ def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path):
         while not (pid.is_file() and pid.read_text()) and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert [n.status for n in read_run(project / "_runs/quick").notebooks.values()] == [
+        assert [n.status for n in read_run_folder(project / "_runs/quick").notebooks.values()] == [
             "running",
             "pending",
         ]
@@ -442,7 +443,7 @@ def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path):
     assert "interrupted after" in stdout
     assert "mpox run --profile quick --resume" in stdout
     assert "Traceback" not in stdout + stderr
-    run = read_run(project / "_runs/quick")
+    run = read_run_folder(project / "_runs/quick")
     assert [(n.status, n.error) for n in run.notebooks.values()] == [
         ("failed", "interrupted"),
         ("pending", None),

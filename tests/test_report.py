@@ -88,7 +88,6 @@ def test_figures_draw_what_they_are_given(study):
         figures.pictures(data, data.manifest["image_id"].tolist()[:3], list("abc")),
         figures.intervals(rows, by="metric", colour="protocol", xlabel="estimate", reference={"published": 0.9}),
         figures.curves(_bands(predictions, data.name)),
-        figures.confusion({data.name: pd.DataFrame([[3, 1], [0, 4]], index=list("ab"), columns=list("ab"))}),
         figures_audit.statistics_by_class(image_quality(data.manifest), {"lightness": "L*", "chroma": "C*"}),
     ]
     for figure in drawn:

@@ -11,6 +11,7 @@ from mpox.altered import UNTOUCHED, cell_recipes, true_mask_paths
 from mpox.errors import MpoxError
 from mpox.metrics import weighted_auroc
 from mpox.phantom import read_truths
+from mpox.shift import effective_size
 from mpox.shortcut_cells import cell_name, cells_alone, cells_blanked
 from mpox.shortcut_predictors import (
     ALL_BAYES,
@@ -24,7 +25,7 @@ from mpox.shortcut_predictors import (
     single_facts,
 )
 from mpox.splits import make_splits
-from mpox.tone_strata import STRATA, effective_size, equal_tone_weights, equal_tones, stratum_of, within_strata
+from mpox.tone_strata import STRATA, equal_tone_weights, equal_tones, stratum_of, within_strata
 
 
 def test_rates_are_counted_in_the_training_part_only():

@@ -260,6 +260,20 @@ def test_the_figure_has_a_panel_a_claim_with_the_published_value_and_every_inter
     plt.close(figure)
 
 
+def test_the_cover_has_a_line_a_protocol_and_a_marker_a_data_set(recorded):
+    table = claim_intervals(*recorded)
+    table = table[table["claim"].isin(["f1", "roc_auc_mpox"])]
+    figure = figures_verdict.cover(table)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["F1; published 0.958", "ROC AUC; published 0.998"]
+    for axis, key in zip(figure.axes, ("f1", "roc_auc_mpox"), strict=True):
+        part = table[table["claim"] == key].dropna(subset=["estimate"])
+        lines = [label.get_text() for label in axis.get_yticklabels()]
+        drawn = {(lines[round(y)], x) for points in axis.containers for x, y in points.lines[0].get_xydata().tolist()}
+        assert drawn == set(zip(part["protocol"], part["estimate"], strict=True)) and len(axis.containers) == len(part)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(dict.fromkeys(table["dataset"]))
+
+
 # ------------------------------------------------------------------------------------------------ the answer
 GOOD, FAIR = Interval(0.95, ENOUGH, 0.99), Interval(0.95, np.nextafter(ENOUGH, 0), 0.99)
 SURE, COIN = Interval(0.9, 0.51, 0.99), Interval(0.9, 0.50, 0.99)

@@ -4,22 +4,28 @@ Data flows one way, and each step is a module::
 
     data folder -> manifest -> audit -> groups -> splits -> runs -> predictions -> metrics -> figures -> notebook -> book
     datasets       manifest    audit    groups    splits    experiment (config,   metrics    figures    execution   book
-    download       pictures                       leakage   features, probe,      (below)    report     record
-    phantom        patients                       views     training, store,                            adoption
-                                                  mixing    scheduling)
+    download       pictures                       combine   features, probe,      intervals  figures_*  kernels     book_*
+    phantom        patients                       views     training, store,      (below)    report     record      checklists
+    pack                                          mixing    scheduling)                                 adoption    exercises
+
+Splits that are experiments: `leakage` puts siblings of test pictures back into training, `learning_curve` takes pictures away,
+and `nested` predicts training pictures by models that have not seen them. `altered` makes data sets of changed pictures, which
+`alterations`, `corruptions` and `tone_transfer` draw and `lesionmap` guides; `altered_runs` asks models about them.
 
 What is asked of predictions: `metrics` and `intervals` with groups resampled, `delong`, `curves`; two models on the same folds in
-`comparison` (its tests are in `foldtests`), several in `ensembling` and `selection`; what a study could show in `power`,
-`learning_curve` and `variance`; whether the methods hold in `coverage` and `simulation`; what a model costs in `costs` and
-`pareto`; and the paper's claims in `verdict`.
+`comparison` (its tests are in `foldtests`), several in `ensembling` and `selection`; what a study could show in `power` and
+`variance`; whether the methods hold in `coverage` and `simulation`; what a model costs in `costs` and `pareto`; and the paper's
+claims in `verdict`, `findings` and `answer`.
 
 Whom a model is wrong about: `errortable`, `slices` and `slice_finder`; doubtful labels in `label_problems`; the map of the
-pictures in `embedding`; heat maps in `explain` and `explanations`, tested in `saliency_checks`. What it reads instead of the
-disease: `lesionmap`, `alterations` and `corruptions` make pictures, `altered` makes data sets of them, `altered_runs` asks models
-about them; `shortcut_predictors`, `shortcut_cells` and `tone_strata` look for other reasons of a score. Other data: `external`,
-`shift`, `discrepancy` and `remedies`. What it would be good for: `nested` gives predictions of held-out training images, on which
-`calibration`, `thresholds`, `conformal` and `novelty` are fitted; `reliability`, `decision_curve`, `prevalence` and
-`screening_cost` judge. `predictor` makes a run ready for new pictures, and `onnx_export` for other programs.
+pictures in `embedding`; heat maps in `explain` and `explanations`, tested in `saliency_checks`. What else may be behind a score:
+`shortcut_predictors`, `shortcut_cells`, `tone_strata`, `robustness`. Other data: `external`, `shift`, `discrepancy`, `remedies`.
+
+What it would be good for: on nested predictions `foldwise` fits `calibration` and `conformal`; `thresholds` and `novelty` say
+where to act and when to warn; `reliability`, `decision_curve`, `prevalence`, `screening_cost` and `unfamiliar` judge. `predictor`
+makes a run ready for new pictures, `deployable` and `onnx_export` for other programs.
+
+What a reader works with in the page: `sortable`, `roc_explorer`, `mapview`, `screening_widget`, `quiz`.
 
 A notebook needs five names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
 fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals.

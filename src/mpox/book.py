@@ -20,6 +20,7 @@ import nbformat
 import yaml
 
 from mpox.book_api import with_api
+from mpox.book_cover import with_cover
 from mpox.book_pages import finish
 from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
 from mpox.book_provenance import duration, provenance_tables
@@ -77,6 +78,7 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
         text = with_api(filled(page.read_text(encoding="utf-8"), page, pages))
+        text = with_cover(text, page, parts["study"], project=project, absent=NOT_BUILT)
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
             if key in texts:
                 continue

@@ -21,13 +21,6 @@ _MARK = re.compile(r"<!-- api:([\w.\s]+)-->")
 _WITHOUT_MEMBERS = re.compile(r"cli(_\w+)?|__init__")
 
 
-def public_modules() -> list[str]:
-    """The modules of the package without ``mpox.``, sorted: ``audit``, ``audit.pairs``, ...; the package itself left out."""
-    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
-    names = (".".join(part for part in path.parts if part != "__init__") for path in paths)
-    return sorted(name for name in names if name and not any(part.startswith("_") for part in name.split(".")))
-
-
 def first_line(module: str) -> str:
     """The first line of a module's docstring, read without importing the module.
 
@@ -49,11 +42,6 @@ def first_line(module: str) -> str:
     if not text:
         raise MpoxError(f"mpox.{module} has no docstring: say in one line what it does.")
     return text.splitlines()[0]
-
-
-def marked_modules(text: str) -> list[str]:
-    """The modules that the marks of a page name, in order."""
-    return [name for mark in _MARK.findall(text) for name in mark.split()]
 
 
 def with_api(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 from mpox.errors import MpoxError
-from mpox.execution import read_run
+from mpox.runfolder import read_run_folder
 
 PARTS = {"study": "Part I", "instruments": "Part II"}
 
@@ -113,7 +113,7 @@ def read_chapters(folder: str | os.PathLike, *, partly: bool = False) -> list[Ch
             f"There is no run in {folder}; make it with `mpox run {made_by}`, "
             "or name the run folders to build from: `mpox book FOLDER ...`."
         )
-    run = read_run(folder)
+    run = read_run_folder(folder)
     again = f"mpox run --profile {run.profile_file} --out {folder}"
     unfinished = [f"{name} is {entry.status}" for name, entry in run.notebooks.items() if entry.status != "done"]
     if not partly and (unfinished or run.finished is None):

@@ -27,19 +27,9 @@ from mpox.profiles import (
     resolve_parameters,
     select_notebooks,
 )
-from mpox.runfolder import NotebookRun, NotebookRuns, RunState, now, read_run
+from mpox.runfolder import NotebookRun, NotebookRuns, RunState, now, read_run_folder
 from mpox.scheduling import worker_settings
 from mpox.store import RECORDED
-
-__all__ = [
-    "NotebookRun",
-    "NotebookRuns",
-    "list_notebooks",
-    "load_profile",
-    "read_run",
-    "resolve_parameters",
-    "run_notebooks",
-]
 
 _LOCK = ".lock"
 
@@ -232,7 +222,7 @@ def _previous_run(folder: Path, profile: Profile, *, resume: bool) -> NotebookRu
         return None
     if not (folder / "run.json").is_file():
         raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
-    run = read_run(folder)
+    run = read_run_folder(folder)
     if resume and run.profile_file != profile.file:
         raise MpoxError(
             f"{folder} is a run of the profile {run.profile} ({run.profile_file}): resume it with that "

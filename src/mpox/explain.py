@@ -65,7 +65,7 @@ def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.nd
             f"Grad-CAM needs a network that pools maps, which {backbone} is not: use integrated gradients or occlusion."
         )
     maps = LayerGradCam(_Contrast(model.eval()), layer).attribute(
-        _batch(backbone, pixels), target=_targets(target), attribute_to_layer_input=True, relu_attributions=True
+        as_batch(backbone, pixels), target=_targets(target), attribute_to_layer_input=True, relu_attributions=True
     )
     return _scaled(F.interpolate(maps.detach(), size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0])
 
@@ -94,11 +94,11 @@ def integrated_attributions(
 
     They sum to the difference from the mid-grey picture's, but for the error of the integration.
     """
-    batch = _batch(backbone, pixels)
+    batch = as_batch(backbone, pixels)
     method = IntegratedGradients(_Contrast(model.eval()))
     found = method.attribute(
         batch,
-        baselines=_batch(backbone, np.full_like(pixels, 128)),
+        baselines=as_batch(backbone, np.full_like(pixels, 128)),
         target=_targets(target),
         n_steps=n_steps,
         internal_batch_size=BATCH,
@@ -114,10 +114,10 @@ def occlusion(model: Classifier, backbone: str, pixels: np.ndarray, target: np.n
     """
     size = pixels.shape[1]
     window, stride = max(2, round(size * WINDOW)), max(1, round(size * STRIDE))
-    grey = _batch(backbone, np.full_like(pixels[:1], 128))[:1]
+    grey = as_batch(backbone, np.full_like(pixels[:1], 128))[:1]
     with torch.inference_mode():
         found = Occlusion(_Contrast(model.eval())).attribute(
-            _batch(backbone, pixels), sliding_window_shapes=(3, window, window), strides=(3, stride, stride), baselines=grey,
+            as_batch(backbone, pixels), sliding_window_shapes=(3, window, window), strides=(3, stride, stride), baselines=grey,
             target=_targets(target),
         )  # fmt: skip
     return _scaled(found.mean(dim=1).clamp_min(0))
@@ -144,7 +144,8 @@ def get_method(name: str) -> Callable[..., np.ndarray]:
     return METHODS[name]
 
 
-def _batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
+def as_batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
+    """Pictures of shape (n, size, size, 3), uint8, as a backbone expects them; see `mpox.images.to_batch`."""
     mean, std = normalisation(backbone)
     return to_batch(pixels, mean=mean, std=std)
 

@@ -59,6 +59,18 @@ def _axes(n: int, *, height: float = 3.2, width: float = 3.7, **kwargs) -> tuple
     return figure, axes[0]
 
 
+def whiskers(value, low, high) -> np.ndarray:
+    """The two arms of intervals as matplotlib draws error bars, shape (2, n); an end on the wrong side of its value has no arm.
+
+    Examples
+    --------
+    >>> whiskers(0.75, 0.5, 1.0).tolist()
+    [[0.25], [0.25]]
+    """
+    arms = np.atleast_1d(np.asarray(value - low, float)), np.atleast_1d(np.asarray(high - value, float))
+    return np.clip(arms, 0, None)
+
+
 def pictures(data: Dataset, image_ids: list[str], captions: list[str], *, columns: int = 6, overlays=None) -> Figure | None:
     """A sheet of pictures, or a note where to get them when they are not on this machine; nothing stands in for them.
 
@@ -133,7 +145,7 @@ def intervals(table: pd.DataFrame, *, by: str, colour: str, xlabel: str, referen
             y = np.array([shown.index(line) for line in rows[by]]) + place * 0.7 / abreast
             number = kinds.index(kind)
             shade = PROTOCOL_COLOURS.get(kind, COLOURS[number % len(COLOURS)])
-            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            error = whiskers(rows["estimate"], rows["low"], rows["high"])
             marker = MARKERS[number % len(MARKERS)]
             seen[kind] = axis.errorbar(rows["estimate"], y, xerr=error, fmt=marker, color=shade, capsize=3)
         for text, value in (reference or {}).items():
@@ -239,23 +251,4 @@ def feature_map(table: pd.DataFrame) -> Figure:
             axis.scatter(part["pc1"], part["pc2"], s=14, alpha=0.7, label=label, **look)
         axis.set(xlabel="first principal component", ylabel="second principal component", title=dataset_title(name))
         axis.legend(fontsize=8)
-    return figure
-
-
-def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
-    """Confusion matrices, one a data set: counts of images, shaded by the share of the true class."""
-    figure, axes = _axes(len(matrices), height=3.6)
-    for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        share = matrix.div(matrix.sum(axis=1), axis=0)
-        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for i in range(len(matrix)):
-            for j in range(len(matrix)):
-                axis.text(
-                    j, i, f"{matrix.iat[i, j]:.1f}\n{share.iat[i, j]:.0%}", ha="center", va="center", fontsize=8,
-                    color="white" if share.iat[i, j] > 0.6 else "black",
-                )  # fmt: skip
-        axis.set_xticks(range(len(matrix)), matrix.columns, rotation=30)
-        axis.set_yticks(range(len(matrix)), matrix.index)
-        axis.grid(visible=False)
-        axis.set(xlabel="predicted class", ylabel="true class", title=dataset_title(name))
     return figure

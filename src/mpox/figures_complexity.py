@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from mpox.figures import COLOURS, MARKERS, dataset_title
+from mpox.figures import COLOURS, MARKERS, dataset_title, whiskers
 from mpox.pareto import pareto_front
 
 #: Column of `mpox.costs.measure_costs` to the label of its axis and what a unit of that is worth.
@@ -48,7 +48,7 @@ def pareto(
             known = part[part[column] > 0].assign(cost=lambda rows, column=column, unit=unit: rows[column] / unit)
             for number, one in enumerate(kinds):
                 points = known if kind is None else known[known[kind] == one]
-                error = np.clip([points["estimate"] - points["low"], points["high"] - points["estimate"]], 0, None)
+                error = whiskers(points["estimate"], points["low"], points["high"])
                 look = {"color": COLOURS[number % len(COLOURS)], "fmt": MARKERS[number % len(MARKERS)], "markersize": 5}
                 bars = axis.errorbar(points["cost"], points["estimate"], yerr=error, elinewidth=0.8, capsize=2, **look)
                 seen.setdefault(one, bars)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, dataset_title
+from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, dataset_title, whiskers
 from mpox.slices import SLICE_COLUMNS
 
 #: Colours of right and wrong predictions.
@@ -60,7 +60,7 @@ def slices(tables: dict[str, pd.DataFrame], overall: dict[str, float]) -> Figure
         for y, row in table.iterrows():
             found = row["p_corrected"] < ALPHA
             colour = COLOURS[1] if found and row["difference"] > 0 else COLOURS[0]
-            error = np.clip([[row["error_rate"] - row["low"]], [row["high"] - row["error_rate"]]], 0, None)
+            error = whiskers(row["error_rate"], row["low"], row["high"])
             axis.errorbar(
                 row["error_rate"], y, xerr=error, fmt="o", color=colour, mfc=colour if found else "white", capsize=2, ms=5
             )
@@ -129,7 +129,7 @@ def saliency(table: pd.DataFrame, *, compared: str, xlabel: str, reference: floa
             y = np.array([methods.index(method) for method in part["method"]]) + (number - (len(kinds) - 1) / 2) * 0.7 / len(
                 kinds
             )
-            error = np.clip([part["estimate"] - part["low"], part["high"] - part["estimate"]], 0, None)
+            error = whiskers(part["estimate"], part["low"], part["high"])
             axis.errorbar(
                 part["estimate"], y, xerr=error, fmt=MARKERS[number], color=COLOURS[number % len(COLOURS)], capsize=3, label=kind
             )

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS
+from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, whiskers
 
 #: Where a number was found to colour and marker.
 PLACE_LOOKS = {
@@ -22,7 +22,7 @@ PLACE_LOOKS = {
 
 def _bar(axis: plt.Axes, y: float, row, colour: str, marker: str, *, text: bool = True) -> None:
     """An estimate with its interval, and its value above it."""
-    error = np.clip([[row.estimate - row.low], [row.high - row.estimate]], 0, None)
+    error = whiskers(row.estimate, row.low, row.high)
     axis.errorbar(row.estimate, y, xerr=error, color=colour, marker=marker, capsize=3)
     if text:
         axis.annotate(
@@ -114,7 +114,7 @@ def fact_differences(table: pd.DataFrame, names: dict[str, str]) -> Figure:
                 subset=["estimate"]
             )
             y = np.array([shown.index(fact) for fact in rows["fact"]]) + (number - (len(classes) - 1) / 2) * 0.24
-            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            error = whiskers(rows["estimate"], rows["low"], rows["high"])
             look = {"color": CLASS_COLOURS.get(kind, COLOURS[6]), "marker": MARKERS[number], "linestyle": "none", "capsize": 2}
             seen[kind] = axis.errorbar(rows["estimate"], y, xerr=error, markersize=5, **look)
         axis.axvspan(-0.1, 0.1, color="grey", alpha=0.15, linewidth=0)
@@ -144,7 +144,7 @@ def remedies(table: pd.DataFrame, *, xlabel: str) -> Figure:
         part = table[table["direction"] == direction].reset_index(drop=True)
         for y, row in enumerate(part.itertuples()):
             number = kinds.index(row.sees)
-            error = np.clip([[row.change - row.change_low], [row.change_high - row.change]], 0, None)
+            error = whiskers(row.change, row.change_low, row.change_high)
             look = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": "none", "capsize": 3}
             seen[row.sees] = axis.errorbar(row.change, y, xerr=error, **look)
         axis.axvline(0, color="black", linewidth=1)
@@ -171,7 +171,7 @@ def own_pictures(table: pd.DataFrame, *, ylabel: str) -> Figure:
         for number, way in enumerate(ways):
             rows = table[(table["direction"] == direction) & (table["way"] == way)].sort_values("fraction")
             x = rows["fraction"] + (number - (len(ways) - 1) / 2) * 0.015
-            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            error = whiskers(rows["estimate"], rows["low"], rows["high"])
             seen[way] = axis.errorbar(x, rows["estimate"], yerr=error, color=COLOURS[number], marker=MARKERS[number], capsize=2)
         axis.set_title(direction, loc="left", fontsize=9)
         axis.set_xlabel("share of the target's training groups")

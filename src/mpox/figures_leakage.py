@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mpox.figures import dataset_title
+from mpox.figures import dataset_title, whiskers
 
 #: Okabe and Ito's palette and a marker for each regime, so that colour is never the only sign.
 REGIME_LOOKS = {
@@ -60,7 +60,7 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, gap: float) -> None:
     for number, regime in enumerate(regimes):
         rows = part[part["regime"] == regime].sort_values("dose")
         colour, marker = REGIME_LOOKS[regime]
-        error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+        error = whiskers(rows["estimate"], rows["low"], rows["high"])
         x = rows["share"] + (number - (len(regimes) - 1) / 2) * 0.012 * width  # bars beside each other, not over
         axis.errorbar(x, rows["estimate"], yerr=error, color=colour, marker=marker, capsize=2, linewidth=1.6, elinewidth=0.9)
         ends.append(rows["estimate"].iloc[-1])
@@ -95,7 +95,7 @@ def external(table: pd.DataFrame, *, xlabel: str) -> Figure:
                 place = axis.get_yaxis_transform()
                 axis.text(0.02, y, f"not defined: {row['reason']}", transform=place, fontsize=8, va="center")
                 continue
-            error = np.clip([[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]], 0, None)
+            error = whiskers(row["estimate"], row["low"], row["high"])
             axis.errorbar(row["estimate"], y, xerr=error, color=colour, marker=marker, capsize=3)
             axis.annotate(
                 f"{row['estimate']:.2f}", (row["estimate"], y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mpox.figures import COLOURS, MARKERS, dataset_title
+from mpox.figures import COLOURS, MARKERS, dataset_title, whiskers
 from mpox.power_law import PowerLaw
 from mpox.variance import SAMPLING
 
@@ -37,7 +37,7 @@ def learning_curve(table: pd.DataFrame, fits: dict[tuple[str, str], PowerLaw], t
             rows = table[(table["dataset"] == name) & (table["regime"] == regime)].sort_values("n_groups")
             if rows.empty:
                 continue
-            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            error = whiskers(rows["estimate"], rows["low"], rows["high"])
             look = {"color": COLOURS[number], "marker": MARKERS[number], "label": regime.replace("_", " ")}
             axis.errorbar(rows["n_groups"], rows["estimate"], yerr=error, linestyle="none", capsize=2, elinewidth=0.9, **look)
             if (name, regime) in fits:

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from mpox.alterations import GRID
 from mpox.altered import UNTOUCHED
 from mpox.corruptions import STRENGTHS
-from mpox.figures import COLOURS, MARKERS, dataset_title
+from mpox.figures import COLOURS, MARKERS, dataset_title, whiskers
 
 #: How a recipe was used, to colour and marker.
 WAYS = {"trained and tested": (COLOURS[0], "o"), "tested only": (COLOURS[1], "s")}
@@ -61,7 +61,7 @@ def _words(recipe: str) -> str:
 
 
 def _error(rows: pd.DataFrame) -> np.ndarray:
-    return np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+    return whiskers(rows["estimate"], rows["low"], rows["high"])
 
 
 def gallery(pictures: dict[str, np.ndarray], title: str, *, columns: int = 4) -> Figure:

@@ -9,7 +9,7 @@ import scikit_posthocs
 from matplotlib.figure import Figure
 
 from mpox.comparison import Friedman
-from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title
+from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title, whiskers
 from mpox.foldtests import ALPHA
 from mpox.power import POWER
 
@@ -31,7 +31,7 @@ def fold_test(table: pd.DataFrame) -> Figure:
         for number, name in enumerate(names):
             rows = table[(table["test"] == test) & (table["dataset"] == name)].sort_values("spread")
             share = rows["share_not_significant"]
-            error = np.clip([share - rows["low"], rows["high"] - share], 0, None)
+            error = whiskers(share, rows["low"], rows["high"])
             look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "capsize": 2}
             axis.errorbar(100 * rows["spread"], share, yerr=error, label=dataset_title(name), **look)
         axis.set(xlabel="best fold minus worst, true accuracy (points)", title=test, ylim=(0, 1.03))

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mpox.conformal import CERTAIN, NOTHING, UNSURE
 from mpox.decision_curve import ADVANTAGE, EVERYONE, MODEL, NOBODY
-from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, dataset_title
+from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, dataset_title, whiskers
 from mpox.oddities import Oddity
 from mpox.unfamiliar import OWN
 
@@ -32,7 +32,7 @@ def reliability(table: pd.DataFrame, *, xlabel: str) -> Figure:
     for row, name in zip(axes, names, strict=True):
         for number, (axis, kind) in enumerate(zip(row, kinds, strict=True)):
             part = table[(table["dataset"] == name) & (table["calibration"] == kind)]
-            error = np.clip([part["observed"] - part["low"], part["high"] - part["observed"]], 0, None)
+            error = whiskers(part["observed"], part["low"], part["high"])
             axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
             look = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 5, "capsize": 2}
             axis.errorbar(part["stated"], part["observed"], yerr=error, linestyle="none", elinewidth=0.9, **look)
@@ -127,7 +127,7 @@ def coverage(table: pd.DataFrame) -> Figure:
         left.plot(ends, ends, color="grey", linestyle=":", linewidth=1)
         for number, label in enumerate(classes):
             rows = part[(part["class"] == label) & (part["measure"] == "coverage")].sort_values("confidence")
-            error = np.clip([rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]], 0, None)
+            error = whiskers(rows["estimate"], rows["low"], rows["high"])
             x = rows["confidence"] + 0.006 * (number - (len(classes) - 1) / 2)
             look = {"color": CLASS_COLOURS.get(label, COLOURS[number]), "marker": MARKERS[number], "label": label}
             left.errorbar(x, rows["estimate"], yerr=error, linestyle="none", capsize=2, elinewidth=0.9, **look)

@@ -1,11 +1,10 @@
 """The figure of the chapter on the verdict: it takes a ready table and gives a matplotlib figure."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title
+from mpox.figures import COLOURS, MARKERS, PROTOCOL_COLOURS, dataset_title, whiskers
 from mpox.verdict import CLAIMS, OTHER, STRICTNESS
 
 
@@ -27,7 +26,7 @@ def claims(table: pd.DataFrame) -> Figure:
             part = table[(table["claim"] == claim.key) & (table["dataset"] == name)].dropna(subset=["estimate"])
             for place in part.itertuples():
                 y = lines.index(place.protocol)
-                error = np.clip([[place.estimate - place.low], [place.high - place.estimate]], 0, None)
+                error = whiskers(place.estimate, place.low, place.high)
                 colour = PROTOCOL_COLOURS.get(place.protocol, COLOURS[6])
                 axis.errorbar(place.estimate, y, xerr=error, fmt=MARKERS[y], color=colour, capsize=2, markersize=5)
             axis.axvline(claim.published, color="black", linestyle="--", linewidth=1)
@@ -44,4 +43,38 @@ def claims(table: pd.DataFrame) -> Figure:
         figure.suptitle(dataset_title(names[0]), fontsize=11)
     for axis in axes[-1]:
         axis.set_xlabel("value, with 95 % interval")
+    return figure
+
+
+def cover(table: pd.DataFrame) -> Figure:
+    """The first page's figure: a panel a claim, a line a protocol, and a marker a data set; narrow, for a phone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `mpox.verdict.claim_intervals`, of one regime and of the claims to show.
+    """
+    names = list(dict.fromkeys(table["dataset"]))
+    shown = [claim for claim in CLAIMS if claim.key in set(table["claim"])]
+    lines = [protocol for protocol in (*STRICTNESS, OTHER) if protocol in set(table["protocol"])]
+    size = (4.8, 0.6 + (0.55 + 0.3 * len(lines)) * len(shown))
+    figure, axes = plt.subplots(len(shown), 1, figsize=size, squeeze=False, sharex=True)
+    for axis, claim in zip(axes[:, 0], shown, strict=True):
+        for number, name in enumerate(names):
+            part = table[(table["claim"] == claim.key) & (table["dataset"] == name)].dropna(subset=["estimate"])
+            for place in part.itertuples():
+                y = lines.index(place.protocol) + (number - (len(names) - 1) / 2) * 0.36
+                colour = PROTOCOL_COLOURS.get(place.protocol, COLOURS[6])
+                look = {"fmt": MARKERS[number], "color": colour, "markerfacecolor": "white" if number else colour}
+                error = whiskers(place.estimate, place.low, place.high)
+                axis.errorbar(place.estimate, y, xerr=error, capsize=2, markersize=6, **look)
+        axis.axvline(claim.published, color="black", linestyle="--", linewidth=1)
+        axis.set_yticks(range(len(lines)), lines)
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.set_title(f"{claim.subject.split(',')[0]}; published {claim.published:g}", loc="left")
+    axes[-1, 0].set_xlabel("value, with 95 % interval")
+    for number, name in enumerate(names):
+        fill = "white" if number else "black"
+        axes[0, 0].plot([], [], MARKERS[number], color="black", markerfacecolor=fill, label=dataset_title(name))
+    figure.legend(loc="outside lower center", ncols=len(names))
     return figure

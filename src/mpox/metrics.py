@@ -333,13 +333,3 @@ def difference(
         raise MpoxError("A paired difference needs predictions of the same images in the same groups.")
     change = values[0] - values[1]
     return float(change[0]), *_limits(change, None if left_out[0] is None else left_out[0] - left_out[1])
-
-
-def confusion_matrix(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Counts of images, averaged over the repeats: true classes in the rows, predicted ones in the columns."""
-    classes = [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
-    y = pd.Categorical(predictions["label"], categories=classes).codes.astype(np.int64)
-    predicted = predictions[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)
-    counts = weighted_confusion(y, predicted, len(classes), np.ones((1, len(y))))[0]
-    frame = pd.DataFrame(counts / predictions["repeat"].nunique(), index=classes, columns=classes)
-    return frame.rename_axis(index="true", columns="predicted")

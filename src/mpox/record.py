@@ -17,12 +17,12 @@ import pandas as pd
 from mpox.book_parts import read_chapters, what_was_used
 from mpox.config import ModelConfig, Training, hash_of
 from mpox.errors import MpoxError
-from mpox.execution import read_run as read_run_folder
 from mpox.metrics import evaluate
 from mpox.paths import atomic_write, explaining, move_folder, project_root
 from mpox.record_packing import BITS, pack_predictions
 from mpox.recorded import RecordedStore
 from mpox.report import estimate
+from mpox.runfolder import read_run_folder
 from mpox.store import RECORDED, RunResult, RunStore, read_run, store_folder
 
 #: The protocols of which every image of a data set has out-of-fold predictions; the others have their tables in the chapters.

@@ -74,7 +74,7 @@ class NotebookRuns:
         return all(notebook.status == "done" for notebook in self.notebooks.values())
 
 
-def read_run(folder: str | os.PathLike) -> NotebookRuns:
+def read_run_folder(folder: str | os.PathLike) -> NotebookRuns:
     """Read the ``run.json`` of a run folder.
 
     Parameters

@@ -12,11 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from mpox.backbones import Classifier, build_backbone, normalisation
+from mpox.backbones import Classifier, build_backbone
 from mpox.errors import MpoxError
-from mpox.explain import BATCH
+from mpox.explain import BATCH, as_batch
 from mpox.explanations import Case, heat_maps
-from mpox.images import to_batch
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights
 
@@ -58,7 +57,7 @@ def randomised(network: Classifier, backbone: str, what: str, pixels: np.ndarray
             module.reset_running_stats()
             module.momentum = None  # a plain mean over the batches
         with torch.no_grad():
-            copy.backbone.train()(_batch(backbone, pixels))
+            copy.backbone.train()(as_batch(backbone, pixels))
     return copy.eval()
 
 
@@ -200,7 +199,7 @@ def _probability(case: Case, pixels: np.ndarray) -> np.ndarray:
     found = []
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
-            found.append(case.network(_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
+            found.append(case.network(as_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
     return np.concatenate(found)[np.arange(len(pixels)), case.target]
 
 
@@ -224,11 +223,6 @@ def _centre_map(size: int) -> np.ndarray:
     away = (np.arange(size) - (size - 1) / 2) / (size / 4)
     line = np.exp(-(away**2) / 2)
     return np.outer(line, line).astype(np.float32)
-
-
-def _batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
-    mean, std = normalisation(backbone)
-    return to_batch(pixels, mean=mean, std=std)
 
 
 def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:

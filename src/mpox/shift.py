@@ -147,14 +147,14 @@ def density_weights(predictions: pd.DataFrame, train: str, target: str, *, alpha
 
 
 def effective_size(weights: np.ndarray) -> float:
-    """Kish's effective sample size: how many equally weighted images are worth as much, (sum w)^2 / sum w^2.
+    """Kish's effective sample size: how many equally weighted images are worth as much, (sum w)^2 / sum w^2; 0 for none.
 
     Examples
     --------
     >>> effective_size(np.array([1.0, 1.0, 1.0, 1.0])), effective_size(np.array([4.0, 0.0, 0.0, 0.0]))
     (4.0, 1.0)
     """
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 
 def collection_facts(store: RunStore | RecordedStore, data: Dataset) -> pd.DataFrame:

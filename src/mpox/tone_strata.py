@@ -13,6 +13,7 @@ import pandas as pd
 from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
+from mpox.shift import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has pictures.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
@@ -126,11 +127,6 @@ def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np
     return weights * np.where(is_positive, ratio[0][:, stratum], ratio[1][:, stratum])
 
 
-def effective_size(weights: np.ndarray) -> float:
-    """How many equally weighted pictures carry as much: (sum of w)^2 / sum of w^2 (Kish 1965)."""
-    return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
-
-
 def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUROC over the pairs of pictures that are of one stratum, for many weightings, shape (b,)."""
     wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
@@ -159,8 +155,9 @@ def equal_tones(
     -------
     DataFrame
         One row for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired):
-        ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``, ``low``, ``high``
-        of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where tone tells nothing.
+        ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`mpox.shift.effective_size`), ``estimate``,
+        ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
+        tone tells nothing.
 
     Raises
     ------
