@@ -55,32 +55,26 @@ class FirstUses:
         self._used |= {(found[1] or found[2]).strip().lower() for found in _ROLE.finditer(text)}
         if self._word is None:
             return text
-        lines, fenced, prose = [], "", []
-
-        def flush() -> None:
-            if prose:
-                lines.append(self._prose("\n".join(prose)))
-                prose.clear()
-
+        fenced = ""
+        blocks: list[tuple[bool, list[str]]] = []
         for line in text.split("\n"):
             fence = line.strip()[:3]
             if fence in ("```", "~~~"):
                 fenced = "" if fence == fenced else fenced or fence
-            if fenced or fence in ("```", "~~~") or _LINE_APART.match(line):
-                flush()
-                lines.append(line)
+            apart = bool(fenced or fence in ("```", "~~~") or _LINE_APART.match(line))
+            if blocks and not apart and not blocks[-1][0]:
+                blocks[-1][1].append(line)
             else:
-                prose.append(line)
-        flush()
-        return "\n".join(lines)
+                blocks.append((apart, [line]))
+        return "\n".join("\n".join(lines) if apart else self._prose("\n".join(lines), self._word) for apart, lines in blocks)
 
-    def _prose(self, text: str) -> str:
+    def _prose(self, text: str, word: re.Pattern[str]) -> str:
         """Running prose, between the things that are none."""
         pieces, end = [], 0
         for apart in _APART.finditer(text):
-            pieces += [self._word.sub(self._linked, text[end : apart.start()]), apart[0]]
+            pieces += [word.sub(self._linked, text[end : apart.start()]), apart[0]]
             end = apart.end()
-        return "".join([*pieces, self._word.sub(self._linked, text[end:])])
+        return "".join([*pieces, word.sub(self._linked, text[end:])])
 
     def _linked(self, found: re.Match) -> str:
         word = found[0]

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import nbformat
 from nbformat import NotebookNode
@@ -185,16 +186,16 @@ def refer(text: str, part: str, numbers: Numbers, *, where: str, whole: Mapping[
 
 def refer_on_page(notebook: NotebookNode, chapter: Chapter, numbers: Numbers, whole: Mapping[str, bool]) -> NotebookNode:
     """Put the numbers into the references of a chapter's prose, computed sentences and captions; changed in place."""
-    about = {"part": chapter.part, "numbers": numbers, "where": f"{chapter.part}/{chapter.name}", "whole": whole}
+    put = partial(refer, part=chapter.part, numbers=numbers, where=f"{chapter.part}/{chapter.name}", whole=whole)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = refer(cell.source, **about)
+            cell.source = put(cell.source)
         for output in cell.get("outputs", []):
             if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = refer("".join(output["data"]["text/markdown"]), **about)
+                output["data"]["text/markdown"] = put("".join(output["data"]["text/markdown"]))
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if "caption" in figure:
-            figure["caption"] = refer(figure["caption"], **about)
+            figure["caption"] = put(figure["caption"])
     return notebook
 
 
@@ -235,9 +236,9 @@ def _table_names(source: str) -> list[str]:
 
 
 def _number_tables(cell: NotebookNode, one: Numbered, name: str) -> None:
+    """Tables that a cell shows in a loop have one number; their captions tell them apart."""
     for output in cell.outputs:
-        html = "".join(output.get("data", {}).get("text/html", ""))
-        if any(found[1] == name for found in _CAPTION.finditer(html)):
-            output["data"]["text/html"] = html.replace(
-                f'<caption {TABLE_MARK}="{name}">', f'<caption><strong class="mpox-number">{one.title}.</strong> '
-            )
+        page = "".join(output.get("data", {}).get("text/html", ""))
+        if any(found[1] == name for found in _CAPTION.finditer(page)):
+            put = f'<caption><span class="mpox-caption"><strong>{one.title}.</strong> '
+            output["data"]["text/html"] = page.replace(f'<caption {TABLE_MARK}="{name}"><span class="mpox-caption">', put)

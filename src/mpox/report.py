@@ -129,7 +129,7 @@ def _named_has_caption(name: str, caption: str) -> None:
 
 def _caption(name: str, caption: str) -> str:
     mark = f' {TABLE_MARK}="{html.escape(name)}"' if name else ""
-    return f"<caption{mark}>{html.escape(caption)}</caption>"
+    return f'<caption{mark}><span class="mpox-caption">{html.escape(caption)}</span></caption>'
 
 
 def quiz(chapter: str) -> None:
