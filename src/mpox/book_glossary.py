@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 #: Words of the glossary that are everyday words as well: only a writer knows which is meant, and sets ``{term}`` by hand.
-AMBIGUOUS = frozenset({"copy", "coverage", "head", "margin", "parameter", "power", "run", "seed", "source"})
+AMBIGUOUS = frozenset({"power", "run", "source"})
 
 _BLOCK = re.compile(r"^:::+\{glossary\}\n(.*?)^:::+$", re.M | re.S)
 _ROLE = re.compile(r"\{term\}`(?:[^`<]*<([^`>]+)>|([^`]+))`")
@@ -77,11 +77,11 @@ class FirstUses:
         return "".join([*pieces, word.sub(self._linked, text[end:])])
 
     def _linked(self, found: re.Match) -> str:
-        word = found[0]
-        term = self._forms[re.sub(r"\s+", " ", word).lower()]
+        word = re.sub(r"\s+", " ", found[0])
+        term = self._forms[word.lower()]
         shouted = re.match(r"[A-Z]{2}", term)
         if term.lower() in self._used or (shouted and not re.match(r"[A-Z]{2}", word)):
-            return word
+            return found[0]
         self._used.add(term.lower())
         return f"{{term}}`{word}`" if word == term else f"{{term}}`{word} <{term}>`"
 
