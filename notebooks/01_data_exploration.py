@@ -586,7 +586,7 @@ shared = [
 ]
 if shared:
     said.append(f"**Between the sets**: {'; '.join(shared)} ([all counts](#fig-overlap)).")
-said.append(f"Photographs under two labels: {counts.get('label', 0)} pairs; under two patients: {counts.get('patient', 0)}.")
+said.append(f"Pairs that show one photograph under two labels: {counts.get('label', 0)}; under two patients: {counts.get('patient', 0)}.")
 at_the_top.fill(*said)
 
 # %% [markdown]

@@ -795,13 +795,13 @@ for name in datasets:
         text += f"; where pictures are multiplied before they are divided the macro F1 is {report.estimate(by['augment_before_split'], 'f1', 'macro')}"
     doses = response[top & (response["dataset"] == name) & (response["subset"] == "all") & (response["metric"] == "accuracy")]
     changes = [
-        f"that of {row.regime.replace('_', ' ')} by {report.with_interval(100 * row.change, 100 * row.change_low, 100 * row.change_high, digits=1)} points"
+        f"by {report.with_interval(100 * row.change, 100 * row.change_low, 100 * row.change_high, digits=1)} points ({row.regime.replace('_', ' ')})"
         for row in doses.itertuples()
     ]
     if changes:
-        text += f". With siblings back in training the accuracy changes: {', '.join(changes)} ([dose by dose](#fig-dose-response))"
-    found = power[(power["dataset"] == name)].groupby("test", sort=False)["detectable"].first()
-    text += f". A true difference below {100 * found.iloc[0]:.1f} points between two models would mostly be missed."
+        text += f". With siblings back in training accuracy changes {' and '.join(changes)}; see [dose by dose](#fig-dose-response)"
+    found = power[power["dataset"] == name].groupby("test", sort=False)["detectable"].first()
+    text += f". A true difference in accuracy below {100 * found.iloc[0]:.1f} points between two models would be missed more than one time in five."
     said.append(text)
 for train_name, test_name in EXTERNAL:
     rows = crossed[(crossed["train"] == train_name) & (crossed["test"] == test_name) & (crossed["regime"] == "linear_probe")]

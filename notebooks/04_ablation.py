@@ -609,14 +609,14 @@ for name in datasets:
     luck = flattered[(flattered["dataset"] == name) & (flattered["metric"] == "accuracy") & flattered["rule"].str.contains("best overall")]
     luck = luck[["optimism", "optimism_low", "optimism_high"]].iloc[0]
     said.append(
-        f"**{figures.dataset_title(name)}**: of {len(part)} variants {worse} are worse than what they are held against and {better} better, "
-        f"after correction ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
+        f"**{figures.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
+        f"better: {better} ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
         f"{report.with_interval(*weights[['change', 'change_low', 'change_high']], digits=3)}. The best model that is chosen inside the "
-        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; choosing on the test folds would "
-        f"have added {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
+        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; the best on the test folds "
+        f"would look better by {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
     )
-verdicts = ", ".join(f"{row['data set']} {row['verdict']}" for row in grown)
-said.append(f"That performance first rises, then falls with size: {verdicts or 'fewer than three sizes are at hand'}.")
+verdicts = "; ".join(f"{figures.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
+said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
 at_the_top.fill(*said)
 
 # %% [markdown]

@@ -511,7 +511,7 @@ for name, row in zip(datasets, counts.itertuples(index=False), strict=True):
         f"{overall[name]:.0%} of the predictions are wrong, and {row[-1]} of {row[1]} pictures in every repeat",
         worst_cell[name], by_hand[name], by_search[name], suspicion[name], verdicts[name],
     ]  # fmt: skip
-    summary.append(f"**{figures.dataset_title(name)}.** " + " ".join(f"{part[0].upper()}{part[1:]}." for part in parts))
+    summary.append(f"**{figures.dataset_title(name)}**: " + " ".join(f"{part[0].upper()}{part[1:]}." for part in parts))
     report.finding(f"errors_{report.short_name(name)}_rate", f"{overall[name]:.0%}")
     report.finding(f"errors_{report.short_name(name)}_always_wrong", f"{row[-1]} of {row[1]}")
     report.finding(f"errors_{report.short_name(name)}_slices", f"{by_hand[name]}; {by_search[name]}")

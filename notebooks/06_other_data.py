@@ -408,14 +408,10 @@ for pair in readable:
     )
     if pair in gaps:
         line += f"; a model of the target's own reaches {gaps[pair].loc['target alone', 'estimate']:.3f} on the same pictures"
-    lines.append(f"{line} ([all readings](#fig-transport)).")
-for (direction, aim), part in points.groupby(["direction", "aim"], sort=False) if len(points) else ():
-    if aim == aim_names[aims[0]]:
-        at = part[(part["place"] == "carried over") & (part["metric"] == "sensitivity")].iloc[0]
-        lines.append(
-            f"{direction[0].upper()}{direction[1:]}: a threshold for a sensitivity of {aims[0].level:g}, carried over, finds "
-            f"{report.with_interval(at['estimate'], at['low'], at['high'])}."
-        )
+    chosen = points[(points["direction"] == directions[pair]) & (points["aim"] == aim_names[aims[0]]) & (points["metric"] == "sensitivity")]
+    at = chosen.set_index("place").loc["carried over", ["estimate", "low", "high"]].astype(float)
+    line += f" ([all readings](#fig-transport)). A threshold for a sensitivity of {aims[0].level:g}, carried over, reaches {report.with_interval(*at)}"
+    lines.append(f"{line}.")
 if len(helped):
     better = free[(free["p (Holm)"] < 0.05) & (free["change"] > 0)]
     names = ", ".join(sorted(set(better["way"]))) or "none"

@@ -141,7 +141,7 @@ report.finding("lesion_map_recall", f"{accuracy['recall']:.0%}")
 
 # %% [markdown]
 # On the data sets of this page the truth is not known to the map, and only what it covers can be counted ([by class](#table-covered)). A class Normal has no
-# lesion: what is covered there is moles, lips, hair, folds and shadows.
+# lesion: what is covered there is moles, lips, hair, wrinkles and shadows.
 
 # %%
 from mpox.metrics import auroc_of_number
@@ -470,7 +470,7 @@ for name in datasets:
         f"boxes a model trained and tested on such pictures still reaches {words(name, both, 'covered')}; but the lesion map alone, "
         f"white on black, reaches {words(name, both, 'mask_only')}, and the outer frame of the picture alone "
         f"{words(name, both, 'border_only')} ([all of them](#fig-survival)). The best single fact that is not the disease, "
-        f"{best['words']}, has {report.with_interval(best['estimate'], best['low'], best['high'])} ({best['tested']}). Corruptions change "
+        f"{best['words']}, has an AUROC of {report.with_interval(best['estimate'], best['low'], best['high'])} ({best['tested']}). Corruptions change "
         f"the AUROC by {report.with_interval(fall['change'], fall['change_low'], fall['change_high'], digits=3)} on average. Chance is 0.5."
     )
     for recipe in (UNTOUCHED, "covered", "inpainted", "mask_only", "border_only", "background_only", "tiny", "colour_only"):

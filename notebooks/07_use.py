@@ -188,8 +188,8 @@ for name, values in temperatures.items():
 # have them all.
 #
 # :::{margin} An error that cannot be zero
-# Throw a fair coin forty times, and heads will hardly come exactly twenty times. The mean *distance* from one half is then above zero
-# although the coin is fair. An ECE is a mean distance. So an ECE without the one that chance gives cannot be read.
+# Throw a fair coin forty times, and either side will hardly come exactly twenty times. The mean *distance* from one half is then above
+# zero although the coin is fair. An ECE is a mean distance. So an ECE without the one that chance gives cannot be read.
 # :::
 
 # %%
