@@ -111,20 +111,40 @@ def test_references_become_numbers_across_pages_and_parts(parts):
     text = "[The climb](#fig-climb), [there](06_other_data.ipynb#table-elsewhere), [on\nit](../instruments/x.ipynb#fig-boxes)."
     assert references_in(text) == ["fig-climb", "table-elsewhere", "fig-boxes"]
     assert refer(text, "study", numbers, where="p", whole=WHOLE) == (
-        "[Figure 2.1](#study-fig-climb), [Table 6.2](#study-table-elsewhere), [Figure 6.1 (phantom)](#instruments-fig-boxes)."
+        "The climb ([Figure 2.1](#study-fig-climb)), there ([Table 6.2](#study-table-elsewhere)), "
+        "on\nit ([Figure 6.1 (phantom)](#instruments-fig-boxes))."
     )
-    assert refer("[x](#fig-climb)", "instruments", numbers, where="p", whole=WHOLE) == "[Figure 2.1](#instruments-fig-climb)"
+    assert (
+        refer("[a figure](#fig-climb)", "instruments", numbers, where="p", whole=WHOLE) == "[Figure 2.1](#instruments-fig-climb)"
+    )
     assert refer("[a](#section) [b](x.md) `c`", "study", numbers, where="p", whole=WHOLE) == "[a](#section) [b](x.md) `c`"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("[The figure of falls](#fig-fall) shows it.", "[Figure 2.3](#study-fig-fall) shows it."),
+        (
+            "Known ([first](#fig-fall), [second](#fig-climb)).",
+            "Known ([Figure 2.3](#study-fig-fall), [Figure 2.1](#study-fig-climb)).",
+        ),
+        ("(So.) [Bars](#fig-fall) part.", "(So.) Bars ([Figure 2.3](#study-fig-fall)) part."),
+        ("An open ( here.\n\n[Bars](#fig-fall) part.", "An open ( here.\n\nBars ([Figure 2.3](#study-fig-fall)) part."),
+        ("[The tables](#table-folds) agree.", "The tables ([Table 2.1](#study-table-folds)) agree."),
+    ],
+)
+def test_words_that_say_more_than_figure_or_table_stay(parts, text, read):
+    assert refer(text, "study", number_all(parts, ORDER), where="p", whole=WHOLE) == read
 
 
 def test_references_of_a_page_are_found_in_prose_computed_sentences_and_captions(parts):
     numbers = number_all(parts, ORDER)
-    cell = figure("x", [new_output("display_data", data={"text/markdown": "[a](#fig-fall)", "text/plain": "x"})])
-    cell.metadata.mystnb.figure.caption = "As [b](#fig-boxes)."
-    notebook = new_notebook(cells=[new_markdown_cell("[c](#table-folds)"), cell])
+    cell = figure("x", [new_output("display_data", data={"text/markdown": "See ([a](#fig-fall)).", "text/plain": "x"})])
+    cell.metadata.mystnb.figure.caption = "As [the figure](#fig-boxes)."
+    notebook = new_notebook(cells=[new_markdown_cell("[the table](#table-folds)"), cell])
     refer_on_page(notebook, parts["study"]["02_second"], numbers, WHOLE)
     assert notebook.cells[0].source == "[Table 2.1](#study-table-folds)"
-    assert cell.outputs[0].data["text/markdown"] == "[Figure 2.3](#study-fig-fall)"
+    assert cell.outputs[0].data["text/markdown"] == "See ([Figure 2.3](#study-fig-fall))."
     assert cell.metadata.mystnb.figure.caption == "As [Figure 6.1](#study-fig-boxes)."
 
 

@@ -2,8 +2,9 @@
 
 A writer names a figure in the metadata of its cell (``"figure": {"caption": ..., "name": "dose-response"}``) and a table where it
 is shown (``report.show(table, name="folds", caption=...)``), and refers to them by ``[the climb](#fig-dose-response)`` and
-``[the table](#table-folds)``, from any chapter or page. In JupyterLab such a link reads as its words; in the book it reads
-"Figure 3.4". The chapter's number is that of its file name; pages that share it are counted through in the order of the contents.
+``[the table](#table-folds)``, from any chapter or page. In JupyterLab such a link reads as its words; in the book it has the
+number, "the climb (Figure 3.4)" (see `refer`). The chapter's number is that of its file name; pages that share it are counted
+through in the order of the contents.
 """
 
 import ast
@@ -27,6 +28,7 @@ _PREFIX = {FIGURE: "fig", TABLE: "table"}
 MARKED = {"study": "", "instruments": " (phantom)"}
 
 _REFERENCE = re.compile(r"\[([^\[\]]*)\]\((?:([^()\s#]*)#)((?:fig|table)-[a-z0-9-]+)\)")
+_SAYS_SO = re.compile(r"\b(figure|table)\b", re.I)
 _CHAPTER = re.compile(r"^(\d+)_")
 _CAPTION = re.compile(rf'<caption {TABLE_MARK}="([^"]+)">')
 
@@ -147,6 +149,9 @@ def number_page(notebook: NotebookNode, chapter: Chapter, numbers: Numbers) -> N
 def refer(text: str, part: str, numbers: Numbers, *, where: str, whole: Mapping[str, bool]) -> str:
     """Put the numbers into a text's references to figures and tables.
 
+    The number takes the place of the link's words where these are about "the figure" or "a table", and inside parentheses; other
+    words stay, and the number follows them: "the curves (Figure 3.4)".
+
     A link means its own part; one to a page of the other part (``../instruments/03_cross_validation.ipynb#fig-...``) means that.
 
     Parameters
@@ -172,8 +177,10 @@ def refer(text: str, part: str, numbers: Numbers, *, where: str, whole: Mapping[
         words, path, key = found.groups()
         target = next((name for name in numbers if path and f"{name}/" in path), part)
         if (one := numbers.get(target, {}).get(key)) is not None:
-            title = one.title if target != part else f"{one.kind} {one.number}"
-            return f"[{title}](#{one.anchor})"
+            link = f"[{one.title if target != part else f'{one.kind} {one.number}'}](#{one.anchor})"
+            paragraph = text[: found.start()].rpartition("\n\n")[2]
+            alone = _SAYS_SO.search(words) or paragraph.count("(") > paragraph.count(")")
+            return link if alone else f"{words} ({link})"
         if not whole[target]:
             return words
         raise MpoxError(
