@@ -51,8 +51,8 @@ def ways(backbone: str, size: int, device: str, rounds: int, out: Path | None) -
     table["pays after steps"] = [_pays_after(table.iloc[0], row) for _, row in table.iterrows()]
     notes = [
         f"step: gradient step of 16 pictures of {size} px with AdamW, median; first: with what is compiled for it",
-        "pays after steps: as many as have saved the first one's seconds against eager float32; a run of this study has 70 to 700, "
-        "each of a new model",
+        "pays after steps: as many as have saved the first one's seconds against eager float32; a run of this study "
+        "has 70 to 700, each of a new model",
         "forward: batch norm folded, no gradients, median; largest difference: of a class probability from eager float32's",
     ]
     report(f"{backbone} at {size} px on {device}", table, notes, about=about, out=out, echo=click.echo)

@@ -1,4 +1,4 @@
-"""On a machine with a GPU: the same bits twice, interruptions that leave no trace, and features that are the CPU's up to rounding."""
+"""On a machine with a GPU: the same bits twice, interruptions that leave no trace, the CPU's features up to rounding."""
 
 from dataclasses import replace
 
