@@ -23,7 +23,7 @@
 #
 # **After this chapter you can**
 #
-# - say what a {term}`manifest` is, and why an image is not an independent observation;
+# - say what a manifest is, and why an image is not an independent observation;
 # - find the copies of a photograph in a folder of pictures, and say how often the search errs;
 # - count how many test pictures of a random division have a sibling in training;
 # - say what a typology angle tells about skin, and what it does not.
@@ -49,11 +49,15 @@ store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 together = store.audit(DATASETS, data_dir=DATA_DIR or None)
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
 # ## What the sets are
 #
 # Everything downstream takes one table, the manifest. The patient comes from the file name where the data set puts it
-# there; where it does not, the field stays empty and is not guessed.
+# there; where it does not, the field stays empty and is not guessed. [The next table](#table-sets) sums up each set, and
+# [the figure of classes](#fig-images-by-class) says how many images each class has.
 
 # %%
 manifest = pd.concat([data.manifest for data in datasets], ignore_index=True)
@@ -62,7 +66,7 @@ report.show(manifest.groupby("source").head(3).drop(columns=["path", "sha256", "
 # %% tags=["nbval-check-output"]
 summary = pd.concat([data.audit.summary for data in datasets], ignore_index=True)
 overview = summary.assign(**{"data set": summary["data set"].map(figures.dataset_title)}).set_index("data set").T
-report.show(overview)
+report.show(overview, name="sets", caption="What the audit counts in each data set.")
 
 # %% [markdown]
 # A *copy* is another picture of the same photograph: the same file, the same pixels, or a crop, a mirrored, turned,
@@ -71,6 +75,11 @@ report.show(overview)
 # it states uncertainty. *Doubtful* pairs are reported and link nothing, so that a chain of weak links cannot swallow a set.
 #
 # Files that could not be used are not dropped in silence; here they are, with the reason.
+#
+# :::{margin} What is a source?
+# A *source* is the photograph from which an image was made. One source may be in a set as itself, as a crop and as a mirror image, under
+# three file names. The protocol `source` is named after it: whatever goes back to one photograph stays on one side.
+# :::
 
 # %% tags=["nbval-check-output"]
 for data in datasets:
@@ -79,7 +88,7 @@ for data in datasets:
     if len(rejected):
         report.show(rejected)
 
-# %% mystnb={"image": {"alt": "Bar charts of the number of images in each class, one panel for each data set."}, "figure": {"caption": "Images in each class. A model that always names the largest class sets the lowest bar for accuracy."}}
+# %% mystnb={"image": {"alt": "Bar charts of the number of images in each class, one panel for each data set."}, "figure": {"name": "images-by-class", "caption": "Images in each class. A model that always names the largest class sets the lowest bar for accuracy."}}
 figures_audit.class_counts(datasets)
 plt.show()
 
@@ -92,7 +101,7 @@ for data in datasets:
         f"{counts.sum()} images: always naming it would be right in {share:.0%} of cases."
     )
 
-# %% mystnb={"image": {"alt": "Sheets of example pictures, three of each class."}, "figure": {"caption": "Three pictures of each class, drawn at random with a fixed seed."}}
+# %% mystnb={"image": {"alt": "Sheets of example pictures, three of each class."}, "figure": {"name": "examples", "caption": "Three pictures of each class, drawn at random with a fixed seed."}}
 for data in datasets:
     sample = data.manifest.groupby("label").sample(3, random_state=SEED)
     figures.pictures(data, sample["image_id"].tolist(), sample["label"].tolist())
@@ -102,7 +111,8 @@ plt.show()
 # ## Patients
 #
 # The name of a file is all that tells who is on a picture, where it tells anything. One patient with many pictures weighs
-# more than one with a single picture, unless groups are resampled.
+# more than one with a single picture, unless groups are resampled. (Three pictures of each class are in
+# [the sheet above](#fig-examples), where the pictures are at hand.)
 
 # %% tags=["nbval-check-output"]
 rows = []
@@ -115,7 +125,7 @@ for data in datasets:
         rows.append((figures.dataset_title(data.name), label, len(part), len(sizes), sizes.mean(), sizes.max()))
 patients = pd.DataFrame(rows, columns=["data set", "class", "images", "patients", "images a patient", "most of one patient"])
 if len(patients):
-    report.show(patients, digits=2)
+    report.show(patients, digits=2, name="patients", caption="Patients by class, as far as file names number them.")
 
 # %% [markdown]
 # ## The same photograph twice
@@ -123,7 +133,8 @@ if len(patients):
 # Candidates are pairs of pictures that share rare local features (SIFT {cite}`lowe2004`), or whose thumbnails agree. For each
 # we fit the affine map that lays the first picture on the second, or its mirror image, and correlate the two where they overlap. A
 # score from 0 to 1 sums up how well they agree and how many features speak for it: from 0.5 a pair is accepted, from 0.1 it is
-# doubtful. What was found by the same file or the same pixels needs no such judgement.
+# doubtful. What was found by the same file or the same pixels needs no such judgement. [The bars](#fig-pairs-by-method) tell by which of
+# these ways the pairs of this page were found.
 
 # %%
 rows = []
@@ -132,7 +143,7 @@ for names, found in together.pairs.groupby(["dataset_a", "dataset_b", "method"])
     rows.append((place, names[2], found))
 by_method = pd.DataFrame(rows, columns=["dataset", "method", "pairs"])
 
-# %% mystnb={"image": {"alt": "Stacked bars of the number of pairs, by the method that found them, for each data set and between data sets."}, "figure": {"caption": "Pairs of the same photograph. *file*: the same file; *pixels*: other files, the same decoded pixels; *geometric*: one lies on the other after a shift, scaling, squashing, turn or mirroring; *override*: confirmed by a person only."}}
+# %% mystnb={"image": {"alt": "Stacked bars of the number of pairs, by the method that found them, for each data set and between data sets."}, "figure": {"name": "pairs-by-method", "caption": "Pairs of the same photograph. *file*: the same file; *pixels*: other files, the same decoded pixels; *geometric*: one lies on the other after a shift, scaling, squashing, turn or mirroring; *override*: confirmed by a person only."}}
 if len(by_method):
     figures_audit.pairs_by_method(by_method)
     plt.show()
@@ -149,8 +160,9 @@ for row in summary.itertuples(index=False):
     )
 
 # %% [markdown]
-# Copies are not spread evenly. Where one class is copied more than the others, a leak lifts that class, and a figure over all
-# classes dilutes it.
+# Copies are not spread evenly ([by class](#table-copies-by-class)). Where one class is copied more than the others, a leak lifts that
+# class, and a figure over all classes dilutes it. Nor are groups of one size: [the next figure](#fig-group-sizes) has a long tail where
+# one photograph, or one patient, was taken many times.
 
 # %% tags=["nbval-check-output"]
 rows = []
@@ -159,9 +171,9 @@ for data in datasets:
     copied = data.manifest["image_id"].isin(ends).groupby(data.manifest["label"]).agg(["size", "sum"])
     rows += [(figures.dataset_title(data.name), label, n, k, k / n) for label, n, k in copied.itertuples()]
 by_class = pd.DataFrame(rows, columns=["data set", "class", "images", "with a copy in the set", "share"])
-report.show(by_class, digits=2)
+report.show(by_class, digits=2, name="copies-by-class", caption="Images that have a copy in their own set, by class.")
 
-# %% mystnb={"image": {"alt": "Bar charts of group sizes: how many groups have one image, two images, and so on, on a logarithmic scale."}, "figure": {"caption": "Sizes of the groups, on a logarithmic scale; the last bar is the largest group. Patient and photograph together."}}
+# %% mystnb={"image": {"alt": "Bar charts of group sizes: how many groups have one image, two images, and so on, on a logarithmic scale."}, "figure": {"name": "group-sizes", "caption": "Sizes of the groups, on a logarithmic scale; the last bar is the largest group. Patient and photograph together."}}
 figures_audit.group_sizes(datasets)
 plt.show()
 
@@ -206,14 +218,18 @@ for data in datasets:
 # row, *right* means found there, whether the pair shows one photograph or not); what the
 # verifier itself does not recognise is not in this figure. The constants of the search were settled on these sets, too. The pairs
 # missed that are right are among the decisions that come with the package, so that the tables of this chapter have them. What a
-# hash finds and the audit does not was looked at, too.
+# hash finds and the audit does not was looked at, too. [The table](#table-checked-by-hand) has all samples.
 
 # %% tags=["nbval-check-output"]
 checked = hand_checked()
 names = {data.name for data in datasets}
 checked = checked[[set(name.split("+")) <= names for name in checked["dataset"]]]
 if len(checked):
-    report.show(checked.drop(columns="measures").rename(columns={"by_method": "found by"}).reset_index(drop=True), digits=3)
+    report.show(
+        checked.drop(columns="measures").rename(columns={"by_method": "found by"}).reset_index(drop=True),
+        name="checked-by-hand",
+        caption="Pairs that were looked at, and how many of them were right, with Wilson's interval.",
+    )
     meanings = {
         "precision": "show the same photograph, precision",
         "recall": "are accepted by the audit too, recall against all comparisons",
@@ -232,7 +248,12 @@ else:
 #
 # The usual tools compare hashes. A hash of the file finds identical files; perceptual hashes {cite}`zauner2010` describe the
 # whole picture in 64 bits and find what was re-sized or re-coloured a little. Crops, mirrored and framed copies look different as
-# wholes, and two unlike photographs of plain skin look alike.
+# wholes, and two unlike photographs of plain skin look alike. [The figure](#fig-hashes) puts the ways of looking side by side.
+#
+# :::{margin} Why not a threshold on hashes?
+# A hash of 64 bits forgets where things are as soon as the frame moves. Allow more bits to differ, and plain skin begins to look like
+# plain skin; allow fewer, and a crop is lost. The bars with hatching are the price on one side, the low bars that on the other.
+# :::
 
 # %%
 from mpox.audit import accuracy
@@ -254,7 +275,7 @@ for data in datasets:
     ]
 ways = pd.DataFrame(rows, columns=["dataset", "way", "agreed", "other"])
 
-# %% mystnb={"image": {"alt": "Bars of the number of pairs found by a hash of the pixels, by perceptual hashes and by the audit, one panel for each data set; hatched are the pairs that the audit does not accept."}, "figure": {"caption": "Pairs by way of looking, within each set. Perceptual hashes: dHash or pHash, at most 8 of 64 bits apart. Hatched: pairs that the audit does not accept."}}
+# %% mystnb={"image": {"alt": "Bars of the number of pairs found by a hash of the pixels, by perceptual hashes and by the audit, one panel for each data set; hatched are the pairs that the audit does not accept."}, "figure": {"name": "hashes", "caption": "Pairs by way of looking, within each set. Perceptual hashes: dHash or pHash, at most 8 of 64 bits apart. Hatched: pairs that the audit does not accept."}}
 figures_audit.ways_compared(ways)
 plt.show()
 
@@ -271,11 +292,11 @@ for name, part in ways.set_index("way").groupby("dataset", sort=False):
 # ## Between the sets
 #
 # Sets that were gathered from the same web share photographs. A network trained on one and tested on the other has then seen
-# part of its test. Here and in the list of what does not fit, the sets are audited together. The tables of single sets, the data
+# part of its test; [the matrix](#fig-overlap) counts how much. Here and in the list of what does not fit, the sets are audited together. The tables of single sets, the data
 # sheets and the protocol `source` rest on the audit of each set alone, which lacks the pairs that come to light only through a
 # picture of the other set, so that the counts within a set may differ by a few.
 
-# %% mystnb={"image": {"alt": "A matrix of counts: how many images of each data set have a copy in each data set."}, "figure": {"caption": "How many images of the row's set have a copy in the column's; in the diagonal: a further copy in the same set. Below the count: the share of the row's set."}}
+# %% mystnb={"image": {"alt": "A matrix of counts: how many images of each data set have a copy in each data set."}, "figure": {"name": "overlap", "caption": "How many images of the row's set have a copy in the column's; in the diagonal: a further copy in the same set. Below the count: the share of the row's set."}}
 sizes = together.images["dataset"].value_counts()
 if len(sizes) > 1:
     figures_audit.overlap_matrix(together.overlap, sizes)
@@ -324,7 +345,7 @@ report.prose(
 # ## What a random division does
 #
 # Deal the images to folds one by one, as `random_image` does. How many test images then have a sibling, another picture
-# of the same group, in the training set? Nothing has been trained yet; this is counting.
+# of the same group, in the training set? Nothing has been trained yet; this is counting, and [the table](#table-siblings) has the result.
 
 # %% tags=["nbval-check-output"]
 rows = []
@@ -335,7 +356,7 @@ for data in datasets:
         share = splits.siblings_in_training(split, data.groups)
         rows.append((figures.dataset_title(data.name), protocol.name, share, protocol.meaning))
 siblings = pd.DataFrame(rows, columns=["data set", "protocol", "test images with a sibling in training", "meaning"])
-report.show(siblings)
+report.show(siblings, name="siblings", caption="Share of test images with a sibling in training, by the rule of the division.")
 
 # %%
 for name, part in siblings.groupby("data set", sort=False):
@@ -352,7 +373,8 @@ for name, part in siblings.groupby("data set", sort=False):
 # ## What else differs between the classes: the pictures
 #
 # A network uses whatever separates the classes, and light or sharpness may do so as well as lesions. Blur is the measure of
-# Crété et al. {cite}`crete2007`: how little a further blur changes a picture.
+# Crété et al. {cite}`crete2007`: how little a further blur changes a picture. Boxes that part in [the figure](#fig-statistics-by-class) are
+# an offer to the network.
 
 # %% tags=["exercise-setup"]
 from mpox.audit import quality
@@ -371,7 +393,7 @@ columns = {
     "blur": "blur (0 sharp, 1 blurred)",
 }
 
-# %% mystnb={"image": {"alt": "Box plots of lightness, contrast, chroma and blur for each class, data sets in rows."}, "figure": {"caption": "Statistics of the pictures by class. Boxes are quartiles, whiskers reach 1.5 times their height; outliers are left out."}}
+# %% mystnb={"image": {"alt": "Box plots of lightness, contrast, chroma and blur for each class, data sets in rows."}, "figure": {"name": "statistics-by-class", "caption": "Statistics of the pictures by class. Boxes are quartiles, whiskers reach 1.5 times their height; outliers are left out."}}
 figures_audit.statistics_by_class(pictures, columns)
 plt.show()
 
@@ -394,7 +416,7 @@ names = {
     "text": "with text",
     "clipped": "over 5 % black or white",
 }
-report.show(marks.rename(columns=names))
+report.show(marks.rename(columns=names), name="page-marks", caption="Share of pictures with a border, with text, and with clipped light, by class.")
 for data in datasets:
     if data.name in truths:
         about = pictures[pictures["dataset"] == data.name].merge(truths[data.name][["image_id", "copy_kind"]], on="image_id")
@@ -412,7 +434,8 @@ for data in datasets:
 # most of it is dropped, three times over, and lesions with it. Where less than a tenth of a picture is left, there is no angle.
 #
 # It can tell whether the classes of one set differ. It cannot tell a person's skin: light, white balance, camera and
-# compression move the angle by ten degrees and more. It is neither ethnicity nor the Fitzpatrick type.
+# compression move the angle by ten degrees and more. It is neither ethnicity nor the Fitzpatrick type. [The figure](#fig-skin-tone)
+# shows it by class.
 
 # %%
 from mpox.audit import skintone
@@ -427,7 +450,7 @@ tones = pd.concat(
     ignore_index=True,
 )
 
-# %% mystnb={"image": {"alt": "Box plots with points of the typology angle by class, one panel for each data set; dotted lines part the classes of skin from dark to very light."}, "figure": {"caption": "Individual typology angle of the healthy skin by class. A point is a picture; boxes are quartiles. Dotted lines: the classes of Del Bino and Bernerd."}}
+# %% mystnb={"image": {"alt": "Box plots with points of the typology angle by class, one panel for each data set; dotted lines part the classes of skin from dark to very light."}, "figure": {"name": "skin-tone", "caption": "Individual typology angle of the healthy skin by class. A point is a picture; boxes are quartiles. Dotted lines: the classes of Del Bino and Bernerd."}}
 figures_audit.skin_tone_by_class(tones, skintone.CLASSES)
 plt.show()
 
@@ -440,9 +463,9 @@ for name, part in tones.groupby("dataset", sort=False):
     )
 
 # %% [markdown]
-# Where the skin's true angle is known, the measurement can be held against it.
+# Where the skin's true angle is known, the measurement can be held against it ([the comparison](#fig-skin-tone-truth)).
 
-# %% mystnb={"image": {"alt": "Measured against planted typology angle with the line of equality; crosses are re-coloured copies."}, "figure": {"caption": "Measured against planted angle on the phantom. The pictures' light, white balance and exposure vary; the planted angle is that of the skin under white light."}}
+# %% mystnb={"image": {"alt": "Measured against planted typology angle with the line of equality; crosses are re-coloured copies."}, "figure": {"name": "skin-tone-truth", "caption": "Measured against planted angle on the phantom. The pictures' light, white balance and exposure vary; the planted angle is that of the skin under white light."}}
 against = [
     tones[tones["dataset"] == name].merge(table[["image_id", "ita_degrees", "copy_kind"]], on="image_id").dropna(subset="ita")
     for name, table in truths.items()
@@ -463,7 +486,7 @@ else:
 # %% [markdown]
 # ### One number against the network
 #
-# How well does each of these numbers, alone, tell Mpox from the rest?
+# How well does each of these numbers, alone, tell Mpox from the rest? [The table](#table-single-numbers) has an AUROC for each.
 
 # %%
 from mpox.metrics import auroc_of_number
@@ -487,7 +510,11 @@ cells = separation.assign(
     text=[report.with_interval(row.AUROC, row.low, row.high) for row in separation.itertuples()],
     statistic=separation["statistic"].map(short),
 )
-report.show(cells.pivot(index="statistic", columns="data set", values="text").rename_axis(columns=None).reset_index())
+report.show(
+    cells.pivot(index="statistic", columns="data set", values="text").rename_axis(columns=None).reset_index(),
+    name="single-numbers",
+    caption="AUROC for Mpox of single numbers of a picture, with 95 % intervals from resampling groups.",
+)
 
 # %% [markdown]
 # An AUROC of 0.5 would mean that the statistic tells nothing of the class. Each is taken in whichever direction is larger, so the
@@ -538,12 +565,36 @@ for data, row in zip(datasets, summary.to_dict("records"), strict=True):
             shared = together.overlap.loc[data.name, other.name]
             report.finding(f"data_{key}_in_{report.short_name(other.name)}", f"{shared}")
 
+# %% tags=["hide-input"]
+said = []
+for data, row in zip(datasets, summary.to_dict("records"), strict=True):
+    title, people = figures.dataset_title(data.name), data.manifest["patient_id"].nunique()
+    share = siblings[siblings["data set"] == title].set_index("protocol")["test images with a sibling in training"]
+    best = separation[separation["data set"] == title].nlargest(1, "AUROC").iloc[0]
+    said.append(
+        f"**{title}**: {row['images']} images of {f'{people} patients' if people else 'people whom nobody numbered'}. "
+        f"{row['images with a copy']} of them ({row['images with a copy'] / row['images']:.0%}) have a copy in the set; of {row['pairs']} "
+        f"pairs {row['exact pairs']} are the same pixels. A random division leaves {share['random_image']:.0%} of the test images with a "
+        f"sibling in training, `source` {share['source']:.0%}. A single number, {short[best['statistic']]}, tells Mpox from the rest with "
+        f"an AUROC of {report.with_interval(best['AUROC'], best['low'], best['high'])}."
+    )
+shared = [
+    f"{together.overlap.loc[one, other]} of {sizes[one]} images of {one} are also in {other}"
+    for one in together.datasets
+    for other in together.datasets
+    if one < other
+]
+if shared:
+    said.append(f"**Between the sets**: {'; '.join(shared)} ([all counts](#fig-overlap)).")
+said.append(f"Pairs that show one photograph under two labels: {counts.get('label', 0)}; under two patients: {counts.get('patient', 0)}.")
+at_the_top.fill(*said)
+
 # %% [markdown]
 # ## What this means
 #
 # - An image is not an independent observation. Pictures of one person share skin, light, camera and background, and a
 #   random division lets a network be tested on people, and on photographs, that it has met.
-# - Copies are mostly not exact. A comparison of files or of hashes leaves most of them in place.
+# - Copies are mostly not exact. A comparison of files or of hashes leaves most of them in place ([the comparison](#fig-hashes)).
 # - The sets are not independent of each other. 'External validation' on a set that shares photographs is partly internal.
 # - Classes differ in more than the disease. A network that reads light or skin tone scores above chance on such sets, and the
 #   score does not tell.
@@ -563,7 +614,8 @@ for data, row in zip(datasets, summary.to_dict("records"), strict=True):
 #
 # - Count people and photographs before you count images. The group, not the image, is the unit of everything that follows.
 # - Look for copies with a method that survives cropping and mirroring, and say how it was checked.
-# - A leak can be measured before anything is trained: by counting the test images that have a sibling in training.
+# - A leak can be measured before anything is trained: by counting the test images that have a sibling in training
+#   ([the count](#table-siblings)).
 # - Before a network is credited with medicine, see what a single number can do.
 #
 # ## Check yourself

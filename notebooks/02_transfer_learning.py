@@ -16,14 +16,14 @@
 # **Question.** What does a network that has learnt everyday objects know about skin, and how is it taught the rest?
 #
 # A few hundred pictures do not suffice to train a network of millions of parameters. The way out is *transfer*: take a
-# {term}`backbone` whose filters were learnt on ImageNet {cite}`deng2009`, put a small {term}`head` on it, and teach the
+# backbone whose filters were learnt on ImageNet {cite}`deng2009`, put a small head on it, and teach the
 # two together as much as the data allow. The paper did this with an EfficientNet {cite}`tan2019`; so do we.
 #
 # **After this chapter you can**
 #
 # - infer which networks fit a published number of parameters, and say how far that inference carries;
 # - check that pretrained weights are what they claim to be;
-# - explain frozen features, and the two ways of using them: a {term}`linear probe` and {term}`fine-tuning`;
+# - explain frozen features, and the two ways of using them: a linear probe and fine-tuning;
 # - compare the two on the same folds by a difference with an interval.
 #
 # **You need** [chapter 1](01_data_exploration.ipynb), and an idea of what a convolutional network is.
@@ -53,11 +53,15 @@ figures.use_style()
 store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
 # ## Which network has 4.14 M parameters?
 #
 # The abstract names a family and a size, not a member. So we count. Each row is built from its definition in timm
-# {cite}`wightman2019`, without weights; parameters and multiply-adds are counted on it, not copied from a paper.
+# {cite}`wightman2019`, without weights; parameters and multiply-adds are counted on it, not copied from a paper
+# ([the candidates](#table-candidates)).
 
 # %% tags=["nbval-check-output"]
 candidates = [(f"tf_efficientnet_lite{k}", "linear") for k in range(5)]
@@ -78,7 +82,7 @@ for backbone, head in candidates:
         }
     )
 candidate_table = pd.DataFrame(rows)
-report.show(candidate_table)
+report.show(candidate_table, name="candidates", caption="EfficientNets, their size for two, four and six classes, and which of them round to 4.14 M.")
 
 # %%
 for n in (2, 4, 6):
@@ -100,7 +104,12 @@ report.prose(
 #
 # A study of transfer stands or falls with the weights it transfers, and code that quietly falls back to random ones would
 # still run. A check that cannot be fooled: show the network a photograph of a cat that ships with scikit-image, and read
-# its five best guesses among the 1000 classes of ImageNet.
+# its five best guesses among the 1000 classes of ImageNet ([the guesses](#table-cat)).
+#
+# :::{margin} Why a cat?
+# A checksum says that a file is the file. It does not say that the file was read into the right layers, nor that the picture was
+# scaled as in training. A network with random weights knows no breed of cat; one whose colours were exchanged soon knows fewer.
+# :::
 
 # %% tags=["exercise-setup"]
 import numpy as np
@@ -125,6 +134,8 @@ describe = ImageNetInfo().index_to_description
 report.show(
     pd.DataFrame({"guess": [describe(int(k)) for k in guesses.indices], "probability": guesses.values.numpy()}),
     digits=2,
+    name="cat",
+    caption="What the network takes the cat for: its five best guesses among 1000 classes.",
 )
 report.prose(f"The weights come from {pretrained.origin}.")
 
@@ -132,7 +143,7 @@ report.prose(f"The weights come from {pretrained.origin}.")
 # ## What frozen features see
 #
 # Cut off the classifier, and the network turns every picture into a vector of features. Nothing of it has been trained
-# on skin. The plane of the two largest principal components shows how the pictures lie before any learning.
+# on skin. The plane of the two largest principal components ([the map](#fig-feature-map)) shows how the pictures lie before any learning.
 
 # %% tags=["exercise-setup"]
 from sklearn.decomposition import PCA
@@ -163,7 +174,7 @@ plane = pd.concat(
     ignore_index=True,
 )
 
-# %% mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, coloured and shaped by class."}, "figure": {"caption": "Frozen ImageNet features of every picture in the plane of their first two principal components, in standard deviations. No label was used to find the plane."}}
+# %% mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, coloured and shaped by class."}, "figure": {"name": "feature-map", "caption": "Frozen ImageNet features of every picture in the plane of their first two principal components, in standard deviations. No label was used to find the plane."}}
 figures.feature_map(plane)
 plt.show()
 
@@ -182,7 +193,13 @@ for name, part in plane.groupby("dataset"):
 #   slowly than late ones, on pictures that are mirrored and cropped anew at every epoch. One inner fold decides when
 #   to stop. Batch-norm statistics stay those of ImageNet, because our batches are small.
 #
-# Both are run here under the honest protocol of each data set. The test fold is never looked at for a choice.
+# Both are run here under the honest protocol of each data set. The test fold is never looked at for a choice. How training went, epoch
+# by epoch, is in [the loss curves](#fig-histories); what it came to, in [the comparison](#fig-two-regimes) behind them.
+#
+# :::{margin} Why batch norm stays
+# In training a batch-norm layer estimates mean and spread from the batch. From a handful of pictures, several of them of one arm, that is a
+# guess; ImageNet's estimate rests on a million. So it is kept, and only what the layers do with it is learnt.
+# :::
 
 # %%
 models = {
@@ -218,7 +235,7 @@ for data in datasets:
         histories.append(history.assign(dataset=data.name, repeat=config.repeat, fold=config.fold))
 history = pd.concat(histories, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Line charts of training and inner validation loss by epoch, one line a fold, with the chosen epoch marked."}, "figure": {"caption": "Fine-tuning, fold by fold. Training loss includes label smoothing and class weights, validation loss does not, so their levels are not comparable; their shapes are."}}
+# %% mystnb={"image": {"alt": "Line charts of training and inner validation loss by epoch, one line a fold, with the chosen epoch marked."}, "figure": {"name": "histories", "caption": "Fine-tuning, fold by fold. Training loss includes label smoothing and class weights, validation loss does not, so their levels are not comparable; their shapes are."}}
 figures.histories(history)
 plt.show()
 
@@ -243,18 +260,19 @@ for (name, regime), table in predictions.items():
         rows.append({"dataset": name, "regime": regime, "metric": title, **row[["estimate", "low", "high"]]})
 comparison = pd.DataFrame(rows)
 
-# %% mystnb={"image": {"alt": "Points with 95 percent intervals for accuracy, macro F1 and AUROC of the two regimes, one panel a data set."}, "figure": {"caption": "The two regimes under the honest protocol, out-of-fold, with 95 % intervals from resampling groups."}}
+# %% mystnb={"image": {"alt": "Points with 95 percent intervals for accuracy, macro F1 and AUROC of the two regimes, one panel a data set."}, "figure": {"name": "two-regimes", "caption": "The two regimes under the honest protocol, out-of-fold, with 95 % intervals from resampling groups."}}
 figures.intervals(comparison, by="metric", colour="regime", xlabel="estimate")
 plt.show()
 
 # %%
 from mpox.metrics import difference
 
+gained = {}
 for data in datasets:
     first, second = (predictions[data.name, regime] for regime in ("fine_tune", "linear_probe"))
     common = set(first["repeat"]) & set(second["repeat"])
     first, second = (part[part["repeat"].isin(common)] for part in (first, second))
-    change = difference(first, second, "auroc", "Mpox")
+    change = gained[data.name] = difference(first, second, "auroc", "Mpox")
     better = "fine-tuning" if change[0] > 0 else "the linear probe"
     better += "" if change[1] > 0 or change[2] < 0 else ", but the interval contains zero: they cannot be told apart"
     report.prose(
@@ -264,11 +282,27 @@ for data in datasets:
     )
     report.finding(f"fine_tune_minus_probe_{report.short_name(data.name)}", report.with_interval(*change, digits=3))
 
+# %% tags=["hide-input"]
+said = [
+    f"{len(fitting)} of {len(candidate_table)} candidates round to 4.14 M parameters whatever the number of classes: "
+    + ", ".join(f"{row.backbone} with a {row.head} head" for row in fitting.itertuples()) + "; the first is the reference of this book."
+]  # fmt: skip
+for data in datasets:
+    row = comparison[(comparison["dataset"] == data.name) & (comparison["metric"] == "AUROC (Mpox)")].set_index("regime").loc["linear_probe"]
+    change = gained[data.name]
+    told = "the two cannot be told apart" if change[1] <= 0 <= change[2] else "the interval excludes zero"
+    said.append(
+        f"**{figures.dataset_title(data.name)}**: a linear probe on frozen features of everyday objects has an AUROC for Mpox of "
+        f"{report.with_interval(*row[['estimate', 'low', 'high']], digits=3)} on groups it has not met. Fine-tuning changes it by "
+        f"{report.with_interval(*change, digits=3)}: {told}."
+    )
+at_the_top.fill(*said)
+
 # %% [markdown]
 # ## What this means
 #
 # How far frozen features of everyday objects separate the classes is the probe's figure. Whether opening the backbone adds
-# anything is a matter of a difference with an interval, and the interval is above.
+# anything is a matter of a difference with an interval, and the interval is above ([the two side by side](#fig-two-regimes)).
 #
 # ## What could be wrong
 #
@@ -280,7 +314,8 @@ for data in datasets:
 #
 # ## Take-aways
 #
-# - A number of parameters excludes most networks and proves none. Say which reading you took, and keep the rival.
+# - A number of parameters excludes most networks and proves none ([the candidates](#table-candidates)). Say which reading you took, and
+#   keep the rival.
 # - Test that weights are there by what only they can do. A program that fell back to random ones would still run.
 # - Frozen features and a linear head are a strong baseline that costs seconds. Whatever is trained beyond has to beat it, with an
 #   interval.
@@ -373,7 +408,7 @@ for data in datasets:
     report.prose(f"**{figures.dataset_title(data.name)}**: rank correlation of the two components with what chapter 1 measures")
     report.show(correlation.rename_axis("statistic"), digits=2)
 
-# %% tags=["solution"] mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, shaded by lightness, one panel a data set."}, "figure": {"caption": "The feature map shaded by the lightness of the picture (CIELAB L*)."}}
+# %% tags=["solution"] mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, shaded by lightness, one panel a data set."}, "figure": {"name": "feature-map-lightness", "caption": "The feature map shaded by the lightness of the picture (CIELAB L*)."}}
 _, axes = plt.subplots(1, len(seen), figsize=(4.5 * len(seen), 3.6), squeeze=False)
 for axis, part in zip(axes[0], seen, strict=True):
     dots = axis.scatter(part["pc1"], part["pc2"], c=part["lightness"], cmap="cividis", s=14)

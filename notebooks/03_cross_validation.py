@@ -85,6 +85,9 @@ store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
 # ## The experiment
 #
@@ -165,8 +168,16 @@ metrics = pd.concat(
 #
 # Every interval below comes from resampling groups {cite}`field2007`: patients, or photographs, are drawn with
 # replacement, and all their pictures come along. Resampling pictures would treat four views of one arm as four people.
+# [Accuracy](#fig-accuracy-by-protocol) and [AUROC](#fig-auroc-by-protocol) are drawn for every rule; [the table](#table-metrics) has the
+# other measures.
+#
+# :::{margin} Why not Hanley and McNeil?
+# The textbook interval of an AUROC needs nothing but its value and two counts. It takes every picture for another person and the scores
+# for a smooth law. Several views of one patient break the first, one patient with an odd camera the second. Where groups are large it
+# promises too much.
+# :::
 
-# %% mystnb={"image": {"alt": "Accuracy with 95 percent intervals for each regime and protocol, one panel a data set, with the published F1 as a dashed line."}, "figure": {"caption": "Out-of-fold accuracy with 95 % intervals from resampling groups. The dashed line is the published F1; accuracy and F1 are different measures, and the line is there for scale."}}
+# %% mystnb={"image": {"alt": "Accuracy with 95 percent intervals for each regime and protocol, one panel a data set, with the published F1 as a dashed line."}, "figure": {"name": "accuracy-by-protocol", "caption": "Out-of-fold accuracy with 95 % intervals from resampling groups. The dashed line is the published F1; accuracy and F1 are different measures, and the line is there for scale."}}
 figures.intervals(
     metrics[metrics["metric"] == "accuracy"],
     by="regime",
@@ -176,7 +187,7 @@ figures.intervals(
 )
 plt.show()
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for each regime and protocol, one panel a data set, with the published ROC AUC as a dashed line."}, "figure": {"caption": "Out-of-fold AUROC for Mpox against all other classes. The dashed line is the published ROC AUC."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for each regime and protocol, one panel a data set, with the published ROC AUC as a dashed line."}, "figure": {"name": "auroc-by-protocol", "caption": "Out-of-fold AUROC for Mpox against all other classes. The dashed line is the published ROC AUC."}}
 figures.intervals(
     metrics[(metrics["metric"] == "auroc") & (metrics["class"] == "Mpox")],
     by="regime",
@@ -199,8 +210,8 @@ cells = shown.assign(
 for name, part in cells.groupby("dataset"):
     table = part.pivot(index=["regime", "protocol"], columns="measure", values="text").T
     table.columns = [f"{regime}, {protocol}" for regime, protocol in table.columns]
-    report.prose(f"**{figures.dataset_title(name)}**")
-    report.show(table.rename_axis(index=None).reset_index(names="measure"))
+    caption = f"{figures.dataset_title(name)}: every measure under every rule, with 95 % intervals from resampling groups."
+    report.show(table.rename_axis(index=None).reset_index(names="measure"), name="metrics", caption=caption)
 
 # %%
 from mpox.metrics import difference
@@ -222,7 +233,7 @@ for name in datasets:
 #
 # Healthy skin is easily told from a rash, and the AUROC of a data set that holds much of it flatters. Nobody asks whether a person without a rash
 # has Mpox. Here the pictures of the class `Normal` are left out of the test, and the same predictions are asked how well they tell
-# Mpox from the other rashes. (The AUPRC can rise without them, because Mpox is then more common.)
+# Mpox from the other rashes ([both ways](#table-easy-class)). (The AUPRC can rise without them, because Mpox is then more common.)
 
 # %%
 from mpox.subset import without_class
@@ -240,7 +251,11 @@ if easy:
     wide = easy.assign(text=text, measure=easy["metric"] + " (" + easy["class"] + ")").pivot(
         index=["dataset", "regime", "protocol", "tested"], columns="measure", values="text"
     )
-    report.show(wide.rename_axis(columns=None).reset_index())
+    report.show(
+        wide.rename_axis(columns=None).reset_index(),
+        name="easy-class",
+        caption="The same predictions with and without the pictures of healthy skin.",
+    )
     for (name, tested), part in easy[easy["regime"] == "linear_probe"].groupby(["dataset", "tested"]):
         last = part[part["protocol"] == protocols[name][-1]]
         key = f"cv_{report.short_name(name)}_{tested.replace(' ', '_')}_auroc"
@@ -256,11 +271,12 @@ else:
 # are all removed at dose 0; at each higher dose more of them stay, and as many unrelated pictures of the same class are
 # removed instead, so that the amount of training data stays the same as far as there are such pictures. At the last dose all siblings that the random split has are
 # there. The penalty, the scale and the stopping are chosen in inner folds that no group crosses, at every dose alike.
+# [The figure](#fig-dose-response) follows four measures from dose to dose.
 #
 # A climb is what siblings in training add. A flat line says only that *these* siblings add nothing that can be seen with so many
 # pictures: the model may have learnt the disease, or a shortcut that all pictures of a class share. What is measured is the effect of
 # *exchanging* unrelated pictures for siblings. Where a class runs out of unrelated pictures the training set grows with the dose, and
-# part of the climb may be due to more data; the table below gives the numbers.
+# part of the climb may be due to more data; [the table](#table-dose) gives the numbers.
 
 # %%
 plan = [
@@ -275,7 +291,7 @@ for name, regime, levels, repeats in plan:
         continue
     curves.append(dose_response(asked).assign(dataset=name, regime=regime))
 
-# %% mystnb={"image": {"alt": "Accuracy, macro F1, AUROC and sensitivity for Mpox over the share of test images with a sibling in training, one line a regime with interval bars, data sets side by side."}, "figure": {"caption": "Dose and response: the same test images, more and more siblings of them in training in place of unrelated images. Bars are 95 % intervals from resampling groups; lines are shifted a little sideways so that the bars do not cover each other."}}
+# %% mystnb={"image": {"alt": "Accuracy, macro F1, AUROC and sensitivity for Mpox over the share of test images with a sibling in training, one line a regime with interval bars, data sets side by side."}, "figure": {"name": "dose-response", "caption": "Dose and response: the same test images, more and more siblings of them in training in place of unrelated images. Bars are 95 % intervals from resampling groups; lines are shifted a little sideways so that the bars do not cover each other."}}
 measures = {
     ("accuracy", "all"): "accuracy",
     ("f1", "macro"): "macro F1",
@@ -321,10 +337,8 @@ for name, part in mechanism.groupby("dataset", sort=False):
     first = part[part["subset"] == "with sibling"].set_index(["regime", "dose"])
     table.insert(0, "training images", first["n_train"].round(1))
     table.insert(0, "test images with a sibling", first["share"].map("{:.0%}".format))
-    report.prose(
-        f"**{figures.dataset_title(name)}**, accuracy of test images by whether the random split has a sibling in training"
-    )
-    report.show(table.rename_axis(columns=None).reset_index())
+    caption = f"{figures.dataset_title(name)}: accuracy of test images by whether the random split has a sibling in training."
+    report.show(table.rename_axis(columns=None).reset_index(), name="dose", caption=caption)
 
 # %%
 for row in response[top & (response["subset"] == "with sibling") & response["change"].notna()].itertuples():
@@ -345,6 +359,12 @@ for row in response[top & (response["subset"] == "with sibling") & response["cha
 # that can be used, on the correctness of the pictures: the chi-square test of homogeneity, and the analysis of variance. Now
 # *simulate* a model whose folds really differ: from the worst to the best fold the true accuracy rises evenly by the spread on the
 # axis, around the accuracy that was found here, with as many pictures a fold as here. How often does the test say "p > 0.05"?
+# [The lines](#fig-fold-tests) are the answer.
+#
+# :::{margin} Absence of evidence
+# A fire alarm without a battery also reports "no fire, p > 0.05". Before its silence is quoted, somebody has to hold a match under it;
+# the simulation is the match.
+# :::
 
 # %%
 from mpox.simulation import SPREADS, fold_test_experiment
@@ -362,7 +382,7 @@ for name, data in datasets.items():
     blind.append(experiment.assign(dataset=name))
 blind = pd.concat(blind, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Share of simulated studies in which a test between folds gives p above 0.05, over the true difference between the best and the worst fold, one line a data set and test."}, "figure": {"caption": "How often a test between folds says 'no significant difference' when the folds truly differ, simulated with the sizes of these data sets. At a spread of zero 95 % is right; everywhere else a high line is a test that does not see."}}
+# %% mystnb={"image": {"alt": "Share of simulated studies in which a test between folds gives p above 0.05, over the true difference between the best and the worst fold, one line a data set and test."}, "figure": {"name": "fold-tests", "caption": "How often a test between folds says 'no significant difference' when the folds truly differ, simulated with the sizes of these data sets. At a spread of zero 95 % is right; everywhere else a high line is a test that does not see."}}
 figures_statistics.fold_test(blind)
 plt.show()
 
@@ -385,7 +405,8 @@ for name, part in blind[blind["test"] == blind["test"].iloc[0]].groupby("dataset
 # patient (chapter 1 counts photographs alone); without them the test is closer to what it claims to be. The
 # shared pictures differ from the others in class and difficulty as well, so the distance between the rows is not the effect of
 # sharing alone; but a figure that
-# rests on the shared ones is no external validation.
+# rests on the shared ones is no external validation. [Where there are two collections](#fig-external) the three readings stand side by
+# side; [chapter 6](06_other_data.ipynb) goes on from there.
 
 # %%
 crossed = []
@@ -401,7 +422,7 @@ if not EXTERNAL:
         "images trains on each of its two data sets and tests on the other.*"
     )
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals when training on one data set and testing on another: on all test images, without shared images, and on shared images only; one panel a direction."}, "figure": {"caption": "External validation, AUROC for Mpox against other rashes: all test images, those without a sibling (the same photograph or patient) in training, and those with one. In brackets the number of test images."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals when training on one data set and testing on another: on all test images, without shared images, and on shared images only; one panel a direction."}, "figure": {"name": "external", "caption": "External validation, AUROC for Mpox against other rashes: all test images, those without a sibling (the same photograph or patient) in training, and those with one. In brackets the number of test images."}}
 if crossed:
     crossed = pd.concat(crossed, ignore_index=True)
     crossed["direction"] = "trained on " + crossed["train"] + ", tested on " + crossed["test"]
@@ -427,9 +448,9 @@ for train_name, test_name in EXTERNAL:
 # %% [markdown]
 # ## Curves
 #
-# Nothing in the curves below depends on a threshold. The bands come from resampling groups, at each place of the horizontal axis by itself.
+# Nothing in [the curves](#fig-curves) depends on a threshold. The bands come from resampling groups, at each place of the horizontal axis by itself.
 
-# %% mystnb={"image": {"alt": "ROC curves and precision-recall curves for Mpox with 95 percent bands under each protocol, data sets in rows."}, "figure": {"caption": "ROC and precision-recall curves of the linear probe with pointwise 95 % bands, averaged over the repeats; out-of-fold predictions of all folds pooled."}}
+# %% mystnb={"image": {"alt": "ROC curves and precision-recall curves for Mpox with 95 percent bands under each protocol, data sets in rows."}, "figure": {"name": "curves", "caption": "ROC and precision-recall curves of the linear probe with pointwise 95 % bands, averaged over the repeats; out-of-fold predictions of all folds pooled."}}
 from mpox.curves import curve_bands
 
 probes = {(name, protocol): table for (name, protocol, regime), table in predictions.items() if regime == "linear_probe"}
@@ -456,7 +477,7 @@ for name in datasets:
 
 # %% [markdown]
 # The area under the ROC curve has a second interval that resamples nothing: DeLong's {cite}`delong1988`, in the form for clustered
-# data {cite}`obuchowski1997`. Where the two agree, the interval is not an artefact of the bootstrap.
+# data {cite}`obuchowski1997`. Where [the two](#table-two-intervals) agree, the interval is not an artefact of the bootstrap.
 
 # %%
 from mpox.delong import auroc_delong
@@ -473,19 +494,20 @@ for (name, protocol), table in probes.items():
             "AUROC, DeLong for clusters": report.with_interval(area.estimate, area.low, area.high, digits=3),
         }
     )
-report.show(pd.DataFrame(both))
+report.show(pd.DataFrame(both), name="two-intervals", caption="Two intervals for the AUROC: one resamples groups, one does not resample.")
 
 # %% [markdown]
 # ## Two readings of F1
 #
 # The published F1 of 95.80 % is the harmonic mean of the published precision and recall. If these are averages over
-# classes, that is not the usual macro F1, which averages the F1 of each class. Side by side, on our own predictions:
+# classes, that is not the usual macro F1, which averages the F1 of each class. Side by side, on our own predictions
+# ([both readings](#table-two-f1)):
 
 # %%
 both = metrics[(metrics["class"] == "macro") & metrics["metric"].isin(["f1", "f1_of_means"])]
 both = both.pivot(index=["dataset", "protocol", "regime"], columns="metric", values="estimate")
 both["difference"] = both["f1_of_means"] - both["f1"]
-report.show(both.rename_axis(columns=None), digits=4)
+report.show(both.rename_axis(columns=None), digits=4, name="two-f1", caption="Macro F1, and the harmonic mean of macro precision and recall.")
 
 # %%
 report.prose(
@@ -496,7 +518,13 @@ report.prose(
 # %% [markdown]
 # ## How much the folds differ
 #
-# Look at the folds themselves: each point is one fold of the linear probe, the bar is their mean.
+# Look at the folds themselves: in [the figure](#fig-folds) each point is one fold of the linear probe, the bar is their mean.
+#
+# :::{margin} Why n - 1 is not enough
+# The spread of n numbers is divided by n - 1, because the mean was made from the same numbers. With folds that does not suffice: they
+# share most of their training pictures, so that they agree more than n independent trials would. The corrected variance adds the ratio
+# of test to training pictures to 1 / n.
+# :::
 
 # %%
 from mpox.metrics import fold_metrics
@@ -511,7 +539,7 @@ folds = pd.concat(
 )
 accuracy = folds[folds["metric"] == "accuracy"]
 
-# %% mystnb={"image": {"alt": "Dot plots of accuracy for every fold under each protocol, one panel a data set, the mean marked by a bar."}, "figure": {"caption": "Accuracy of each fold of the linear probe, repeats side by side within a protocol."}}
+# %% mystnb={"image": {"alt": "Dot plots of accuracy for every fold under each protocol, one panel a data set, the mean marked by a bar."}, "figure": {"name": "folds", "caption": "Accuracy of each fold of the linear probe, repeats side by side within a protocol."}}
 figures.fold_spread(accuracy, xlabel="accuracy of a fold")
 plt.show()
 
@@ -525,7 +553,7 @@ for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=Fal
 # %% [markdown]
 # One value a fold, or all predictions pooled? Three intervals for the same accuracy: pooled, resampling groups; the mean over the folds
 # with the variance corrected for their common training pictures {cite}`nadeau2003`; and Wilson's {cite}`wilson1927`, which takes every
-# picture for an independent one and so promises too much where groups are large.
+# picture for an independent one and so promises too much where groups are large ([all three](#table-three-intervals)).
 
 # %%
 from mpox.foldtests import corrected_t_test
@@ -546,12 +574,13 @@ for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=Fal
             "Wilson, pictures as independent": report.with_interval(*wilson(value * images, images), digits=3),
         }
     )
-report.show(pd.DataFrame(three))
+report.show(pd.DataFrame(three), name="three-intervals", caption="Three 95 % intervals for the same accuracy of the linear probe.")
 
 # %% [markdown]
 # Where does the spread come from? A trained network can be fitted again on the same folds with another seed, and the folds can be
 # dealt anew. The variance of a fold's accuracy is split into what the seed, the fold and the deal contribute
-# {cite}`bouthillier2021`. Beside it stands what must be expected from the small number of test pictures alone.
+# {cite}`bouthillier2021` ([the components](#fig-variance)). Beside it stands what must be expected from the small number of test
+# pictures alone.
 
 # %%
 from mpox.variance import fold_estimates, variance_components
@@ -568,18 +597,18 @@ for name in [name for name in SEEDED if name in datasets and "tail_tune" in REPE
     }  # fmt: skip
     table = variance_components(fold_estimates(runs, "accuracy", "all"))
     split_up.append(table.assign(dataset=name))
-    report.prose(
-        f"**{figures.dataset_title(name)}**, `{honest}`, tail_tune: accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with "
-        f"{len(SEEDS)} seeds each"
+    caption = (
+        f"{figures.dataset_title(name)}, {honest}, tail_tune: accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with "
+        f"{len(SEEDS)} seeds each, split into what the deal, the fold and the seed contribute."
     )
-    report.show(table)
+    report.show(table, name="variance", caption=caption)
     sd = table.set_index("component")["sd"]
     report.finding(f"variance_{report.short_name(name)}_seed", f"{100 * sd.iloc[2]:.1f} points")
     report.finding(f"variance_{report.short_name(name)}_fold", f"{100 * sd.iloc[1]:.1f} points")
 if not split_up:
     report.prose("*No data set of this page was trained with several seeds (the parameter `SEEDED`).*")
 
-# %% mystnb={"image": {"alt": "Bars of the standard deviation of a fold's accuracy that comes from the deal, the fold and the seed, and what sampling of test pictures alone explains."}, "figure": {"caption": "Where the spread of a fold's accuracy comes from, as standard deviations. Hatched: what the number of test pictures in a fold explains by itself."}}
+# %% mystnb={"image": {"alt": "Bars of the standard deviation of a fold's accuracy that comes from the deal, the fold and the seed, and what sampling of test pictures alone explains."}, "figure": {"name": "variance", "caption": "Where the spread of a fold's accuracy comes from, as standard deviations. Hatched: what the number of test pictures in a fold explains by itself."}}
 if split_up:
     figures_learning.variance_bars(pd.concat(split_up, ignore_index=True), xlabel="standard deviation of a fold's accuracy")
     plt.show()
@@ -594,7 +623,8 @@ if split_up:
 # first model is worse, practically equivalent or better, with the margin as the region of practical equivalence {cite}`benavoli2017`.
 # McNemar's test looks at the pictures of the first repeat that only one of the two gets right. The tests over folds allow for other
 # training sets and take pictures for independent; McNemar's test and the intervals above hold the trained models fixed, and only the
-# intervals allow for groups.
+# intervals allow for groups. [The figure](#fig-differences) shows the differences against the margin, [the table](#table-comparisons) has
+# every test.
 
 # %%
 from mpox.comparison import compare_folds, fold_differences, holm, mcnemar
@@ -615,14 +645,14 @@ compared = pd.DataFrame(compared)
 compared["p_holm"] = holm(compared["p"])
 compared[f"equivalent within {MARGIN}"] = compared["verdict"].replace({"equivalent": "yes"})
 
-# %% mystnb={"image": {"alt": "Difference of each regime from the linear probe with corrected 95 percent intervals, the margin of equivalence shaded, one panel a data set."}, "figure": {"caption": "Each regime minus the linear probe on the same folds: mean over the folds with the corrected 95 % interval. Shaded: the margin within which a difference would not matter."}}
+# %% mystnb={"image": {"alt": "Difference of each regime from the linear probe with corrected 95 percent intervals, the margin of equivalence shaded, one panel a data set."}, "figure": {"name": "differences", "caption": "Each regime minus the linear probe on the same folds: mean over the folds with the corrected 95 % interval. Shaded: the margin within which a difference would not matter."}}
 figures_statistics.differences(compared[compared["metric"] == "auroc"], margin=MARGIN, xlabel="difference in AUROC (Mpox)")
 plt.show()
 
 # %%
 shown = ["dataset", "protocol", "regime", "metric", "folds", "estimate", "low", "high", "p", "p_holm", "p_naive", "p_mcnemar", f"equivalent within {MARGIN}"]
 shown += ["p_worse", "p_equivalent", "p_better"]
-report.show(compared[shown])
+report.show(compared[shown], name="comparisons", caption="Each regime against the linear probe on the same folds: difference, interval, and p values.")
 report.prose(
     f"Of {len(compared)} comparisons {int((compared['p_holm'] < 0.05).sum())} differ after Holm's correction, and "
     f"{int((compared['verdict'] == 'equivalent').sum())} are equivalent within {MARGIN}. The uncorrected t-test would have called "
@@ -634,7 +664,8 @@ report.prose(
 #
 # With so few groups small differences are easily missed. Two calculations: the smallest true difference in
 # accuracy between two models that the corrected test over folds would have found four times out of five, given how much
-# the differences vary here, and the same for McNemar's test on one picture a group.
+# the differences vary here, and the same for McNemar's test on one picture a group. Read [the curves of power](#fig-power) from the line
+# at 80 % down to the axis.
 
 # %%
 import numpy as np
@@ -649,7 +680,7 @@ for name, data in datasets.items():
     power.append(power_table(*size, differences=np.linspace(0.005, 0.2, 40)).assign(dataset=name))
 power = pd.concat(power, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Probability that a true difference in accuracy is shown, over its size, for two tests, one panel a data set, with 80 percent marked."}, "figure": {"caption": "Power of two tests for a true difference in accuracy between two models, with as many groups, folds and repeats as here; the differences between the nearest neighbour and the probe say how much such differences vary."}}
+# %% mystnb={"image": {"alt": "Probability that a true difference in accuracy is shown, over its size, for two tests, one panel a data set, with 80 percent marked."}, "figure": {"name": "power", "caption": "Power of two tests for a true difference in accuracy between two models, with as many groups, folds and repeats as here; the differences between the nearest neighbour and the probe say how much such differences vary."}}
 figures_statistics.power_curve(power)
 plt.show()
 
@@ -666,7 +697,8 @@ for (name, test), part in power.groupby(["dataset", "test"], sort=False):
 # ## What would more patients bring?
 #
 # The same probe, trained on a part of the groups of each training fold, tested on the same test folds. A power law with a floor,
-# error = a + b n^-c, is fitted to the macro F1 {cite}`viering2023` and asked what it would take to reach the published F1.
+# error = a + b n^-c, is fitted to the macro F1 {cite}`viering2023` and asked what it would take to reach the published F1
+# ([the learning curve](#fig-learning-curve)).
 
 # %%
 from mpox.learning_curve import curve_replicates, curve_table, learning_curve
@@ -687,7 +719,7 @@ for name, data in datasets.items():
     if len(FRACTIONS) > 2:
         need[name] = needed_groups(*curve_replicates(drawn, "f1", "macro"), PUBLISHED_F1)
 
-# %% mystnb={"image": {"alt": "Macro F1 over the number of training groups with 95 percent intervals, the fitted power law dashed, the published F1 as a line, one panel a data set."}, "figure": {"caption": "Macro F1 of the linear probe over the number of groups in training, with 95 % intervals from resampling the tested groups, the fitted power law (dashed), and the published F1."}}
+# %% mystnb={"image": {"alt": "Macro F1 over the number of training groups with 95 percent intervals, the fitted power law dashed, the published F1 as a line, one panel a data set."}, "figure": {"name": "learning-curve", "caption": "Macro F1 of the linear probe over the number of groups in training, with 95 % intervals from resampling the tested groups, the fitted power law (dashed), and the published F1."}}
 if curve_of:
     learnt = pd.concat([table.assign(dataset=name, regime="linear_probe") for name, table in curve_of.items()], ignore_index=True)
     figures_learning.learning_curve(
@@ -719,23 +751,22 @@ for name, found in need.items():
 #
 # A statistical method can be tested like a program: simulate data whose truth is known, and count. First: of 95 % intervals on
 # pictures that come in groups, how many hold the truth? Resampling pictures, or Wilson's interval on them, takes four views of one
-# arm for four people.
+# arm for four people, and [the count](#table-coverage) shows it.
 
 # %%
 from mpox.coverage import coverage
 from mpox.simulation import type_one_error
 
 held = store.table("coverage", {"simulations": SIMULATIONS, "seed": SEED}, lambda: coverage(SIMULATIONS, seed=SEED))
-report.show(held)
+report.show(held, name="coverage", caption="Share of simulated studies whose 95 % interval holds the truth.")
 
 # %% [markdown]
 # Then: two learners that are equally good are compared over and over by repeated cross-validation. A test at the level 0.05 should
-# call them different in 5 % of the studies.
+# call them different in 5 % of the studies ([what they do](#table-type-one)).
 
 # %%
 wrong = store.table("type-one-error", {"simulations": SIMULATIONS, "seed": SEED}, lambda: type_one_error(n_simulations=SIMULATIONS, seed=SEED))
-report.show(wrong)
-
+report.show(wrong, name="type-one", caption="Share of simulated studies in which two equally good learners are called different at the level 0.05.")
 
 # %%
 quoted = {
@@ -749,6 +780,35 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
         for key, (metric, label) in quoted.items():
             digits = 3 if key == "auroc" else 2
             report.finding(f"cv_{report.short_name(name)}_{protocol}_{key}", report.estimate(part, metric, label, digits=digits))
+
+# %% tags=["hide-input"]
+said = []
+for name in datasets:
+    honest = protocols[name][-1]
+    probe = metrics[(metrics["dataset"] == name) & (metrics["regime"] == "linear_probe")]
+    by = {protocol: part for protocol, part in probe.groupby("protocol")}
+    text = (
+        f"**{figures.dataset_title(name)}**: on groups it has not met (`{honest}`) the linear probe has an AUROC of "
+        f"{report.estimate(by[honest], 'auroc', 'Mpox', digits=3)} and a macro F1 of {report.estimate(by[honest], 'f1', 'macro')}"
+    )
+    if "augment_before_split" in by:
+        text += f"; where pictures are multiplied before they are divided the macro F1 is {report.estimate(by['augment_before_split'], 'f1', 'macro')}"
+    doses = response[top & (response["dataset"] == name) & (response["subset"] == "all") & (response["metric"] == "accuracy")]
+    changes = [
+        f"by {report.with_interval(100 * row.change, 100 * row.change_low, 100 * row.change_high, digits=1)} points ({row.regime.replace('_', ' ')})"
+        for row in doses.itertuples()
+    ]
+    if changes:
+        text += f". With siblings back in training accuracy changes {' and '.join(changes)}; see [dose by dose](#fig-dose-response)"
+    found = power[power["dataset"] == name].groupby("test", sort=False)["detectable"].first()
+    text += f". A true difference in accuracy below {100 * found.iloc[0]:.1f} points between two models would be missed more than one time in five."
+    said.append(text)
+for train_name, test_name in EXTERNAL:
+    rows = crossed[(crossed["train"] == train_name) & (crossed["test"] == test_name) & (crossed["regime"] == "linear_probe")]
+    told = {subset: rows[rows["subset"] == subset] for subset in SUBSETS}
+    texts = [f"{subset} {report.estimate(part, 'auroc', 'Mpox', digits=3)}" for subset, part in told.items() if not part["reason"].iloc[0]]
+    said.append(f"Trained on {train_name}, tested on {test_name}, the AUROC is: {'; '.join(texts)}.")
+at_the_top.fill(*said)
 
 # %% [markdown]
 # ## What this means
@@ -783,11 +843,12 @@ for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "r
 #
 # ## Take-aways
 #
-# - The rule by which pictures are dealt to folds is part of the result. A figure without it cannot be read.
+# - The rule by which pictures are dealt to folds is part of the result ([the same model under each](#fig-auroc-by-protocol)). A figure
+#   without it cannot be read.
 # - Resample patients, not pictures. The interval then answers the question that a new patient asks.
-# - "p > 0.05" shows no equality. State a margin, and show that the interval lies inside.
+# - "p > 0.05" shows no equality ([how often it is said](#fig-fold-tests)). State a margin, and show that the interval lies inside.
 # - Folds share their training pictures. A test that takes them for independent finds what is not there.
-# - Ask what a study could have shown before reading what it did not show.
+# - Ask what a study could have shown before reading what it did not show ([its power](#fig-power)).
 #
 # ## Check yourself
 

@@ -87,6 +87,9 @@ tail = ModelConfig(
     regime="tail_tune", backbone=BACKBONE, image_size=TRAINED_IMAGE_SIZE, seed=SEED, device=DEVICE, training=TAIL_TRAINING
 )
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
 # ## What is varied
 #
@@ -116,7 +119,7 @@ variants += [
 # %% [markdown]
 # Networks that are trained have their own input size. Fine-tuning and tail-tuning are held against the reference, from which they
 # differ in that size too. Their own factors are varied around tail-tuning, which is cheap: how strongly the pictures are
-# augmented, whether labels are smoothed, whether classes are weighed. Training from scratch, where there is nothing to transfer and nothing
+# augmented, whether labels are smoothed, whether classes are weighed ([all variants](#table-variants)). Training from scratch, where there is nothing to transfer and nothing
 # to freeze, is held against fine-tuning, and so is a small convolutional network that never saw ImageNet.
 
 # %%
@@ -156,7 +159,7 @@ plan = [
     }
     for factor, level, model in variants + trained
 ]
-report.show(pd.DataFrame(plan))
+report.show(pd.DataFrame(plan), name="variants", caption="What is varied: each row differs from what it is held against in the factor that it names.")
 
 # %% [markdown]
 # A model whose weights cannot be had is a row that says why; it does not vanish, and nothing stands in for it.
@@ -188,7 +191,15 @@ report.prose(f"{len(predictions)} cross-validations were run; {len(missing)} cou
 #
 # A difference is tested on the same folds with the corrected t-test of chapter 3, Holm's correction goes over all rows of a data
 # set, and the interval comes from resampling groups: p is about the mean over the folds, the interval about all predictions pooled,
-# and the two can differ. Equivalence is claimed only where the test over folds shows it *and* the interval lies within the margin. Variants that are trained have one repeat, the others more.
+# and the two can differ. Equivalence is claimed only where the test over folds shows it *and* the interval lies within the margin. Variants
+# that are trained have one repeat, the others more. [The first figure](#fig-variants) has each variant by itself,
+# [the second](#fig-variant-differences) the differences, which are what counts; [one table](#table-reached) and
+# [another](#table-differences) have their numbers.
+#
+# :::{margin} Two intervals that overlap
+# Two intervals can overlap although the difference is sure: both models are tested on the same people, and whom one finds hard the other
+# finds hard too. The difference on the same people drops what they share. That is why the second figure exists.
+# :::
 
 # %%
 rows = []
@@ -215,7 +226,7 @@ equivalent = f"equivalent within {MARGIN}"
 results[equivalent] = (results["verdict"].eq("equivalent") & within).map({True: "yes", False: "not shown"}).where(tested, "")
 results.loc[tested, "p_holm"] = results[tested].groupby("dataset")["p"].transform(holm)
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for every variant of the ablation, one panel a data set."}, "figure": {"caption": "AUROC for Mpox under the honest protocol, one line a variant, out-of-fold, with 95 % intervals from resampling groups."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for every variant of the ablation, one panel a data set."}, "figure": {"name": "variants", "caption": "AUROC for Mpox under the honest protocol, one line a variant, out-of-fold, with 95 % intervals from resampling groups."}}
 figures.intervals(
     results.rename(columns={"auroc": "estimate", "auroc_low": "low", "auroc_high": "high"}),
     by="variant",
@@ -224,7 +235,7 @@ figures.intervals(
 )
 plt.show()
 
-# %% mystnb={"image": {"alt": "Paired differences in AUROC from what each variant is held against, with 95 percent intervals, one panel a data set, zero marked."}, "figure": {"caption": "The same variants as paired differences: from the reference, or from what the table names. An interval that crosses zero leaves open which of the two is better."}}
+# %% mystnb={"image": {"alt": "Paired differences in AUROC from what each variant is held against, with 95 percent intervals, one panel a data set, zero marked."}, "figure": {"name": "variant-differences", "caption": "The same variants as paired differences: from the reference, or from what the table names. An interval that crosses zero leaves open which of the two is better."}}
 figures.intervals(
     results[tested].rename(columns={"change": "estimate", "change_low": "low", "change_high": "high"}),
     by="variant",
@@ -251,10 +262,11 @@ text = results.assign(
 )
 for name in datasets:
     part = text[text["dataset"] == name].set_index("variant")
-    report.prose(f"**{figures.dataset_title(name)}: what each variant reaches** (95 % intervals)")
-    report.show(part[["accuracy", "macro F1", "AUROC"]])
-    report.prose(f"**{figures.dataset_title(name)}: how far that is from what it is held against**")
-    report.show(part.loc[part["p"].notna(), ["against", "difference in AUROC", "p", "p_holm", equivalent]])
+    caption = f"{figures.dataset_title(name)}: what each variant reaches, with 95 % intervals."
+    report.show(part[["accuracy", "macro F1", "AUROC"]], name="reached", caption=caption)
+    caption = f"{figures.dataset_title(name)}: how far that is from what it is held against."
+    told = part.loc[part["p"].notna(), ["against", "difference in AUROC", "p", "p_holm", equivalent]]
+    report.show(told, name="differences", caption=caption)
 
 # %%
 for name in datasets:
@@ -297,7 +309,8 @@ report.show(pd.concat(tails, ignore_index=True)) if tails else report.prose("*No
 #
 # Friedman's test asks whether any of several models ranks differently over the folds {cite}`demsar2006`; where it does, Nemenyi's
 # critical difference says which mean ranks are too far apart to be chance. Folds of one data set share their training pictures, so that its p
-# values are too small; what it does *not* tell apart is the safer reading. One repeat is ranked, and the diagram is of the last data set.
+# values are too small; what it does *not* tell apart is the safer reading. One repeat is ranked, and
+# [the diagram](#fig-critical-difference) is of the last data set.
 
 # %%
 from mpox.metrics import fold_metrics
@@ -317,7 +330,7 @@ for name in datasets:
         f"chi-square {ranked[name].statistic:.1f}, p = {ranked[name].p:.2g}."
     )
 
-# %% mystnb={"image": {"alt": "Critical-difference diagram: mean ranks of the models over the folds, with bars that join what cannot be told apart."}, "figure": {"caption": "Mean rank of each variant over the folds, 1 is best; a bar joins what Nemenyi's test does not tell apart."}}
+# %% mystnb={"image": {"alt": "Critical-difference diagram: mean ranks of the models over the folds, with bars that join what cannot be told apart."}, "figure": {"name": "critical-difference", "caption": "Mean rank of each variant over the folds, 1 is best; a bar joins what Nemenyi's test does not tell apart."}}
 last = list(datasets)[-1]
 report.prose(f"**{figures.dataset_title(last)}**")
 figures_statistics.critical_difference(ranked[last])
@@ -352,7 +365,12 @@ else:
 # ## What it costs
 #
 # A point of AUROC has a price: parameters, multiply-adds, time a picture, memory. Time is measured on one thread, warm, one picture by itself and in
-# batches of sixteen.
+# batches of sixteen. [The table](#table-costs) has the prices, [the figure](#fig-costs) what they buy.
+#
+# :::{margin} Why the median, and on one thread
+# A clock on a shared machine errs in one direction only: something else ran too. The median of many rounds forgets the bad ones, the 95th
+# percentile keeps them in sight. One thread, because nobody knows how many the reader's machine has.
+# :::
 
 # %%
 from mpox.costs import measure_costs
@@ -371,11 +389,13 @@ report.show(
     costs[
         ["backbone", "head", "image_size", "parameters (M)", "multiply-adds (M)", "file_mib", "median_ms_1", "p95_ms_1",
          "median_ms_16", "p95_ms_16", "peak_mib"]
-    ]
+    ],
+    name="costs",
+    caption="What each network costs: parameters, multiply-adds, size of the file, milliseconds, memory.",
 )  # fmt: skip
 report.prose(f"Measured on {costs['device'].iloc[0]}. File size in MiB as float32; the last column is the memory that a prediction adds, in MiB.")
 
-# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one row a data set."}, "figure": {"caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
+# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one row a data set."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
 shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].assign(
     model=lambda table: table["level"].where(table["factor"] != "reference", table["backbone"]).str.removeprefix("tf_efficientnet_")
 )
@@ -417,7 +437,7 @@ else:
 # The networks of the list of backbones whose weights are at hand grow in width and depth, and as a rule in input; the reference keeps its size. "First rises, then falls"
 # means that some network in between is better than both ends. That is a hypothesis, and the same groups are resampled for
 # all sizes to test it: *shown* if a size in between beats both ends, *contradicted* if none is as good as both, and otherwise
-# it cannot be told. A second test compares a monotone with a rising-then-falling row {cite}`robertson1988`.
+# it cannot be told ([the sizes](#table-growth)). A second test compares a monotone with a rising-then-falling row {cite}`robertson1988`.
 
 # %%
 from mpox.pareto import rise_and_fall
@@ -449,14 +469,14 @@ for name in datasets:
         }
     )
     report.finding(f"growth_{report.short_name(name)}", found.verdict)
-report.show(pd.DataFrame(grown))
+report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the network, and the tests of a rise and a fall.")
 
 # %% [markdown]
 # ## Everything on one board
 #
 # All methods of this chapter on the same folds, and figures from the literature with the way they were tested. A flag says where
 # that way is known to leak. Rows of different data sets or protocols are not comparable by their numbers alone; that is what
-# the columns are for. Click a heading to sort.
+# the columns are for. Click a heading of [the board](#table-board) to sort.
 
 # %%
 from mpox.leaderboard import as_text, leaderboard
@@ -468,7 +488,7 @@ for (name, factor, level), model in models.items():
     about |= {"protocol": HONEST_PROTOCOL.get(name, "source"), "backbone": model.backbone, "head": model.head}
     found.append(evaluate(predictions[name, factor, level]).assign(**about, image_size=model.image_size))
 board = leaderboard(pd.concat(found, ignore_index=True), costs, literature())
-report.sortable(as_text(board), caption="All methods of this chapter, and published figures with how they were tested")
+report.sortable(as_text(board), name="board", caption="All methods of this chapter, and published figures with how they were tested")
 
 # %% [markdown]
 # ## What choosing on the test folds adds
@@ -476,7 +496,7 @@ report.sortable(as_text(board), caption="All methods of this chapter, and publis
 # Many papers try several configurations and report the best one, on the folds on which they tried them. The best of many noisy figures
 # is too good {cite}`varma2006,cawley2010`. In the *nested* choice each fold's configuration is the one with the lowest loss
 # inside its training groups, and its test pictures have no part in it. The difference holds the flattery, and what the nested choice
-# loses by choosing fold by fold and by another measure; its interval takes both choices as made.
+# loses by choosing fold by fold and by another measure; its interval takes both choices as made ([the flattery](#table-optimism)).
 
 # %%
 from mpox.selection import choose_nested, optimism, validation_scores
@@ -495,7 +515,11 @@ for name in datasets:
         table = optimism(candidates, validation, metric, label).assign(dataset=name, metric=metric, configurations=len(candidates))
         flattered.append(table)
 flattered = pd.concat(flattered, ignore_index=True)
-report.show(flattered[["dataset", "configurations", "metric", "rule", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]])
+report.show(
+    flattered[["dataset", "configurations", "metric", "rule", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]],
+    name="optimism",
+    caption="What choosing on the test folds adds to a figure, against a choice inside the training groups.",
+)
 for row in flattered[flattered["rule"].str.contains("best overall")].itertuples():
     report.prose(
         f"{figures.dataset_title(row.dataset)}: the best of {row.configurations} configurations on the test folds has "
@@ -514,6 +538,7 @@ for row in flattered[flattered["rule"].str.contains("best overall")].itertuples(
 # this one. MSID does not number its patients, so that another photograph of a tested patient may have stayed.
 # The choice is nested: made fold by fold on the inner folds of this data set. Averages over the input sizes are shown, but were no
 # candidates: their inner loss was not kept. The aims were set before any of these models was run; the paper has none.
+# [The last table](#table-best) has all of them.
 
 # %%
 from mpox.combine import combine
@@ -572,12 +597,32 @@ for name, data in datasets.items():
         report.finding(f"best_{report.short_name(name)}_{metric}", text)
 
 # %%
-report.show(pd.DataFrame(best_rows))
+report.show(pd.DataFrame(best_rows), name="best", caption="The choice made inside the training groups, its candidates, and averages over input sizes.")
+
+# %% tags=["hide-input"]
+said = []
+for name in datasets:
+    part = results[(results["dataset"] == name) & tested].set_index(["factor", "level"])
+    worse, better = ((part["p_holm"] < 0.05) & (part["change"] < 0)).sum(), ((part["p_holm"] < 0.05) & (part["change"] > 0)).sum()
+    weights = part.loc[("weights", "random")]
+    best = next(row for row in best_rows if (row["dataset"], row["model"]) == (name, "chosen inside"))
+    luck = flattered[(flattered["dataset"] == name) & (flattered["metric"] == "accuracy") & flattered["rule"].str.contains("best overall")]
+    luck = luck[["optimism", "optimism_low", "optimism_high"]].iloc[0]
+    said.append(
+        f"**{figures.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
+        f"better: {better} ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
+        f"{report.with_interval(*weights[['change', 'change_low', 'change_high']], digits=3)}. The best model that is chosen inside the "
+        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; the best on the test folds "
+        f"would look better by {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
+    )
+verdicts = "; ".join(f"{figures.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
+said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
+at_the_top.fill(*said)
 
 # %% [markdown]
 # ## What this means
 #
-# Read the figure of differences from zero outward. What lies far to the left of zero matters; whatever has zero inside its
+# Read [the figure of differences](#fig-variant-differences) from zero outward. What lies far to the left of zero matters; whatever has zero inside its
 # interval may matter or not, and this many patients cannot tell. Where a baseline that knows only colours comes near the
 # networks, part of what the networks know may be colour too.
 #
@@ -598,9 +643,9 @@ report.show(pd.DataFrame(best_rows))
 # ## Take-aways
 #
 # - Change one thing, keep the folds, and read the interval of the difference. Two intervals side by side do not answer the question.
-# - A baseline that cannot see lesions belongs into every table of networks.
+# - A baseline that cannot see lesions belongs into [every table of networks](#table-board).
 # - Many comparisons find something. Correct for their number, and say how many there were.
-# - The best of many is too good. Choose inside the training groups, and report what the choice gives.
+# - The best of many is too good ([by how much](#table-optimism)). Choose inside the training groups, and report what the choice gives.
 #
 # ## Check yourself
 

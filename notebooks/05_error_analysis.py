@@ -22,7 +22,7 @@
 # **After this chapter you can**
 #
 # - read a table of mistakes: which class is taken for which, how surely, and whether mistakes come by patient;
-# - look for failing {term}`slices <slice>` without fooling yourself;
+# - look for failing slices without fooling yourself;
 # - tell a wrong label from a wrong model, and say how many wrong labels a method would find;
 # - test an explanation before you believe it.
 #
@@ -48,19 +48,19 @@ DEVICE = "cpu"
 # %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown, display
 
 from mpox import ModelConfig, cross_validate, figures, figures_errors, open_store, report
 from mpox.errortable import confusion_table, error_table, sibling_errors
 
-found = display(Markdown("*What was found is written here when the notebook has run to its end.*"), display_id=True)
+# %%
+at_the_top = report.key_findings()
 
 # %% [markdown]
 # ## The model whose mistakes are looked at
 #
 # It is the linear probe of chapter 3 under the honest protocol: every picture was predicted by a model that had seen no other picture
 # of its patient and no copy of its photograph. The runs are those of chapter 3. A picture's *error* is the share of the repeats in
-# which it was wrong; its probabilities are averaged over them.
+# which it was wrong; its probabilities are averaged over them. [How many](#table-error-rates):
 
 # %% tags=["exercise-setup"]
 figures.use_style()
@@ -87,14 +87,14 @@ rows = [
     for name, table in errors.items()
 ]
 counts = pd.DataFrame(rows)
-report.show(counts)
+report.show(counts, name="error-rates", caption="How many pictures are right and wrong, over the repeats.")
 
 # %% [markdown]
 # ## What is taken for what
 #
-# Each cell is a share of its row, the true class. Its interval comes from resampling groups; with few patients in a class it is wide.
+# Each cell of [the matrices](#fig-confusion) is a share of its row, the true class. Its interval comes from resampling groups; with few patients in a class it is wide.
 
-# %% mystnb={"image": {"alt": "Confusion matrices: in each cell the share of the true class, its 95 percent interval and the number of images, one matrix a data set."}, "figure": {"caption": "Confusion matrices, out of fold and averaged over the repeats: share of the true class, 95 % interval from resampling groups, and images."}}
+# %% mystnb={"image": {"alt": "Confusion matrices: in each cell the share of the true class, its 95 percent interval and the number of images, one matrix a data set."}, "figure": {"name": "confusion", "caption": "Confusion matrices, out of fold and averaged over the repeats: share of the true class, 95 % interval from resampling groups, and images."}}
 confusions = {name: confusion_table(table) for name, table in predictions.items()}
 figures_errors.confusion(confusions)
 plt.show()
@@ -114,19 +114,21 @@ for name, cells in confusions.items():
 # %% [markdown]
 # ## The most confident mistakes, and the hardest pictures
 #
-# A mistake made with 0.99 is of another kind than one made with 0.51: either the picture misleads, or its label is wrong.
+# A mistake made with 0.99 is of another kind than one made with 0.51: either the picture misleads, or its label is wrong. They are
+# [listed](#table-confident-mistakes), and [shown](#fig-confident-mistakes) where the pictures are at hand.
 
 # %%
 for name, table in errors.items():
     wrong = table[table["wrong"]]
-    report.prose(f"**{figures.dataset_title(name)}**, the most confident mistakes")
-    report.show(wrong.head(N_WORST)[["image_id", "label", "predicted", "confidence", "p_true", "error"]].reset_index(drop=True))
+    caption = f"{figures.dataset_title(name)}: the most confident mistakes."
+    shown = wrong.head(N_WORST)[["image_id", "label", "predicted", "confidence", "p_true", "error"]].reset_index(drop=True)
+    report.show(shown, name="confident-mistakes", caption=caption)
     report.prose(
         f"{len(wrong)} of {len(table)} pictures are wrong by their mean probabilities, {(wrong['confidence'] > 0.9).sum()} of them with "
         "a probability above 0.9."
     )
 
-# %% mystnb={"image": {"alt": "Sheets of the pictures that were misclassified with the highest confidence, with true and predicted class."}, "figure": {"caption": "The most confident mistakes: true class, predicted class, probability given to it."}}
+# %% mystnb={"image": {"alt": "Sheets of the pictures that were misclassified with the highest confidence, with true and predicted class."}, "figure": {"name": "confident-mistakes", "caption": "The most confident mistakes: true class, predicted class, probability given to it."}}
 for name, data in datasets.items():
     worst = errors[name][errors[name]["wrong"]].head(N_WORST)
     captions = [f"{row.label}\nas {row.predicted}, {row.confidence:.2f}" for row in worst.itertuples()]
@@ -197,9 +199,14 @@ slices = {name: slice_errors(errors[name], metadata[name], seed=SEED) for name i
 # %% [markdown]
 # Who looks at many slices finds some that are worse by chance. The p value of each is from permutations in which whole groups hand their
 # mistakes to other groups, and Holm's correction {cite}`holm1979` bounds the chance that any of them is called worse or better for no
-# reason.
+# reason. [The figure](#fig-slices) draws them all, [the table](#table-slices) can be sorted.
+#
+# :::{margin} The worst of many
+# Throw twenty fair coins ten times each, and the worst coin looks bent. Nobody would report it alone; in a table of slices the same coin
+# is called a finding.
+# :::
 
-# %% mystnb={"image": {"alt": "Error rate of every slice with its 95 percent interval, one panel a data set, the rate of all pictures as a dashed line; filled points differ from the rest after correction."}, "figure": {"caption": "Error rate by slice with 95 % intervals from resampling groups; number of groups in brackets. Filled: the difference to the rest is significant after Holm's correction for all slices of the panel (orange: more errors, blue: fewer)."}}
+# %% mystnb={"image": {"alt": "Error rate of every slice with its 95 percent interval, one panel a data set, the rate of all pictures as a dashed line; filled points differ from the rest after correction."}, "figure": {"name": "slices", "caption": "Error rate by slice with 95 % intervals from resampling groups; number of groups in brackets. Filled: the difference to the rest is significant after Holm's correction for all slices of the panel (orange: more errors, blue: fewer)."}}
 overall = {name: table["error"].mean() for name, table in errors.items()}
 figures_errors.slices(slices, overall)
 plt.show()
@@ -216,7 +223,7 @@ for name, table in slices.items():
     )
     report.prose(f"{figures.dataset_title(name)}: {by_hand[name]}.")
     columns = ["column", "slice", "n_images", "n_groups", "error_rate", "difference", "difference_low", "difference_high", "p", "p_corrected"]
-    report.sortable(table[columns], caption=f"Slices of {figures.dataset_title(name)} against the rest")
+    report.sortable(table[columns], name="slices", caption=f"Slices of {figures.dataset_title(name)} against the rest")
 
 # %% [markdown]
 # ## Slices found by search
@@ -224,7 +231,8 @@ for name, table in slices.items():
 # What nobody thought of is in no list. The finder tries every condition and every pair of conditions that at least eight groups meet,
 # after Slice Finder {cite}`chung2019` and SliceLine {cite}`sagadeeva2021`, and ranks them by how far their error rate lies above the
 # rest's, in standard deviations under permutation. The correction is for the whole search: each permutation is searched just as
-# thoroughly, and a slice counts as found if its score beats the *best* score of 95 % of these searches {cite}`westfall1993`.
+# thoroughly, and a slice counts as found if its score beats the *best* score of 95 % of these searches {cite}`westfall1993`
+# ([what came first](#table-searched)).
 
 # %%
 from mpox.slice_finder import find_slices
@@ -241,26 +249,28 @@ for name, table in searched.items():
             f", most clearly *{row['slice']}* with an error rate of {report.with_interval(row['error_rate'], row['low'], row['high'])}"
         )
     report.prose(f"{figures.dataset_title(name)}: {by_search[name]}.")
-    report.show(table[["slice", "n_images", "n_groups", "error_rate", "rest", "score", "p_corrected"]].head(8))
+    caption = f"{figures.dataset_title(name)}: the slices with the highest scores."
+    report.show(table[["slice", "n_images", "n_groups", "error_rate", "rest", "score", "p_corrected"]].head(8), name="searched", caption=caption)
 
 # %% [markdown]
 # ### Can the finder be trusted?
 #
 # Give the pictures of this page mistakes whose cause is known, and see. First the model's own, dealt to other groups: there is nothing to
-# be found, and the corrected p should be large. Then mistakes planted on one pair of conditions: 90 % of its pictures, 10 % of the others.
+# be found, and the corrected p should be large ([the result](#table-finder)). Then mistakes planted on one pair of conditions: 90 % of its pictures, 10 % of the others.
 
 # %%
 from mpox.slice_finder import check_finder
 
 checked = [check_finder(errors[name], metadata[name], seed=SEED).assign(**{"data set": figures.dataset_title(name)}) for name in datasets]
-report.show(pd.concat(checked, ignore_index=True))
+report.show(pd.concat(checked, ignore_index=True), name="finder", caption="What the finder says where nothing is to be found, and where a slice was planted.")
 
 # %% [markdown]
 # ## Doubtful labels
 #
 # Labels come from web pages, and some mistakes may be theirs. Confident learning {cite}`northcutt2021` suspects a label when the
 # picture's probability for another class is as high as it usually is for pictures that bear that class's label. It knows nothing but
-# the probabilities. The audit of chapter 1 knows something else: photographs that are filed under two labels. Do they agree?
+# the probabilities. The audit of chapter 1 knows something else: photographs that are filed under two labels. Do they agree
+# ([side by side](#table-suspects))?
 
 # %%
 from mpox.label_problems import VERSION, check_suspicion, label_problems, suspicion_by
@@ -277,14 +287,19 @@ for name, table in problems.items():
         {"data set": figures.dataset_title(name), "label": kind, **suspicion_by(table, truth)} for kind, truth in known.items()
     ]
 agreement = pd.DataFrame(agreement)
-report.show(agreement.rename(columns={"wrong": "known", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}), digits=2)
+report.show(
+    agreement.rename(columns={"wrong": "known", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}),
+    digits=2,
+    name="suspects",
+    caption="Suspected labels against labels that are known to be doubtful.",
+)
 
 # %% [markdown]
 # *Recall* is the share of the known ones that are suspected, *precision* the share of the suspected that are known; the AUROC says how
 # well a low probability of the given label tells them from the rest. A picture in a conflict need not be the wrong one of the two.
 #
 # How good can the method be here at all? We give a few groups, drawn at random, another label by our own hand, train and test the
-# probe on these labels, and count how many of ours are suspected.
+# probe on these labels, and count how many of ours are suspected ([the count](#table-planted-labels)).
 
 # %%
 ours = {}
@@ -298,7 +313,12 @@ for name, data in datasets.items():
     ).iloc[0]
 rows = pd.DataFrame([{"data set": figures.dataset_title(name), **row} for name, row in ours.items()])
 rows = rows.astype({column: int for column in ("images", "wrong", "suspected", "found")})
-report.show(rows.rename(columns={"wrong": "planted", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}), digits=2)
+report.show(
+    rows.rename(columns={"wrong": "planted", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}),
+    digits=2,
+    name="planted-labels",
+    caption="How many wrong labels of our own the method suspects.",
+)
 
 # %%
 suspicion = {}
@@ -349,10 +369,10 @@ for name, part in errors_by_cluster.groupby("dataset", sort=False):
 #
 # A probe is a linear layer on a frozen backbone, so it can be asked what a network can be asked. Grad-CAM {cite}`selvaraju2017` weighs
 # the last feature maps by how much they raise the score of the predicted class; integrated gradients {cite}`sundararajan2017` add up the
-# gradient on the way from a grey picture; occlusion {cite}`zeiler2014` covers parts and sees what is lost. Shown are surest hits, then
-# surest misses, of pictures of Mpox.
+# gradient on the way from a grey picture; occlusion {cite}`zeiler2014` covers parts and sees what is lost. [The sheet](#fig-grad-cam) shows
+# surest hits, then surest misses, of pictures of Mpox.
 
-# %% mystnb={"image": {"alt": "Pictures of confident hits and misses for Mpox with Grad-CAM heat maps laid over them."}, "figure": {"caption": "Grad-CAM for the predicted class: up to six of the surest hits, then up to six of the surest misses, among pictures of Mpox."}}
+# %% mystnb={"image": {"alt": "Pictures of confident hits and misses for Mpox with Grad-CAM heat maps laid over them."}, "figure": {"name": "grad-cam", "caption": "Grad-CAM for the predicted class: up to six of the surest hits, then up to six of the surest misses, among pictures of Mpox."}}
 from mpox.explanations import Explanations, choose_images
 
 for name, data in datasets.items():
@@ -372,11 +392,16 @@ plt.show()
 # A warm spot on a lesion convinces at once, and proves nothing. Three tests, on pictures that are recognised correctly, one a group:
 #
 # 1. **Random weights** {cite}`adebayo2018`. Draw the head anew, then everything. A map that stays as it was does not show what was
-#    learnt. For scale: how alike are two maps of *different* pictures?
+#    learnt ([rank correlations](#fig-randomised)). For scale: how alike are two maps of *different* pictures?
 # 2. **Deletion and insertion** {cite}`petsiuk2018`. Take away the hottest pixels first, or put them into a blurred picture first. If the
 #    model heeds what the map shows, the probability must fall, or rise, sooner than with a random map as coarse, or with a mere blob in
-#    the middle of the picture.
+#    the middle of the picture ([areas](#fig-deletion)).
 # 3. **Pointing** {cite}`zhang2018`. On the phantom the lesions are known. Is the hottest pixel on one more often than chance?
+#
+# :::{margin} Why a random map is needed
+# Most photographs have their subject in the middle, and most heat maps are warm in the middle. A blob painted there by hand would convince
+# many a reader. What a map is worth is what it adds to that blob.
+# :::
 
 # %%
 from mpox import saliency_checks as checks
@@ -396,7 +421,7 @@ areas = {
     for name, one in explained.items()
 }
 
-# %% mystnb={"image": {"alt": "Mean rank correlation of heat maps with those of networks with a random head, with all weights random, and with the map of another picture, by method, with 95 percent intervals."}, "figure": {"caption": "Rank correlation of a picture's map with that of a network with a random head, of one with everything random, and with the map of another picture. 95 % intervals from resampling groups."}}
+# %% mystnb={"image": {"alt": "Mean rank correlation of heat maps with those of networks with a random head, with all weights random, and with the map of another picture, by method, with 95 percent intervals."}, "figure": {"name": "randomised", "caption": "Rank correlation of a picture's map with that of a network with a random head, of one with everything random, and with the map of another picture. 95 % intervals from resampling groups."}}
 by_weights = pd.concat(
     [checks.summarise(table, ["method", "compared"], ["spearman", "ssim"]).assign(dataset=name) for name, table in alike.items()]
 )
@@ -410,7 +435,7 @@ cells = by_weights.assign(value=[report.with_interval(row.estimate, row.low, row
 cells = cells.pivot(index=["dataset", "method", "compared"], columns="measure", values="value").rename_axis(columns=None).reset_index()
 report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
 
-# %% mystnb={"image": {"alt": "Area under the deletion and insertion curves minus that of a random map, by method, with 95 percent intervals."}, "figure": {"caption": "Area under the probability curve less that of a random map, on the same pictures. A map that shows what the model heeds is below 0 for deletion and above 0 for insertion. 95 % intervals from resampling groups."}}
+# %% mystnb={"image": {"alt": "Area under the deletion and insertion curves minus that of a random map, by method, with 95 percent intervals."}, "figure": {"name": "deletion", "caption": "Area under the probability curve less that of a random map, on the same pictures. A map that shows what the model heeds is below 0 for deletion and above 0 for insertion. 95 % intervals from resampling groups."}}
 gains = pd.concat(
     [
         checks.gain_over(table, baseline).assign(dataset=name, baseline=baseline)
@@ -486,13 +511,13 @@ for name, row in zip(datasets, counts.itertuples(index=False), strict=True):
         f"{overall[name]:.0%} of the predictions are wrong, and {row[-1]} of {row[1]} pictures in every repeat",
         worst_cell[name], by_hand[name], by_search[name], suspicion[name], verdicts[name],
     ]  # fmt: skip
-    summary.append(f"**{figures.dataset_title(name)}.** " + " ".join(f"{part[0].upper()}{part[1:]}." for part in parts))
+    summary.append(f"**{figures.dataset_title(name)}**: " + " ".join(f"{part[0].upper()}{part[1:]}." for part in parts))
     report.finding(f"errors_{report.short_name(name)}_rate", f"{overall[name]:.0%}")
     report.finding(f"errors_{report.short_name(name)}_always_wrong", f"{row[-1]} of {row[1]}")
     report.finding(f"errors_{report.short_name(name)}_slices", f"{by_hand[name]}; {by_search[name]}")
     report.finding(f"errors_{report.short_name(name)}_labels", suspicion[name])
     report.finding(f"errors_{report.short_name(name)}_maps", verdicts[name])
-found.update(Markdown("\n\n".join(["**What was found.**", *summary])))
+at_the_top.fill(*summary)
 
 # %% [markdown]
 # ## What this means
@@ -505,7 +530,7 @@ found.update(Markdown("\n\n".join(["**What was found.**", *summary])))
 # phantom a picture that is filed under Mpox by mistake gets Mpox's corner mark too.
 #
 # A heat map is evidence only as far as it passes its tests. That it changes with the weights is the least; that the model heeds what it
-# shows is more; that it lies on a lesion says nothing of whether the lesion was read as one.
+# shows is more ([both tests](#fig-deletion)); that it lies on a lesion says nothing of whether the lesion was read as one.
 #
 # ## What could be wrong
 #
@@ -528,7 +553,8 @@ found.update(Markdown("\n\n".join(["**What was found.**", *summary])))
 # ## Take-aways
 #
 # - An error rate is a mean over people and places. Say for whom it does not hold, and with how many groups that was seen.
-# - The worst of many slices is bad by chance as well. Correct for all that was looked at, and count in groups.
+# - The worst of many slices is bad by chance as well ([all of them](#fig-slices)). Correct for all that was looked at, and count in
+#   groups.
 # - A suspected label is an invitation to look, not a correction. Plant wrong labels to see how many would be found.
 # - A heat map is a hypothesis on the network. Change the weights, take the hot pixels away, and see whether it holds.
 #
@@ -577,7 +603,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "what is permuted", "correct
 
 # %% [markdown] tags=["solution"]
 # The first change is honest, because it asks another question and says so. Holm bounds the chance of a single false alarm in the
-# whole table, Benjamini and Hochberg the share of false alarms among what is called (the {term}`false discovery rate`). Whoever is looking for places where
+# whole table, Benjamini and Hochberg the share of false alarms among what is called (the false discovery rate). Whoever is looking for places where
 # to collect more pictures can live with a few false alarms; whoever writes "the model fails on dark skin" cannot. The choice must be
 # made before the table is read. The second change is not honest: it counts three pictures of one patient as three witnesses. More
 # slices pass the limit of eight, too, for the same reason. If nothing changes, mistakes on this page do not come by patient, but

@@ -52,13 +52,14 @@ DEVICE = "cpu"
 # %% tags=["exercise-setup"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown, display
 
 from mpox import ModelConfig, evaluate, figures, open_store, report
 
 figures.use_style()
 store = open_store(RUN_STORE)
-summary = display(Markdown("*What was found is written here when the notebook has run to its end.*"), display_id=True)
+
+# %%
+at_the_top = report.key_findings()
 
 # %% tags=["exercise-setup"]
 from mpox import figures_external, remedies, shift
@@ -99,7 +100,7 @@ if not pairs:
 # Two more lines are for comparison. *At home* is the same model on the same task, cross-validated within the collection that it was
 # trained on: what its makers would have reported. The *ceiling* is the model cross-validated within the target and read on exactly the same
 # unshared pictures. A fall has two possible reasons, a stranger's collection or hard pictures, and the ceiling tells them apart; its
-# difference to the model from elsewhere is paired.
+# difference to the model from elsewhere is paired. All five lines are in [the figure](#fig-transport).
 
 # %%
 ways, skipped, standing = {}, {}, []
@@ -134,7 +135,7 @@ for pair in pairs:
         compared.append({**ceiling, "place": "ceiling", "line": f"ceiling ({images})", "direction": directions[pair]})
 standing = pd.concat([standing, pd.DataFrame(compared).assign(reason="")], ignore_index=True) if compared else standing
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox against other rashes with 95 percent intervals, a panel for each direction: on all test pictures, without shared ones, on shared ones only; then at home, the training collection cross-validated by itself, and the ceiling, the target cross-validated by itself on the same pictures."}, "figure": {"caption": "AUROC for Mpox against other rashes on the other collection, with 95 % intervals from resampling groups; in brackets the number of test pictures. At home and ceiling are cross-validations within one collection: the one trained on, and the one tested on. Dotted: a coin."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox against other rashes with 95 percent intervals, a panel for each direction: on all test pictures, without shared ones, on shared ones only; then at home, the training collection cross-validated by itself, and the ceiling, the target cross-validated by itself on the same pictures."}, "figure": {"name": "transport", "caption": "AUROC for Mpox against other rashes on the other collection, with 95 % intervals from resampling groups; in brackets the number of test pictures. At home and ceiling are cross-validations within one collection: the one trained on, and the one tested on. Dotted: a coin."}}
 if len(standing):
     figures_external.transport(standing, xlabel="AUROC (Mpox against other rashes)")
     plt.show()
@@ -173,6 +174,12 @@ for pair in pairs:
 # pictures, and to make sensitivity and specificity together as large as can be {cite}`youden1950`. It is carried over to the other
 # collection as it is. Beside it stands the same aim with a threshold chosen anew on labelled pictures of the target, by
 # cross-fitting: the threshold of each group comes from the other groups, so that nothing is chosen on what it is scored on.
+# [The figure](#fig-carried-threshold) has the three places side by side, [the table](#table-threshold-moved) the paired differences.
+#
+# :::{margin} Why held-out training pictures?
+# On the pictures it was fitted to a model is too sure, so that a threshold chosen there is too high or too low by as much as the model has
+# learnt by heart. Test pictures are not to be had before the test. What is left is to hold out training pictures in turn.
+# :::
 
 # %%
 aims = [Aim("sensitivity", 0.95), YOUDEN]
@@ -199,7 +206,7 @@ for pair in readable:
         about = {"direction": directions[pair], "aim": aim_names[aim], "level": aim.level if aim.kind == "sensitivity" else None}
         points += [operating_point(table).assign(**about, place=place, threshold=table["threshold"].mean()) for place, table in places.items()]
 
-# %% mystnb={"image": {"alt": "Sensitivity and specificity with 95 percent intervals for two aims: where the threshold was chosen, carried over to the other collection, and chosen anew there; a row of panels for each direction."}, "figure": {"caption": "A threshold for two aims, where it was chosen (held-out training pictures), carried over to the unshared pictures of the other collection, and chosen anew there by cross-fitting. The dashed line is the aim. Intervals resample groups and take the threshold for given."}}
+# %% mystnb={"image": {"alt": "Sensitivity and specificity with 95 percent intervals for two aims: where the threshold was chosen, carried over to the other collection, and chosen anew there; a row of panels for each direction."}, "figure": {"name": "carried-threshold", "caption": "A threshold for two aims, where it was chosen (held-out training pictures), carried over to the unshared pictures of the other collection, and chosen anew there by cross-fitting. The dashed line is the aim. Intervals resample groups and take the threshold for given."}}
 if points:
     points = pd.concat(points, ignore_index=True)
     points["level"] = points["level"].astype(float)
@@ -221,21 +228,24 @@ if moved:
     shown = moved[moved["metric"].isin(["sensitivity", "specificity"])]
     text = [report.with_interval(*row, digits=3) for row in shown[["estimate", "low", "high"]].to_numpy()]
     wide = shown.assign(text=text).pivot(index=["direction", "aim"], columns="metric", values="text")
-    report.prose("Carried over minus chosen anew, paired:")
-    report.show(wide.rename_axis(columns=None).reset_index())
+    report.show(wide.rename_axis(columns=None).reset_index(), name="threshold-moved", caption="Carried over minus chosen anew, paired.")
 
 # %% [markdown]
 # The *level* of the probabilities moves too. The intercept below is what must be added to every log odds for the mean prediction to be
 # right: 0 is right, below 0 the model says Mpox too readily {cite}`cox1958`. It depends on how common Mpox is among the pictures (the probe is told
 # to treat both classes alike), so that part of a shift is no fault of the model, but it is a fault of whoever reads the number as a
-# probability.
+# probability ([the levels](#table-levels)).
 
 # %%
 if levels:
     levels = pd.concat(levels, ignore_index=True)
     text = [report.with_interval(*row) for row in levels[["estimate", "low", "high"]].to_numpy()]
     wide = levels.assign(text=text).pivot(index=["direction", "where"], columns="measure", values="text")
-    report.show(wide[["predicted", "observed", "intercept"]].rename_axis(columns=None).reset_index())
+    report.show(
+        wide[["predicted", "observed", "intercept"]].rename_axis(columns=None).reset_index(),
+        name="levels",
+        caption="Mean probability of Mpox, observed share, and the intercept between them.",
+    )
 
 # %% [markdown]
 # ## How the collections differ
@@ -245,7 +255,7 @@ if levels:
 # differ in something. Within one class the answer cannot come from how common the classes are. The maximum mean discrepancy asks the
 # same without a classifier {cite}`gretton2012`, its null distribution made by dealing whole groups to the two collections.
 #
-# A caution: "can be told apart" is not "the model fails". A collection can be recognised by its JPEG quality and be diagnosed all the same.
+# [The table](#table-told-apart) has both answers. A caution: "can be told apart" is not "the model fails". A collection can be recognised by its JPEG quality and be diagnosed all the same.
 
 # %%
 told, drawn = [], {tuple(sorted(pair)): both for pair, both in pairs.items()}
@@ -265,7 +275,7 @@ for pair, both in drawn.items():
             **discrepancy(store, both, judged, label=label, n_permutations=PERMUTATIONS, seed=SEED),
         })  # fmt: skip
 if told:
-    report.show(pd.DataFrame(told), digits=4)
+    report.show(pd.DataFrame(told), digits=4, name="told-apart", caption="How well two collections can be told apart, in all pictures and within each class.")
 
 # %% [markdown]
 # On the phantom the answer is planted: of the first collection seven in ten Mpox pictures bear the mark and one in twenty of the
@@ -273,7 +283,7 @@ if told:
 # class, and better than in both together, where the marks even out.
 #
 # Second, single facts of the pictures, one by one, as standardised differences; above 0.1 they are commonly called an imbalance
-# {cite}`austin2009`. And how common Mpox is.
+# {cite}`austin2009` ([the grey band](#fig-collections)). And how common Mpox is.
 
 # %%
 measured = []
@@ -287,7 +297,7 @@ for pair, both in drawn.items():
     said = [f"{report.with_interval(row.estimate, row.low, row.high)} in {row.source}" for row in shares.itertuples()]
     report.prose(f"Share of Mpox among the rashes: {' and '.join(said)}.")
 
-# %% mystnb={"image": {"alt": "Standardised differences of lightness, contrast, chroma, sharpness, blur, skin tone, size and file size between two collections with 95 percent intervals, for all pictures and within each class."}, "figure": {"caption": "Differences of single facts between the collections, in standard deviations with 95 % intervals from resampling groups; shared photographs are left out. The grey band is from -0.1 to 0.1. A fact that never varies is not shown."}}
+# %% mystnb={"image": {"alt": "Standardised differences of lightness, contrast, chroma, sharpness, blur, skin tone, size and file size between two collections with 95 percent intervals, for all pictures and within each class."}, "figure": {"name": "collections", "caption": "Differences of single facts between the collections, in standard deviations with 95 % intervals from resampling groups; shared photographs are left out. The grey band is from -0.1 to 0.1. A fact that never varies is not shown."}}
 if measured:
     measured = pd.concat(measured, ignore_index=True)
     figures_external.fact_differences(measured, shift.FACTS)
@@ -320,7 +330,8 @@ if len(measured):
 # - *mixed*: the target's own labelled pictures, of groups that are not tested, join the training.
 # - *target alone*: those without the other collection: the ceiling from above.
 #
-# All p values are adjusted together by Holm's method.
+# [The figure](#fig-remedies) has the changes, [the table](#table-remedies) their numbers. All p values are adjusted together by Holm's
+# method.
 
 # %%
 said = []
@@ -331,7 +342,7 @@ helped = pd.concat(said, ignore_index=True) if said else pd.DataFrame(columns=["
 if len(helped):
     helped["p (Holm)"] = holm(helped["p"])
 
-# %% mystnb={"image": {"alt": "Paired differences in AUROC of each remedy against no remedy with 95 percent intervals, coloured by what the remedy sees of the target, a panel for each direction."}, "figure": {"caption": "What each remedy changes in AUROC on the unshared pictures of the target, against the same model without it; paired, with 95 % intervals from resampling groups. In brackets the AUROC itself."}}
+# %% mystnb={"image": {"alt": "Paired differences in AUROC of each remedy against no remedy with 95 percent intervals, coloured by what the remedy sees of the target, a panel for each direction."}, "figure": {"name": "remedies", "caption": "What each remedy changes in AUROC on the unshared pictures of the target, against the same model without it; paired, with 95 % intervals from resampling groups. In brackets the AUROC itself."}}
 if len(helped):
     figures_external.remedies(helped, xlabel="change in AUROC against no remedy")
     plt.show()
@@ -342,7 +353,8 @@ if len(helped):
         AUROC=[report.with_interval(*row, digits=3) for row in helped[["estimate", "low", "high"]].to_numpy()],
         change=[report.with_interval(*row, digits=3) for row in helped[["change", "change_low", "change_high"]].to_numpy()],
     )
-    report.show(shown[["direction", "way", "sees", "AUROC", "change", "p (Holm)"]])
+    shown = shown[["direction", "way", "sees", "AUROC", "change", "p (Holm)"]]
+    report.show(shown, name="remedies", caption="What each remedy reaches on the unshared pictures, what it changes, and what it sees.")
     free = helped[~helped["sees"].str.startswith("labelled")]
     better, worse = ((free["p (Holm)"] < 0.05) & (free["change"] > 0)).sum(), ((free["p (Holm)"] < 0.05) & (free["change"] < 0)).sum()
     report.prose(
@@ -362,7 +374,12 @@ for pair in readable:
 # ## How many pictures of one's own replace a stranger's collection?
 #
 # The most expensive remedy is the plainest: label some pictures of the place where the model is to be used. The curves begin where only a share of the
-# target's training groups is labelled, with and without the other collection behind it.
+# target's training groups is labelled, with and without the other collection behind it ([the curves](#fig-own-pictures)).
+#
+# :::{margin} Effective sample size
+# The square of the sum of the weights over the sum of their squares. Equal weights give the number of pictures back; one weight that
+# outgrows the others gives one.
+# :::
 
 # %%
 curve = []
@@ -375,16 +392,37 @@ for pair in readable:
         area = dict(zip(("estimate", "low", "high"), with_percentiles(auroc_replicates(unshared_part(table))), strict=True))
         curve.append({"direction": f"{pair[0]} to {pair[1]}", "way": names[way], "fraction": fraction, **area})
 
-# %% mystnb={"image": {"alt": "AUROC over the share of the target's training groups that are learnt from, with and without the other collection in training, with 95 percent intervals; directions side by side."}, "figure": {"caption": "AUROC on the unshared pictures of the target, over the share of its own training groups that is learnt from. At 0 % only the other collection is. Bars are 95 % intervals from resampling groups; the points of one panel share their pictures."}}
+# %% mystnb={"image": {"alt": "AUROC over the share of the target's training groups that are learnt from, with and without the other collection in training, with 95 percent intervals; directions side by side."}, "figure": {"name": "own-pictures", "caption": "AUROC on the unshared pictures of the target, over the share of its own training groups that is learnt from. At 0 % only the other collection is. Bars are 95 % intervals from resampling groups; the points of one panel share their pictures."}}
 if curve:
     figures_external.own_pictures(pd.DataFrame(curve), ylabel="AUROC (Mpox against other rashes)")
     plt.show()
+
+# %% tags=["hide-input"]
+lines = []
+for pair in readable:
+    rows = standing[standing["direction"] == directions[pair]].set_index("place")
+    told = {place: report.with_interval(*rows.loc[place, ["estimate", "low", "high"]].astype(float), digits=3) for place in ("without shared", "at home")}
+    line = (
+        f"{directions[pair][0].upper()}{directions[pair][1:]}: AUROC {told['without shared']} without shared photographs; at home it was "
+        f"{told['at home']}"
+    )
+    if pair in gaps:
+        line += f"; a model of the target's own reaches {gaps[pair].loc['target alone', 'estimate']:.3f} on the same pictures"
+    chosen = points[(points["direction"] == directions[pair]) & (points["aim"] == aim_names[aims[0]]) & (points["metric"] == "sensitivity")]
+    at = chosen.set_index("place").loc["carried over", ["estimate", "low", "high"]].astype(float)
+    line += f" ([all readings](#fig-transport)). A threshold for a sensitivity of {aims[0].level:g}, carried over, reaches {report.with_interval(*at)}"
+    lines.append(f"{line}.")
+if len(helped):
+    better = free[(free["p (Holm)"] < 0.05) & (free["change"] > 0)]
+    names = ", ".join(sorted(set(better["way"]))) or "none"
+    lines.append(f"Of the remedies that need no label of the target, better than no remedy after Holm's correction: {names}.")
+at_the_top.fill(*(lines or ["Nothing could be compared on this page."]))
 
 # %% [markdown]
 # ## What this means
 #
 # An external test is worth what its unshared pictures are worth. Shared photographs lift it, and hard pictures lower it, and neither is what
-# one wanted to know; the ceiling on the same pictures tells the two apart. Not only the order of the pictures has to travel, but also the
+# one wanted to know; the ceiling on the same pictures tells [the two](#fig-transport) apart. Not only the order of the pictures has to travel, but also the
 # number at which one acts: a threshold, a probability, a promise of coverage (chapter 7) belong to the place where they were made, until
 # they have been measured elsewhere. A remedy that needs no labels of the new place has to show in the table above that it helps.
 #
@@ -404,7 +442,7 @@ if curve:
 #
 # - Leave out what both collections hold before you call a test external. Copies are the part that a model knows by heart.
 # - A fall has two reasons, a stranger's collection and hard pictures. A ceiling on the same pictures tells them apart.
-# - A threshold is a promise made in one place. Carry it over and count, before anyone relies on it.
+# - A threshold is a promise made in one place. Carry it over and count ([as here](#fig-carried-threshold)), before anyone relies on it.
 # - A remedy is paid for in what it sees of the target. Compare remedies that see alike, and correct for their number.
 #
 # ## Check yourself
@@ -547,21 +585,6 @@ report.show(pd.DataFrame(rows, columns=["direction", "groups", "width of the int
 # [Chapter 7](07_use.ipynb) asks what probabilities and thresholds are good for; [the verdict](08_verdict.ipynb) uses the figures of
 # this page. On shift and weights: Sugiyama et al. {cite}`sugiyama2007`; on telling two collections apart: Gretton et al.
 # {cite}`gretton2012`; on reports of such tests: Collins et al. {cite}`collins2024`.
-
-# %% tags=["hide-input"]
-lines = ["**What was found.**", ""]
-for pair in readable:
-    rows = standing[standing["direction"] == directions[pair]].set_index("place")
-    said = {place: report.with_interval(*rows.loc[place, ["estimate", "low", "high"]].astype(float), digits=3) for place in ("without shared", "at home")}
-    line = f"- {directions[pair][0].upper()}{directions[pair][1:]}: AUROC {said['without shared']} without shared photographs; at home it was {said['at home']}"
-    if pair in gaps:
-        line += f"; a model of the target's own reaches {gaps[pair].loc['target alone', 'estimate']:.3f} on the same pictures"
-    lines.append(f"{line}.")
-if len(helped):
-    named = free[(free["p (Holm)"] < 0.05) & (free["change"] > 0)]
-    names = ", ".join(sorted(set(named["way"]))) or "none"
-    lines.append(f"- Of the remedies that need no label of the target, better than no remedy after Holm's correction: {names}.")
-summary.update(Markdown("\n".join(lines if readable else ["*Nothing could be compared on this page.*"])))
 
 # %% tags=["hide-input"]
 named = dict.fromkeys(sum(map(list, asked), list(DATASETS)))

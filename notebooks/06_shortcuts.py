@@ -62,7 +62,12 @@ datasets = {data.name: data for data in loaded}
 model = ModelConfig(backbone=BACKBONE, image_size=IMAGE_SIZE, mirror=MIRROR, seed=SEED, device=DEVICE)
 folds = {"n_folds": N_FOLDS, "n_repeats": SHORTCUT_REPEATS, "seed": SEED}
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
+# ## Two ways to alter a picture
+#
 # The model is the linear probe of chapter 3 under the honest protocol `source`. Each alteration is used in two ways. *Trained and
 # tested*: a model learns from altered pictures and is tested on altered ones; it shows what the altered pictures still tell.
 # *Tested only*: the model that learnt from untouched pictures is shown altered ones; it shows what that model leans on, mixed with
@@ -95,30 +100,17 @@ def words(name, way, recipe):
 
 
 # %% [markdown]
-# ## What was found
-
-# %%
-for name in datasets:
-    both = "trained and tested"
-    text = (
-        f"**{figures.dataset_title(name)}.** Untouched, the AUROC for Mpox is {words(name, both, UNTOUCHED)}. With the lesions under "
-        f"boxes a model trained and tested on such pictures still reaches {words(name, both, 'covered')}; the lesion map alone, "
-        f"white on black, {words(name, both, 'mask_only')}; the outer frame of the picture alone {words(name, both, 'border_only')}; "
-        f"8 x 8 pixels {words(name, both, 'tiny')}; and the colours without any form {words(name, both, 'colour_only')}. "
-        "Chance is 0.5."
-    )
-    report.prose(text)
-    for recipe in (UNTOUCHED, "covered", "inpainted", "mask_only", "border_only", "background_only", "tiny", "colour_only"):
-        if (name, both, recipe) in area.index:
-            report.finding(f"shortcut_{report.short_name(name)}_{recipe}", words(name, both, recipe))
-
-# %% [markdown]
 # ## Where the lesions are
 #
 # To cover lesions one must know where they are. Nobody has drawn them on these sets, so a program guesses: redder than the main
 # skin, uneven in redness, uneven in lightness, all in CIELAB, without any learning. Its constants were set on one phantom; the
-# table is from another one, where the true masks are known. The map leans to covering too much, because what stays uncovered
-# leaks.
+# table is from another one, where the true masks are known ([by class](#table-map-by-class), [by skin type](#table-map-by-skin)). The map
+# leans to covering too much, because what stays uncovered leaks.
+#
+# :::{margin} Trained on nothing
+# A learnt lesion detector would itself have to be believed, and would have been taught on pictures like these. Three sums in CIELAB can be
+# read in a minute, and their mistakes counted on a phantom that they have not seen.
+# :::
 
 # %%
 from mpox import lesionmap
@@ -129,8 +121,13 @@ check = PhantomSpec(seed=lesionmap.SET_ON + 1, n_patients=36, size=160, copies=0
 mapped = store.table(
     "lesion-map-check", {"phantom": check.key(), "version": lesionmap.VERSION, "size": 160}, lambda: phantom_lesions(check, 160)
 )
-report.show(map_accuracy(mapped, "label"), digits=2)
-report.show(map_accuracy(mapped, "fitzpatrick").rename(columns={"fitzpatrick": "skin type"}), digits=2)
+report.show(map_accuracy(mapped, "label"), digits=2, name="map-by-class", caption="The lesion map against true masks, by class.")
+report.show(
+    map_accuracy(mapped, "fitzpatrick").rename(columns={"fitzpatrick": "skin type"}),
+    digits=2,
+    name="map-by-skin",
+    caption="The lesion map against true masks, by planted skin type.",
+)
 
 # %%
 accuracy = map_accuracy(mapped, "label").set_index("label").loc["all"]
@@ -143,8 +140,8 @@ report.prose(
 report.finding("lesion_map_recall", f"{accuracy['recall']:.0%}")
 
 # %% [markdown]
-# On the data sets of this page the truth is not known to the map, and only what it covers can be counted. A class Normal has no
-# lesion: what is covered there is moles, lips, hair, folds and shadows.
+# On the data sets of this page the truth is not known to the map, and only what it covers can be counted ([by class](#table-covered)). A class Normal has no
+# lesion: what is covered there is moles, lips, hair, wrinkles and shadows.
 
 # %%
 from mpox.metrics import auroc_of_number
@@ -160,20 +157,27 @@ for name, data in datasets.items():
         alone = auroc_of_number(maps[name][column].to_numpy(float), (maps[name]["label"] == data.positive).to_numpy(), groups)
         report.prose(f"{figures.dataset_title(name)}: {meaning}, alone, has an AUROC for Mpox of {report.with_interval(*alone)}.")
 table = pd.concat(rows, ignore_index=True)
-report.show(table[["data set", "label", "covered", "boxed", "boxes"]].rename(columns={"label": "class"}), digits=2)
+report.show(
+    table[["data set", "label", "covered", "boxed", "boxes"]].rename(columns={"label": "class"}),
+    digits=2,
+    name="covered",
+    caption="What the map covers, and what its boxes cover, as shares of a picture.",
+)
 
 # %% [markdown]
 # ## Taking things away
 #
 # Vega et al. {cite}`vega2023` covered the lesions of Mpox pictures with boxes, and a network still told the classes apart. Here
-# are their boxes and some more ways to take things away.
+# are their boxes and some more ways to take things away: [in words](#table-alterations), [as pictures](#fig-altered-forms) where there are
+# any, and [what is left of the AUROC](#fig-survival) with each.
 
 # %%
 from mpox.alterations import ALTERATIONS as MEANINGS
 
-report.show(pd.DataFrame([(name, MEANINGS[name].meaning) for name in ALTERATIONS], columns=["alteration", "what it does"]))
+meanings = pd.DataFrame([(name, MEANINGS[name].meaning) for name in ALTERATIONS], columns=["alteration", "what it does"])
+report.show(meanings, name="alterations", caption="The alterations of this chapter.")
 
-# %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are at hand."}, "figure": {"caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
+# %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are at hand."}, "figure": {"name": "altered-forms", "caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
 from mpox.altered import with_copies
 from mpox.images import load_pixels
 
@@ -188,7 +192,7 @@ for name, data in datasets.items():
     figures_shortcuts.gallery({recipe: pixels[row] for row, recipe in enumerate(sheet["recipe"])}, figures.dataset_title(name))
 plt.show()
 
-# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals under each alteration, trained and tested or tested only, with the untouched AUROC as a band and chance as a dotted line, one panel a data set."}, "figure": {"caption": "What is left of the AUROC for Mpox when something is taken away, with 95 % intervals from resampling groups. Band: untouched pictures. Dotted: chance."}}
+# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals under each alteration, trained and tested or tested only, with the untouched AUROC as a band and chance as a dotted line, one panel a data set."}, "figure": {"name": "survival", "caption": "What is left of the AUROC for Mpox when something is taken away, with 95 % intervals from resampling groups. Band: untouched pictures. Dotted: chance."}}
 figures_shortcuts.survival(left)
 plt.show()
 
@@ -201,14 +205,16 @@ cells = left[left["recipe"] != UNTOUCHED].assign(
     ],
 )
 for name, part in cells.groupby("dataset", sort=False):
-    report.prose(f"**{figures.dataset_title(name)}**: AUROC, and the share of it above chance that survives")
-    report.show(part.pivot(index="recipe", columns="way", values=["AUROC", "survives"]).loc[recipes[name]].reset_index())
+    caption = f"{figures.dataset_title(name)}: AUROC, and the share of it above chance that survives."
+    wide = part.pivot(index="recipe", columns="way", values=["AUROC", "survives"]).loc[recipes[name]].reset_index()
+    report.show(wide, name="survival", caption=caption)
 
 # %% [markdown]
 # ### What boxes tell
 #
 # A box hides a lesion and says: here was one, this large, this many. If the map itself, white on black, tells the class, then what
-# survives under boxes need not be a shortcut of the background; it may be the rash, drawn by its cover. Two comparisons help. Boxes
+# survives under boxes ([the numbers](#table-survival)) need not be a shortcut of the background; it may be the rash, drawn by its cover.
+# Two comparisons help. Boxes
 # at random places cost what boxes cost as such. And what `covered` tells *more* than the map alone cannot be the boxes.
 
 # %%
@@ -233,8 +239,8 @@ for name in datasets:
 #
 # How far would one get with a single number that has nothing to do with lesions? Each fact is asked out-of-fold, in the same honest
 # folds: the rate of Mpox in each of eight bins of the training pictures is the score of a test picture that falls into it. The
-# dashed line is what the *best* of so many facts reaches by chance: labels are dealt anew to whole groups many times, and 95 % of
-# the best AUROCs lie below it {cite}`westfall1993`.
+# dashed line of [the figure](#fig-facts) is what the *best* of so many facts reaches by chance: labels are dealt anew to whole groups many
+# times, and 95 % of the best AUROCs lie below it {cite}`westfall1993`.
 
 # %%
 from mpox.audit import quality, skintone
@@ -257,7 +263,7 @@ for name, data in datasets.items():
         told.append(found.assign(dataset=name, tested=kind, words=found["fact"].map(FACTS).fillna(found["fact"])))
 told = pd.concat(told, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Out-of-fold AUROC of single facts such as file size, lightness and skin tone with 95 percent intervals, with chance and the level that the best fact reaches by chance, one panel a data set."}, "figure": {"caption": "How well single facts tell Mpox from the rest, out-of-fold, with 95 % intervals from resampling groups. Dotted: chance. Dashed: what the best of these facts reaches in 95 % of deals of meaningless labels."}}
+# %% mystnb={"image": {"alt": "Out-of-fold AUROC of single facts such as file size, lightness and skin tone with 95 percent intervals, with chance and the level that the best fact reaches by chance, one panel a data set."}, "figure": {"name": "facts", "caption": "How well single facts tell Mpox from the rest, out-of-fold, with 95 % intervals from resampling groups. Dotted: chance. Dashed: what the best of these facts reaches in 95 % of deals of meaningless labels."}}
 figures_shortcuts.facts(told)
 plt.show()
 
@@ -279,7 +285,7 @@ for (name, kind), part in told.groupby(["dataset", "tested"], sort=False):
 #
 # A watermark, a ruler or a hospital's logo lies in one place. The picture is cut into a grid, and each cell is asked two questions:
 # what do its colours tell *alone* (mean and deviation of L*, a*, b*, out-of-fold), and what does the model lose when the cell is
-# *blanked* in the test pictures? Lesions lie anywhere, so that every cell may tell a little. A frame marks a cell that tells, or
+# *blanked* in the test pictures ([the grid](#fig-cells))? Lesions lie anywhere, so that every cell may tell a little. A frame marks a cell that tells, or
 # costs, more than the median of the others, by a bound that holds for all cells at once {cite}`romano2005`.
 
 # %%
@@ -296,7 +302,7 @@ for name, data in datasets.items():
         grid.append(cells_blanked(shown[name], positive=data.positive, seed=SEED).assign(dataset=name, way="blanked"))
 grid = pd.concat(grid, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "A grid of four by four cells with the AUROC of each cell's colours alone and the AUROC lost when the cell is blanked, flagged cells framed, one row a data set."}, "figure": {"caption": "What each cell of the picture tells alone, and what it costs when it is blanked. A frame: more than the other cells, by a 99 % bound for all cells at once."}}
+# %% mystnb={"image": {"alt": "A grid of four by four cells with the AUROC of each cell's colours alone and the AUROC lost when the cell is blanked, flagged cells framed, one row a data set."}, "figure": {"name": "cells", "caption": "What each cell of the picture tells alone, and what it costs when it is blanked. A frame: more than the other cells, by a 99 % bound for all cells at once."}}
 figures_shortcuts.cells(grid)
 plt.show()
 
@@ -317,8 +323,8 @@ for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
 # ## Skin tone
 #
 # Chapter 1 showed that skin tone differs between the classes of some sets. A model can then score by tone. Three looks at the same
-# predictions: within strata of tone; over pairs of pictures of one stratum only; and with each picture weighted so that Mpox and
-# the others have the same tones {cite}`hirano2003`. Weighting has a price: the effective number of pictures {cite}`kish1965` shrinks.
+# predictions ([side by side](#fig-tone-strata)): within strata of tone; over pairs of pictures of one stratum only; and with each picture
+# weighted so that Mpox and the others have the same tones {cite}`hirano2003`. Weighting has a price: the effective number of pictures {cite}`kish1965` shrinks.
 
 # %%
 from mpox.tone_strata import equal_tones, within_strata
@@ -329,7 +335,7 @@ for name, data in datasets.items():
     equal.append(equal_tones(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
 within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
+# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"name": "tone-strata", "caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
 figures_shortcuts.strata(within, equal)
 plt.show()
 
@@ -338,7 +344,7 @@ text = [report.with_interval(row.estimate, row.low, row.high) for row in within.
 wide = within.assign(text=text).pivot(
     index=["dataset", "stratum", "images", "groups", "positives"], columns="metric", values="text"
 )
-report.show(wide.rename_axis(columns=None).reset_index())
+report.show(wide.rename_axis(columns=None).reset_index(), name="tone-strata", caption="The model within strata of skin tone.")
 for name, part in equal.groupby("dataset", sort=False):
     how = part.set_index("how")
     plain, other, change = (how.loc[key] for key in ("as they are", "re-weighted", "re-weighted minus as they are"))
@@ -357,12 +363,14 @@ for name, part in equal.groupby("dataset", sort=False):
 # ## Robustness
 #
 # A patient's own photograph is blurred, dark or yellow. The model learnt from the pictures of the set; here it is tested on
-# corrupted copies of the test pictures, in families of five strengths {cite}`hendrycks2019`. Nothing is trained anew.
+# corrupted copies of the test pictures, in families of [five strengths](#table-severity) {cite}`hendrycks2019`. Nothing is trained anew.
+# The [AUROC](#fig-robust-auroc) falls where the order of the pictures suffers, the [accuracy](#fig-robust-accuracy) also where only the
+# level of the probabilities moves.
 
 # %% tags=["nbval-check-output"]
 from mpox.corruptions import severity_table
 
-report.show(severity_table(), digits=1)
+report.show(severity_table(), digits=1, name="severity", caption="What each corruption does at its strengths.")
 
 # %%
 from mpox.robustness import EVERY, consistency, robustness
@@ -376,23 +384,23 @@ for name, data in datasets.items():
     means.append(mean.assign(dataset=name))
 curves, means = pd.concat(curves, ignore_index=True), pd.concat(means, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched. Dotted: chance."}}
+# %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-auroc", "caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched. Dotted: chance."}}
 figures_shortcuts.robustness(curves, "auroc", ylabel="AUROC")
 plt.show()
 
-# %% mystnb={"image": {"alt": "Accuracy over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"caption": "Accuracy over the strength of each corruption, with 95 % bands."}}
+# %% mystnb={"image": {"alt": "Accuracy over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-accuracy", "caption": "Accuracy over the strength of each corruption, with 95 % bands."}}
 figures_shortcuts.robustness(curves, "accuracy", ylabel="accuracy")
 plt.show()
 
 # %% [markdown]
-# The mean over the strengths, and over the families, is one minus the mean corruption error; the change is against the untouched
-# pictures.
+# [The mean](#table-robust) over the strengths, and over the families, is one minus the mean corruption error; the change is against the
+# untouched pictures.
 
 # %%
 text = [report.with_interval(row.estimate, row.low, row.high) for row in means.itertuples()]
 changed = [report.with_interval(row.change, row.change_low, row.change_high) for row in means.itertuples()]
 cells = means.assign(mean=text, change=changed)
-report.show(cells[["dataset", "metric", "family", "mean", "change"]])
+report.show(cells[["dataset", "metric", "family", "mean", "change"]], name="robust", caption="Mean over the strengths of each corruption, and the change.")
 for name, part in means[(means["family"] == EVERY) & (means["metric"] == "auroc")].groupby("dataset", sort=False):
     row = part.iloc[0]
     worst = means[(means["dataset"] == name) & (means["metric"] == "auroc") & (means["family"] != EVERY)]
@@ -409,7 +417,8 @@ for name, part in means[(means["family"] == EVERY) & (means["metric"] == "auroc"
 # ### The same picture, shown otherwise
 #
 # A rash is the same rash mirrored, upside down or cropped a little. A model that averages a picture and its mirror image
-# (`MIRROR`) answers the mirrored one alike by construction; the other rows say how far its opinion hangs on the frame.
+# (`MIRROR`) answers the mirrored one alike by construction; the other rows of [the table](#table-shown-otherwise) say how far its opinion
+# hangs on the frame.
 
 # %%
 kept = []
@@ -422,7 +431,7 @@ for name, data in datasets.items():
         "probability moves": [report.with_interval(row.moved, row.moved_low, row.moved_high) for row in table.itertuples()],
     }
     kept.append(pd.DataFrame(rows))
-report.show(pd.concat(kept, ignore_index=True))
+report.show(pd.concat(kept, ignore_index=True), name="shown-otherwise", caption="How often the same picture, shown otherwise, gets another answer.")
 
 # %% [markdown]
 # ### Another skin tone as augmentation
@@ -449,10 +458,30 @@ for name, data in datasets.items():
         if chosen is None:
             report.finding(f"tone_copies_{report.short_name(name)}", report.with_interval(*change, digits=3))
 
+# %% tags=["hide-input"]
+said = []
+for name in datasets:
+    both, key = "trained and tested", report.short_name(name)
+    facts = told[(told["dataset"] == name) & told["fact"].isin(FACTS)]
+    best = facts[facts["tested"] == facts["tested"].iloc[-1]].nlargest(1, "estimate").iloc[0]
+    fall = means[(means["dataset"] == name) & (means["family"] == EVERY) & (means["metric"] == "auroc")].iloc[0]
+    said.append(
+        f"**{figures.dataset_title(name)}**: untouched, the AUROC for Mpox is {words(name, both, UNTOUCHED)}. With the lesions under "
+        f"boxes a model trained and tested on such pictures still reaches {words(name, both, 'covered')}; but the lesion map alone, "
+        f"white on black, reaches {words(name, both, 'mask_only')}, and the outer frame of the picture alone "
+        f"{words(name, both, 'border_only')} ([all of them](#fig-survival)). The best single fact that is not the disease, "
+        f"{best['words']}, has an AUROC of {report.with_interval(best['estimate'], best['low'], best['high'])} ({best['tested']}). Corruptions change "
+        f"the AUROC by {report.with_interval(fall['change'], fall['change_low'], fall['change_high'], digits=3)} on average. Chance is 0.5."
+    )
+    for recipe in (UNTOUCHED, "covered", "inpainted", "mask_only", "border_only", "background_only", "tiny", "colour_only"):
+        if (name, both, recipe) in area.index:
+            report.finding(f"shortcut_{key}_{recipe}", words(name, both, recipe))
+at_the_top.fill(*said)
+
 # %% [markdown]
 # ## What this means
 #
-# What survives without lesions is an upper bound on what the disease can have contributed: a score that a picture's frame reaches
+# What survives without lesions ([here](#fig-survival)) is an upper bound on what the disease can have contributed: a score that a picture's frame reaches
 # alone needs no disease. It is not a proof of the contrary. A model may use the shortcut when it is there and the lesions when it
 # is not; the two ways of using an alteration, and the fall from untouched to altered, say which of the two a reader should believe.
 #
@@ -482,7 +511,7 @@ for name, data in datasets.items():
 # - A score can be right for a reason that is not the disease. Take the disease away and see what is left.
 # - What covers a lesion also draws it. Ask what the cover tells alone before you credit the background.
 # - *Trained and tested* shows what the altered pictures still tell, *tested only* what the model leans on. They answer two questions.
-# - Before skin, light or a file's size is called harmless, let it predict the class by itself.
+# - Before skin, light or a file's size is called harmless, let it predict the class [by itself](#fig-facts).
 # - An instrument for shortcuts has to find one that was planted, and none where none was.
 #
 # ## Check yourself

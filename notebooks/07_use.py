@@ -138,24 +138,26 @@ told = {name: novelty_measures(table, datasets[name].groups) for name, table in 
 # %% tags=["hide-input"]
 from mpox.findings_use import what_was_found
 
+at_the_top, said = report.key_findings(), []
 for name in datasets:
     found = what_was_found(
         measures=measures.loc[name], replicates={aim: replicates[name, aim] for aim in aims},
         coverage=coverage[coverage["dataset"] == name], strange=strange[name], outside=outside.get(name),
     )  # fmt: skip
-    report.prose(f"**{figures.dataset_title(name)}.** {found.text}")
+    said.append(f"**{figures.dataset_title(name)}**: {found.text}")
     for key, text in found.quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
+at_the_top.fill(*said)
 
 # %% [markdown]
 # ## Do the probabilities mean what they say?
 #
 # Of the pictures to which a model gives 0.8, eight in ten should be Mpox. The reliability diagram {cite}`guo2017` sorts the
-# test pictures by what was said, cuts them into bins of equal mass, and plots what came true. Networks that were trained to the end
+# test pictures by what was said, cuts them into bins of equal mass, and plots what came true ([here](#fig-reliability)). Networks that were trained to the end
 # are usually too sure; one number, the temperature, then divides all log-probabilities {cite}`guo2017`. An isotonic curve is freer
 # and needs more pictures {cite}`zadrozny2002`.
 
-# %% mystnb={"image": {"alt": "Reliability diagrams, observed share of Mpox over stated probability with 95 percent intervals, for the probabilities as they are, after temperature scaling and after isotonic regression, one row a data set."}, "figure": {"caption": "Reliability of the probability of Mpox, out-of-fold, in bins of equal mass, with 95 % intervals from resampling groups. On the dotted line a probability means what it says. Temperature and curve were fitted inside the training groups of each fold."}}
+# %% mystnb={"image": {"alt": "Reliability diagrams, observed share of Mpox over stated probability with 95 percent intervals, for the probabilities as they are, after temperature scaling and after isotonic regression, one row a data set."}, "figure": {"name": "reliability", "caption": "Reliability of the probability of Mpox, out-of-fold, in bins of equal mass, with 95 % intervals from resampling groups. On the dotted line a probability means what it says. Temperature and curve were fitted inside the training groups of each fold."}}
 bins = pd.concat(
     [
         reliability_bins(table, "Mpox").assign(dataset=name, calibration=method)
@@ -182,7 +184,13 @@ for name, values in temperatures.items():
 # probability, is split into reliability (distance from the line, small is good), resolution (how far the bins differ from each
 # other, large is good) and uncertainty (that of somebody who knows only how common Mpox is) {cite}`murphy1973`, and a rest
 # within the bins; `reliability debiased` has what chance adds taken off {cite}`brocker2012,kumar2019`. The slope is below 1 where
-# probabilities are too extreme, the intercept above 0 where they are too low on the whole {cite}`vancalster2019`.
+# probabilities are too extreme, the intercept above 0 where they are too low on the whole {cite}`vancalster2019`. [The tables](#table-calibration)
+# have them all.
+#
+# :::{margin} An error that cannot be zero
+# Throw a fair coin forty times, and either side will hardly come exactly twenty times. The mean *distance* from one half is then above
+# zero although the coin is fair. An ECE is a mean distance. So an ECE without the one that chance gives cannot be read.
+# :::
 
 # %%
 names_of = {"Mpox": "Mpox against the rest", "top": "the class that is named"}
@@ -190,8 +198,8 @@ for name in datasets:
     for of, title in names_of.items():
         part = measures.xs((name, of), level=("dataset", "of")).reset_index()
         part["value"] = [report.with_interval(*row, digits=3) for row in part[["estimate", "low", "high"]].to_numpy()]
-        report.prose(f"**{figures.dataset_title(name)}**, {title}")
-        report.show(part.pivot(index="measure", columns="calibration", values="value").reindex(part["measure"].unique())[[*changed[name]]])
+        wide = part.pivot(index="measure", columns="calibration", values="value").reindex(part["measure"].unique())[[*changed[name]]]
+        report.show(wide, name="calibration", caption=f"{figures.dataset_title(name)}: calibration of the probability of {title}.")
 
 # %%
 for name in datasets:
@@ -210,7 +218,8 @@ for name in datasets:
 # another; an isotonic curve can.
 #
 # Is that all that these instruments can see? A model that is known to be too sure shows whether they would find it: the same
-# probabilities, made three times as sure (a temperature of a third), in the test folds and inside the training groups alike.
+# probabilities, made three times as sure (a temperature of a third), in the test folds and inside the training groups alike
+# ([the check](#table-made-surer)).
 
 # %%
 rows = []
@@ -222,14 +231,14 @@ for name, table in predictions.items():
         found = calibration_table(part, "Mpox").set_index("measure")
         shown = {measure: report.with_interval(*found.loc[measure], digits=3) for measure in ("ece", "ece if calibrated", "brier", "slope")}
         rows.append({"data set": figures.dataset_title(name), "probabilities": version, **shown})
-report.show(pd.DataFrame(rows))
+report.show(pd.DataFrame(rows), name="made-surer", caption="A model that was made too sure on purpose, and whether the instruments see it.")
 
 # %% [markdown]
 # ## A threshold for a stated aim
 #
 # Somebody who must not miss cases asks for a sensitivity. The threshold that just reached it on held-out training pictures is
 # carried to the test pictures, where it may reach a little more or less. To choose it on the test pictures
-# themselves would always succeed, on paper.
+# themselves would always succeed, on paper. [What was asked for and what was reached](#table-aims):
 
 # %%
 rows = []
@@ -245,16 +254,16 @@ for (name, aim), table in at.items():
         for measure in ("sensitivity", "specificity", "flagged")
     }
     rows.append({**about, **shown})
-report.show(pd.DataFrame(rows))
+report.show(pd.DataFrame(rows), name="aims", caption="Thresholds for an aimed sensitivity, chosen inside, and what they reach on test pictures.")
 
 # %% [markdown]
 # ## What a result means where the disease is rare
 #
 # In these collections more than a third of the pictures show Mpox, because they were made to study it. Sensitivity and specificity
-# carried over by Bayes' theorem say what a result would mean where the share is another; that people there look alike is taken
-# for granted.
+# carried over by Bayes' theorem say what a result would mean where the share is another ([the curves](#fig-predictive-values)); that people
+# there look alike is taken for granted.
 
-# %% mystnb={"image": {"alt": "Positive and negative predictive value over the prevalence from 0.1 to 50 percent on a logarithmic axis with bands, one line an aimed sensitivity, one row a data set."}, "figure": {"caption": "Predictive values over the prevalence, with 95 % bands from resampling groups; one line for each aimed sensitivity."}}
+# %% mystnb={"image": {"alt": "Positive and negative predictive value over the prevalence from 0.1 to 50 percent on a logarithmic axis with bands, one line an aimed sensitivity, one row a data set."}, "figure": {"name": "predictive-values", "caption": "Predictive values over the prevalence, with 95 % bands from resampling groups; one line for each aimed sensitivity."}}
 from mpox.prevalence import predictive_table
 
 grid = np.geomspace(0.001, 0.5, 40)
@@ -280,10 +289,10 @@ for name in datasets:
 # ## Would acting on it do more good than harm?
 #
 # Whoever acts at a probability of 0.1 holds one found case for worth nine false alarms. The net benefit counts true positives less
-# false positives at that rate {cite}`vickers2006`, and compares with acting on everyone and on nobody. On the right, the probabilities
-# are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it {cite}`elkan2001`.
+# false positives at that rate {cite}`vickers2006`, and compares with acting on everyone and on nobody ([the decision
+# curves](#fig-decision-curves)). On the right, the probabilities are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it {cite}`elkan2001`.
 
-# %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"caption": "Decision curves with 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
+# %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"name": "decision-curves", "caption": "Decision curves with 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
 curves = []
 for name, table in predictions.items():
     curves.append(decision_curve(table).assign(dataset=name, where="as collected"))
@@ -312,10 +321,15 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
 #
 # A model may be allowed to name every class that it cannot exclude. A conformal set {cite}`vovk2005` does that with a promise: if
 # test pictures and held-out training pictures come from the same source in random order, it holds the true class in at least the
-# share that was asked for. Here the promise is made for each class by itself, and an answer of several classes, or none, is read as
-# "not sure", and sent to a person.
+# share that was asked for. Here the promise is made for each class by itself ([kept or not](#fig-conformal)), and an answer of several
+# classes, or none, is read as "not sure", and sent to a person.
+#
+# :::{margin} A promise without a model of the world
+# Rank the score of a new picture among those of held-out ones. If all come from one source in random order, every rank is as likely as any
+# other, whatever the network does. That is the whole proof; what it needs is the random order, and that is what a new hospital breaks.
+# :::
 
-# %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
+# %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"name": "conformal", "caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
 figures_use.coverage(coverage)
 plt.show()
 
@@ -324,8 +338,8 @@ part = coverage[coverage["confidence"] == level].copy()
 part["value"] = [report.with_interval(*row) for row in part[["estimate", "low", "high"]].to_numpy()]
 part["data set"] = part["dataset"].map(figures.dataset_title)
 wide = part.pivot(index=["data set", "class", "images"], columns="measure", values="value").reset_index().rename_axis(columns=None)
-report.prose(f"At a coverage of {level:g} asked for:")
-report.show(wide[["data set", "class", "images", "coverage", "size", "one class", "not sure", "no class fits", "right if certain"]])
+wide = wide[["data set", "class", "images", "coverage", "size", "one class", "not sure", "no class fits", "right if certain"]]
+report.show(wide, name="conformal", caption=f"Conformal sets at a coverage of {level:g} asked for.")
 
 # %% [markdown]
 # The promise speaks of exchangeable pictures. Pictures of one patient are alike, so that groups are exchangeable at best: the
@@ -340,7 +354,7 @@ if outside:
     wide = wide[wide["measure"].isin(["coverage", "not sure", "right if certain"])]
     wide["value"] = [report.with_interval(*row) for row in wide[["estimate", "low", "high"]].to_numpy()]
     wide = wide.pivot(index=["trained on", "tested on", "class", "images"], columns="measure", values="value")
-    report.show(wide.reset_index().rename_axis(columns=None))
+    report.show(wide.reset_index().rename_axis(columns=None), name="conformal-elsewhere", caption="The same sets on another collection.")
     for train, table in outside.items():
         row = table.set_index(["class", "measure"]).loc[("all", "coverage"), ["estimate", "low", "high"]]
         pair = f"{report.short_name(train)}_{report.short_name(others[train])}"
@@ -351,15 +365,15 @@ else:
 # %% [markdown]
 # ## A cat, a page and a wall
 #
-# A classifier divides whatever it is shown among its classes. Shown are pictures that nobody should ask it about: drawn by a
+# A classifier divides whatever it is shown among its classes. [Shown](#fig-oddities) are pictures that nobody should ask it about: drawn by a
 # program, or shipped with scikit-image {cite}`vanderwalt2014`. Two kinds are controls: healthy skin of drawn people, which is out of
 # place among photographs but in place among drawings, and, where there are two collections, pictures of the other one that share
 # nothing with this one.
 #
 # A warning is possible: the distance of a picture's features to the fifth nearest training picture {cite}`sun2022`. It is given
-# above the distance that 95 % of held-out training pictures stay below.
+# above the distance that 95 % of held-out training pictures stay below ([by kind](#fig-novelty), [in numbers](#table-strange)).
 
-# %% mystnb={"image": {"alt": "Pictures of a page, walls, landscapes, noise, a dermoscopy-like drawing, drawn healthy skin, a cat and other things, each with the probability of Mpox and whether a warning was given."}, "figure": {"caption": "What the probes of the first data set say to pictures that are nobody's: mean probability of Mpox over the folds, and in how many folds a warning is given."}}
+# %% mystnb={"image": {"alt": "Pictures of a page, walls, landscapes, noise, a dermoscopy-like drawing, drawn healthy skin, a cat and other things, each with the probability of Mpox and whether a warning was given."}, "figure": {"name": "oddities", "caption": "What the probes of the first data set say to pictures that are nobody's: mean probability of Mpox over the folds, and in how many folds a warning is given."}}
 first = next(iter(datasets))
 kinds = dict.fromkeys(oddity.kind for oddity in oddities)
 chosen = [next(oddity for oddity in oddities if oddity.kind == kind) for kind in kinds]
@@ -371,7 +385,7 @@ captions = [
 figures_use.sheet(chosen, captions)
 plt.show()
 
-# %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). Grey: the model's own test pictures."}}
+# %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"name": "novelty", "caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). Grey: the model's own test pictures."}}
 figures_use.novelty(
     pd.concat([table.assign(dataset=name) for name, table in strange.items()], ignore_index=True),
     score="neighbours",
@@ -381,11 +395,11 @@ plt.show()
 
 # %%
 for name in datasets:
-    report.prose(f"**{figures.dataset_title(name)}**: what was said, and how well each score tells a kind from the own test pictures (AUROC)")
+    caption = f"{figures.dataset_title(name)}: what was said, and how well each score tells a kind from the own test pictures (AUROC)."
     areas = told[name].copy()
     areas["value"] = [report.with_interval(*row) for row in areas[["estimate", "low", "high"]].to_numpy()]
     wide = areas.pivot(index="kind", columns="score", values="value")
-    report.show(said_to(strange[name]).set_index("kind").join(wide).reset_index(), digits=2)
+    report.show(said_to(strange[name]).set_index("kind").join(wide).reset_index(), digits=2, name="strange", caption=caption)
 
 # %% [markdown]
 # `certain` is the share of conformal sets (at 0.9) with a single class: a promise about skin protects nobody from a wall. `unsure`
@@ -395,7 +409,8 @@ for name in datasets:
 # ## What it costs
 #
 # Somebody has to say what a missed case is worth. The calculator adds up what a screened person costs on average: the picture, the
-# laboratory test of those who are sent on for nothing, the cases that are missed. The first numbers are invented; change them.
+# laboratory test of those who are sent on for nothing, the cases that are missed. The first numbers are invented; change them. [The
+# figure](#fig-screening-cost) draws the same sum over the prevalence.
 
 # %%
 from mpox.screening_cost import Costs, cost_curve, worthwhile_prevalences
@@ -409,7 +424,7 @@ show_widget(
     caption="Expected cost of one screened person; the interval resamples the groups behind sensitivity and specificity.",
 )
 
-# %% mystnb={"image": {"alt": "Expected cost of a person over the prevalence on logarithmic axes for the model first, the laboratory for everyone and no screening, one panel a data set."}, "figure": {"caption": "The same sum over the prevalence, at the first aim and the costs of the parameter COSTS, with 95 % bands."}}
+# %% mystnb={"image": {"alt": "Expected cost of a person over the prevalence on logarithmic axes for the model first, the laboratory for everyone and no screening, one panel a data set."}, "figure": {"name": "screening-cost", "caption": "The same sum over the prevalence, at the first aim and the costs of the parameter COSTS, with 95 % bands."}}
 spent = [
     cost_curve(grid, replicates[name, aims[0]]["sensitivity"], replicates[name, aims[0]]["specificity"], costs).assign(dataset=name)
     for name in datasets
@@ -452,9 +467,10 @@ for name in datasets:
 #
 # ## Take-aways
 #
-# - A good ranking is not yet a probability. Look at the diagram, and compare the ECE with that of a perfect model on as many pictures.
+# - A good ranking is not yet a probability. Look at [the diagram](#fig-reliability), and compare the ECE with that of a perfect model on as many pictures.
 # - A threshold follows from an aim, is chosen inside, and is judged on the test. The loss on the way is part of the result.
-# - What a positive result means depends on how common the disease is where the test is used, not where it was made.
+# - What a positive result means depends on [how common the disease is](#fig-predictive-values) where the test is used, not where it was
+#   made.
 # - "Not sure" is an answer, and its promise holds for pictures like those of calibration only. So does every warning.
 # - Whether acting on a model does good is a matter of what errors cost. Say the costs before the answer.
 #

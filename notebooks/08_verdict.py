@@ -75,6 +75,9 @@ if is_phantom:
         "pictures whose patients, copies and marks were planted."
     )
 
+# %%
+at_the_top = report.key_findings()
+
 # %% [markdown]
 # ## What was measured
 #
@@ -133,10 +136,15 @@ if external is None:
 #
 # Each published number is held against 95 % intervals from resampling groups. The first rule that applies decides. An interval
 # *reaches* a value that it contains or lies above. The numbers in the table are made up, to show each rule at work; the
-# last column is what the program made of them.
+# last column is what the program made of them ([the rules](#table-rules)).
+#
+# :::{margin} A rule before the number
+# Whoever reads the intervals first finds reasons for the rule that he then sets. So the rules stand in the program, with made-up numbers
+# that show what each does, and the program reads the intervals.
+# :::
 
 # %% tags=["nbval-check-output"]
-report.show(verdict.rules())
+report.show(verdict.rules(), name="rules", caption="The rules of judgement, each at work on made-up numbers.")
 
 # %% [markdown]
 # The second rule keeps few patients from being a pass: an interval can be so wide that it excludes nothing. The
@@ -173,7 +181,8 @@ if left_out:
 # %% [markdown]
 # ## Claim by claim
 #
-# The judged model is the linear probe: it exists under every protocol. An empty cell was not run, or has no meaning for that claim.
+# The judged model is the linear probe: it exists under every protocol. In [the table](#table-claims) an empty cell was not run, or has no
+# meaning for that claim; [the figure](#fig-claims) has the same intervals.
 
 # %%
 tables = {}
@@ -187,8 +196,7 @@ for name, data in datasets.items():
         "growth": growth_finding(growth[name], honest[name]),
     }
     tables[name] = verdict.verdict_table(mine, external, honest=honest[name], findings=findings)
-    report.prose(f"**{figures.dataset_title(name)}**")
-    report.show(tables[name])
+    report.show(tables[name], name="claims", caption=f"{figures.dataset_title(name)}: claim by claim, from the paper to the strictest test.")
 
 # %%
 for name, table in tables.items():
@@ -199,7 +207,7 @@ for name, table in tables.items():
         + "."
     )
 
-# %% mystnb={"image": {"alt": "One panel for each published figure of performance, data sets side by side: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"caption": "Each published figure (dashed line) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
+# %% mystnb={"image": {"alt": "One panel for each published figure of performance, data sets side by side: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"name": "claims", "caption": "Each published figure (dashed line) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
 intervals = verdict.claim_intervals(metrics, external)
 figures_verdict.claims(intervals[intervals["regime"] == "linear_probe"])
 plt.show()
@@ -208,7 +216,8 @@ plt.show()
 # ## Does another regime change a judgement?
 #
 # Other regimes were run under fewer protocols, with fewer repeats and at their own input size. The same rules apply; but a leak under
-# which a regime was not run cannot reproduce anything, so that fewer rows can be *only under a leaking protocol*.
+# which a regime was not run cannot reproduce anything, so that fewer rows can be *only under a leaking protocol*
+# ([their judgements](#table-other-regimes)).
 
 # %%
 others = []
@@ -220,7 +229,7 @@ for (name, regime), part in metrics[metrics["regime"] != "linear_probe"].groupby
         others.append(where | {"honest": row[honest[name]], "judgement": row["judgement"], "linear probe": first[claim]})
 if others:
     others = pd.DataFrame(others)
-    report.show(others)
+    report.show(others, name="other-regimes", caption="The same rules for other regimes.")
     kept = (others["judgement"] == others["linear probe"]).sum()
     report.prose(
         f"Of these {len(others)} rows {(others['judgement'] == verdict.REPRODUCED).sum()} are *{verdict.REPRODUCED}*; {kept} have the "
@@ -233,14 +242,14 @@ else:
 # ## The answer
 #
 # The paragraph below is computed. It speaks of sensitivity and specificity for Mpox, because they are what a clinician acts on, and
-# it ends with a word that follows from these rules, the first that applies:
+# it ends with a word that follows from [these rules](#table-answer-rules), the first that applies:
 
 # %% tags=["nbval-check-output"]
-report.show(answer_rules())
+report.show(answer_rules(), name="answer-rules", caption="The rules of the last word; the first that applies decides.")
 
 # %% [markdown]
 # The 0.90 is a convention of this book, not a clinical standard; the *tests* are each data set under its honest protocol, and each
-# test on other data.
+# test on other data. [The last figure](#fig-one-model) is the whole book in one picture.
 
 # %%
 main = metrics[metrics["regime"] == "linear_probe"]
@@ -252,15 +261,36 @@ for name, table in tables.items():
     report.finding(f"verdict_{report.short_name(name)}_reproduced", f"{reached[verdict.REPRODUCED]} of {len(published)}")
     report.finding(f"verdict_{report.short_name(name)}_leaking", f"{reached[verdict.LEAKING]} of {len(published)}")
 
-# %% tags=["cover-figure"] mystnb={"image": {"alt": "F1 and ROC AUC of one model, a panel each, with a marker a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"caption": "One model, one set of pictures, several ways of testing: F1 and ROC AUC of the linear probe on each data set, with 95 % intervals from resampling groups. Dashed: the published values. `augment_before_split`: pictures are multiplied by augmentation, then divided. `random_image`: divided picture by picture. `patient`, `source`: no patient, and no copy of a photograph, on both sides. *other data*: trained on this collection, tested on what another one does not share with it."}}
+# %% tags=["cover-figure"] mystnb={"image": {"alt": "F1 and ROC AUC of one model, a panel each, with a marker a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"name": "one-model", "caption": "One model, one set of pictures, several ways of testing: F1 and ROC AUC of the linear probe on each data set, with 95 % intervals from resampling groups. Dashed: the published values. `augment_before_split`: pictures are multiplied by augmentation, then divided. `random_image`: divided picture by picture. `patient`, `source`: no patient, and no copy of a photograph, on both sides. *other data*: trained on this collection, tested on what another one does not share with it."}}
 two = intervals["claim"].isin(["f1", "roc_auc_mpox"])
 figures_verdict.cover(intervals[two & (intervals["regime"] == "linear_probe")])
 plt.show()
 
+# %% tags=["hide-input"]
+where = "Nothing here speaks of Mpox; the rules, put to the phantom, say" if is_phantom else "Whether deep learning can recognize Mpox"
+said = [f"{where}: *{conclusion(main, external, honest=honest)}*, by [rules that were there before](#table-answer-rules)."]
+for name in datasets:
+    published = tables[name][[claim.published is not None for claim in verdict.CLAIMS]]["judgement"]
+    mine = main[(main["dataset"] == name) & (main["protocol"] == honest[name])]
+    said.append(
+        f"**{figures.dataset_title(name)}**: of {len(published)} readings of the published figures {(published == verdict.REPRODUCED).sum()} "
+        f"are reached under `{honest[name]}`, and {(published == verdict.LEAKING).sum()} more only under a division that leaks "
+        f"([the figure](#fig-claims)). Sensitivity for Mpox is {report.estimate(mine, 'sensitivity', 'Mpox')}, specificity "
+        f"{report.estimate(mine, 'specificity', 'Mpox')}."
+    )
+if external is not None:
+    rows = external[(external["metric"] == "auroc") & (external["class"] == "Mpox") & (external["subset"] == "without shared")]
+    said += [
+        f"Trained on {row.train}, tested on what {row.test} does not share with it: AUROC "
+        f"{report.with_interval(row.estimate, row.low, row.high, digits=3)}."
+        for row in rows.itertuples()
+    ]
+at_the_top.fill(*said)
+
 # %% [markdown]
 # ## What this means
 #
-# Read the columns from left to right. A published figure that only the flattering columns reach has not been refuted, and nobody is
+# Read the columns of [the table](#table-claims) from left to right. A published figure that only the flattering columns reach has not been refuted, and nobody is
 # accused: a data set that we do not have, or a better model, may give it honestly. But it is a figure that the way of testing, and of multiplying
 # pictures, can produce, so that it is no evidence for the model until the way of testing is known. *Not testable here* is not a polite
 # form of no. It says that the claim, as it is worded in the abstract, gives a reader nothing to hold against it, or that our data are too few.
@@ -285,7 +315,7 @@ plt.show()
 # ## Take-aways
 #
 # - A claim that nothing could count against is not a result.
-# - The flattering column shows what the way of testing can do by itself. Only the honest one, and other data, speak for the model.
+# - The flattering column shows what the way of testing can do by itself ([in one picture](#fig-one-model)). Only the honest one, and other data, speak for the model.
 # - A judgement needs a rule that was there before the numbers, and a reader who can change it.
 # - The last step, from collections to patients, is not made by statistics. It takes other data.
 #

@@ -11,10 +11,13 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox.book import NOT_BUILT, build_book, external_requests, stage
+from mpox.book_numbers import names_in
 from mpox.book_parts import PARTS, collect, glued_texts, read_chapters
 from mpox.book_provenance import duration, provenance_tables
 from mpox.cli_book import book as book_command
 from mpox.errors import MpoxError
+from mpox.profiles import read_notebook
+from mpox.report import KEY_FINDINGS, NOT_YET, TABLE_MARK
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [
@@ -43,6 +46,19 @@ def glued(key: str, value: object) -> nbformat.NotebookNode:
         data={"application/papermill.record/text/plain": repr(value)},
         metadata={"scrapbook": {"name": key, "mime_prefix": "application/papermill.record/"}},
     )
+
+
+def shown_by_name(key: str) -> nbformat.NotebookNode:
+    """A cell that shows a figure or a table of that name, so that what other pages refer to is there."""
+    kind, name = key.split("-", 1)
+    if kind == "fig":
+        about = {"figure": {"caption": f"The figure {name}.", "name": name}, "image": {"alt": "A rising curve."}}
+        picture = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
+        return new_code_cell("figures.show()", outputs=[picture], metadata={"mystnb": about})
+    caption = f'<caption {TABLE_MARK}="{name}"><span class="mpox-caption">The table {name}.</span></caption>'
+    html = f"<table>{caption}<tr><td>1</td></tr></table>"
+    table = new_output("display_data", data={"text/html": html, "text/plain": "1"})
+    return new_code_cell(f'report.show(table, name="{name}", caption=words)', outputs=[table])
 
 
 def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nbformat.NotebookNode:
@@ -74,12 +90,16 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
     title = name[3:].replace("_", " ").capitalize()
     source = ROOT / "notebooks" / f"{name}.py"
     text = source.read_text(encoding="utf-8") if source.is_file() else ""
+    named = names_in(read_notebook(name)) if source.is_file() else []
+    key_findings = {"text/markdown": f"{KEY_FINDINGS}\n\n- The AUROC is 0.5.\n- It is a guess.", "text/plain": "x"}
     sections = "\n\n".join(re.findall(r"^# (#{2,3} .+)$", text, re.M))  # other pages link to them
     cells = [
         new_markdown_cell(f"# {title}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
         new_code_cell("SEED = 0", metadata={"tags": ["parameters"], "papermill": {"duration": 0.1}}),
         new_code_cell("# Parameters\nSEED = 1", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("report.key_findings()", outputs=[new_output("display_data", data=key_findings)]),
         new_markdown_cell(f"## Result\n\n{sections}"),
+        *map(shown_by_name, named),
         new_code_cell(
             "figures.show()",
             outputs=[figure],
@@ -213,6 +233,45 @@ def test_staged_chapters_are_labelled_and_linked(project, tmp_path):
     assert "/home/someone" not in nbformat.writes(study)
 
 
+def test_key_findings_stand_under_the_objectives_and_not_where_they_were_computed(project, tmp_path):
+    parts = collect([make_run(tmp_path / "quick", phantom=True)])
+    stage(parts, project=project, source=tmp_path / "src")
+    cells = nbformat.read(tmp_path / "src/instruments/04_ablation.ipynb", as_version=4).cells
+    assert cells[1].cell_type == "markdown" and cells[1].source.startswith(
+        "::::{admonition} Key findings\n:class: tip mpox-findings"
+    )
+    assert "- The {term}`AUROC` is 0.5.\n- It is a guess." in cells[1].source
+    assert KEY_FINDINGS not in nbformat.writes(nbformat.v4.new_notebook(cells=cells[2:]))
+
+
+def test_findings_that_were_never_filled_in_stop_the_book(project, tmp_path):
+    folder = make_run(tmp_path / "quick", phantom=True)
+    path = folder / "04_ablation.ipynb"
+    path.write_text(path.read_text().replace("- The AUROC is 0.5.", NOT_YET))
+    with pytest.raises(MpoxError, match=r"04_ablation.ipynb has not said its key findings"):
+        stage(collect([folder]), project=project, source=tmp_path / "src")
+
+
+def test_every_page_says_at_its_foot_what_it_shows(project, tmp_path):
+    parts = collect([make_run(tmp_path / "recorded", phantom=False), make_run(tmp_path / "quick", phantom=True)])
+    stage(parts, project=project, source=tmp_path / "src")
+    facts = "run `quick`; data phantom; profile quick; mpox 0.1.0; device cpu (Intel(R) Xeon(R) | 2 cores); 2026-01-02"
+    foot = nbformat.read(tmp_path / "src/instruments/07_use.ipynb", as_version=4).cells[-1].source
+    assert foot.startswith(f":::{{div}} mpox-foot\nThis page: {facts}; executed notebook `")
+    feet = {page.name: page.read_text().rpartition("mpox-foot\n")[2] for page in (tmp_path / "src/book").rglob("*.md")}
+    assert feet["intro.md"].startswith("This page quotes Part I, run `recorded`") and "Part II" not in feet["intro.md"]
+    assert "Part I, run `recorded`" in feet["provenance.md"] and f"; and Part II, {facts}." in feet["provenance.md"]
+    assert feet["glossary.md"].startswith("This page quotes no run; it is of mpox 0.1.0.")
+
+
+def test_a_page_that_refers_to_no_figure_is_named(project, tmp_path):
+    page = project / "book/teaching.md"
+    page.write_text(page.read_text() + "\nSee [the climb](#fig-clim).\n")
+    parts = collect([make_run(tmp_path / "recorded", phantom=False)])
+    with pytest.raises(MpoxError, match=r"book/teaching.md refers to 'fig-clim'"):
+        stage(parts, project=project, source=tmp_path / "src")
+
+
 def test_one_part_alone_drops_the_other_and_says_so(project, tmp_path):
     parts = collect([make_run(tmp_path / "quick", phantom=True)])
     notes = stage(parts, project=project, source=tmp_path / "src")
@@ -295,6 +354,15 @@ def test_the_whole_book_builds_and_asks_nothing_of_the_network(project, tmp_path
     assert (html / "_static/mpox.css").is_file()
     assert external_requests(html) == []
     assert "caption-number" not in pages["study/04_ablation.html"]
+    for part, mark in (("study", ""), ("instruments", " (phantom)")):
+        page = pages[f"{part}/04_ablation.html"]
+        place = re.search(rf'<figure[^>]*id="{part}-fig-variant-differences".*?</figure>', page, re.S)
+        assert place and f"<strong>Figure 4.2{mark}.</strong>" in place[0]
+        assert re.search(rf'id="{part}-table-board"', page) and f"<strong>Table 4.7{mark}.</strong> The table board." in page
+        assert 'href="../book/glossary.html#term-leakage"' in page
+    first = re.search(r'href="([^"]*#study-fig-dose-response)"', pages["book/intro.html"])
+    assert first and first[1].startswith("../study/03_cross_validation.html")
+    assert "mpox-foot" in pages["book/intro.html"] and "mpox-foot" in pages["book/api/index.html"]
     assert "mathjax" not in "".join(pages.values()).lower()
     assert not (project / "_site/_build/.doctrees").exists()
 

@@ -13,6 +13,7 @@ from mpox.paths import project_root
 from mpox.phantom import PhantomSpec, generate
 from mpox.profiles import list_notebooks, read_notebook, resolve_parameters
 from mpox.quiz import quiz_text, read_quiz
+from mpox.report import KEY_FINDINGS, NOT_YET
 
 CHAPTERS = list_notebooks()
 #: Pages with a quiz of their own name, because another page has the same digits.
@@ -168,7 +169,29 @@ def test_a_chapter_says_what_it_is_for_and_where_to_go_on(name):
     tasks = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
     assert 3 <= len(tasks) <= 5
     assert "(easy)" in tasks[0].splitlines()[0] and "(open)" in tasks[-1].splitlines()[0]
+    assert "{term}" not in prose, "the book links the glossary by itself, and JupyterLab would show the role"
     assert [task.split()[2] for task in tasks] == [str(number) for number in range(1, len(tasks) + 1)]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_says_its_key_findings_once_and_the_learner_notebook_leaves_them_out(name):
+    """The committed notebook, which was executed, has them filled in above its first section."""
+    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    texts = [
+        (number, "".join(output["data"]["text/markdown"]))
+        for number, cell in enumerate(notebook.cells)
+        for output in cell.get("outputs", [])
+        if KEY_FINDINGS in "".join(output.get("data", {}).get("text/markdown", ""))
+    ]
+    ((place, text),) = texts
+    section = next(number for number, cell in enumerate(notebook.cells) if cell.source.startswith("## "))
+    assert (
+        text.startswith(f"{KEY_FINDINGS}\n\n- ")
+        and NOT_YET not in text
+        and (place < section or "what_was_found" in notebook.cells[place].source)
+    )
+    assert "95 % CI" in text and "nan" not in text
+    assert "key_findings" not in (exercises_folder() / f"{name}.ipynb").read_text()
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -12,6 +12,7 @@ import pytest
 from mpox import ModelConfig, cross_validate, evaluate, figures, figures_audit, open_store, report
 from mpox.audit.quality import image_quality
 from mpox.curves import curve_bands
+from mpox.errors import MpoxError
 from mpox.errortable import error_table
 from mpox.explain import grad_cam
 from mpox.manifest import build_manifest
@@ -58,6 +59,37 @@ def test_tables_have_a_text_form_that_can_be_compared(shown):
     report.show(pd.DataFrame({"a": [0.123456], "b": [None]}))
     bundle = shown[0]._repr_mimebundle_()
     assert "0.123" in bundle["text/html"] and "0.123" in bundle["text/plain"]
+
+
+def test_a_caption_stands_above_a_table_and_in_its_text(shown):
+    table = pd.DataFrame({"images": [3]}, index=pd.Index(["a"], name="set"))
+    report.show(table, name="sets", caption="Sets & sizes.")
+    report.sortable(table, name="board", caption="All <sets>")
+    plain, sorted_ = (one._repr_mimebundle_() for one in shown)
+    mark = report.TABLE_MARK
+    assert f'<caption {mark}="sets"><span class="mpox-caption">Sets &amp; sizes.</span></caption>' in plain["text/html"]
+    assert plain["text/html"].index("<table") < plain["text/html"].index("<caption") < plain["text/html"].index("<thead")
+    assert plain["text/plain"].startswith("Sets & sizes.\n")
+    assert sorted_["text/html"].count("<caption") == 1
+    assert f'<caption {mark}="board"><span class="mpox-caption">All &lt;sets&gt;</span></caption>' in sorted_["text/html"]
+    with pytest.raises(MpoxError, match=r"'sets' has a name and no caption"):
+        report.show(table, name="sets")
+
+
+def test_key_findings_fill_the_place_that_was_kept(monkeypatch):
+    places = []
+
+    class Place:
+        def __init__(self, first):
+            self.texts = [first.data]
+
+        def update(self, other):
+            self.texts.append(other.data)
+
+    monkeypatch.setattr(report, "display", lambda first, display_id: places.append(Place(first)) or places[-1])
+    at_the_top = report.key_findings()
+    at_the_top.fill("One is 0.5.", "Two.")
+    assert places[0].texts == [f"{report.KEY_FINDINGS} {report.NOT_YET}", f"{report.KEY_FINDINGS}\n\n- One is 0.5.\n- Two."]
 
 
 def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):

@@ -20,22 +20,19 @@ import nbformat
 import yaml
 
 from mpox.book_api import with_api
-from mpox.book_cover import with_cover
+from mpox.book_chapter import chapter_page, page_foot
+from mpox.book_cover import FIGURE_MARK, with_cover
+from mpox.book_glossary import glossary_terms
+from mpox.book_numbers import number_all, refer, references_in
 from mpox.book_pages import finish
-from mpox.book_parts import PARTS, TITLE, Chapter, collect, substitutions, title_cell
-from mpox.book_provenance import duration, provenance_tables
+from mpox.book_parts import PARTS, Chapter, collect, substitutions
+from mpox.book_provenance import provenance_tables
 from mpox.checklists import filled, linkable_pages
-from mpox.effort import reading_minutes
 from mpox.errors import MpoxError
-from mpox.exercises import fold
 from mpox.launch import launch_links
 from mpox.paths import project_root
 
 DEFAULT_RUNS = {"study": "_runs/recorded", "instruments": "_runs/quick"}
-FOLDED = {
-    "parameters": "Parameters and their defaults",
-    "injected-parameters": "Parameters that the profile set",
-}
 PROVENANCE_MARK = "<!-- provenance tables -->"
 NOT_BUILT = "*(not in this build)*"
 QUOTED_DATASETS = ("msld-v1", "msid")
@@ -65,8 +62,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     Raises
     ------
     MpoxError
-        When a page quotes a finding that no chapter computed, a checklist names a section that is not there, or a chapter is
-        missing in ``_toc.yml``.
+        When a page quotes a finding that no chapter computed or refers to a figure that none shows, a checklist names a section
+        that is not there, a chapter has not said its findings, or is missing in ``_toc.yml``.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source / "book", ignore=shutil.ignore_patterns(".*", "_build"))
@@ -74,23 +71,31 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     texts = (config.setdefault("parse", {}).get("myst_substitutions") or {}) | substitutions(parts)
 
     toc_text = (project / "_toc.yml").read_text(encoding="utf-8")
+    numbers = number_all(parts, [entry.split("/")[-1] for entry in _listed(toc_text)])
+    whole = {part: _is_whole(part, parts[part], toc_text) for part in PARTS}
+    terms = glossary_terms(source / "book" / "glossary.md")
     pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
         text = with_api(filled(page.read_text(encoding="utf-8"), page, pages))
+        quoted = set(PARTS) if PROVENANCE_MARK in text else set()
+        if FIGURE_MARK in text or references_in(text):
+            quoted.add("study")
         text = with_cover(text, page, parts["study"], project=project, absent=NOT_BUILT)
+        text = refer(text, "study", numbers, where=str(page.relative_to(source)), whole=whole)
         for key in dict.fromkeys(_SUBSTITUTION.findall(text)):
+            part = next((part for part in PARTS if key.startswith(f"{part}_")), "")
+            quoted |= {part} & set(PARTS)
             if key in texts:
                 continue
-            part = next((part for part in PARTS if key.startswith(f"{part}_")), None)
-            if part and not _is_whole(part, parts[part], toc_text):
+            if part and not whole[part]:
                 texts[key] = NOT_BUILT
             else:
                 missing.append(f"{key} ({page.relative_to(source)})")
         text = _CHAPTER_LINK.sub(lambda link: link[0] if link[3] in parts[link[2]] else link[1], text)
         if PROVENANCE_MARK in text:
             text = text.replace(PROVENANCE_MARK, provenance_tables(parts, headings=PARTS))
-        page.write_text(text, encoding="utf-8")
+        page.write_text(f"{text.rstrip()}\n\n{page_foot(parts, quoted)}\n", encoding="utf-8")
     if missing:
         raise MpoxError(
             f"The pages quote {len(missing)} finding(s) that no chapter has computed: {', '.join(missing)}; "
@@ -105,10 +110,15 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
         for chapter in chapters.values():
             twin = parts["study" if part == "instruments" else "instruments"].get(chapter.name)
             links = launch_links(config.get("repository"), chapter.name)
-            notebook = dressed(nbformat.read(chapter.path, as_version=4), chapter, twin=twin, links=links)
+            notebook = chapter_page(chapter, twin=twin, numbers=numbers, whole=whole, terms=terms, links=links)
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes
+
+
+def _listed(toc: str) -> list[str]:
+    """The chapters of the table of contents, as ``part/name``, in its order."""
+    return [f"{part}/{name}" for part, name in re.findall(rf"\b({'|'.join(PARTS)})/(\w+)", toc)]
 
 
 def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
@@ -116,48 +126,6 @@ def _is_whole(part: str, chapters: dict[str, Chapter], toc: str) -> bool:
     names = {name for chapter in chapters.values() for name in chapter.provenance.get("datasets", [])}
     expected = set(re.findall(rf"\b{part}/(\w+)", toc))
     return expected <= set(chapters) and (part != "study" or set(QUOTED_DATASETS) <= names)
-
-
-def dressed(notebook: nbformat.NotebookNode, chapter: Chapter, *, twin: Chapter | None, links: str = "") -> nbformat.NotebookNode:
-    """An executed notebook as a page: header under the title, parameters folded, the machine's paths removed.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-        Changed in place and returned.
-    chapter : Chapter
-        Says which part, data sets and profile the header names.
-    twin : Chapter or None
-        The same notebook in the other part, to link to.
-    links : str
-        Sentence for the header of a chapter of Part II, whose notebook is the committed one; see `mpox.launch`.
-    """
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        tags = cell.metadata.get("tags", [])
-        for tag in FOLDED.keys() & set(tags):
-            cell.metadata["tags"] = [*tags, "hide-input"]
-            cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = FOLDED[tag]
-        fold(cell)
-    cell, title = title_cell(notebook, chapter.path)
-    data = ", ".join(chapter.provenance.get("datasets", [])) or "none"
-    profile = chapter.provenance.get("profile", "unknown")
-    time = f"about {reading_minutes(notebook)} minutes to read, {duration(chapter.duration_s)} to run"
-    if chapter.part == "instruments":
-        title = f"{title} (phantom)"
-        link = f" [The same chapter on real images](../study/{twin.name}.ipynb)." if twin else ""
-        header = (
-            ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
-            "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}{links and f' {links}'}\n:::"
-        )
-    else:
-        link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""
-        header = f":::{{div}} mpox-strip\nPart I, the study · data: {data} · profile: {profile} · {time}{link}\n:::"
-    cell.source = TITLE.sub(lambda _: f"# {title}\n\n{header}\n", cell.source, count=1)
-    return notebook
 
 
 def _trim_toc(toc: dict[str, Any], parts: dict[str, dict[str, Chapter]]) -> tuple[dict[str, Any], list[str]]:

@@ -20,6 +20,8 @@ TAG = "cover-figure"
 def with_cover(text: str, page: Path, chapters: Mapping[str, Chapter], *, project: Path, absent: str) -> str:
     """A page's text with the figure and the citation in the place of their marks; the picture is written beside the page.
 
+    Where the figure has a name, its caption refers to the chapter's figure; see `mpox.book_numbers.refer`.
+
     Parameters
     ----------
     text : str
@@ -60,6 +62,8 @@ def _figure(target: Path, chapters: Mapping[str, Chapter]) -> str | None:
     alt, caption = about.get("image", {}).get("alt"), about.get("figure", {}).get("caption")
     if len(pictures) != 1 or not alt or not caption:
         raise MpoxError(f"The cell of {name} with the tag {TAG} must show one figure, and have alt text and a caption.")
+    if of_chapter := about["figure"].get("name"):
+        caption += f" In its chapter it is [the last figure](#fig-{of_chapter})."
     target.write_bytes(base64.b64decode(pictures[0]))
     return f":::{{figure}} {target.name}\n:alt: {json.dumps(alt, ensure_ascii=False)}\n\n{caption}\n:::"
 

@@ -1,8 +1,10 @@
 """What a notebook says in words and small tables: computed prose, findings that other pages quote, provenance."""
 
+import html
 import json
 import math
 import os
+import re
 import time
 from datetime import date
 
@@ -10,11 +12,18 @@ import pandas as pd
 from IPython.display import Markdown, display
 from myst_nb import glue
 
+from mpox.errors import MpoxError
 from mpox.experiment import device_name, environment
 from mpox.quiz import quiz_html, quiz_text, read_quiz
 from mpox.recorded import RecordedStore
 from mpox.sortable import sortable_html
 from mpox.store import Dataset, RunStore
+
+#: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
+KEY_FINDINGS = "**Key findings.**"
+NOT_YET = "*They are written here when the notebook has run to its end.*"
+#: The attribute by which the book finds the caption of a table that has a name.
+TABLE_MARK = "data-mpox-table"
 
 _STARTED = time.perf_counter()
 
@@ -60,19 +69,67 @@ def millions(count: float) -> str:
     return f"{count / 1e6:.3f} M"
 
 
-def show(table: pd.DataFrame, *, digits: int = 3) -> None:
-    """Show a table with its numbers rounded and without an index that means nothing."""
+class KeyFindings:
+    """What a chapter found, shown at its top and known at its end: `key_findings` shows the place, `fill` writes into it."""
+
+    def __init__(self) -> None:
+        self._place = display(Markdown(f"{KEY_FINDINGS} {NOT_YET}"), display_id=True)
+
+    def fill(self, *sentences: str) -> None:
+        """Write the findings, one point each; they may be Markdown."""
+        points = "\n".join(f"- {sentence}" for sentence in sentences)
+        self._place.update(Markdown(f"{KEY_FINDINGS}\n\n{points}"))
+
+
+def key_findings() -> KeyFindings:
+    """Keep a place near the top of a notebook for its key findings; the book shows them as a box under the objectives."""
+    return KeyFindings()
+
+
+def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str = "") -> None:
+    """Show a table with its numbers rounded and without an index that means nothing.
+
+    Parameters
+    ----------
+    table : DataFrame
+    digits : int
+        Behind the point.
+    name : str, optional
+        By which prose refers to the table, ``[the table](#table-NAME)``, and the book numbers it. Tables of one cell that are
+        shown in a loop share their name and number. Written as a literal, because the book reads it in the source.
+    caption : str, optional
+        A short sentence above the table; a table with a name needs one.
+    """
+    _named_has_caption(name, caption)
     named = table.index.name or not isinstance(table.index, pd.RangeIndex)
     filled = table.astype(object).where(table.notna(), "")
     look = {"index": bool(named), "float_format": lambda value: f"{value:.{digits}f}"}
-    display(_Html(filled.to_html(border=0, **look), filled.to_string(**look)))
+    shown = filled.to_html(border=0, **look)
+    if caption:
+        shown = re.sub(r"<table[^>]*>", lambda tag: f"{tag[0]}\n{_caption(name, caption)}", shown, count=1)
+    display(_Html(shown, "\n".join([*([caption] if caption else []), filled.to_string(**look)])))
 
 
-def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3) -> None:
-    """Show a table that can be sorted in the browser by its columns, and read as text elsewhere; the index is left out."""
+def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = "") -> None:
+    """Show a table that can be sorted in the browser by its columns, and read as text elsewhere; the index is left out.
+
+    `name` is as in `show`.
+    """
     texts = table.astype(object).where(table.notna(), "")
     texts = texts.map(lambda value: f"{value:.{digits}f}" if isinstance(value, float) else value)
-    display(_Html(sortable_html(texts, caption=caption), f"{caption}\n{texts.to_string(index=False)}"))
+    page = sortable_html(texts, caption=caption)
+    page = re.sub(r"<caption>.*?</caption>", lambda _: _caption(name, caption), page, count=1, flags=re.S)
+    display(_Html(page, f"{caption}\n{texts.to_string(index=False)}"))
+
+
+def _named_has_caption(name: str, caption: str) -> None:
+    if name and not caption:
+        raise MpoxError(f"The table '{name}' has a name and no caption: a reader who is sent there must see what it is.")
+
+
+def _caption(name: str, caption: str) -> str:
+    mark = f' {TABLE_MARK}="{html.escape(name)}"' if name else ""
+    return f'<caption{mark}><span class="mpox-caption">{html.escape(caption)}</span></caption>'
 
 
 def quiz(chapter: str) -> None:
