@@ -15,6 +15,7 @@ from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights
 from mpox.store import Dataset
+from mpox.tone_strata import STRATA, stratum_of
 
 N_PERMUTATIONS = 4999
 #: Parts of about equal size into which a number is cut.
@@ -69,6 +70,32 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
     for extra in more:
         table = table.join(extra.set_index("image_id"))
     return table
+
+
+def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
+    """The finding or not, and the stratum of skin tone, in one column.
+
+    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
+    two cancel.
+
+    Parameters
+    ----------
+    data : Dataset
+    tone : DataFrame
+        From `mpox.audit.skintone.skin_tone`.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id`` and ``class and skin``, for instance ``Mpox, brown and dark`` or ``not Mpox, brown and dark``; missing where
+        the tone is.
+    """
+    manifest = data.manifest
+    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of)
+    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
+    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
+    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in STRATA]
+    return pd.DataFrame({"image_id": manifest["image_id"], "class and skin": pd.Categorical(joined, order)})
 
 
 def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
