@@ -443,7 +443,7 @@ plt.show()
 cells = by_weights.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in by_weights.itertuples()])
 cells = cells.pivot(index=["dataset", "method", "compared"], columns="measure", values="value").rename_axis(columns=None).reset_index()
 report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
-shares = by_weights[by_weights["measure"] == "spearman"].set_index(["dataset", "method", "compared"])
+shares = by_weights[by_weights["measure"] == "spearman"].set_index(["dataset", "method", "compared"]).sort_index()
 for name, one in explained.items():
     report.prose(f"**{figures.dataset_title(name)}**, {len(one.chosen)} pictures, rank correlation with the picture's own map:")
     for method in EXPLAINERS:

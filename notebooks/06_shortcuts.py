@@ -500,7 +500,7 @@ for name, both in ((name, "trained and tested") for name in datasets):
     boxes = report.with_interval(*difference(parts["covered"], parts["covered_random"], "auroc", "Mpox"), digits=3)
     said.append(
         f"**{title}, things taken away**: untouched, the AUROC for Mpox is {words(name, both, UNTOUCHED)}. Trained and tested with the "
-        f"lesions under boxes it is {words(name, both, 'covered')} ({boxes} against boxes at random places); from the lesion map alone, "
+        f"lesions under boxes it is {words(name, both, 'covered')}, which differs from boxes at random places by {boxes}; from the lesion map alone, "
         f"white on black, {words(name, both, 'mask_only')}; from the outer frame alone, {1 - (1 - 2 * FRAME) ** 2:.0%} of the area and "
         f"often skin and rash itself, {words(name, both, 'border_only')} ([all of them](#fig-survival))."
     )

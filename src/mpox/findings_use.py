@@ -82,7 +82,9 @@ def what_was_found(
         "warned_elsewhere": f"{warned[ELSEWHERE]:.0%}" if ELSEWHERE in warned else "not measured",
     }
     if outside is not None:
-        quoted["coverage_outside"] = _in_words(outside.set_index(["class", "measure"]).loc[("all", "coverage")])
+        held = outside.set_index(["class", "measure"])
+        quoted["coverage_outside"] = _in_words(held.loc[("all", "coverage")])
+        quoted["coverage_outside_mpox"] = _in_words(held.loc[("Mpox", "coverage")])
     return Found(_points(measures, replicates, quoted, level, outside), quoted)
 
 
@@ -127,6 +129,7 @@ def _points(
         kept = "falls short of" if row["high"] < level else "agrees with" if row["low"] <= level else "exceeds"
         points["another collection"] = (
             f"on its Mpox and other rashes such sets hold the true one in {quoted['coverage_outside']}, which {kept} what was "
-            f"promised; a warning is raised for {quoted['warned_elsewhere']} of {quoted['elsewhere']} of its pictures."
+            f"promised, and for Mpox in {quoted['coverage_outside_mpox']}; a warning is raised for {quoted['warned_elsewhere']} "
+            f"of {quoted['elsewhere']} of its pictures."
         )
     return points
