@@ -277,7 +277,7 @@ plt.show()
 
 # %% tags=["hide-input"]
 where = "Nothing here speaks of Mpox; the rules, put to the phantom, say" if is_phantom else "Whether deep learning can recognize Mpox"
-said = [f"{where}: *{conclusion(main, external, honest=honest)}*, by [rules that were there before](#table-answer-rules)."]
+said = [f"{where}: *{conclusion(main, external, honest=honest)}*, by [rules that stand in the program](#table-answer-rules)."]
 for name in datasets:
     published = tables[name][[claim.published is not None for claim in verdict.CLAIMS]]["judgement"]
     mine = main[(main["dataset"] == name) & (main["protocol"] == honest[name])]

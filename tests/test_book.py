@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox.book import NOT_BUILT, build_book, external_requests, stage
-from mpox.book_chapter import _is_plumbing
+from mpox.book_chapter import UNFOLD, _is_plumbing
 from mpox.book_numbers import names_in
 from mpox.book_parts import PARTS, collect, glued_texts, read_chapters
 from mpox.book_provenance import duration, provenance_tables
@@ -228,8 +228,11 @@ def test_staged_chapters_are_labelled_and_linked(project, tmp_path):
     assert phantom.cells[0].source.startswith("# Ablation (phantom)\n\n:::{admonition} Phantom, not patients")
     assert "(../study/04_ablation.ipynb)" in phantom.cells[0].source
     assert phantom.cells[0].source.rstrip().endswith("{term}`leakage`?")
-    folded = [cell.source for cell in study.cells if "hide-input" in cell.metadata.get("tags", [])]
-    assert folded == ["SEED = 0", "# Parameters\nSEED = 1"]
+    folded = [cell for cell in study.cells if "hide-input" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in folded[:2]] == ["SEED = 0", "# Parameters\nSEED = 1"]
+    assert {cell.metadata.mystnb.code_prompt_show for cell in folded[2:]} == {UNFOLD}
+    shown = [cell.source for cell in study.cells if cell.cell_type == "code" and cell not in folded]
+    assert "table" in shown and "figures.show()" not in shown
     assert study.cells[2].metadata.mystnb.code_prompt_show == "Parameters and their defaults"
     assert "/home/someone" not in nbformat.writes(study)
 
