@@ -157,7 +157,7 @@ for name, table in errors.items():
 #
 # A *slice* is a set of pictures that share something that is known without the model: the class, the size of the group, a copy in
 # the set, skin tone, light, contrast, sharpness, text, a border, the region of the map further below (a cluster of features). Numbers
-# are cut into quarters. Skin tone is asked twice: over all pictures, and within Mpox and the others, because a model that says Mpox on
+# are cut into quarters. Skin tone is asked twice: over all pictures, and within Mpox and the others (lighter, medium and darker skin: two classes of the angle each), because a model that says Mpox on
 # dark skin and not on light skin errs in both, on different sides, and the two cancel (asked after chapter 6 had shown it). The tables of chapter 1 are asked for again, and any other table with an `image_id` joins in; on the phantom
 # those of the planted lesions do.
 

@@ -24,6 +24,8 @@ N_BINS = 4
 MIN_GROUPS = 8
 CORRECTIONS = {"holm": "holm", "benjamini-hochberg": "fdr_bh"}
 NO_ANGLE = "no angle"
+#: The strata of skin tone in a word.
+TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
 SLICE_COLUMNS = [
     "slice", "n_images", "n_groups", "error_rate", "low", "high", "rest", "difference", "difference_low", "difference_high",
 ]  # fmt: skip
@@ -87,15 +89,15 @@ def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``image_id`` and ``class and skin``, for instance ``Mpox, brown and dark`` or ``not Mpox, brown and dark``; missing where
-        the tone is.
+        ``image_id`` and ``class, skin``: the finding or not, and the stratum of `mpox.tone_strata` in a word, for instance
+        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
     """
     manifest = data.manifest
-    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of)
+    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
     side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
     joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
-    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in STRATA]
-    return pd.DataFrame({"image_id": manifest["image_id"], "class and skin": pd.Categorical(joined, order)})
+    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
+    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
 def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:
