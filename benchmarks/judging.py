@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from mpox.audit import Audit
-from mpox.audit.accuracy import accuracy_by_kind, wilson
+from mpox.audit.accuracy import accuracy_by_kind
+from mpox.intervals import wilson
 
 
 def _matrix(transform: str) -> np.ndarray:
@@ -67,8 +68,8 @@ def judge(audit: Audit, truths: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, l
         missed = these[errors[these.index].isna()]
         more.append(
             {
-                "low": wilson(row.found, row.copies)[0] if row.copies else np.nan,
-                "high": wilson(row.found, row.copies)[1] if row.copies else np.nan,
+                "low": wilson(row.found, row.copies)[1] if row.copies else np.nan,
+                "high": wilson(row.found, row.copies)[2] if row.copies else np.nan,
                 "in group": float(np.mean(together)) if together else np.nan,
                 "in doubt": sum(frozenset(ends) in weak for ends in missed["copy_of"].items()),
                 "error px": float(errors[these.index].median()),

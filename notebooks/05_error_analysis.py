@@ -157,7 +157,8 @@ for name, table in errors.items():
 #
 # A *slice* is a set of pictures that share something that is known without the model: the class, the size of the group, a copy in
 # the set, skin tone, light, contrast, sharpness, text, a border, the region of the map further below (a cluster of features). Numbers
-# are cut into quarters. The tables of chapter 1 are asked for again, and any other table with an `image_id` joins in; on the phantom
+# are cut into quarters. Skin tone is asked twice: over all pictures, and within Mpox and the others (lighter, medium and darker skin: two classes of the angle each), because a model that says Mpox on
+# dark skin and not on light skin errs in both, on different sides, and the two cancel (asked after chapter 6 had shown it). The tables of chapter 1 are asked for again, and any other table with an `image_id` joins in; on the phantom
 # those of the planted lesions do.
 
 # %% tags=["exercise-setup"]
@@ -167,7 +168,7 @@ from mpox import embedding
 from mpox.audit import quality, skintone
 from mpox.features import features
 from mpox.phantom import read_truths
-from mpox.slices import image_metadata, slice_errors
+from mpox.slices import class_and_tone, image_metadata, slice_errors
 
 together = pd.concat([data.manifest for data in loaded], ignore_index=True)
 places = store.table(
@@ -182,7 +183,7 @@ folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in
 truths = {name: read_truths(folder[name]) for name, data in datasets.items() if data.is_phantom and name in folder}
 
 # %% tags=["exercise-setup"]
-metadata = {}
+metadata, by_class_and_tone = {}, {}
 for name, data in datasets.items():
     light = store.table(
         "image-quality", {"data": data.hash, "version": quality.VERSION}, lambda data=data: quality.image_quality(data.manifest)
@@ -190,11 +191,13 @@ for name, data in datasets.items():
     tone = store.table(
         "skin-tone", {"data": data.hash, "version": skintone.VERSION}, lambda data=data: skintone.skin_tone(data.manifest)
     )
-    cluster = places.loc[places["dataset"] == name, ["image_id", "cluster"]].astype({"cluster": str})
+    region = places.loc[places["dataset"] == name, ["image_id", "cluster"]].astype({"cluster": str})
+    region = region.rename(columns={"cluster": "region of the map"})
     more = [truths[name][["image_id", "lesion_count", "lesion_fraction"]]] if name in truths else []
-    metadata[name] = image_metadata(data, light, tone, cluster, *more)
+    metadata[name] = image_metadata(data, light, tone, region, *more)
+    by_class_and_tone[name] = class_and_tone(data, tone).set_index("image_id")
 
-slices = {name: slice_errors(errors[name], metadata[name], seed=SEED) for name in datasets}
+slices = {name: slice_errors(errors[name], metadata[name].join(by_class_and_tone[name]), seed=SEED) for name in datasets}
 
 # %% [markdown]
 # Who looks at many slices finds some that are worse by chance. The p value of each is from permutations in which whole groups hand their
@@ -219,7 +222,7 @@ for name, table in slices.items():
     names = ", ".join(f"*{row.column}: {row.slice}* ({row.error_rate:.0%})" for row in worse.itertuples())
     by_hand[name] = (
         f"of {len(table)} slices set by hand, {len(called) or 'none'} differ{'s' if len(called) < 2 else ''} from the rest after correction"
-        + (f"; worse is {names}" if len(worse) else "")
+        + (f"; worse {'is' if len(worse) == 1 else 'are'} {names}" if len(worse) else "")
     )
     report.prose(f"{figures.dataset_title(name)}: {by_hand[name]}.")
     columns = ["column", "slice", "n_images", "n_groups", "error_rate", "difference", "difference_low", "difference_high", "p", "p_corrected"]
@@ -321,13 +324,16 @@ report.show(
 )
 
 # %%
+from mpox.intervals import wilson
+
 suspicion = {}
 for name, table in problems.items():
     both, conflicts = (table["suspected"] & table["in_conflict"]).sum(), table["in_conflict"].sum()
     agreed = f", {both} of the {conflicts} that are in a conflict of the audit among them" if conflicts else ""
     suspicion[name] = (
         f"{table['suspected'].sum()} labels are suspected{agreed}; of {ours[name]['wrong']:.0f} wrong labels that we planted ourselves the "
-        f"method suspects {ours[name]['found']:.0f}"
+        f"method suspects {ours[name]['found']:.0f} ({report.with_interval(*wilson(ours[name]['found'], int(ours[name]['wrong'])))} of them, "
+        "if they were independent, which pictures of one group are not)"
     )
     report.prose(
         f"{figures.dataset_title(name)}: {suspicion[name]}, and of all that it suspects then {ours[name]['precision']:.0%} are ours. A "
@@ -357,7 +363,7 @@ errors_by_cluster = pd.concat(
     [metadata[name].join(table.set_index("image_id")["error"]).assign(dataset=name) for name, table in errors.items()]
 )
 for name, part in errors_by_cluster.groupby("dataset", sort=False):
-    rates = part.groupby("cluster")["error"].agg(["mean", "size"])
+    rates = part.groupby("region of the map")["error"].agg(["mean", "size"])
     report.prose(
         f"{figures.dataset_title(name)}: over the {len(rates)} regions of the map the error rate goes from {rates['mean'].min():.0%} "
         f"(of {rates.loc[rates['mean'].idxmin(), 'size']} pictures) to {rates['mean'].max():.0%} (of "
@@ -369,8 +375,9 @@ for name, part in errors_by_cluster.groupby("dataset", sort=False):
 #
 # A probe is a linear layer on a frozen backbone, so it can be asked what a network can be asked. Grad-CAM {cite}`selvaraju2017` weighs
 # the last feature maps by how much they raise the score of the predicted class; integrated gradients {cite}`sundararajan2017` add up the
-# gradient on the way from a grey picture; occlusion {cite}`zeiler2014` covers parts and sees what is lost. [The sheet](#fig-grad-cam) shows
-# surest hits, then surest misses, of pictures of Mpox.
+# gradient on the way from a grey picture. (The package also has occlusion {cite}`zeiler2014`, which covers parts and sees what is lost; it costs a
+# hundred times as much and is not tested here.) [The sheet](#fig-grad-cam) shows surest hits, then surest misses, of pictures of Mpox,
+# where the pictures are at hand.
 
 # %% mystnb={"image": {"alt": "Pictures of confident hits and misses for Mpox with Grad-CAM heat maps laid over them."}, "figure": {"name": "grad-cam", "caption": "Grad-CAM for the predicted class: up to six of the surest hits, then up to six of the surest misses, among pictures of Mpox."}}
 from mpox.explanations import Explanations, choose_images
@@ -396,7 +403,8 @@ plt.show()
 # 2. **Deletion and insertion** {cite}`petsiuk2018`. Take away the hottest pixels first, or put them into a blurred picture first. If the
 #    model heeds what the map shows, the probability must fall, or rise, sooner than with a random map as coarse, or with a mere blob in
 #    the middle of the picture ([areas](#fig-deletion)).
-# 3. **Pointing** {cite}`zhang2018`. On the phantom the lesions are known. Is the hottest pixel on one more often than chance?
+# 3. **Pointing** {cite}`zhang2018`. Where the true lesions are known, is the hottest pixel on one more often than chance? They are known
+#    for drawn pictures only.
 #
 # :::{margin} Why a random map is needed
 # Most photographs have their subject in the middle, and most heat maps are warm in the middle. A blob painted there by hand would convince
@@ -405,6 +413,7 @@ plt.show()
 
 # %%
 from mpox import saliency_checks as checks
+from mpox.explain import TITLES
 
 explained = {
     name: Explanations(
@@ -434,6 +443,16 @@ plt.show()
 cells = by_weights.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in by_weights.itertuples()])
 cells = cells.pivot(index=["dataset", "method", "compared"], columns="measure", values="value").rename_axis(columns=None).reset_index()
 report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
+shares = by_weights[by_weights["measure"] == "spearman"].set_index(["dataset", "method", "compared"]).sort_index()
+for name, one in explained.items():
+    report.prose(f"**{figures.dataset_title(name)}**, {len(one.chosen)} pictures, rank correlation with the picture's own map:")
+    for method in EXPLAINERS:
+        rows = shares.loc[(name, method)]
+        report.prose(
+            f"- {TITLES[method]}: "
+            + "; ".join(f"{kind} {report.with_interval(row.estimate, row.low, row.high)}" for kind, row in rows.iterrows())
+            + "."
+        )
 
 # %% mystnb={"image": {"alt": "Area under the deletion and insertion curves minus that of a random map, by method, with 95 percent intervals."}, "figure": {"name": "deletion", "caption": "Area under the probability curve less that of a random map, on the same pictures. A map that shows what the model heeds is below 0 for deletion and above 0 for insertion. 95 % intervals from resampling groups."}}
 gains = pd.concat(
@@ -479,50 +498,53 @@ else:
 
 # %%
 verdicts = {}
+
+
+def beats(name, baseline):
+    """The heat maps that are better than a baseline in both deletion and insertion."""
+    good = gains[(gains["dataset"] == name) & (gains["baseline"] == baseline)]
+    ends = {method: part.set_index("kind") for method, part in good.groupby("method", sort=False)}
+    return [TITLES[method] for method, end in ends.items() if end.loc["deletion", "high"] < 0 < end.loc["insertion", "low"]]
+
+
 for name in datasets:
-    good = gains[(gains["dataset"] == name) & (gains["baseline"] == "random")]
-    passed = [
-        method.replace("_", " ")
-        for method, part in good.groupby("method", sort=False)
-        if (part.set_index("kind").loc["deletion", "high"] < 0) and (part.set_index("kind").loc["insertion", "low"] > 0)
-    ]
-    verdicts[name] = (
-        f"{' and '.join(passed)} beat{'s' if len(passed) == 1 else ''} a random map in both deletion and insertion"
-        if passed
-        else "no heat map beats a random one in both deletion and insertion"
-    )
+    words = {"random": "a random map", "centre": "a mere blob in the middle"}
+    said = [f"better than {words[key]} in both deletion and insertion: {', '.join(beats(name, key)) or 'none'}" for key in words]
+    verdicts[name] = f"of the heat maps of {len(explained[name].chosen)} pictures, {said[0]}; {said[1]}"
     if name in truths and pointed is not None:
         at = pointed[(pointed["dataset"] == name) & (pointed["at"] == "a lesion") & (pointed["measure"] == "excess")]
-        on = [row.method.replace("_", " ") for row in at.itertuples() if row.low > 0]
+        on = [TITLES[row.method] for row in at.itertuples() if row.low > 0]
         verdicts[name] += (
             f"; {' and '.join(on)} point{'s' if len(on) == 1 else ''} at planted lesions more often than chance"
             if on
             else "; that any of them points at planted lesions more often than chance is not shown by so few pictures"
         )
         mark = pointed[(pointed["dataset"] == name) & (pointed["at"] == "the corner mark") & (pointed["measure"] == "excess")]
-        lured = [row.method.replace("_", " ") for row in mark.itertuples() if row.low > 0]
+        lured = [TITLES[row.method] for row in mark.itertuples() if row.low > 0]
         verdicts[name] += f"; {' and '.join(lured)} point{'s' if len(lured) == 1 else ''} at the planted corner mark" if lured else ""
     report.prose(f"{figures.dataset_title(name)}: {verdicts[name]}.")
 
 # %% tags=["hide-input"]
 summary = []
 for name, row in zip(datasets, counts.itertuples(index=False), strict=True):
-    parts = [
-        f"{overall[name]:.0%} of the predictions are wrong, and {row[-1]} of {row[1]} pictures in every repeat",
-        worst_cell[name], by_hand[name], by_search[name], suspicion[name], verdicts[name],
-    ]  # fmt: skip
-    summary.append(f"**{figures.dataset_title(name)}**: " + " ".join(f"{part[0].upper()}{part[1:]}." for part in parts))
-    report.finding(f"errors_{report.short_name(name)}_rate", f"{overall[name]:.0%}")
-    report.finding(f"errors_{report.short_name(name)}_always_wrong", f"{row[-1]} of {row[1]}")
-    report.finding(f"errors_{report.short_name(name)}_slices", f"{by_hand[name]}; {by_search[name]}")
-    report.finding(f"errors_{report.short_name(name)}_labels", suspicion[name])
-    report.finding(f"errors_{report.short_name(name)}_maps", verdicts[name])
+    title, key = figures.dataset_title(name), report.short_name(name)
+    found = {
+        "mistakes": f"{overall[name]:.0%} of the predictions are wrong, and {row[-1]} of {row[1]} pictures in every repeat; {worst_cell[name]}",
+        "slices": f"{by_hand[name]}; {by_search[name]}",
+        "labels": suspicion[name],
+        "maps": verdicts[name],
+    }
+    summary += [f"**{title}, {what}**: {text}." for what, text in found.items()]
+    report.finding(f"errors_{key}_rate", f"{overall[name]:.0%}")
+    report.finding(f"errors_{key}_always_wrong", f"{row[-1]} of {row[1]}")
+    for what in ("slices", "labels", "maps"):
+        report.finding(f"errors_{key}_{what}", found[what])
 at_the_top.fill(*summary)
 
 # %% [markdown]
 # ## What this means
 #
-# A slice that stands out after correction is a place where the figure of chapter 3 does not hold, and where the next pictures should be
+# A slice that stands out after correction ([the table](#table-slices)) is a place where the figure of chapter 3 does not hold, and where the next pictures should be
 # collected. A slice that does not stand out may still be bad: with a few dozen groups only large differences can be seen, as the
 # intervals show.
 #

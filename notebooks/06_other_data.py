@@ -16,9 +16,7 @@
 # **Question.** What is the model worth on a collection that other people gathered, what exactly goes wrong there, and what helps?
 #
 # The model is trained on all of one collection and tested on all of another. The task is one that both can pose: Mpox against the
-# other rashes, without healthy skin. On the phantom the other collection is a second phantom: other people, drawn by the same
-# program, but with the mark in the corner of the *other* rashes, as if another publisher had gathered those. A model that leant on the
-# mark must fall there, and a page that could not show it would be worth nothing.
+# other rashes, without healthy skin.
 #
 # A collection of your own takes this place with one parameter: `EXTERNAL_FOLDER`, a folder with one sub-folder a class, one of
 # them called `Mpox` (or `Monkeypox`). Whatever the others are called counts as other rashes, and `Normal` or `Healthy` is left out. Each of
@@ -87,6 +85,12 @@ for train_name, test_name in asked:
     both, train_name, test_name = external_pair(store, train_name, test_name, data_dir=DATA_DIR or None)
     pairs[train_name, test_name] = both
 directions = {pair: f"trained on {pair[0]}, tested on {pair[1]}" for pair in pairs}
+if any("phantom-elsewhere" in pair for pair in pairs):
+    report.prose(
+        "The other collection of this page is a second phantom: other people, drawn by the same program, but with the mark in the corner of "
+        "the *other* rashes, as if another publisher had gathered those. A model that leant on the mark must fall there, and a page that "
+        "could not show it would be worth nothing."
+    )
 if not pairs:
     report.prose("*Nothing to show in this part: the page names no pair of collections (`EXTERNAL`) and no folder of yours (`EXTERNAL_FOLDER`).*")
 
@@ -141,6 +145,17 @@ if len(standing):
     plt.show()
 
 # %%
+def unshared_count(pair):
+    """How many unshared pictures the target has, and how many of Mpox."""
+    first = unshared[pair]["no remedy"].drop_duplicates("image_id")
+    return f"{len(first)} unshared pictures ({(first['label'] == 'Mpox').sum()} of Mpox)"
+
+
+def ceiling(pair):
+    """The AUROC of a model of the target's own, with its interval."""
+    return report.with_interval(*gaps[pair].loc["target alone", ["estimate", "low", "high"]].astype(float), digits=3)
+
+
 for pair in pairs:
     key = f"external_{report.short_name(pair[0])}_{report.short_name(pair[1])}"
     rows = standing[standing["direction"] == directions[pair]].set_index("place")
@@ -155,8 +170,7 @@ for pair in pairs:
         row = gaps[pair].loc["no remedy"]
         change = report.with_interval(row["change"], row["change_low"], row["change_high"], digits=3)
         report.prose(
-            f"On the unshared pictures it stands {change} from the ceiling of {gaps[pair].loc['target alone', 'estimate']:.3f} (difference in AUROC, "
-            f"paired), an interval that {'contains' if row['change_low'] <= 0 <= row['change_high'] else 'does not contain'} zero."
+            f"On the {unshared_count(pair)} it stands {change} from the ceiling of {ceiling(pair)} (difference in AUROC, paired), an interval that {'contains' if row['change_low'] <= 0 <= row['change_high'] else 'does not contain'} zero."
         )
         report.finding(f"{key}_gap", change)
     for way, reason in skipped[pair].items():
@@ -276,12 +290,14 @@ for pair, both in drawn.items():
         })  # fmt: skip
 if told:
     report.show(pd.DataFrame(told), digits=4, name="told-apart", caption="How well two collections can be told apart, in all pictures and within each class.")
+if any("phantom-elsewhere" in pair for pair in pairs):
+    report.prose(
+        "On phantoms the answer is planted: of the first collection seven in ten Mpox pictures bear the mark and one in twenty of the others, of "
+        "the second it is the other way round; everything else was drawn from one law. So the collections should be told apart within "
+        "either class, and better than in both together, where the marks even out."
+    )
 
 # %% [markdown]
-# On the phantom the answer is planted: of the first collection seven in ten Mpox pictures bear the mark and one in twenty of the
-# others, of the second it is the other way round; everything else was drawn from one law. So the collections should be told apart within either
-# class, and better than in both together, where the marks even out.
-#
 # Second, single facts of the pictures, one by one, as standardised differences; above 0.1 they are commonly called an imbalance
 # {cite}`austin2009` ([the grey band](#fig-collections)). And how common Mpox is.
 
@@ -306,12 +322,17 @@ if measured:
 # %%
 if len(measured):
     for pair, part in measured[measured["class"] == "all"].dropna(subset=["estimate"]).groupby("pair", sort=False):
-        part = part.sort_values("estimate", key=abs, ascending=False)
+        of_the_file = part[part["fact"].isin(["side", "bytes_per_pixel"])].set_index("fact")
+        part = part[~part["fact"].isin(of_the_file.index)].sort_values("estimate", key=abs, ascending=False)
         sure = part[(part["low"] > 0) | (part["high"] < 0)]
         most = part.iloc[0]
         report.prose(
-            f"{pair}: the largest difference is in {shift.FACTS[most['fact']]}, "
-            f"{report.with_interval(most['estimate'], most['low'], most['high'])}; {len(sure)} of {len(part)} intervals exclude zero."
+            f"{pair}: of what the pictures show, the largest difference is in {shift.FACTS[most['fact']]}, "
+            f"{report.with_interval(most['estimate'], most['low'], most['high'])}; {len(sure)} of {len(part)} intervals exclude zero. "
+            + " ".join(
+                f"The {shift.FACTS[fact]} differs by {row['estimate']:.1f}: a matter of how the files were made, not of what they show."
+                for fact, row in of_the_file.iterrows()
+            )
         )
 
 # %% [markdown]
@@ -365,7 +386,7 @@ if len(helped):
 for pair in readable:
     _, weights = remedies.reweighted(store, pairs[pair], *pair, judged, n_folds=N_FOLDS, seed=SEED)
     size = shift.effective_size(weights.to_numpy())
-    report.prose(f"Re-weighted towards {pair[1]}, the {len(weights)} training pictures of {pair[0]} are worth {size:.0f} (effective sample size).")
+    report.prose(f"Re-weighted towards {pair[1]}, the {len(weights)} training pictures of {pair[0]} are worth {size:.0f} (effective sample size; alpha {shift.ALPHA:g}).")
 
 # %% [markdown]
 # The effective sample size is the price of weights: where the collections hardly overlap, a few pictures carry nearly all of the weight,
@@ -397,17 +418,39 @@ if curve:
     figures_external.own_pictures(pd.DataFrame(curve), ylabel="AUROC (Mpox against other rashes)")
     plt.show()
 
+# %%
+for pair in readable:
+    rows = pd.DataFrame(curve).query("direction == @pair[0] + ' to ' + @pair[1]")
+    stranger = rows[rows["fraction"] == 0].iloc[0]
+    own = rows[rows["way"] == "without it"].sort_values("fraction")
+    pictures = (pairs[pair].manifest["source"] == pair[1]).sum() * (1 - 1 / N_FOLDS)
+    said = [
+        f"{row.fraction:.0%} of the groups (about {row.fraction * pictures:.0f} pictures) {report.with_interval(row.estimate, row.low, row.high)}"
+        for row in own.itertuples()
+    ]
+    enough = own[own["estimate"] >= stranger["estimate"]]
+    report.prose(
+        f"**{directions[pair][0].upper()}{directions[pair][1:]}**: a stranger's collection alone reaches "
+        f"{report.with_interval(stranger['estimate'], stranger['low'], stranger['high'])}; own pictures alone: {'; '.join(said) or 'none were tried'}. "
+        + (
+            f"By the estimates it is replaced by about {enough['fraction'].iloc[0] * pictures:.0f} pictures of one's own, or fewer; the intervals "
+            "overlap widely."
+            if len(enough)
+            else "It was not replaced by as many as were tried."
+        )
+    )
+
 # %% tags=["hide-input"]
 lines = []
 for pair in readable:
     rows = standing[standing["direction"] == directions[pair]].set_index("place")
     told = {place: report.with_interval(*rows.loc[place, ["estimate", "low", "high"]].astype(float), digits=3) for place in ("without shared", "at home")}
     line = (
-        f"{directions[pair][0].upper()}{directions[pair][1:]}: AUROC {told['without shared']} without shared photographs; at home it was "
-        f"{told['at home']}"
+        f"**{directions[pair][0].upper()}{directions[pair][1:]}**: AUROC {told['without shared']} on {unshared_count(pair)}; at home, where it was "
+        f"trained, {told['at home']}"
     )
     if pair in gaps:
-        line += f"; a model of the target's own reaches {gaps[pair].loc['target alone', 'estimate']:.3f} on the same pictures"
+        line += f"; a model of the target's own reaches {ceiling(pair)} on the same pictures"
     chosen = points[(points["direction"] == directions[pair]) & (points["aim"] == aim_names[aims[0]]) & (points["metric"] == "sensitivity")]
     at = chosen.set_index("place").loc["carried over", ["estimate", "low", "high"]].astype(float)
     line += f" ([all readings](#fig-transport)). A threshold for a sensitivity of {aims[0].level:g}, carried over, reaches {report.with_interval(*at)}"
@@ -496,7 +539,7 @@ if len(kept):
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# Set `alpha` of `mpox.shift.density_weights` to 0, 0.5 and 1, and look at the effective sample size; where models can be trained, also
+# Set `alpha` of `mpox.shift.density_weights`, which is 0.1 above, to 0, 0.5 and 1, and look at the effective sample size; where models can be trained, also
 # at the AUROC with `remedies.reweighted`. Say beforehand what `alpha=1` must give.
 
 # %% tags=["solution"]

@@ -63,7 +63,7 @@ from mpox.oddities import draw_oddities
 from mpox.reliability import calibration_table, reliability_bins
 from mpox.splits import make_external_split, make_splits
 from mpox.thresholds import Aim, carry_thresholds, operating_replicates
-from mpox.unfamiliar import from_elsewhere, novelty_measures, said_to, unfamiliar_table
+from mpox.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -119,20 +119,14 @@ for train, test in others.items():
 oddities = draw_oddities(probe.image_size, n=ODDITIES, seed=SEED)
 
 
-def unfamiliar(name):
-    """What the models of a data set say to pictures that they should not be asked about: a table that is kept."""
-    data, other = datasets[name], others.get(name)
-    elsewhere = from_elsewhere(data, datasets[other], joint[name], seed=SEED) if other else None
-    about = {
-        "data": data.hash, "protocol": protocol[name], "n_folds": N_FOLDS, "seed": SEED, "backbone": BACKBONE, "oddities": ODDITIES,
-        "image_size": probe.image_size, "elsewhere": elsewhere["image_id"].tolist() if other else [], "version": 1,
-    }  # fmt: skip
-    return store.table(
-        f"unfamiliar-{name}", about, lambda: unfamiliar_table(data, splits[name], nested[name], probe, oddities, elsewhere)
+strange = {
+    name: kept_table(
+        store, data, splits[name], nested[name], probe, oddities,
+        from_elsewhere(data, datasets[others[name]], joint[name], seed=SEED) if name in others else None,
+        protocol=protocol[name], n_folds=N_FOLDS, seed=SEED, n_oddities=ODDITIES,
     )
-
-
-strange = {name: unfamiliar(name) for name in datasets}
+    for name, data in datasets.items()
+}  # fmt: skip
 told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
 
 # %% tags=["hide-input"]
@@ -144,7 +138,7 @@ for name in datasets:
         measures=measures.loc[name], replicates={aim: replicates[name, aim] for aim in aims},
         coverage=coverage[coverage["dataset"] == name], strange=strange[name], outside=outside.get(name),
     )  # fmt: skip
-    said.append(f"**{figures.dataset_title(name)}**: {found.text}")
+    said += [f"**{figures.dataset_title(name)}, {about}**: {text}" for about, text in found.points.items()]
     for key, text in found.quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
 at_the_top.fill(*said)
@@ -310,8 +304,9 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
     model = part[(part["strategy"] == MODEL) & (part["threshold"] == best["threshold"])].iloc[0]
     report.prose(
         f"{figures.dataset_title(name)}, {where}: the whole band lies above both alternatives at thresholds {says}. The advantage is "
-        f"largest at {best['threshold']:.2f}, {1000 * best['estimate']:.0f} true positives in 1000 people (95 % CI "
-        f"{1000 * best['low']:.0f} to {1000 * best['high']:.0f}), where the net benefit is {model['estimate']:.3f}."
+        f"largest at {best['threshold']:.2f}: {1000 * best['estimate']:.0f} *net* true positives in 1000 people more than the better "
+        f"alternative (95 % CI of this advantage {1000 * best['low']:.0f} to {1000 * best['high']:.0f}; the false positives are taken off at "
+        f"their rate). The model's own net benefit there is {model['estimate']:.3f}."
     )
     if where == "as collected":
         report.finding(f"use_{report.short_name(name)}_useful", says)

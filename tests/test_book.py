@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox.book import NOT_BUILT, build_book, external_requests, stage
+from mpox.book_chapter import UNFOLD, _is_plumbing
 from mpox.book_numbers import names_in
 from mpox.book_parts import PARTS, collect, glued_texts, read_chapters
 from mpox.book_provenance import duration, provenance_tables
@@ -227,10 +228,26 @@ def test_staged_chapters_are_labelled_and_linked(project, tmp_path):
     assert phantom.cells[0].source.startswith("# Ablation (phantom)\n\n:::{admonition} Phantom, not patients")
     assert "(../study/04_ablation.ipynb)" in phantom.cells[0].source
     assert phantom.cells[0].source.rstrip().endswith("{term}`leakage`?")
-    folded = [cell.source for cell in study.cells if "hide-input" in cell.metadata.get("tags", [])]
-    assert folded == ["SEED = 0", "# Parameters\nSEED = 1"]
+    folded = [cell for cell in study.cells if "hide-input" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in folded[:2]] == ["SEED = 0", "# Parameters\nSEED = 1"]
+    assert {cell.metadata.mystnb.code_prompt_show for cell in folded[2:]} == {UNFOLD}
+    shown = [cell.source for cell in study.cells if cell.cell_type == "code" and cell not in folded]
+    assert "table" in shown and "figures.show()" not in shown
     assert study.cells[2].metadata.mystnb.code_prompt_show == "Parameters and their defaults"
     assert "/home/someone" not in nbformat.writes(study)
+
+
+def test_a_program_that_shows_results_is_folded_and_a_short_one_that_computes_is_not():
+    cells = {
+        "predictions = cross_validate(store, data, 'source', model)": False,
+        "for row in rows:\n    report.prose(f'{row}')": True,
+        "figures_use.coverage(table)\nplt.show()": True,
+        "\n".join(f"x{k} = {k}" for k in range(9)): True,
+    }
+    for source, folded in cells.items():
+        assert _is_plumbing(new_code_cell(source)) == folded
+    assert not _is_plumbing(new_code_cell("report.show(table)", metadata={"tags": ["solution"]}))
+    assert not _is_plumbing(new_markdown_cell("report.show"))
 
 
 def test_key_findings_stand_under_the_objectives_and_not_where_they_were_computed(project, tmp_path):

@@ -130,8 +130,8 @@ def _configs(store):
 
 def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
     _, both, train, test = pair
-    few = remedies.mixed_splits(both, train, test, fraction=0.5, n_folds=3)
-    whole = remedies.mixed_splits(both, train, test, n_folds=3)
+    few = remedies.own_picture_splits(both, train, test, fraction=0.5, n_folds=3)
+    whole = remedies.own_picture_splits(both, train, test, n_folds=3)
     for split in (few, whole):
         for _, rows in split.groupby("fold"):
             learnt = rows[rows["role"] == "train"]

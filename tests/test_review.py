@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mpox import figures_audit
-from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs, wilson
+from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
 from mpox.audit.datasheet import SECTIONS, datasheet
 from mpox.audit.overrides import COLUMNS
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit
@@ -186,13 +186,6 @@ def test_no_pair_at_all_has_no_precision():
     truths = pd.DataFrame({"image_id": ["a", "b"], "copy_of": [None, "a"], "copy_kind": [None, "crop"]}).astype("string")
     table = accuracy_by_kind(pd.DataFrame(columns=["image_id_a", "image_id_b"], dtype=str), truths).set_index("kind")
     assert table.loc["all", "recall"] == 0 and np.isnan(table.loc["all", "precision"])
-
-
-def test_wilsons_interval():
-    """Newcombe 1998, Stat Med 17, 857-872, table I: 81 of 263 gives 0.2553 to 0.3662, 15 of 148 gives 0.0624 to 0.1605."""
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
-    assert wilson(0, 20)[0] == 0 and wilson(20, 20)[1] == 1
 
 
 def test_hand_checked_samples_are_possible():

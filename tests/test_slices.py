@@ -10,7 +10,7 @@ from scipy import stats
 from mpox.errors import MpoxError
 from mpox.phantom import PhantomSpec, generate, read_truths
 from mpox.slice_finder import check_finder, find_slices
-from mpox.slices import conditions, image_metadata, permute_errors, slice_errors
+from mpox.slices import class_and_tone, conditions, image_metadata, permute_errors, slice_errors
 from mpox.store import Dataset
 
 
@@ -42,6 +42,25 @@ def test_numbers_are_cut_at_quantiles_and_what_is_missing_meets_no_condition():
 
 def test_numbers_with_few_values_are_taken_value_by_value():
     assert list(conditions(pd.DataFrame({"n": [1, 2, 2, 10]}), n_bins=4)) == [("n", "1"), ("n", "2"), ("n", "10")]
+
+
+def test_mistakes_that_cancel_over_the_classes_are_seen_within_them():
+    """A model that says Mpox on dark skin only: half of each side is wrong, on another skin each."""
+    n, label = 160, ["Mpox", "Normal"]
+    manifest = pd.DataFrame({"image_id": [f"{k:03d}" for k in range(n)], "label": [label[k % 2] for k in range(n)]})
+    groups = pd.Series(manifest["image_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+    dark = np.arange(n) % 4 < 2
+    tone = pd.DataFrame({"image_id": manifest["image_id"], "ita": np.where(dark, -40.0, 50.0)})
+    tone.loc[0, "ita"] = np.nan
+    data = Dataset("cancelling", manifest, groups, is_phantom=True, has_pictures=False)
+    found = class_and_tone(data, tone).set_index("image_id")
+    assert found["class, skin"].isna().sum() == 1 and found.loc["001", "class, skin"] == "not Mpox, darker"
+    wrong = dark != (manifest["label"] == "Mpox").to_numpy()
+    errors = manifest[["image_id"]].assign(group_id=manifest["image_id"], error=wrong.astype(float))
+    both = found.assign(skin=np.where(dark, "brown and dark", "very light and light"))
+    table = slice_errors(errors, both, n_bootstrap=50, n_permutations=199).set_index(["column", "slice"])
+    assert (table.loc["skin", "p_corrected"] > 0.5).all() and (table.loc["class, skin", "p_corrected"] < 0.05).all()
+    assert table.loc[("class, skin", "Mpox, lighter"), "error_rate"] == 1
 
 
 def test_rates_and_differences_are_those_of_the_pictures():

@@ -162,12 +162,20 @@ def test_the_words_follow_the_figures(phantom, asked):
     all_found = operating_replicates(predictions, 0.0, n_bootstrap=50)
     given = {"measures": measures, "coverage": coverage, "strange": asked[-1]}
     found = what_was_found(replicates={Aim("sensitivity", 0.95): all_found}, **given)
-    assert "test pictures, which exceeds it" in found.text and found.quoted["sensitivity_at_95"].startswith("1.00")
-    assert "so that it is more than chance explains" in found.text and "changes it by -0." in found.text
-    assert "another collection" not in found.text and "coverage_outside" not in found.quoted
+    assert "test pictures, which exceeds it" in found.points["threshold"] and found.quoted["sensitivity_at_95"].startswith("1.00")
+    said = found.points["probabilities"]
+    assert "so that it is more than chance explains" in said and "changes it by -0." in said
+    low, high = measures.loc[("as they are", "Mpox", "intercept"), ["low", "high"]]
+    assert ("not shown to be said too often" in said) == (low <= 0 <= high)
+    assert found.quoted["coverage_mpox"] in found.points["not sure"]
+    drawn = asked[-1][~asked[-1]["kind"].isin(["its own test pictures", "another collection", "drawn skin"])]
+    assert found.points["pictures of something else"].startswith(f"of {found.quoted['no_skin']} pictures without any skin")
+    assert 0 < int(found.quoted["no_skin"]) <= len(drawn)
+    assert "another collection" not in found.points and "coverage_outside" not in found.quoted
     none_found = operating_replicates(predictions, 2.0, n_bootstrap=50)
     found = what_was_found(replicates={Aim("sensitivity", 0.95): none_found}, outside=coverage, **given)
-    assert "test pictures, which falls short of it" in found.text and "another collection" in found.text
+    assert "test pictures, which falls short of it" in found.points["threshold"]
+    assert found.points["another collection"].startswith("on its Mpox and other rashes such sets hold the true one in")
     assert found.quoted["coverage_outside"] == found.quoted["coverage"] and found.quoted["specificity_at_95"].startswith("1.00")
     assert found.quoted["warned_elsewhere"].endswith("%")
 

@@ -1,6 +1,7 @@
 """An executed notebook as a page of the book: header, key findings, folds, and a foot that says what was run."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 
 import nbformat
@@ -19,6 +20,13 @@ FOLDED = {
     "parameters": "Parameters and their defaults",
     "injected-parameters": "Parameters that the profile set",
 }
+
+
+#: What opens a cell whose program is folded.
+UNFOLD = "Show the code"
+#: Lines of a program that a page shows without being asked.
+SHORT = 8
+_SHOWING = re.compile(r"\b(report|plt|figures\w*)\.|MapView|_widget\(|_explorer\(")
 
 
 def chapter_page(
@@ -66,6 +74,9 @@ def chapter_page(
         for tag in FOLDED.keys() & set(tags):
             cell.metadata["tags"] = [*tags, "hide-input"]
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = FOLDED[tag]
+        if _is_plumbing(cell):
+            cell.metadata["tags"] = [*tags, "hide-input"]
+            cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = UNFOLD
         fold(cell)
     _findings_to_the_top(notebook, chapter)
     refer_on_page(number_page(notebook, chapter, numbers), chapter, numbers, whole)
@@ -76,6 +87,13 @@ def chapter_page(
     sha = hashlib.sha256(chapter.path.read_bytes()).hexdigest()[:12]
     notebook.cells.append(new_markdown_cell(_foot(f"This page: {_run(chapter)}; executed notebook `{sha}`.")))
     return notebook
+
+
+def _is_plumbing(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell puts results on the page, or is long, so that a reader would rather have it folded; exercises are not."""
+    if cell.cell_type != "code" or set(cell.metadata.get("tags", [])) & {*FOLDED, "hide-input", "solution", "exercise"}:
+        return False
+    return bool(_SHOWING.search(cell.source)) or len(cell.source.splitlines()) > SHORT
 
 
 def _head(notebook: nbformat.NotebookNode, chapter: Chapter, twin: Chapter | None, minutes: int, links: str) -> None:

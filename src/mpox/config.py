@@ -218,7 +218,7 @@ class RunConfig:
     protocol : str
         Name of the protocol (`mpox.splits.PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
         (`mpox.leakage.dose_splits`), ``learning_curve`` (`mpox.learning_curve.learning_splits` below all of the groups), or
-        what `mpox.nested`, `mpox.mixing`, `mpox.shift` and `mpox.remedies` keep theirs under.
+        what `mpox.nested`, `mpox.mixing`, `mpox.shift`, `mpox.remedies` and `mpox.altered_runs` keep theirs under.
     split : str
         Hash of this fold's rows of the split table (`mpox.splits.split_hash`).
     repeat, fold : int

@@ -129,6 +129,8 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
 }
+#: What a reader calls them.
+TITLES = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 
 
 def get_method(name: str) -> Callable[..., np.ndarray]:

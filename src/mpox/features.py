@@ -24,7 +24,7 @@ LOT = 128
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name; on a GPU convolutions are repeatable, and in full single precision where that is asked for.
 
     Raises
     ------
@@ -35,6 +35,7 @@ def torch_device(name: str) -> torch.device:
         raise MpoxError("The device 'cuda' was asked for, but torch finds no GPU here: use the profile 'cpu', or DEVICE: cpu.")
     if name == "cuda":
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are not float32: features would differ by 0.1 %
     return torch.device(name)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mpox.explain import TITLES
 from mpox.figures import CLASS_COLOURS, COLOURS, MARKERS, dataset_title, whiskers
 from mpox.slices import SLICE_COLUMNS
 
@@ -135,7 +136,7 @@ def saliency(table: pd.DataFrame, *, compared: str, xlabel: str, reference: floa
             )
         if reference is not None:
             axis.axvline(reference, color="grey", linestyle=":", linewidth=1)
-        axis.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
+        axis.set_yticks(range(len(methods)), [TITLES.get(method, method) for method in methods])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.set_title(dataset_title(name), loc="left")
         axis.set_xlabel(xlabel)

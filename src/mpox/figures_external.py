@@ -25,8 +25,15 @@ def _bar(axis: plt.Axes, y: float, row, colour: str, marker: str, *, text: bool 
     error = whiskers(row.estimate, row.low, row.high)
     axis.errorbar(row.estimate, y, xerr=error, color=colour, marker=marker, capsize=3)
     if text:
+        plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
         axis.annotate(
-            f"{row.estimate:.2f}", (row.estimate, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8
+            f"{row.estimate:.2f}",
+            (row.estimate, y),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            bbox=plate,
         )
 
 

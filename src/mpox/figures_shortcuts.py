@@ -220,5 +220,5 @@ def robustness(table: pd.DataFrame, metric: str, *, ylabel: str) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel(ylabel)
     figure.supxlabel("strength (0: untouched)", fontsize=10)
-    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=2)
+    figure.legend(seen.values(), seen.keys(), loc="outside upper center", ncols=2)
     return figure

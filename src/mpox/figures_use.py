@@ -143,7 +143,7 @@ def coverage(table: pd.DataFrame) -> Figure:
             bottom = bottom + height
         right.set_xticks(range(len(asked)), [f"{value:g}" for value in asked])
         right.set(xlabel="coverage asked for", ylabel="share of test pictures", ylim=(0, 1))
-        right.legend(fontsize=8, loc="lower left", frameon=True)
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=3)
     return figure
 
 

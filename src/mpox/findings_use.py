@@ -19,9 +19,9 @@ _NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "oth
 
 @dataclass(frozen=True)
 class Found:
-    """A paragraph, and texts by key."""
+    """Sentences by what they are about, and texts by key."""
 
-    text: str
+    points: dict[str, str]
     quoted: dict[str, str]
 
 
@@ -73,6 +73,8 @@ def what_was_found(
     warned = strange.groupby("kind")["warned"].mean()
     no_skin = strange[strange["kind"].isin(_NO_SKIN)]
     quoted |= {
+        "no_skin": f"{len(no_skin)}",
+        "elsewhere": f"{(strange['kind'] == ELSEWHERE).sum()}",
         "warned_no_skin": f"{no_skin['warned'].mean():.0%}",
         "warned_own": f"{warned[OWN]:.0%}",
         "p_highest_no_skin": f"{no_skin['p'].max():.2f}",
@@ -80,17 +82,19 @@ def what_was_found(
         "warned_elsewhere": f"{warned[ELSEWHERE]:.0%}" if ELSEWHERE in warned else "not measured",
     }
     if outside is not None:
-        quoted["coverage_outside"] = _in_words(outside.set_index(["class", "measure"]).loc[("all", "coverage")])
-    return Found(_paragraph(measures, replicates, quoted, level, outside), quoted)
+        held = outside.set_index(["class", "measure"])
+        quoted["coverage_outside"] = _in_words(held.loc[("all", "coverage")])
+        quoted["coverage_outside_mpox"] = _in_words(held.loc[("Mpox", "coverage")])
+    return Found(_points(measures, replicates, quoted, level, outside), quoted)
 
 
 def _in_words(row: pd.Series, digits: int = 2) -> str:
     return with_interval(row["estimate"], row["low"], row["high"], digits=digits)
 
 
-def _paragraph(
+def _points(
     measures: pd.DataFrame, replicates: Mapping, quoted: dict[str, str], level: float, outside: pd.DataFrame | None
-) -> str:
+) -> dict[str, str]:
     ece, floor = (measures.loc[("as they are", "Mpox", measure)] for measure in ("ece", "ece if calibrated"))
     beyond = "more than chance explains" if ece["estimate"] > floor["high"] else "no more than chance explains"
     after = {method: measures.loc[(method, "Mpox", "brier"), "estimate"] for method in ("as they are", "temperature", "isotonic")}
@@ -101,25 +105,31 @@ def _paragraph(
     name = f"at_{round(100 * aim.level)}"
     _, low, high = with_percentiles(values["sensitivity"])
     reached = "falls short of it" if high < aim.level else "exceeds it" if low > aim.level else "agrees with it"
-    said = {key: quoted[key] for key in ("coverage", "certain", "right", "warned_no_skin", "warned_own", "certain_no_skin")}
-    sentences = [
-        f"The expected calibration error of the probability of Mpox is {ece['estimate']:.3f}; a perfectly calibrated model would "
-        f"show {floor['estimate']:.3f} (95 % of simulations {floor['low']:.3f} to {floor['high']:.3f}) on as many pictures, so "
-        f"that it is {beyond}.",
+    said = {key: quoted[key] for key in ("coverage", "coverage_mpox", "certain", "right")}
+    intercept = measures.loc[("as they are", "Mpox", "intercept")]
+    unknown = "not shown to be said too often or too rarely"
+    tilt = "said too readily" if intercept["high"] < 0 else "said too rarely" if intercept["low"] > 0 else unknown
+    points = {
+        "probabilities": f"the expected calibration error of the probability of Mpox is {ece['estimate']:.3f}; a perfectly "
+        f"calibrated model would show {floor['estimate']:.3f} (95 % of simulations {floor['low']:.3f} to {floor['high']:.3f}) on "
+        f"as many pictures, so that it is {beyond}. The intercept is {_in_words(intercept)}, where 0 is right: Mpox is {tilt}. "
         f"The Brier score is {after['as they are']:.3f}, and calibration inside the training groups changes it by {change}.",
-        f"A threshold that aims at a {aim} has a sensitivity of {quoted[f'sensitivity_{name}']} on test pictures, which "
+        "threshold": f"one that aims at a {aim} has a sensitivity of {quoted[f'sensitivity_{name}']} on test pictures, which "
         f"{reached}, and a specificity of {quoted[f'specificity_{name}']}.",
-        f"Sets that are to hold the true class in {level:g} of the cases hold it in {said['coverage']}; the answer is a single "
-        f"class for {said['certain']} of the test pictures, and right in {said['right']} of those.",
-        f"Of pictures that show no skin at all {said['warned_no_skin']} raise a warning (of the own test pictures "
-        f"{said['warned_own']}); without it, {said['certain_no_skin']} of them would have been given a single class, and the "
-        f"highest probability of Mpox among them is {quoted['p_highest_no_skin']}.",
-    ]
+        "not sure": f"sets that are to hold the true class in {level:g} of the cases hold it in {said['coverage']}, and for "
+        f"Mpox, to which the promise is made as well, in {said['coverage_mpox']}; the answer is a single class for "
+        f"{said['certain']} of the test pictures, and right in {said['right']} of those.",
+        "pictures of something else": f"of {quoted['no_skin']} pictures without any skin, most of them drawn by a program, "
+        f"{quoted['warned_no_skin']} raise a warning (of the own test pictures {quoted['warned_own']}); without it, "
+        f"{quoted['certain_no_skin']} of them would have been given a single class, and the highest probability of Mpox among "
+        f"them is {quoted['p_highest_no_skin']}.",
+    }
     if outside is not None:
         row = outside.set_index(["class", "measure"]).loc[("all", "coverage")]
         kept = "falls short of" if row["high"] < level else "agrees with" if row["low"] <= level else "exceeds"
-        sentences.append(
-            f"On Mpox and other rashes of another collection such sets hold the true one in {quoted['coverage_outside']}, which "
-            f"{kept} what was promised; a warning is raised for {quoted['warned_elsewhere']} of its pictures."
+        points["another collection"] = (
+            f"on its Mpox and other rashes such sets hold the true one in {quoted['coverage_outside']}, which {kept} what was "
+            f"promised, and for Mpox in {quoted['coverage_outside_mpox']}; a warning is raised for {quoted['warned_elsewhere']} "
+            f"of {quoted['elsewhere']} of its pictures."
         )
-    return " ".join(sentences)
+    return points

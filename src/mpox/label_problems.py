@@ -93,7 +93,7 @@ def suspicion_by(problems: pd.DataFrame, truth: pd.Series, *, n_bootstrap: int =
         "suspected": int(suspected.sum()),
         "found": found,
         "recall": found / int(wrong.sum()) if wrong.any() else np.nan,
-        "precision": found / int(suspected.sum()) if suspected.any() else np.nan,
+        "precision": found / int(suspected.sum()) if suspected.any() and wrong.any() else np.nan,
         **dict(zip(("auroc", "low", "high"), area, strict=True)),
     }
 

@@ -212,7 +212,7 @@ def target_alone(
     return _marked(table.assign(image_id=f"{test}/" + table["image_id"]), both, train)
 
 
-def mixed_splits(
+def own_picture_splits(
     both: Dataset, train: str, test: str, *, fraction: float = 1.0, n_folds: int = 5, n_repeats: int = 1, seed: int = 0
 ) -> pd.DataFrame:
     """The folds of `target_alone`, with the other collection in every training part.
@@ -263,10 +263,10 @@ def mixed(
 ) -> pd.DataFrame:
     """Train on the other collection and a share of the target's training groups, test on the target's other groups.
 
-    Parameters and result are those of `target_alone`, whose folds it has (`mixed_splits`); the runs are kept under
+    Parameters and result are those of `target_alone`, whose folds it has (`own_picture_splits`); the runs are kept under
     ``external_mixed``.
     """
-    split = mixed_splits(both, train, test, fraction=fraction, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    split = own_picture_splits(both, train, test, fraction=fraction, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     return _marked(predict_splits(store, both, "external_mixed", split, model), both, train)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox.errors import MpoxError, TooFewImages
-from mpox.intervals import percentile_interval, with_percentiles
+from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weight_by_score
 
 KINDS = ("sensitivity", "specificity", "youden")
@@ -122,32 +122,6 @@ def _thresholds(scores: np.ndarray, is_positive: np.ndarray, aim: Aim, weights: 
     else:
         place = (cleared >= aim.level - _SLACK).argmax(axis=1)
     return candidates[place]
-
-
-def threshold_interval(
-    predictions: pd.DataFrame, aim: Aim, *, positive: str = "Mpox", n_bootstrap: int = 500, seed: int = 0
-) -> tuple[float, float, float]:
-    """A chosen threshold, and how much it would change with other groups to choose it on (95 % percentiles).
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row an image, of one fold: from `mpox.nested.predict_nested`.
-    aim : Aim
-    positive : str
-    n_bootstrap, seed : int
-        Of the groups that are drawn; replicates that draw one class only are left out.
-
-    Returns
-    -------
-    threshold, low, high : float
-    """
-    scores, truth = _score(predictions, positive)
-    weights = group_weights(predictions["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    usable = (weights @ truth > 0) & (weights @ ~truth > 0)
-    usable[0] = True  # without both classes there is no threshold at all: an error
-    found = _thresholds(scores, truth, aim, weights[usable])
-    return float(found[0]), *percentile_interval(found)
 
 
 def _score(predictions: pd.DataFrame, positive: str) -> tuple[np.ndarray, np.ndarray]:

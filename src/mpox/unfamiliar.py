@@ -18,7 +18,8 @@ from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, weighted_auroc
 from mpox.novelty import METHODS, fit_novelty, novelty_score
 from mpox.oddities import Oddity
-from mpox.store import Dataset
+from mpox.recorded import RecordedStore
+from mpox.store import Dataset, RunStore
 
 OWN, ELSEWHERE = "its own test pictures", "another collection"
 #: Scores by which a picture is held to be unfamiliar: the distances of `mpox.novelty`, and how unsure the model is (the baseline
@@ -184,6 +185,43 @@ def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int
             found = with_percentiles(weighted_auroc(is_strange, values, weights))
             rows.append((kind, score, len(strange), *found))
     return pd.DataFrame(rows, columns=["kind", "score", "pictures", "estimate", "low", "high"])
+
+
+def kept_table(
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    split: pd.DataFrame,
+    nested: pd.DataFrame,
+    model: ModelConfig,
+    oddities: Sequence[Oddity],
+    elsewhere: pd.DataFrame | None = None,
+    *,
+    protocol: str,
+    n_folds: int,
+    seed: int,
+    n_oddities: int,
+) -> pd.DataFrame:
+    """`unfamiliar_table`, computed once and kept in the store under what it depends on.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+    data, split, nested, model, oddities, elsewhere
+        See `unfamiliar_table`.
+    protocol : str
+    n_folds, seed : int
+        What `split` was made with.
+    n_oddities : int
+        What `mpox.oddities.draw_oddities` was asked for.
+    """
+    about = {
+        "data": data.hash, "protocol": protocol, "n_folds": n_folds, "seed": seed, "backbone": model.backbone,
+        "oddities": n_oddities, "image_size": model.image_size,
+        "elsewhere": [] if elsewhere is None else elsewhere["image_id"].tolist(), "version": 1,
+    }  # fmt: skip
+    return store.table(
+        f"unfamiliar-{data.name}", about, lambda: unfamiliar_table(data, split, nested, model, oddities, elsewhere)
+    )
 
 
 def said_to(table: pd.DataFrame) -> pd.DataFrame:

@@ -163,7 +163,8 @@ def judge(published: float, flattering: Mapping[str, Interval], honest: Interval
     short = f"The honest interval ends at {honest.high:.3f}, below {published:g}"
     if reached := [name for name, interval in flattering.items() if interval.high >= published]:
         verb = "reaches" if len(reached) == 1 else "reach"
-        return Judgement(LEAKING, f"{short}; only {' and '.join(reached)} {verb} it.")
+        above = " and lies above it" if len(reached) == 1 and flattering[reached[0]].low > published else ""
+        return Judgement(LEAKING, f"{short}; only {' and '.join(reached)} {verb} it{above}.")
     return Judgement(NOT_REPRODUCED, f"{short}; so do the others." if flattering else f"{short}; no other protocol was run.")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from mpox.audit.measuring import measured
 from mpox.groups import connected
+from mpox.intervals import wilson
 from mpox.pictures import read_rgb
 
 #: Raised by one whenever the hashes of an unchanged picture change.
@@ -17,19 +17,6 @@ VERSION = 1
 HAMMING = 8
 #: What was found when samples of pairs were looked at, by the people who wrote this package.
 HAND_CHECKED = Path(__file__).with_name("hand_checked.csv")
-
-
-def wilson(right: int, checked: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score method (1927, J Am Stat Assoc 22, 209-212).
-
-    Examples
-    --------
-    >>> low, high = wilson(50, 50)
-    >>> round(low, 3), round(high, 3)
-    (0.929, 1.0)
-    """
-    low, high = binomtest(int(right), int(checked)).proportion_ci(method="wilson")
-    return float(low), float(high)
 
 
 def hand_checked() -> pd.DataFrame:
@@ -45,7 +32,7 @@ def hand_checked() -> pd.DataFrame:
         does not accept and that do show the same photograph, by eye.
     """
     table = pd.read_csv(HAND_CHECKED)
-    bounds = [(row.right / row.checked, *wilson(row.right, row.checked)) for row in table.itertuples()]
+    bounds = [wilson(row.right, row.checked) for row in table.itertuples()]
     return table.join(pd.DataFrame(bounds, columns=["share", "low", "high"], dtype=float))
 
 
