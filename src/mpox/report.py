@@ -67,6 +67,17 @@ def short_name(dataset: str) -> str:
     return {"msld-v1": "msld"}.get(dataset, dataset)
 
 
+def device_words(device: str) -> str:
+    """A device as it was recorded, in good English.
+
+    Examples
+    --------
+    >>> device_words("cpu (AMD EPYC, 1 threads)")
+    'cpu (AMD EPYC, 1 thread)'
+    """
+    return re.sub(r"\b1 threads\b", "1 thread", device)
+
+
 def millions(count: float) -> str:
     """A count in millions, for instance ``4.138 M``."""
     return f"{count / 1e6:.3f} M"
@@ -186,7 +197,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "table_ids": list(store.used_tables),
         "audits": dict(store.used_audits),
         "package_version": now["versions"]["mpox"],
-        "device": device_name(device),
+        "device": device_words(device_name(device)),
         "date": date.today().isoformat(),
         "duration_s": now["seconds"],
         "store": "recorded" if recorded else "live",
@@ -198,7 +209,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
         minutes, torch = study["compute_s"] / 60, study["versions"]["torch"]
         trained = (
-            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {study['device']}, torch {torch}; "
+            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {device_words(study['device'])}, torch {torch}; "
             f"all runs of the study took {minutes:.0f} minutes to compute |\n"
         )
     glue("provenance", json.dumps(record), display=False)

@@ -24,10 +24,6 @@ COLUMN_WORDS = {
     "f1_of_means": "F1 of the means",
     "auroc": "AUROC",
     "auprc": "AUPRC",
-    "auroc (Mpox)": "AUROC (Mpox)",
-    "auroc (macro)": "AUROC (macro)",
-    "auprc (Mpox)": "AUPRC (Mpox)",
-    "auprc (macro)": "AUPRC (macro)",
     "ece": "calibration error (ECE)",
     "ece if calibrated": "calibration error if calibrated",
     "brier": "Brier score",
@@ -77,8 +73,8 @@ def column_words(name):
 
     Examples
     --------
-    >>> column_words("p_holm"), column_words("optimism_low"), column_words("p_Mpox"), column_words("random_image")
-    ('p (Holm)', 'optimism, low', 'probability of Mpox', 'random_image')
+    >>> column_words("p_holm"), column_words("f1 (macro)"), column_words("optimism_low"), column_words("random_image")
+    ('p (Holm)', 'F1 (macro)', 'optimism, low', 'random_image')
     """
     if not isinstance(name, str):
         return name
@@ -86,6 +82,9 @@ def column_words(name):
         return COLUMN_WORDS[name]
     if end := _END.search(name):
         return f"{column_words(name[: end.start()])}, {end[1]}"
+    if " (" in name:
+        head, bracket, rest = name.partition(" (")
+        return column_words(head) + bracket + rest
     return _CLASS.sub(r"probability of \1", name)
 
 
