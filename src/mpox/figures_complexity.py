@@ -88,7 +88,7 @@ def _name_points(axis: plt.Axes, points: pd.DataFrame) -> None:
     figure = axis.figure
     dots = axis.transData.transform(points[["cost", "estimate"]].to_numpy(float))
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in dots]
-    steps = sorted(np.arange(-60.0, 61.0, 3.0), key=lambda step: abs(step - 3))
+    steps = sorted(np.arange(-60.0, 61.0, 3.0), key=lambda step: abs(step - 8))
     for row in points.sort_values("estimate").itertuples():
         name = axis.annotate(
             row.model, (row.cost, row.estimate), xytext=(5, 3), textcoords="offset points", fontsize=8.5, va="center", zorder=5,

@@ -207,9 +207,9 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
     if isinstance(store, RecordedStore) and store.study:
         study = store.study
         record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
-        minutes, torch = study["compute_s"] / 60, study["versions"]["torch"]
+        minutes, torch, device_then = study["compute_s"] / 60, study["versions"]["torch"], device_words(study["device"])
         trained = (
-            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {device_words(study['device'])}, torch {torch}; "
+            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {device_then}, torch {torch}; "
             f"all runs of the study took {minutes:.0f} minutes to compute |\n"
         )
     glue("provenance", json.dumps(record), display=False)

@@ -112,6 +112,18 @@ def p_text(value: float, digits: int = P_DIGITS) -> str:
     return f"< {least:.{digits}f}" if value < least else number_text(value, digits)
 
 
+def p_words(value: float) -> str:
+    """A p value in a sentence.
+
+    Examples
+    --------
+    >>> p_words(0.0312), p_words(0.00002)
+    ('p = 0.031', 'p < 0.001')
+    """
+    text = p_text(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
     """A table as it is read: columns and index in words, numbers rounded, p values never zero, nothing for what is missing.
 
