@@ -131,6 +131,7 @@ class TestComparison:
                 return np.abs((matrix - exact) @ corners).max()
 
             assert miss(off) > 1.4 and miss(_polished(part, original, off)) < 0.2
+
     @pytest.mark.parametrize("mirrored", [False, True])
     def test_a_crop_is_placed_to_the_pixel(self, mirrored):
         original = texture(5, 400, 320)

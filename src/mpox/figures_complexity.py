@@ -24,7 +24,7 @@ COSTS = {
 def pareto(
     table: pd.DataFrame, *, ylabel: str, costs: dict[str, tuple[str, float]] | None = None, kind: str | None = None
 ) -> Figure:
-    """A metric with intervals over each cost (logarithmic), and the line of models that no other beats: one panel below the other.
+    """A metric with intervals over each cost (logarithmic), and the line of models that no other beats, in stacked panels.
 
     Parameters
     ----------

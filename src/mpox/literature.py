@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-
 _KEY = re.compile(r"([a-z]+)(\d{4})")
 
 
