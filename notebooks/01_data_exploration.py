@@ -524,7 +524,7 @@ network = pd.DataFrame(network, columns=separation.columns)
 short = {**{column: column for column in columns}, "bytes_per_pixel": "bytes per pixel", "ita": "skin tone (angle)", "network": "linear probe, source (chapter 3)"}
 cells = pd.concat([separation, network], ignore_index=True)
 cells = cells.assign(text=[report.with_interval(row.AUROC, row.low, row.high) for row in cells.itertuples()])
-wide = cells.pivot(index="statistic", columns="data set", values="text").loc[list(short)].rename(index=short)
+wide = cells.pivot(index="statistic", columns="data set", values="text").loc[list(short), list(network["data set"])].rename(index=short)
 report.show(
     wide.rename_axis(columns=None).reset_index(),
     name="single-numbers",
