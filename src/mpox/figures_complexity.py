@@ -85,7 +85,6 @@ def _plain_ticks(axis: plt.Axes) -> None:
 
 def _name_points(axis: plt.Axes, points: pd.DataFrame) -> None:
     """Names beside the points, over the lines, each moved up or down until it lies on no other name and on no other point."""
-
     dots = axis.transData.transform(points[["cost", "estimate"]].to_numpy(float))
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in dots]
     steps = sorted(np.arange(-60.0, 61.0, 3.0), key=lambda step: abs(step - 8))
@@ -100,4 +99,6 @@ def _name_points(axis: plt.Axes, points: pd.DataFrame) -> None:
             inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 and box.y1 <= axis.bbox.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 break
-        taken.append(box)
+        else:  # no room anywhere: beside the point, whatever it lies on
+            name.set(ha="left", position=(5, 3))
+        taken.append(name.get_window_extent())
