@@ -77,6 +77,7 @@ from mpox.backbones import describe_model
 from mpox.comparison import compare_folds, friedman, holm
 from mpox.ensembling import ensemble
 from mpox.errors import WeightsMissing
+from mpox.wording import p_words
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -162,7 +163,7 @@ plan = [
 report.show(pd.DataFrame(plan), name="variants", caption="What is varied: each row differs from what it is held against in the factor that it names.")
 
 # %% [markdown]
-# A model whose weights cannot be had is a row that says why; it does not vanish, and nothing stands in for it.
+# A model whose weights cannot be had is named below as not run; it does not vanish, and nothing stands in for it.
 
 # %%
 predictions, models, missing = {}, {}, []
@@ -173,18 +174,30 @@ for name in datasets:
             table = cross_validate(
                 store, datasets[name], HONEST_PROTOCOL.get(name, "source"), model, n_folds=N_FOLDS, n_repeats=repeats, seed=SEED
             )
-        except WeightsMissing as error:
-            missing.append({"dataset": name, "factor": factor, "level": level, "why": str(error)})
+        except WeightsMissing:
+            missing.append({"dataset": name, "level": level})
         else:
             predictions[name, factor, level] = table
             models[name, factor, level] = model
     sizes = [("reference", "reference"), *(("backbone", other) for other in BACKBONES if other != BACKBONE)]
     members = [predictions[name, *key] for key in sizes if (name, *key) in predictions]
     if len(members) > 1:
-        predictions[name, "ensemble", f"{len(members)} sizes"] = ensemble(members)
-if missing:
-    report.show(pd.DataFrame(missing))
-report.prose(f"{len(predictions)} cross-validations were run; {len(missing)} could not be.")
+        predictions[name, "ensemble", f"{len(members)} networks"] = ensemble(members)
+report.prose(
+    f"{len(predictions)} cross-validations were run. Probes and baselines have {N_REPEATS} repeat{'s' * (N_REPEATS != 1)}, what is trained "
+    "has one, and each model is trained on all classes of its data set. Chapter 3 repeats more often, so that the same model has a "
+    "slightly different figure there; differences are taken on the repeats that both models have."
+)
+absent = pd.DataFrame(missing, columns=["dataset", "level"]).groupby("dataset", sort=False)["level"].agg("; ".join)
+for levels, names in absent.groupby(absent, sort=False):
+    where = " and ".join(map(figures.dataset_title, names.index))
+    report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not at hand.")
+untrained = [figures.dataset_title(name) for name in datasets if name not in TRAINED_DATASETS]
+if untrained and TRAINED_DATASETS:
+    report.prose(
+        f"What is trained was run on {', '.join(TRAINED_DATASETS)} and not on {', '.join(untrained)}, for its cost: a probe is fitted to "
+        "features that are computed once for all folds, a network is trained anew in every fold of every variant."
+    )
 
 # %% [markdown]
 # ## The differences
@@ -207,7 +220,7 @@ for (name, factor, level), table in predictions.items():
     metrics = evaluate(table)
     baseline = BASELINE.get(f"{factor}: {level}", ("reference", "reference"))
     against = predictions[name, *baseline]
-    row = {"dataset": name, "factor": factor, "level": level, "variant": f"{factor}: {level}", "against": baseline[1]}
+    row = {"dataset": name, "factor": factor, "level": level, "variant": f"{factor}: {level.removeprefix('tf_efficientnet_')}", "against": baseline[1]}
     for metric, label in (("accuracy", "all"), ("f1", "macro"), ("auroc", "Mpox")):
         part = metrics[(metrics["metric"] == metric) & (metrics["class"] == label)].iloc[0]
         row |= {metric: part["estimate"], f"{metric}_low": part["low"], f"{metric}_high": part["high"]}
@@ -226,21 +239,21 @@ equivalent = f"equivalent within {MARGIN}"
 results[equivalent] = (results["verdict"].eq("equivalent") & within).map({True: "yes", False: "not shown"}).where(tested, "")
 results.loc[tested, "p_holm"] = results[tested].groupby("dataset")["p"].transform(holm)
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for every variant of the ablation, one panel a data set."}, "figure": {"name": "variants", "caption": "AUROC for Mpox under the honest protocol, one line a variant, out-of-fold, with 95 % intervals from resampling groups."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for every variant of the ablation, one panel a data set."}, "figure": {"name": "variants", "caption": "AUROC for Mpox under the honest protocol, one line a variant, out-of-fold, averaged over the repeats that the text above names, with 95 % intervals from resampling groups."}}
 figures.intervals(
-    results.rename(columns={"auroc": "estimate", "auroc_low": "low", "auroc_high": "high"}),
+    results.rename(columns={"auroc": "estimate", "auroc_low": "low", "auroc_high": "high"}).assign(all="variants"),
     by="variant",
-    colour="factor",
+    colour="all",
     xlabel="AUROC (Mpox against the rest)",
 )
 plt.show()
 
 # %% mystnb={"image": {"alt": "Paired differences in AUROC from what each variant is held against, with 95 percent intervals, one panel a data set, zero marked."}, "figure": {"name": "variant-differences", "caption": "The same variants as paired differences: from the reference, or from what the table names. An interval that crosses zero leaves open which of the two is better."}}
 figures.intervals(
-    results[tested].rename(columns={"change": "estimate", "change_low": "low", "change_high": "high"}),
+    results[tested].rename(columns={"change": "estimate", "change_low": "low", "change_high": "high"}).assign(all="variants"),
     by="variant",
-    colour="factor",
-    xlabel="difference in AUROC (from the reference, or see the table)",
+    colour="all",
+    xlabel="difference in AUROC",
     reference={"no difference": 0.0},
 )
 plt.show()
@@ -262,7 +275,7 @@ text = results.assign(
 )
 for name in datasets:
     part = text[text["dataset"] == name].set_index("variant")
-    caption = f"{figures.dataset_title(name)}: what each variant reaches, with 95 % intervals."
+    caption = f"{figures.dataset_title(name)}: what each variant reaches, with 95 % intervals; repeats: {N_REPEATS}, of what is trained 1."
     report.show(part[["accuracy", "macro F1", "AUROC"]], name="reached", caption=caption)
     caption = f"{figures.dataset_title(name)}: how far that is from what it is held against."
     told = part.loc[part["p"].notna(), ["against", "difference in AUROC", "p", "p_holm", equivalent]]
@@ -277,6 +290,28 @@ for name in datasets:
         f"{figures.dataset_title(name)}: of {len(part)} variants {worse} are worse than what they are held against and {better} better "
         f"after Holm's correction; {equal} are equivalent within {MARGIN}; for the others the test over folds shows neither a difference nor "
         "equivalence, which does not say that there is none (see their intervals)."
+    )
+    plain = part[part["factor"] == "not deep"]
+    if plain.empty:
+        continue
+    best = plain.loc[plain["auroc"].idxmax()]
+    near = best["change_high"] >= -MARGIN
+    report.prose(
+        f"Of the baselines that no network helps, the best on {figures.dataset_title(name)} is {best['level'].replace('_', ' ')}: an AUROC of "
+        f"{report.with_interval(*best[['auroc', 'auroc_low', 'auroc_high']], digits=3)}, which is "
+        f"{report.with_interval(*best[['change', 'change_low', 'change_high']], digits=3)} against the reference. "
+        + (
+            f"The interval reaches to within {MARGIN:g} of no difference: most of the reference's ranking can be had from "
+            if near
+            else "The reference is further ahead than the margin, and still a good part of the classes can be told by "
+        )
+        + (
+            "texture: small patterns of light and dark, wherever in the picture they are, with no notion of a lesion."
+            if best["level"].startswith("lbp")
+            else "edges and their directions, with no notion of a lesion."
+            if best["level"].startswith("hog")
+            else "colour alone, with no notion of a lesion."
+        )
     )
 
 # %% [markdown]
@@ -322,12 +357,13 @@ for name in datasets:
         if dataset == name and (factor in ("reference", "backbone", "classifier", "weights", "ensemble") or "logistic" in level):
             part = fold_metrics(table[table["repeat"] == 0])
             part = part[(part["metric"] == "auroc") & (part["class"] == "Mpox")]
-            label = level.removeprefix("tf_efficientnet_").removesuffix(", logistic").replace("_", " ")
+            label = {"random": "random weights"}.get(level, f"average of {level}" if factor == "ensemble" else level)
+            label = label.removeprefix("tf_efficientnet_").removesuffix(", logistic").replace("_", " ")
             scores[label] = part.set_index(["repeat", "fold"])["estimate"]
     ranked[name] = friedman(pd.DataFrame(scores))
     report.prose(
         f"{figures.dataset_title(name)}: Friedman's test over {len(scores)} models and {ranked[name].n_blocks} folds: "
-        f"chi-square {ranked[name].statistic:.1f}, p = {ranked[name].p:.2g}."
+        f"chi-square {ranked[name].statistic:.1f}, {p_words(ranked[name].p)}."
     )
 
 # %% mystnb={"image": {"alt": "Critical-difference diagram: mean ranks of the models over the folds, with bars that join what cannot be told apart."}, "figure": {"name": "critical-difference", "caption": "Mean rank of each variant over the folds, 1 is best; a bar joins what Nemenyi's test does not tell apart."}}
@@ -393,9 +429,13 @@ report.show(
     name="costs",
     caption="What each network costs: parameters, multiply-adds, size of the file, milliseconds, memory.",
 )  # fmt: skip
-report.prose(f"Measured on {costs['device'].iloc[0]}. File size in MiB as float32; the last column is the memory that a prediction adds, in MiB.")
+report.prose(
+    f"Measured on {report.device_words(costs['device'].iloc[0])}. File size as float32; the last column is the memory that a prediction adds. "
+    "Other programs ran on the machine, so that milliseconds are comparable within this table, where each model was timed in the same way "
+    "shortly after the one before, and not with those of another table."
+)
 
-# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one row a data set."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
+# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one panel below the other."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
 shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].assign(
     model=lambda table: table["level"].where(table["factor"] != "reference", table["backbone"]).str.removeprefix("tf_efficientnet_")
 )
@@ -409,7 +449,10 @@ plt.show()
 # ## Outside this package
 #
 # The reference as a file for other programs (ONNX), in float32 and with its convolutions in 8 bits: its size, the time of a picture on one
-# thread, and what is lost against torch on the test folds, paired, with intervals from resampling groups. `mpox export` writes such a file.
+# thread, and what is lost against torch on the test folds of the first repeat, paired, with intervals from resampling groups. `mpox export`
+# writes such a file. It holds the whole predictor: the picture *and its mirror image* go through the network, which doubles the time of
+# [the table of costs](#table-costs), where a network sees one picture; and what else ran on the machine was not the same. Only the ratios
+# within a table carry over.
 
 # %%
 if EXPORTED_FOLDS:
@@ -419,9 +462,9 @@ if EXPORTED_FOLDS:
         table = predictions[name, "reference", "reference"]
         ids = list(dict.fromkeys(table.loc[table["repeat"] == 0, "run_id"]))[:EXPORTED_FOLDS]
         forms = deployment(store, ids, rounds=TIMED_ROUNDS, data_dir=DATA_DIR or None)
-        report.prose(f"**{figures.dataset_title(name)}**, measured on {forms['device'].iloc[0]}")
-        shown = ["form", "size_mb", "latency_ms_1", "latency_p95_ms_1", "latency_ms_16", "max_abs_difference", "accuracy", "auroc"]
-        report.show(forms[shown])
+        report.prose(f"**{figures.dataset_title(name)}**, the reference, first repeat; measured on {report.device_words(forms['device'].iloc[0])}")
+        shown = ["form", "file_mib", "latency_ms_1", "latency_p95_ms_1", "latency_ms_16", "max_abs_difference", "accuracy", "auroc"]
+        report.show(forms.assign(file_mib=forms["size_mb"] * 1e6 / 2**20)[shown])
         row = forms.set_index("form").loc["onnx int8"]
         loss = report.with_interval(row["auroc_loss"], row["auroc_loss_low"], row["auroc_loss_high"], digits=3)
         report.prose(
@@ -474,8 +517,8 @@ report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the ne
 # %% [markdown]
 # ## Everything on one board
 #
-# All methods of this chapter on the same folds, and figures from the literature with the way they were tested. A flag says where
-# that way is known to leak. Rows of different data sets or protocols are not comparable by their numbers alone; that is what
+# All methods of this chapter on the same folds, and figures from the literature {cite}`zhao2025,ali2022,ali2024,thieme2023` with the way
+# they were tested. The column *leaks* says where that way is known to leak; a figure for which we have no reference says so in its note. Rows of different data sets or protocols are not comparable by their numbers alone; that is what
 # the columns are for. Click a heading of [the board](#table-board) to sort.
 
 # %%
@@ -488,7 +531,7 @@ for (name, factor, level), model in models.items():
     about |= {"protocol": HONEST_PROTOCOL.get(name, "source"), "backbone": model.backbone, "head": model.head}
     found.append(evaluate(predictions[name, factor, level]).assign(**about, image_size=model.image_size))
 board = leaderboard(pd.concat(found, ignore_index=True), costs, literature())
-report.sortable(as_text(board), name="board", caption="All methods of this chapter, and published figures with how they were tested")
+report.sortable(as_text(board), name="board", caption="All methods of this chapter, and published figures with how they were tested; the figures with their intervals first")
 
 # %% [markdown]
 # ## What choosing on the test folds adds
@@ -597,7 +640,9 @@ for name, data in datasets.items():
         report.finding(f"best_{report.short_name(name)}_{metric}", text)
 
 # %%
-report.show(pd.DataFrame(best_rows), name="best", caption="The choice made inside the training groups, its candidates, and averages over input sizes.")
+repeats = f"{N_REPEATS} repeat{'s' * (N_REPEATS != 1)}, tail-tuning included"
+caption = f"The choice made inside the training groups, its candidates, and averages over input sizes; {repeats}."
+report.show(pd.DataFrame(best_rows), name="best", caption=caption)
 
 # %% tags=["hide-input"]
 said = []
@@ -621,15 +666,39 @@ at_the_top.fill(*said)
 
 # %% [markdown]
 # ## What this means
-#
-# Read [the figure of differences](#fig-variant-differences) from zero outward. What lies far to the left of zero matters; whatever has zero inside its
-# interval may matter or not, and this many patients cannot tell. Where a baseline that knows only colours comes near the
-# networks, part of what the networks know may be colour too.
+
+# %% tags=["hide-input"]
+for name in datasets:
+    part = results[(results["dataset"] == name) & tested]
+    sure = part[(part["change_low"] > 0) | (part["change_high"] < 0)]
+    most = part.loc[part["change"].idxmin()]
+    networks = part[part["factor"] == "backbone"]
+    apart = networks[(networks["change_low"] > 0) | (networks["change_high"] < 0)]
+    plain = part[part["factor"] == "not deep"].nlargest(1, "auroc")
+    text = (
+        f"**{figures.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. Most is lost by "
+        f"*{most['variant'].replace('_', ' ')}*, {report.with_interval(*most[['change', 'change_low', 'change_high']], digits=3)}. "
+    )
+    if len(networks):
+        text += f"Of {len(networks)} other networks in place of the reference {len(apart)} differ from it by an interval without zero. "
+    for row in plain.itertuples():
+        text += (
+            f"The best baseline without a network, {row.level.replace('_', ' ')}, reaches an AUROC of {row.auroc:.3f}, "
+            f"{report.with_interval(row.change, row.change_low, row.change_high, digits=3)} against the reference: as far as it gets, the "
+            "classes differ in what no lesion is needed for."
+        )
+    report.prose(text)
+
+# %% [markdown]
+# Read [the figure of differences](#fig-variant-differences) from zero outward. What lies far to the left of zero matters; whatever has
+# zero inside its interval may matter or not, and this many patients cannot tell. Where a baseline that knows only colours or texture
+# comes near the networks, part of what the networks know may be colour or texture too.
 #
 # ## What could be wrong
 #
 # - One factor at a time misses interactions; only network and input size were crossed.
-# - The sizes at hand without a hub are too few to show a rise and a fall; the others need its weights (profile `gpu`).
+# - Networks whose pretrained weights were not at hand are missing, the largest of the family among them; so few sizes can hardly show a
+#   rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
 #   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn.

@@ -59,26 +59,36 @@ def test_ours_have_intervals_costs_and_whether_they_leak(board):
 
 def test_the_literature_stands_beside_them_with_its_protocol(board):
     assert list(board.columns[:6]) == ABOUT
-    assert board.loc[0, ["method", "AUROC"]].tolist() == ["zhao2025", 0.998]
+    assert board.loc[0, ["method", "AUROC"]].tolist() == ["Zhao et al. (2025)", 0.998]
     known = board["AUROC"].dropna()
     assert known.is_monotonic_decreasing and board["AUROC"].notna().to_numpy()[: len(known)].all()
     rest = board[board["AUROC"].isna()]
     assert rest["accuracy"].is_monotonic_decreasing and set(rest["kind"]) == {"literature"}
     paper = board.iloc[0]
     assert np.isnan(paper["macro F1"])  # the published F1 is another measure
-    first = board[board["method"] == "ali2022"].iloc[0]
+    first = board[board["method"] == "Ali et al. (2022)"].iloc[0]
     assert (first["accuracy"], first["leaks"]) == (0.8296, "no") and "± 0.046" in first["note"]
     audited = board[board["method"] == "an audited study"]
     assert audited.set_index("leaks")["accuracy"].to_dict() == {"yes": 0.9786, "unknown": 0.7723}
-    assert "vega2023" not in set(board["method"])  # which measure it scored by is not known
+    assert "Vega et al. (2023)" not in set(board["method"])  # which measure it scored by is not known
 
 
 def test_the_text_leaves_out_what_is_not_known(board):
     text = as_text(board)
     row = text[(text["method"] == "gradients")].iloc[0]
     assert row["AUROC"] == "0.900 (0.850 to 0.950)" and row["parameters (thousands)"] == "1.8" and row["note"] == ""
-    row = text[text["method"] == "zhao2025"].iloc[0]
+    row = text[text["method"] == "Zhao et al. (2025)"].iloc[0]
     assert (row["AUROC"], row["accuracy"], row["ms"], row["regime"]) == ("0.998", "", "", "")
+
+
+def test_the_figures_stand_beside_the_name(board):
+    assert list(as_text(board).columns[:4]) == ["method", "AUROC", "accuracy", "macro F1"]
+
+
+def test_what_is_not_cited_says_so(board):
+    published = board[board["kind"] == "literature"]
+    cited = published["method"].str.fullmatch(r"[A-Z][a-z]+ et al\. \(\d{4}\)")
+    assert cited.any() and published.loc[~cited, "note"].str.contains("no reference").all()
 
 
 def test_a_name_stands_for_one_model(costs):

@@ -153,4 +153,6 @@ def test_the_figure_draws_the_front_in_every_panel():
     assert fronts[1].get_xdata()[:-1].tolist() == [1, 4, 8] and fronts[1].get_xdata()[-1] == right.get_xlim()[1]
     words = [[text.get_text() for text in axis.texts] for axis in (left, right)]
     assert sorted(words[0]) == ["huge", "large", "middle", "small"]
+    boxes = [text.get_window_extent() for text in left.texts]
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
     assert "middle" not in words[1] and "without 1 whose cost is not known" in words[1]

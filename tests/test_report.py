@@ -1,6 +1,7 @@
 """Computed prose, figures and heat maps."""
 
 import json
+import re
 from collections import OrderedDict
 
 import matplotlib
@@ -17,6 +18,7 @@ from mpox.errortable import error_table
 from mpox.explain import grad_cam
 from mpox.manifest import build_manifest
 from mpox.store import Dataset
+from mpox.wording import COLUMN_WORDS, column_words, p_text
 
 matplotlib.use("Agg")
 
@@ -59,6 +61,45 @@ def test_tables_have_a_text_form_that_can_be_compared(shown):
     report.show(pd.DataFrame({"a": [0.123456], "b": [None]}))
     bundle = shown[0]._repr_mimebundle_()
     assert "0.123" in bundle["text/html"] and "0.123" in bundle["text/plain"]
+
+
+def test_columns_are_words_and_no_p_value_is_zero(shown):
+    table = pd.DataFrame({"n_images": [3], "f1_of_means": [0.91234], "p_holm": [2e-5], "p": [0.04], "gain_low": [-0.0001]})
+    report.show(table, digits=2)
+    report.sortable(table, caption="The same", digits=2)
+    for one in shown:
+        page = one._repr_mimebundle_()["text/html"]
+        heads = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", page)
+        assert heads == ["images", "F1 of the means", "p (Holm)", "p", "gain, low"]
+        assert re.findall(r"<td>(.*?)</td>", page) == ["3", "0.91", "&lt; 0.001", "0.040", "0.00"]
+
+
+def test_names_of_protocols_and_of_classes_stay_readable():
+    assert [column_words(name) for name in ("random_image", "p_Mpox", "changed_high", 0.5)] == [
+        "random_image", "probability of Mpox", "changed, high", 0.5,
+    ]  # fmt: skip
+    assert all("_" not in words for words in COLUMN_WORDS.values())
+    assert (p_text(0.001), p_text(0.00099), p_text(0.0004, 4)) == ("0.001", "< 0.001", "0.0004")
+
+
+def test_the_index_is_named_in_the_row_of_the_other_columns(shown):
+    index = pd.MultiIndex.from_product([["<a>"], [0.25, 0.5]], names=["dataset", "x<y"])
+    report.show(pd.DataFrame({"images": [1, 2]}, index=index).rename_axis(columns="measure"))
+    report.show(pd.DataFrame({"images": [1]}, index=["only"]))
+    page = shown[0]._repr_mimebundle_()["text/html"]
+    head = page[: page.index("</thead>")]
+    assert head.count("<tr") == 1 and "measure" not in head
+    assert re.findall(r"<th>(.*?)</th>", head) == ["data set", "x&lt;y", "images"]
+    assert re.findall(r"<th></th>", shown[1]._repr_mimebundle_()["text/html"]) == ["<th></th>"]
+
+
+def test_a_long_text_is_not_cut(shown):
+    report.show(pd.DataFrame({"why": ["word " * 40 + "end"]}))
+    assert " end</td>" in shown[0]._repr_mimebundle_()["text/html"]
+
+
+def test_an_interval_has_no_negative_zero():
+    assert report.with_interval(-0.0001, -0.02, 0.01) == "0.00 (95 % CI -0.02 to 0.01)"
 
 
 def test_a_caption_stands_above_a_table_and_in_its_text(shown):

@@ -115,6 +115,9 @@ def test_without_pictures_there_is_the_evidence_and_how_to_see_them(audit):
     text = review_fragment(audit, with_pictures=False)
     page = _Page(text)
     assert "data:image" not in text and not page.all("img")
+    assert [head.strip() for head in re.findall(r"<th scope='col'>(.*?)</th>", text)] == [
+        "first picture", "second picture", "found by", "score", "decision",
+    ]  # fmt: skip
     assert "mpox data fetch" in text and "geometric" in page.words and "0.99" in page.words
 
 

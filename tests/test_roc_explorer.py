@@ -51,6 +51,11 @@ def test_the_page_is_whole_without_a_script(predictions, capsys):
     assert "At a threshold of 0.50" in capsys.readouterr().out
 
 
+def test_the_sentence_without_a_script_spells_the_interval_as_the_script_does(predictions):
+    page = explorer_html({"source": operating_table(predictions, n_bootstrap=20)}, caption="c")
+    assert ">Sensitivity 0." in page and "(95 % CI " in page and "95 % ci" not in page
+
+
 @pytest.mark.parametrize("number", [0, 5])
 def test_no_curve_and_too_many_are_refused(predictions, number):
     table = operating_table(predictions, n_bootstrap=5)

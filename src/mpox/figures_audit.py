@@ -128,7 +128,7 @@ def ways_compared(table: pd.DataFrame) -> Figure:
 
 
 def statistics_by_class(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
-    """Distributions of picture statistics by class, data sets in rows.
+    """Distributions of picture statistics by class: a row a statistic, data sets side by side.
 
     Parameters
     ----------
@@ -138,13 +138,14 @@ def statistics_by_class(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
         Column to axis label with unit.
     """
     names = table["dataset"].unique()
-    figure, axes = plt.subplots(len(names), len(columns), figsize=(3.3 * len(columns), 2.6 * len(names)), squeeze=False)
-    for row, name in zip(axes, names, strict=True):
+    size = (max(3.2 * len(names), 4.5), 1.7 * len(columns))
+    figure, axes = plt.subplots(len(columns), len(names), figsize=size, squeeze=False, sharex="row")
+    for column_of_axes, name in zip(axes.T, names, strict=True):
         part = table[table["dataset"] == name]
-        for axis, (column, unit) in zip(row, columns.items(), strict=True):
+        for axis, (column, unit) in zip(column_of_axes, columns.items(), strict=True):
             _boxes(axis, part, column)
             axis.set_xlabel(unit)
-        row[0].set_title(dataset_title(name), loc="left")
+        column_of_axes[0].set_title(dataset_title(name), loc="left")
     return figure
 
 

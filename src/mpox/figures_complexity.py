@@ -6,7 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from mpox.figures import COLOURS, MARKERS, dataset_title, whiskers
 from mpox.pareto import pareto_front
@@ -22,7 +24,7 @@ COSTS = {
 def pareto(
     table: pd.DataFrame, *, ylabel: str, costs: dict[str, tuple[str, float]] | None = None, kind: str | None = None
 ) -> Figure:
-    """A metric with intervals over each cost (logarithmic), and the line of models that no other beats; a row a data set.
+    """A metric with intervals over each cost (logarithmic), and the line of models that no other beats, in stacked panels.
 
     Parameters
     ----------
@@ -38,11 +40,11 @@ def pareto(
     costs = costs or COSTS
     names = list(dict.fromkeys(table["dataset"]))
     kinds = list(dict.fromkeys(table[kind])) if kind else [None]
-    size = (4.0 * len(costs), 4.0 * len(names) + (0.4 if kind else 0))
-    figure, axes = plt.subplots(len(names), len(costs), figsize=size, squeeze=False, sharey="row", sharex="col")
+    panels = len(names) * len(costs)
+    figure, axes = plt.subplots(panels, 1, figsize=(5.2, 2.5 * panels + (0.4 if kind else 0)), squeeze=False)
     seen: dict[Any, Any] = {}
     shown = []
-    for row, name in zip(axes, names, strict=True):
+    for row, name in zip(axes.reshape(len(names), len(costs)), names, strict=True):
         part = table[table["dataset"] == name]
         for axis, (column, (label, unit)) in zip(row, costs.items(), strict=True):
             known = part[part[column] > 0].assign(cost=lambda rows, column=column, unit=unit: rows[column] / unit)
@@ -63,11 +65,9 @@ def pareto(
             shown.append((axis, known))
             if len(known) < len(part):
                 note = f"without {len(part) - len(known)} whose cost is not known"
-                axis.annotate(note, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=7)
-            if name == names[-1]:
-                axis.set_xlabel(label)
-        row[0].set(ylabel=ylabel)
-        row[0].set_title(dataset_title(name), loc="left")
+                axis.annotate(note, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=8)
+            axis.set(xlabel=label, ylabel=ylabel)
+            axis.set_title(dataset_title(name), loc="left")
     if kind and len(kinds) > 1:
         figure.legend([seen[one] for one in kinds], list(map(str, kinds)), loc="outside lower center", ncols=min(len(kinds), 5))
     figure.draw_without_rendering()  # where a name has room is known when the panels have their places
@@ -84,14 +84,21 @@ def _plain_ticks(axis: plt.Axes) -> None:
 
 
 def _name_points(axis: plt.Axes, points: pd.DataFrame) -> None:
-    """Names beside the points, each moved up or down until it lies on no other name."""
-    scale = axis.figure.dpi / 72
-    taken: list[tuple[float, float, float]] = []
+    """Names beside the points, over the lines, each moved up or down until it lies on no other name and on no other point."""
+    dots = axis.transData.transform(points[["cost", "estimate"]].to_numpy(float))
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in dots]
+    steps = sorted(np.arange(-60.0, 61.0, 3.0), key=lambda step: abs(step - 8))
     for row in points.sort_values("estimate").itertuples():
-        x, y = axis.transData.transform((row.cost, row.estimate)) / scale
-        right = x + 3.9 * len(row.model) + 4
-        for shift in sorted(np.arange(-60.0, 61.0, 2.0), key=lambda step: abs(step - 2)):
-            if not any(abs(y + shift - other) < 8 and x < end and right > start for start, end, other in taken):
+        name = axis.annotate(
+            row.model, (row.cost, row.estimate), xytext=(5, 3), textcoords="offset points", fontsize=8.5, va="center", zorder=5,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )  # fmt: skip
+        for left, shift in [(side, step) for step in steps for side in (False, True)]:
+            name.set(ha="right" if left else "left", position=(-5 if left else 5, shift))
+            box = name.get_window_extent()
+            inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 and box.y1 <= axis.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
                 break
-        taken.append((x, right, y + shift))
-        axis.annotate(row.model, (row.cost, row.estimate), xytext=(4, shift), textcoords="offset points", fontsize=7)
+        else:  # no room anywhere: beside the point, whatever it lies on
+            name.set(ha="left", position=(5, 3))
+        taken.append(name.get_window_extent())

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from mpox.errors import MpoxError
+from mpox.literature import study_name
 from mpox.splits import PROTOCOLS
 
 #: Column of the table to (metric, class) of `mpox.evaluate`; the class None is the positive one.
@@ -47,7 +48,7 @@ def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataF
 
 
 def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
-    """The leaderboard for reading: an estimate with its interval in one column, costs rounded, nothing for what is missing.
+    """The leaderboard for reading: the name and the figures first, an estimate with its interval in one column, costs rounded.
 
     Examples
     --------
@@ -56,12 +57,14 @@ def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     >>> none, costs = pd.DataFrame(columns=results), pd.DataFrame(columns=[*_MODEL, *_COSTS])
     >>> board = leaderboard(none, costs, literature())
     >>> as_text(board).loc[0, ["method", "leaks", "AUROC"]].tolist()
-    ['zhao2025', 'unknown', '0.998']
+    ['Zhao et al. (2025)', 'unknown', '0.998']
     """
-    shown = board[ABOUT].astype(object).where(board[ABOUT].notna(), "")
-    for name in MEASURES:
+    about = board[ABOUT].astype(object).where(board[ABOUT].notna(), "")
+    shown = about[["method"]]
+    for name in sorted(MEASURES):
         parts = board[[name, f"{name} low", f"{name} high"]].astype(float).itertuples(index=False, name=None)
         shown[name] = [_with_interval(estimate, low, high, digits) for estimate, low, high in parts]
+    shown = shown.join(about[["data", "protocol", "leaks", "regime", "kind"]])
     shown["parameters (thousands)"] = ["" if pd.isna(value) else f"{value / 1e3:.1f}" for value in board["parameters"]]
     shown["ms"] = ["" if pd.isna(value) else f"{value:.3g}" for value in board["ms"]]
     return shown.assign(note=board["note"].fillna(""))
@@ -112,6 +115,6 @@ def _published(literature: pd.DataFrame) -> pd.DataFrame:
         notes += [
             f"{name} ± {values.loc[MEASURES[name][0], 'sd']:.3f}" for name in known if values.loc[MEASURES[name][0], "sd"] > 0
         ]
-        about = {"method": study, "kind": "literature", "data": data, "protocol": protocol, "leaks": leaks}
+        about = {"method": study_name(study), "kind": "literature", "data": data, "protocol": protocol, "leaks": leaks}
         rows.append({**about, **known, "note": "; ".join(notes)})
     return pd.DataFrame(rows)

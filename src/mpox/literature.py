@@ -1,8 +1,23 @@
 """What others have published, with the way it was tested and whether that leaks: rows for one table with ours."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
+
+_KEY = re.compile(r"([a-z]+)(\d{4})")
+
+
+def study_name(study: str) -> str:
+    """A study as it is cited in a sentence; all that have a key have several authors.
+
+    Examples
+    --------
+    >>> study_name("zhao2025"), study_name("an audited study")
+    ('Zhao et al. (2025)', 'an audited study')
+    """
+    found = _KEY.fullmatch(study)
+    return f"{found[1].capitalize()} et al. ({found[2]})" if found else study
 
 
 def literature() -> pd.DataFrame:

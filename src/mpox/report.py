@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Sequence
 from datetime import date
 
 import pandas as pd
@@ -18,6 +19,7 @@ from mpox.quiz import quiz_html, quiz_text, read_quiz
 from mpox.recorded import RecordedStore
 from mpox.sortable import sortable_html
 from mpox.store import Dataset, RunStore
+from mpox.wording import as_read, number_text
 
 #: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
 KEY_FINDINGS = "**Key findings.**"
@@ -56,12 +58,24 @@ def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> 
     """
     if math.isnan(value):
         return "not defined"
-    return f"{value:.{digits}f} (95 % CI {low:.{digits}f} to {high:.{digits}f})"
+    estimate, lower, upper = (number_text(number, digits) for number in (value, low, high))
+    return f"{estimate} (95 % CI {lower} to {upper})"
 
 
 def short_name(dataset: str) -> str:
     """The data set's part of a finding's key: ``msld`` for ``msld-v1``."""
     return {"msld-v1": "msld"}.get(dataset, dataset)
+
+
+def device_words(device: str) -> str:
+    """A device as it was recorded, in good English.
+
+    Examples
+    --------
+    >>> device_words("cpu (AMD EPYC, 1 threads)")
+    'cpu (AMD EPYC, 1 thread)'
+    """
+    return re.sub(r"\b1 threads\b", "1 thread", device)
 
 
 def millions(count: float) -> str:
@@ -87,7 +101,7 @@ def key_findings() -> KeyFindings:
 
 
 def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str = "") -> None:
-    """Show a table with its numbers rounded and without an index that means nothing.
+    """Show a table with its columns in words, its numbers rounded and without an index that means nothing; see `mpox.wording`.
 
     Parameters
     ----------
@@ -102,12 +116,23 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     """
     _named_has_caption(name, caption)
     named = table.index.name or not isinstance(table.index, pd.RangeIndex)
-    filled = table.astype(object).where(table.notna(), "")
-    look = {"index": bool(named), "float_format": lambda value: f"{value:.{digits}f}"}
-    shown = filled.to_html(border=0, **look)
+    read = as_read(table, digits)
+    with pd.option_context("display.max_colwidth", None):
+        shown = read.to_html(border=0, index=bool(named), index_names=False)
+    if named:
+        shown = _head_of_index(shown, read.index.names)
     if caption:
         shown = re.sub(r"<table[^>]*>", lambda tag: f"{tag[0]}\n{_caption(name, caption)}", shown, count=1)
-    display(_Html(shown, "\n".join([*([caption] if caption else []), filled.to_string(**look)])))
+    display(_Html(shown, "\n".join([*([caption] if caption else []), read.to_string(index=bool(named))])))
+
+
+def _head_of_index(page: str, names: Sequence[str | None]) -> str:
+    """Put the names of the index over its columns, into the row that has the names of the others, not into a row of their own."""
+    head, end, body = page.partition("</thead>")
+    before, row, last = head.rpartition("<tr")
+    for index_name in names:
+        last = last.replace("<th></th>", f"<th>{html.escape(str(index_name or ''))}\0</th>", 1)
+    return before + row + last.replace("\0", "") + end + body
 
 
 def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = "") -> None:
@@ -115,8 +140,7 @@ def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = 
 
     `name` is as in `show`.
     """
-    texts = table.astype(object).where(table.notna(), "")
-    texts = texts.map(lambda value: f"{value:.{digits}f}" if isinstance(value, float) else value)
+    texts = as_read(table, digits)
     page = sortable_html(texts, caption=caption)
     page = re.sub(r"<caption>.*?</caption>", lambda _: _caption(name, caption), page, count=1, flags=re.S)
     display(_Html(page, f"{caption}\n{texts.to_string(index=False)}"))
@@ -173,7 +197,7 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "table_ids": list(store.used_tables),
         "audits": dict(store.used_audits),
         "package_version": now["versions"]["mpox"],
-        "device": device_name(device),
+        "device": device_words(device_name(device)),
         "date": date.today().isoformat(),
         "duration_s": now["seconds"],
         "store": "recorded" if recorded else "live",
@@ -183,9 +207,9 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
     if isinstance(store, RecordedStore) and store.study:
         study = store.study
         record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
-        minutes, torch = study["compute_s"] / 60, study["versions"]["torch"]
+        minutes, torch, device_then = study["compute_s"] / 60, study["versions"]["torch"], device_words(study["device"])
         trained = (
-            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {study['device']}, torch {torch}; "
+            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {device_then}, torch {torch}; "
             f"all runs of the study took {minutes:.0f} minutes to compute |\n"
         )
     glue("provenance", json.dumps(record), display=False)

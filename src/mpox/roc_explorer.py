@@ -110,7 +110,7 @@ def _says(row: pd.Series) -> str:
         f"{name} {row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
         for name in ("sensitivity", "specificity")
     ]
-    return f"{parts[0].capitalize()}, {parts[1]}."
+    return f"{parts[0][0].upper()}{parts[0][1:]}, {parts[1]}."
 
 
 def _drawing(curves: Mapping[str, pd.DataFrame]) -> str:

@@ -81,8 +81,9 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
         f"<p>{html.escape(caption)}</p>\n<form>\n<label>operating point <select name=point>{options}</select></label>\n"
         f'<label>prevalence <input type="range" name="place" min="-3" max="-0.30103" step="any" value="{place:.6f}">'
         f"<output name=prevalence>{100 * prevalence:.2g} %</output></label>\n{numbers}\n</form>\n"
-        "<table><thead><tr><th scope=col>strategy</th><th scope=col>cost of a person</th><th scope=col>95 % interval</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table>\n<p aria-live=polite class=people>{people}</p>\n</div>\n"
+        "<table><thead><tr><th scope=col>strategy</th><th scope=col>cost of a person, in the unit of the costs above</th>"
+        f"<th scope=col>95 % interval</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>\n<p aria-live=polite class=people>{people}</p>\n</div>\n"
         f"<script>{script}\nmpoxScreening({json.dumps(name)}, {data});</script>"
     )
 

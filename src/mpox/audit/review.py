@@ -23,6 +23,8 @@ _FOLDER = Path(__file__).parent
 _EVIDENCE = [
     "method", "score", "decision", "reason", "inliers", "matches", "correlation", "agreement", "overlap", "mirrored", "transform",
 ]  # fmt: skip
+#: What a table without pictures tells of a pair; all evidence is in the ``pairs.csv`` that `mpox audit` writes.
+_TOLD = {"method": "found by", "score": "score", "decision": "decision"}
 
 
 def by_doubt(audit: Audit) -> pd.DataFrame:
@@ -141,9 +143,13 @@ def _text(value: object) -> str:
 
 
 def _table(table: pd.DataFrame, there: int) -> str:
-    columns = [*COLUMNS[:4], "label_a", "label_b", *_EVIDENCE]
-    head = "".join(f"<th scope='col'>{html.escape(name.replace('_', ' '))}</th>" for name in columns)
-    rows = ["".join(f"<td>{_text(value)}</td>" for value in row) for row in table[columns].itertuples(index=False, name=None)]
+    sides = {
+        f"{which} picture": table[f"dataset_{side}"] + ": " + table[f"image_id_{side}"] + " (" + table[f"label_{side}"] + ")"
+        for side, which in (("a", "first"), ("b", "second"))
+    }
+    shown = pd.DataFrame(sides).join(table[list(_TOLD)].rename(columns=_TOLD))
+    head = "".join(f"<th scope='col'>{name}</th>" for name in shown)
+    rows = ["".join(f"<td>{_text(value)}</td>" for value in row) for row in shown.itertuples(index=False, name=None)]
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f"<p>{_left_out(len(table), there)} The pictures are not shown here. To see the pairs side by side and to decide about "
