@@ -191,7 +191,8 @@ plt.show()
 # %% tags=["nbval-check-output"]
 from pathlib import Path
 
-from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs, wilson
+from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
+from mpox.intervals import wilson
 from mpox.phantom import read_truths
 
 planted = [data for data in datasets if data.is_phantom and data.has_pictures]
@@ -206,10 +207,10 @@ for data in [data for data in datasets if data.name in truths]:
     kinds = accuracy_by_kind(data.audit.pairs, truths[data.name])
     report.show(kinds.set_index("kind"), digits=2)
     every = kinds.set_index("kind").loc["all"]
-    low, high = wilson(int(every["found"]), int(every["copies"]))
+    found = wilson(every["found"], int(every["copies"]))
     report.prose(
         f"{figures.dataset_title(data.name)}: {every['found']:.0f} of {every['copies']:.0f} planted copies are found "
-        f"({report.with_interval(every['recall'], low, high)}), and {every['right']:.0f} of {every['pairs']:.0f} pairs are right. "
+        f"({report.with_interval(*found)}), and {every['right']:.0f} of {every['pairs']:.0f} pairs are right. "
         "Pixel by pixel one would have found "
         f"{data.audit.pairs['method'].isin(['file', 'pixels']).sum()}."
     )
