@@ -117,6 +117,7 @@ def test_wilson_gives_newcombes_published_limits():
     for (successes, n), limits in published.items():
         estimate, *found = wilson(successes, n)
         assert estimate == successes / n and found == pytest.approx(limits, abs=5e-5)
+    assert wilson(0, 20)[1] == 0 and wilson(20, 20)[2] == 1  # to the last bit: the interval holds its estimate
 
 
 def test_what_has_no_interval_is_refused():

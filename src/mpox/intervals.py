@@ -154,4 +154,4 @@ def wilson(successes: float, n: int) -> tuple[float, float, float]:
     if n < 1 or not 0 <= successes <= n:
         raise MpoxError(f"A proportion needs at least one trial and from 0 to n successes, not {successes:g} of {n:g}.")
     low, high = proportion_confint(successes, n, method="wilson")
-    return float(successes / n), float(low), float(high)
+    return float(successes / n), float(low) if successes else 0.0, float(high) if successes < n else 1.0
