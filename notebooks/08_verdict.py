@@ -183,7 +183,8 @@ if left_out:
 # ## Claim by claim
 #
 # The judged model is the linear probe: it exists under every protocol. First the judgements ([the table](#table-claims)), then what each
-# protocol gives ([the next one](#table-claims-by-protocol)): an empty cell was not run, or has no meaning for that claim.
+# protocol gives ([the next one](#table-claims-by-protocol)), and the reasons ([the last](#table-claims-why)). An empty cell was not run, or has
+# no meaning for that claim.
 # [The figure](#fig-claims) has the same intervals.
 
 # %%
@@ -198,13 +199,17 @@ for name, data in datasets.items():
         "growth": growth_finding(growth[name], honest[name]),
     }
     tables[name] = verdict.verdict_table(mine, external, honest=honest[name], findings=findings)
-    short = tables[name][["claim", "judgement", "paper", honest[name]]]
+    short = tables[name][["claim", "paper", honest[name], "judgement"]]
     report.show(short, name="claims", caption=f"{figures.dataset_title(name)}: claim by claim, with the honest protocol {honest[name]}.")
 
 # %%
 for name, table in tables.items():
-    caption = f"{figures.dataset_title(name)}: what each protocol gives, from the most flattering to the strictest, and why the judgement is what it is."
-    report.show(table.drop(columns=["paper", "judgement"]), name="claims-by-protocol", caption=caption)
+    measured = table.drop(columns=["paper", "judgement", "why"]).set_index("claim")
+    measured = measured.loc[measured.ne("").any(axis=1), measured.ne("").any()].reset_index()
+    caption = f"{figures.dataset_title(name)}: what each protocol gives, from the most flattering to the strictest."
+    report.show(measured, name="claims-by-protocol", caption=caption)
+for name, table in tables.items():
+    report.show(table[["claim", "why"]], name="claims-why", caption=f"{figures.dataset_title(name)}: why each judgement is what it is.")
 
 # %%
 for name, table in tables.items():
