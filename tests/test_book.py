@@ -242,6 +242,8 @@ def test_a_program_that_shows_results_is_folded_and_a_short_one_that_computes_is
         "predictions = cross_validate(store, data, 'source', model)": False,
         "for row in rows:\n    report.prose(f'{row}')": True,
         "figures_use.coverage(table)\nplt.show()": True,
+        "import pandas as pd\n\nfrom mpox import evaluate": True,
+        "from mpox import evaluate\n\nmetrics = evaluate(predictions)": False,
         "\n".join(f"x{k} = {k}" for k in range(9)): True,
     }
     for source, folded in cells.items():

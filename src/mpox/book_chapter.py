@@ -90,10 +90,12 @@ def chapter_page(
 
 
 def _is_plumbing(cell: nbformat.NotebookNode) -> bool:
-    """Whether a cell puts results on the page, or is long, so that a reader would rather have it folded; exercises are not."""
+    """Whether a reader would rather have a cell folded: it puts results on the page, is long, or only imports."""
     if cell.cell_type != "code" or set(cell.metadata.get("tags", [])) & {*FOLDED, "hide-input", "solution", "exercise"}:
         return False
-    return bool(_SHOWING.search(cell.source)) or len(cell.source.splitlines()) > SHORT
+    lines = [line for line in cell.source.splitlines() if line.strip()]
+    imports = all(line.startswith(("import ", "from ")) for line in lines)
+    return bool(_SHOWING.search(cell.source)) or len(lines) > SHORT or imports
 
 
 def _head(notebook: nbformat.NotebookNode, chapter: Chapter, twin: Chapter | None, minutes: int, links: str) -> None:
