@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox.book import NOT_BUILT, build_book, external_requests, stage
-from mpox.book_chapter import UNFOLD, _is_plumbing
+from mpox.book_chapter import UNFOLD, _is_plumbing, _joined
 from mpox.book_numbers import names_in
 from mpox.book_parts import PARTS, collect, glued_texts, read_chapters
 from mpox.book_provenance import duration, provenance_tables
@@ -250,6 +250,25 @@ def test_a_program_that_shows_results_is_folded_and_a_short_one_that_computes_is
         assert _is_plumbing(new_code_cell(source)) == folded
     assert not _is_plumbing(new_code_cell("report.show(table)", metadata={"tags": ["solution"]}))
     assert not _is_plumbing(new_markdown_cell("report.show"))
+
+
+def test_folded_programs_that_put_out_nothing_are_one_with_the_next():
+    def folded(source, outputs=()):
+        return new_code_cell(source, outputs=list(outputs), metadata={"mystnb": {"code_prompt_show": UNFOLD}})
+
+    words = new_output("display_data", data={"text/plain": "said"})
+    cells = [
+        folded("a"),
+        folded("b", [words]),
+        folded("c"),
+        new_markdown_cell("prose"),
+        folded("d"),
+        new_code_cell("e"),
+        folded("f"),
+    ]
+    found = _joined(cells)
+    assert [cell.source for cell in found] == ["a\n\nb", "c", "prose", "d", "e", "f"]
+    assert found[0].outputs == [words]
 
 
 def test_key_findings_stand_under_the_objectives_and_not_where_they_were_computed(project, tmp_path):

@@ -80,6 +80,7 @@ def chapter_page(
         fold(cell)
     _findings_to_the_top(notebook, chapter)
     refer_on_page(number_page(notebook, chapter, numbers), chapter, numbers, whole)
+    notebook.cells = _joined(notebook.cells)
     page = FirstUses(terms)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
         cell.source = page.link(cell.source)
@@ -96,6 +97,20 @@ def _is_plumbing(cell: nbformat.NotebookNode) -> bool:
     lines = [line for line in cell.source.splitlines() if line.strip()]
     imports = all(line.startswith(("import ", "from ")) for line in lines)
     return bool(_SHOWING.search(cell.source)) or len(lines) > SHORT or imports
+
+
+def _joined(cells: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The cells with each folded program that puts out nothing joined to the folded one right behind it."""
+    joined: list[nbformat.NotebookNode] = []
+    for cell in cells:
+        if joined and _is_folded(cell) and _is_folded(joined[-1]) and not joined[-1].outputs:
+            cell.source = f"{joined.pop().source}\n\n{cell.source}"
+        joined.append(cell)
+    return joined
+
+
+def _is_folded(cell: nbformat.NotebookNode) -> bool:
+    return cell.metadata.get("mystnb", {}).get("code_prompt_show") == UNFOLD
 
 
 def _head(notebook: nbformat.NotebookNode, chapter: Chapter, twin: Chapter | None, minutes: int, links: str) -> None:
