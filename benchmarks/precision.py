@@ -75,9 +75,11 @@ def phase_way(way: str, backbone: str, size: int, device: str, rounds: int, resu
     import torch
 
     from mpox.backbones import build_model
+    from mpox.features import torch_device
     from mpox.folding import fold_batch_norm
 
     mode, half = WAYS[way]
+    torch_device(device)  # as the package computes there: in single precision, not in TF32
     torch.manual_seed(0)
     x = torch.randn(16, 3, size, size, device=device).to(memory_format=torch.channels_last)
     y = torch.arange(16, device=device) % 2

@@ -200,7 +200,7 @@ truths = {data.name: read_truths(Path(data.manifest["path"].iloc[0]).parents[1])
 unknown = " and ".join(data.name for data in datasets if data.name not in truths)
 if unknown:
     report.prose(
-        f"Nobody knows how many copies {unknown} really have. What the search finds of planted copies, kind by kind, is measured in "
+        f"How many copies {unknown} really have is not known here. What the search finds of planted copies, kind by kind, is measured in "
         "[the same section of Part II](../instruments/01_data_exploration.ipynb); what can be said of real pictures comes next."
     )
 for data in [data for data in datasets if data.name in truths]:
@@ -588,13 +588,15 @@ said = []
 for data, row in zip(datasets, summary.to_dict("records"), strict=True):
     title, people = figures.dataset_title(data.name), data.manifest["patient_id"].nunique()
     share = siblings[siblings["data set"] == title].set_index("protocol")["test images with a sibling in training"]
-    best = separation[separation["data set"] == title].nlargest(1, "AUROC").iloc[0]
+    single = separation[separation["data set"] == title]
+    best = single.nlargest(1, "AUROC").iloc[0]
+    told = "tells Mpox from the rest" if best["low"] > 0.5 else "is not shown to tell Mpox from the rest"
     said.append(
         f"**{title}**: {row['images']} images of {f'{people} patients' if people else 'people whom nobody numbered'}. "
         f"{row['images with a copy']} of them ({row['images with a copy'] / row['images']:.0%}) have a copy in the set; of {row['pairs']} "
         f"pairs {row['exact pairs']} are the same pixels. A random division leaves {share['random_image']:.0%} of the test images with a "
-        f"sibling in training, `source` {share['source']:.0%}. A single number, {short[best['statistic']]}, tells Mpox from the rest with "
-        f"an AUROC of {report.with_interval(best['AUROC'], best['low'], best['high'])}."
+        f"sibling in training, `source` {share['source']:.0%}. The best of {len(single)} single numbers, {short[best['statistic']]}, {told}: an AUROC of "
+        f"{report.with_interval(best['AUROC'], best['low'], best['high'])}, not corrected for the choice."
     )
 shared = [
     f"{together.overlap.loc[one, other]} of {sizes[one]} images of {one} are also in {other}"

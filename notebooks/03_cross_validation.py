@@ -906,8 +906,8 @@ for name in datasets:
 
 # %% [markdown]
 # The distance between the protocols mixes leakage with a different deal of the test sets; the dose-response isolates more closely what
-# the known siblings cause. An interval there that contains zero does not show that a leak is harmless. What lies between the honest
-# figure and the published one is left to be explained by something else: other data, another schedule, or another way of testing.
+# the known siblings cause. An interval there that contains zero does not show that a leak is harmless. On photographs, what lies between
+# the honest figure and the published one is left to be explained by something else: other data, another schedule, or another way of testing.
 #
 # ## What could be wrong
 #

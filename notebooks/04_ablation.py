@@ -295,23 +295,20 @@ for name in datasets:
     if plain.empty:
         continue
     best = plain.loc[plain["auroc"].idxmax()]
-    near = best["change_high"] >= -MARGIN
+    kept = (best["auroc"] - 0.5) / (best["auroc"] - best["change"] - 0.5)
     report.prose(
         f"Of the baselines that no network helps, the best on {figures.dataset_title(name)} is {best['level'].replace('_', ' ')}: an AUROC of "
         f"{report.with_interval(*best[['auroc', 'auroc_low', 'auroc_high']], digits=3)}, which is "
         f"{report.with_interval(*best[['change', 'change_low', 'change_high']], digits=3)} against the reference. "
+        f"Of what the reference has beyond a coin, {kept:.0%} can be had by the estimates from "
         + (
-            f"The interval reaches to within {MARGIN:g} of no difference: most of the reference's ranking can be had from "
-            if near
-            else "The reference is further ahead than the margin, and still a good part of the classes can be told by "
-        )
-        + (
-            "texture: small patterns of light and dark, wherever in the picture they are, with no notion of a lesion."
+            "texture: small patterns of light and dark, wherever in the picture they are."
             if best["level"].startswith("lbp")
-            else "edges and their directions, with no notion of a lesion."
+            else "edges and their directions."
             if best["level"].startswith("hog")
-            else "colour alone, with no notion of a lesion."
+            else "colour alone."
         )
+        + " It is taken of the whole picture and does not tell lesion from skin, so that part of it may be the rash."
     )
 
 # %% [markdown]
@@ -431,7 +428,7 @@ report.show(
 )  # fmt: skip
 report.prose(
     f"Measured on {report.device_words(costs['device'].iloc[0])}. File size as float32; the last column is the memory that a prediction adds. "
-    "Other programs ran on the machine, so that milliseconds are comparable within this table, where each model was timed in the same way "
+    "Whatever else the machine had to do is in them, so that milliseconds are comparable within this table, where each model was timed in the same way "
     "shortly after the one before, and not with those of another table."
 )
 
@@ -657,8 +654,8 @@ for name in datasets:
         f"**{figures.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
         f"better: {better} ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
         f"{report.with_interval(*weights[['change', 'change_low', 'change_high']], digits=3)}. The best model that is chosen inside the "
-        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; the best on the test folds "
-        f"would look better by {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
+        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; that of the best on the "
+        f"test folds, less what such a choice is worth, is {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
     )
 verdicts = "; ".join(f"{figures.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
 said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
@@ -676,7 +673,7 @@ for name in datasets:
     apart = networks[(networks["change_low"] > 0) | (networks["change_high"] < 0)]
     plain = part[part["factor"] == "not deep"].nlargest(1, "auroc")
     text = (
-        f"**{figures.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. Most is lost by "
+        f"**{figures.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. The lowest is that of "
         f"*{most['variant'].replace('_', ' ')}*, {report.with_interval(*most[['change', 'change_low', 'change_high']], digits=3)}. "
     )
     if len(networks):
@@ -684,8 +681,8 @@ for name in datasets:
     for row in plain.itertuples():
         text += (
             f"The best baseline without a network, {row.level.replace('_', ' ')}, reaches an AUROC of {row.auroc:.3f}, "
-            f"{report.with_interval(row.change, row.change_low, row.change_high, digits=3)} against the reference: as far as it gets, the "
-            "classes differ in what no lesion is needed for."
+            f"{report.with_interval(row.change, row.change_low, row.change_high, digits=3)} against the reference. It is computed from the whole "
+            "picture, and does not know what a lesion is."
         )
     report.prose(text)
 
@@ -697,8 +694,7 @@ for name in datasets:
 # ## What could be wrong
 #
 # - One factor at a time misses interactions; only network and input size were crossed.
-# - Networks whose pretrained weights were not at hand are missing, the largest of the family among them; so few sizes can hardly show a
-#   rise and a fall.
+# - Networks whose pretrained weights were not at hand are missing; few sizes can hardly show a rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
 #   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Whether fine-tuning is
@@ -714,7 +710,7 @@ for name in datasets:
 # ## Take-aways
 #
 # - Change one thing, keep the folds, and read the interval of the difference. Two intervals side by side do not answer the question.
-# - A baseline that cannot see lesions belongs into [every table of networks](#table-board).
+# - A baseline that does not know what a lesion is belongs beside every network ([as here](#table-board)).
 # - Many comparisons find something. Correct for their number, and say how many there were.
 # - The best of many is too good ([by how much](#table-optimism)). Choose inside the training groups, and report what the choice gives.
 #

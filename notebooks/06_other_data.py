@@ -330,7 +330,8 @@ if len(measured):
             f"{pair}: of what the pictures show, the largest difference is in {shift.FACTS[most['fact']]}, "
             f"{report.with_interval(most['estimate'], most['low'], most['high'])}; {len(sure)} of {len(part)} intervals exclude zero. "
             + " ".join(
-                f"The {shift.FACTS[fact]} differs by {row['estimate']:.1f}: a matter of how the files were made, not of what they show."
+                f"The {shift.FACTS[fact]}, a matter of how the files were made and not of what they show, differs by "
+                f"{report.with_interval(row['estimate'], row['low'], row['high'])}."
                 for fact, row in of_the_file.iterrows()
             )
         )
@@ -433,8 +434,13 @@ for pair in readable:
         f"**{directions[pair][0].upper()}{directions[pair][1:]}**: a stranger's collection alone reaches "
         f"{report.with_interval(stranger['estimate'], stranger['low'], stranger['high'])}; own pictures alone: {'; '.join(said) or 'none were tried'}. "
         + (
-            f"By the estimates it is replaced by about {enough['fraction'].iloc[0] * pictures:.0f} pictures of one's own, or fewer; the intervals "
-            "overlap widely."
+            f"By the estimates {'the only share that was tried' if len(own) == 1 else 'the smallest share that was tried and reaches it'}, about "
+            f"{enough['fraction'].iloc[0] * pictures:.0f} pictures of one's own, replaces it"
+            + (
+                "; the two intervals overlap, so that fewer, or more, may be needed."
+                if enough["low"].iloc[0] <= stranger["high"]
+                else "; the two intervals do not overlap."
+            )
             if len(enough)
             else "It was not replaced by as many as were tried."
         )

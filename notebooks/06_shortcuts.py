@@ -331,12 +331,14 @@ for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
 # specificity first.
 
 # %%
-from mpox.tone_strata import equal_tones, within_strata
+from mpox.tone_strata import between_strata, equal_tones, within_strata
 
-within, equal = [], []
+LIGHT, DARK = "very light and light", "brown and dark"
+within, equal, apart = [], [], {}
 for name, data in datasets.items():
     within.append(within_strata(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
     equal.append(equal_tones(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
+    apart[name] = between_strata(untouched[name], tones[name], LIGHT, DARK, positive=data.positive, seed=SEED).set_index("metric")
 within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"name": "tone-strata", "caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
@@ -363,17 +365,24 @@ def on_skin(name, metric, stratum):
     return "not known (too few people)" if pd.isna(row["estimate"]) else report.with_interval(row["estimate"], row["low"], row["high"])
 
 
+def lighter_minus_darker(name, metric):
+    """The difference between light and dark skin with its interval, or that it is not known."""
+    row = apart[name].loc[metric]
+    return "not known" if pd.isna(row["estimate"]) else report.with_interval(*row[["estimate", "low", "high"]])
+
+
 for name in datasets:
-    light, dark = "very light and light", "brown and dark"
     report.prose(
-        f"{figures.dataset_title(name)}: sensitivity for Mpox is {on_skin(name, 'sensitivity', light)} on {light} skin and "
-        f"{on_skin(name, 'sensitivity', dark)} on {dark} skin; specificity is {on_skin(name, 'specificity', light)} and "
-        f"{on_skin(name, 'specificity', dark)}."
+        f"{figures.dataset_title(name)}: sensitivity for Mpox is {on_skin(name, 'sensitivity', LIGHT)} on {LIGHT} skin and "
+        f"{on_skin(name, 'sensitivity', DARK)} on {DARK} skin, a difference of {lighter_minus_darker(name, 'sensitivity')}; specificity is "
+        f"{on_skin(name, 'specificity', LIGHT)} and {on_skin(name, 'specificity', DARK)}, a difference of "
+        f"{lighter_minus_darker(name, 'specificity')}."
     )
     key = report.short_name(name)
     for metric in ("sensitivity", "specificity"):
-        report.finding(f"tone_{key}_{metric}_light", on_skin(name, metric, light))
-        report.finding(f"tone_{key}_{metric}_dark", on_skin(name, metric, dark))
+        report.finding(f"tone_{key}_{metric}_light", on_skin(name, metric, LIGHT))
+        report.finding(f"tone_{key}_{metric}_dark", on_skin(name, metric, DARK))
+        report.finding(f"tone_{key}_{metric}_difference", lighter_minus_darker(name, metric))
 for name, part in equal.groupby("dataset", sort=False):
     how = part.set_index("how")
     plain, other, change = (how.loc[key] for key in ("as they are", "re-weighted", "re-weighted minus as they are"))
@@ -511,8 +520,8 @@ for name, both in ((name, "trained and tested") for name in datasets):
             f"{words(name, both, 'covered')}. A fall under boxes does not show that lesions were used."
         )
     said.append(
-        f"**{title}, skin**: sensitivity for Mpox is {on_skin(name, 'sensitivity', 'very light and light')} on very light and light skin, "
-        f"{on_skin(name, 'sensitivity', 'brown and dark')} on brown and dark skin ([more](#table-tone-strata))."
+        f"**{title}, skin**: sensitivity for Mpox is {on_skin(name, 'sensitivity', LIGHT)} on {LIGHT} skin, "
+        f"{on_skin(name, 'sensitivity', DARK)} on {DARK} skin; the difference is {lighter_minus_darker(name, 'sensitivity')} ([more](#table-tone-strata))."
     )
     said.append(
         f"**{title}, facts and light**: the best single fact that is not the disease, {best['words']}, has an AUROC of "
@@ -540,8 +549,8 @@ at_the_top.fill(*said)
 # ## What could be wrong
 #
 # - **Boxes hide shortcuts too.** On the phantom a mark is planted in a corner, and covering the true lesions leaves it to be found; under
-#   the automatic boxes less is left, because they cover part of the mark (the same chapter on the phantom has the
-#   figures). A fall under `covered` is therefore no proof that lesions were used, and what survives may be too little.
+#   the automatic boxes less is left, because they cover part of the mark (the key findings of this chapter on the phantom say
+#   how much). A fall under `covered` is therefore no proof that lesions were used, and what survives may be too little.
 # - **A frame is not background.** Many pictures were cropped to the rash, and the rash reaches their edge; `border_only`, `tiny` and
 #   `colour_only` keep the colour of lesions. That they tell the classes says that little of a picture is needed, not that the rest is a
 #   shortcut.

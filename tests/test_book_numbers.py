@@ -130,6 +130,11 @@ def test_references_become_numbers_across_pages_and_parts(parts):
         ),
         ("(So.) [Bars](#fig-fall) part.", "(So.) Bars ([Figure 2.3](#study-fig-fall)) part."),
         ("An open ( here.\n\n[Bars](#fig-fall) part.", "An open ( here.\n\nBars ([Figure 2.3](#study-fig-fall)) part."),
+        ("In [every table of networks](#table-folds).", "In every table of networks ([Table 2.1](#study-table-folds))."),
+        (
+            "[The last figure](#fig-fall) and [a row of the table](#table-folds).",
+            "[Figure 2.3](#study-fig-fall) and a row of the table ([Table 2.1](#study-table-folds)).",
+        ),
         ("[The tables](#table-folds) agree.", "The tables ([Table 2.1](#study-table-folds)) agree."),
     ],
 )

@@ -18,7 +18,7 @@ from mpox.errortable import error_table
 from mpox.explain import grad_cam
 from mpox.manifest import build_manifest
 from mpox.store import Dataset
-from mpox.wording import COLUMN_WORDS, column_words, p_text
+from mpox.wording import COLUMN_WORDS, as_read, column_words, p_text
 
 matplotlib.use("Agg")
 
@@ -214,3 +214,10 @@ def test_grad_cam_points_at_what_a_network_was_built_to_see():
     assert heat[inside].min() > 0.9 and heat[~inside].max() < 0.1
     nothing = grad_cam(Classifier(backbone, head), "tf_efficientnet_lite0", pixels, np.array([1]))[0]
     assert nothing.max() == 0
+
+
+def test_counts_with_a_missing_one_are_whole_numbers_and_shares_keep_their_decimals():
+    table = pd.DataFrame({"folds": [5.0, None, 3.0], "share": [1.0, 0.0, 1.0], "ms": [1.5, 2.0, 3.0]})
+    read = as_read(table, 2)
+    assert read["folds"].tolist() == [5, "", 3]
+    assert read["share"].tolist() == ["1.00", "0.00", "1.00"] and read["ms a picture"].tolist() == ["1.50", "2.00", "3.00"]

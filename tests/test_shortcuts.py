@@ -25,7 +25,7 @@ from mpox.shortcut_predictors import (
     single_facts,
 )
 from mpox.splits import make_splits
-from mpox.tone_strata import STRATA, equal_tone_weights, equal_tones, stratum_of, within_strata
+from mpox.tone_strata import STRATA, between_strata, equal_tone_weights, equal_tones, stratum_of, within_strata
 
 
 def test_rates_are_counted_in_the_training_part_only():
@@ -169,6 +169,29 @@ def test_where_tone_is_independent_of_the_class_reweighting_changes_nothing():
     assert sensitivity == pytest.approx((part.loc[part["label"] == "Mpox", "p_Mpox"] > 0.5).mean())
     figure = figures_shortcuts.strata(within.assign(dataset="x"), found.reset_index().assign(dataset="x"))
     assert "too few groups of a side" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_model_that_misses_the_finding_on_light_skin_is_told_by_the_difference():
+    rng = np.random.default_rng(4)
+    n = 240
+    label = np.where(np.arange(n) % 2 == 0, "Mpox", "Normal")
+    light = np.arange(n) % 4 < 2
+    missed = light & (label == "Mpox") & (rng.random(n) < 0.6)
+    p_mpox = np.where((label == "Mpox") & ~missed, 0.9, 0.1)
+    names = [f"{k:03d}" for k in range(n)]
+    predictions = pd.DataFrame({"repeat": 0, "image_id": names, "group_id": [f"g{k // 3}" for k in range(n)], "label": label})
+    predictions = predictions.assign(p_Mpox=p_mpox, p_Normal=1 - p_mpox)
+    tones = pd.DataFrame({"image_id": names, "ita": np.where(light, 50.0, -40.0)})
+    first, second = "very light and light", "brown and dark"
+    found = between_strata(predictions, tones, first, second, n_bootstrap=300).set_index("metric")
+    parts = within_strata(predictions, tones, n_bootstrap=300).set_index(["stratum", "metric"])["estimate"]
+    for metric in found.index:
+        assert found.loc[metric, "estimate"] == pytest.approx(parts[first, metric] - parts[second, metric])
+    assert found.loc["sensitivity", "high"] < -0.3 and found.loc["specificity", "estimate"] == 0
+    other = between_strata(predictions, tones, second, first, n_bootstrap=300).set_index("metric")
+    assert other.loc["sensitivity", "low"] == pytest.approx(-found.loc["sensitivity", "high"])
+    few = between_strata(predictions, tones.assign(ita=np.where(np.arange(n) < 9, -40.0, 50.0)), first, second, n_bootstrap=50)
+    assert few["estimate"].isna().all() and few["metric"].tolist() == list(found.index)
 
 
 def test_the_phantoms_tone_is_independent_of_its_class():

@@ -10,8 +10,9 @@ from scipy import stats
 from mpox.errors import MpoxError
 from mpox.phantom import PhantomSpec, generate, read_truths
 from mpox.slice_finder import check_finder, find_slices
-from mpox.slices import class_and_tone, conditions, image_metadata, permute_errors, slice_errors
+from mpox.slices import conditions, image_metadata, permute_errors, slice_errors
 from mpox.store import Dataset
+from mpox.tone_strata import class_and_tone
 
 
 def clustered(rng: np.random.Generator, *, n_groups: int = 70, rate: float = 0.25) -> tuple[pd.DataFrame, pd.DataFrame]:

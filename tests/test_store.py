@@ -16,7 +16,7 @@ from mpox import experiment
 from mpox import store as store_module
 from mpox.audit import Audit
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
-from mpox.config import ModelConfig, RunConfig, Training, hash_of
+from mpox.config import ENGINES, ModelConfig, RunConfig, Training, current_engine, hash_of
 from mpox.errors import MpoxError
 from mpox.recorded import RecordedStore
 from mpox.store import RunResult, RunStore, open_store, read_run
@@ -47,6 +47,14 @@ def counted(root: str, log: str) -> None:
 
     found = RunStore(root).run(CONFIG, compute)
     pd.testing.assert_frame_equal(found.predictions, result().predictions)
+
+
+def test_a_run_on_a_gpu_is_of_a_later_engine():
+    """Convolutions there were TF32 once: what was computed so must not be read as a run of today."""
+    here, there = (ModelConfig(image_size=64, device=device) for device in ("cpu", "cuda"))
+    assert current_engine(here) == ENGINES["linear_probe"] and current_engine(there) == ENGINES["linear_probe"] + 1
+    runs = [RunConfig("d", "h", "source", "s", 0, 0, model) for model in (here, there)]
+    assert [run.engine for run in runs] == [1, 2]
 
 
 def test_a_run_is_computed_once_and_read_exactly(tmp_path):

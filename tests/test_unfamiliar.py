@@ -1,6 +1,7 @@
 """Pictures that are no rash, what a model says to them, and what the chapter on use says about it in words."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,16 @@ from mpox.screening_cost import Costs, cost_curve
 from mpox.splits import make_splits
 from mpox.store import Dataset
 from mpox.thresholds import Aim, operating_replicates
-from mpox.unfamiliar import ELSEWHERE, OWN, from_elsewhere, novelty_measures, picture_features, said_to, unfamiliar_table
+from mpox.unfamiliar import (
+    ELSEWHERE,
+    OWN,
+    from_elsewhere,
+    kept_table,
+    novelty_measures,
+    picture_features,
+    said_to,
+    unfamiliar_table,
+)
 
 matplotlib.use("Agg")
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
@@ -118,6 +128,25 @@ def test_nothing_that_is_shared_comes_from_elsewhere(asked):
     rows = from_elsewhere(data, other, joint, n=100)
     assert sorted(rows["image_id"]) == sorted(data.manifest["image_id"])[1:]
     assert len(from_elsewhere(data, other, joint, n=5)) == 5
+
+
+def test_a_kept_table_is_of_one_model_only(monkeypatch, tmp_path):
+    """Whatever decides what a probe says decides where its table is kept; what was recorded keeps its place."""
+    keys = []
+
+    class Store:
+        def table(self, name, spec, compute):
+            keys.append((name, str(sorted(spec.items()))))
+
+    data = SimpleNamespace(name="d", hash="h")
+    plain = ModelConfig(image_size=64)
+    models = [
+        plain,
+        *(plain.with_(**change) for change in ({"mirror": False}, {"seed": 1}, {"weights": "random"}, {"head": "hidden"})),
+    ]
+    for model in [*models, plain]:
+        kept_table(Store(), data, None, None, model, [], protocol="source", n_folds=3, seed=0, n_oddities=2)
+    assert len(set(keys)) == len(models) and keys[0] == keys[-1] and "mirror" not in keys[0][1]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ _PREFIX = {FIGURE: "fig", TABLE: "table"}
 MARKED = {"study": "", "instruments": " (phantom)"}
 
 _REFERENCE = re.compile(r"\[([^\[\]]*)\]\((?:([^()\s#]*)#)((?:fig|table)-[a-z0-9-]+)\)")
-_SAYS_SO = re.compile(r"\b(figure|table)\b", re.I)
+#: Words that say no more than the number does.
+_SAYS_SO = re.compile(r"^((the|a|this|last|next|first|second|other|one) )*(figure|table)( of \w+)?$", re.I)
 _CHAPTER = re.compile(r"^(\d+)_")
 _CAPTION = re.compile(rf'<caption {TABLE_MARK}="([^"]+)">')
 
@@ -118,6 +119,14 @@ def number_page(notebook: NotebookNode, chapter: Chapter, numbers: Numbers) -> N
     """Write the numbers before the captions of a chapter, and give every figure and table its anchor; changed in place.
 
     A figure that is all that its cell shows is itself the place to which links go, anything else the top of its cell.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        The executed notebook of `chapter`, with its cells in the order in which `number_all` counted them.
+    chapter : Chapter
+    numbers : Numbers
+        From `number_all`.
     """
     counted = {
         kind: iter([one for one in numbers[chapter.part].values() if (one.page, one.kind) == (chapter.name, kind)])
@@ -149,8 +158,8 @@ def number_page(notebook: NotebookNode, chapter: Chapter, numbers: Numbers) -> N
 def refer(text: str, part: str, numbers: Numbers, *, where: str, whole: Mapping[str, bool]) -> str:
     """Put the numbers into a text's references to figures and tables.
 
-    The number takes the place of the link's words where these are about "the figure" or "a table", and inside parentheses; other
-    words stay, and the number follows them: "the curves (Figure 3.4)".
+    The number takes the place of the link's words where these say no more than "the figure" or "a table of differences", and
+    inside parentheses; other words stay, and the number follows them: "the curves (Figure 3.4)".
 
     A link means its own part; one to a page of the other part (``../instruments/03_cross_validation.ipynb#fig-...``) means that.
 
@@ -192,7 +201,15 @@ def refer(text: str, part: str, numbers: Numbers, *, where: str, whole: Mapping[
 
 
 def refer_on_page(notebook: NotebookNode, chapter: Chapter, numbers: Numbers, whole: Mapping[str, bool]) -> NotebookNode:
-    """Put the numbers into the references of a chapter's prose, computed sentences and captions; changed in place."""
+    """Put the numbers into the references of a chapter's prose, computed sentences and captions; changed in place.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+    chapter : Chapter
+    numbers, whole
+        See `refer`.
+    """
     put = partial(refer, part=chapter.part, numbers=numbers, where=f"{chapter.part}/{chapter.name}", whole=whole)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -233,7 +250,11 @@ def _table_names(source: str) -> list[str]:
     if "name=" not in source:
         return []
     named = []
-    for node in ast.walk(ast.parse(source)):
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise MpoxError(f"A cell that names a table is no plain Python, so that the book cannot number it: {error}.") from error
+    for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="report"), attr="show" | "sortable"), keywords=keywords):
                 for keyword in keywords:

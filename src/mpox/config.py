@@ -11,6 +11,8 @@ HEADS = ("linear", "hidden")
 AUGMENTATIONS = ("none", "light", "medium")
 #: The regimes, and the version of the code behind each, raised by one whenever an unchanged configuration's predictions change.
 ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+#: Added to a regime's number on a GPU, where convolutions in single precision were TF32 once.
+GPU_ENGINE = 1
 REGIMES = tuple(ENGINES)
 #: The regimes that start from transferred weights and keep ImageNet's batch-norm statistics.
 TRANSFERRED = ("tail_tune", "fine_tune")
@@ -205,6 +207,11 @@ class ModelConfig:
         return replace(self, **changes)
 
 
+def current_engine(model: ModelConfig) -> int:
+    """The present version of the code behind a model's regime, on its device."""
+    return ENGINES[model.regime] + (GPU_ENGINE if model.device == "cuda" else 0)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One model fitted on one training set and asked about one test fold.
@@ -238,7 +245,7 @@ class RunConfig:
 
     def __post_init__(self):
         if not self.engine:
-            object.__setattr__(self, "engine", ENGINES[self.model.regime])
+            object.__setattr__(self, "engine", current_engine(self.model))
 
     @property
     def id(self) -> str:

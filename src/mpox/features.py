@@ -119,7 +119,7 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "weights": model.weights,
         "size": model.image_size,
         "mirror": model.mirror,
-        "device": model.device,
+        "device": model.device if model.device == "cpu" else f"{model.device}, single precision",
         "seed": model.seed if model.weights == "random" else None,
         "file": weights_origin(model.backbone) if model.weights == "imagenet" else None,
     }

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from mpox.backbones import Classifier, build_model
 from mpox.calibration import apply_temperature, fit_temperature
-from mpox.config import ENGINES, ModelConfig
+from mpox.config import ModelConfig, current_engine
 from mpox.conformal import ConformalScores, fit_conformal, predict_sets
 from mpox.deployable import Deployable
 from mpox.errors import MpoxError
@@ -191,7 +191,7 @@ def build_predictor(
 def _refuse(store: RunStore, run: RunResult) -> None:
     config, model = run.config, run.config.model
     refuse_without_network(model)
-    if config.engine != ENGINES[model.regime]:
+    if config.engine != current_engine(model):
         raise MpoxError(f"The run {config.id} was made by older code of '{model.regime}': compute it again with this version.")
     if model.training is not None and not (store.run_folder(config) / CHECKPOINT).is_file():
         raise MpoxError(

@@ -15,7 +15,6 @@ from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights
 from mpox.store import Dataset
-from mpox.tone_strata import STRATA, stratum_of
 
 N_PERMUTATIONS = 4999
 #: Parts of about equal size into which a number is cut.
@@ -24,8 +23,6 @@ N_BINS = 4
 MIN_GROUPS = 8
 CORRECTIONS = {"holm": "holm", "benjamini-hochberg": "fdr_bh"}
 NO_ANGLE = "no angle"
-#: The strata of skin tone in a word.
-TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
 SLICE_COLUMNS = [
     "slice", "n_images", "n_groups", "error_rate", "low", "high", "rest", "difference", "difference_low", "difference_high",
 ]  # fmt: skip
@@ -72,32 +69,6 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
     for extra in more:
         table = table.join(extra.set_index("image_id"))
     return table
-
-
-def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
-    """The finding or not, and the stratum of skin tone, in one column.
-
-    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
-    two cancel.
-
-    Parameters
-    ----------
-    data : Dataset
-    tone : DataFrame
-        From `mpox.audit.skintone.skin_tone`.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id`` and ``class, skin``: the finding or not, and the stratum of `mpox.tone_strata` in a word, for instance
-        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
-    """
-    manifest = data.manifest
-    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
-    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
-    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
-    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
-    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
 def conditions(metadata: pd.DataFrame, *, n_bins: int = N_BINS) -> pd.DataFrame:

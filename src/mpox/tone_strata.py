@@ -14,11 +14,16 @@ from mpox.errors import MpoxError
 from mpox.intervals import with_percentiles
 from mpox.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
 from mpox.shift import effective_size
+from mpox.store import Dataset
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has pictures.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
+#: The strata in a word.
+TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
+METRICS = ("auroc", "accuracy", "sensitivity", "specificity")
 #: Groups of each side that a stratum must have to be judged.
 LEAST_GROUPS = 5
+_ENDS = ("estimate", "low", "high")
 
 
 def stratum_of(ita: float) -> str | None:
@@ -30,6 +35,32 @@ def stratum_of(ita: float) -> str | None:
     ('very light and light', 'brown and dark')
     """
     return None if np.isnan(ita) else next(name for name, limit in STRATA.items() if ita > limit or limit == -90.0)
+
+
+def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
+    """The finding or not, and the stratum of skin tone, in one column.
+
+    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
+    two cancel.
+
+    Parameters
+    ----------
+    data : Dataset
+    tone : DataFrame
+        From `mpox.audit.skintone.skin_tone`.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id`` and ``class, skin``: the finding or not, and the stratum in a word, for instance
+        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
+    """
+    manifest = data.manifest
+    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
+    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
+    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
+    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
+    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
 def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
@@ -67,13 +98,56 @@ def within_strata(
         about = (stratum, len(first), first["group_id"].nunique(), int((first["label"] == positive).sum()))
         sides = first.groupby(first["label"] == positive)["group_id"].nunique()
         if len(sides) < 2 or sides.min() < LEAST_GROUPS:
-            rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in ("auroc", "accuracy", "sensitivity", "specificity")]
+            rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
             continue
         weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
         found = [_measures(part, classes, positive, weights) for part in parts]
         rows += [(*about, metric, *with_percentiles(np.mean([one[metric] for one in found], axis=0))) for metric in found[0]]
     names = ["stratum", "images", "groups", "positives", "metric", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=names)
+
+
+def between_strata(
+    predictions: pd.DataFrame,
+    tones: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    positive: str = "Mpox",
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The metrics of one stratum of skin tone minus those of another.
+
+    Parameters
+    ----------
+    predictions, tones, positive, n_bootstrap, seed
+        See `within_strata`; groups of all strata are resampled together, because a group may have pictures in both.
+    first, second : str
+        Keys of `STRATA`.
+
+    Returns
+    -------
+    DataFrame
+        One row a metric of `within_strata`: ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has
+        fewer than five groups of either side.
+    """
+    classes, repeats = _prepared(predictions, tones, positive)
+    images = repeats[0]
+    weights = group_weights(images["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    replicates: dict[str, list[np.ndarray]] = {metric: [] for metric in METRICS}
+    for part in repeats:
+        ends = []
+        for stratum in (first, second):
+            inside = (part["stratum"] == stratum).to_numpy()
+            sides = images[inside].groupby(images.loc[inside, "label"] == positive)["group_id"].nunique()
+            if len(sides) < 2 or sides.min() < LEAST_GROUPS:
+                return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
+            ends.append(_measures(part[inside], classes, positive, weights[:, inside]))
+        for metric in METRICS:
+            replicates[metric].append(ends[0][metric] - ends[1][metric])
+    rows = [(metric, *with_percentiles(np.mean(values, axis=0))) for metric, values in replicates.items()]
+    return pd.DataFrame(rows, columns=["metric", *_ENDS])
 
 
 def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -27,6 +27,8 @@ OWN, ELSEWHERE = "its own test pictures", "another collection"
 SCORES = (*METHODS, "unsure")
 CONFIDENCE = 0.9
 _DIGITS = 4
+#: Recorded tables were kept without what is as here.
+_PLAIN = ModelConfig(image_size=224)
 
 
 def picture_features(pixels: Sequence[np.ndarray], model: ModelConfig) -> np.ndarray:
@@ -187,6 +189,11 @@ def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int
     return pd.DataFrame(rows, columns=["kind", "score", "pictures", "estimate", "low", "high"])
 
 
+def _besides(model: ModelConfig) -> dict:
+    """What else of a probe decides what it says."""
+    return {name: getattr(model, name) for name in ("head", "weights", "mirror", "seed", "device")}
+
+
 def kept_table(
     store: RunStore | RecordedStore,
     data: Dataset,
@@ -217,6 +224,7 @@ def kept_table(
     about = {
         "data": data.hash, "protocol": protocol, "n_folds": n_folds, "seed": seed, "backbone": model.backbone,
         "oddities": n_oddities, "image_size": model.image_size,
+        **{name: value for name, value in _besides(model).items() if value != getattr(_PLAIN, name)},
         "elsewhere": [] if elsewhere is None else elsewhere["image_id"].tolist(), "version": 1,
     }  # fmt: skip
     return store.table(

@@ -136,15 +136,29 @@ def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame of object
-        Whole numbers and texts as they were, all other numbers as texts.
+        Whole numbers and texts as they were, counts that are floats (for a missing one) as whole numbers, all other numbers as
+        texts.
     """
-    shown = table.astype(object).where(table.notna(), "").rename(columns=column_words)
+    shown = table.astype(object).where(table.notna(), "")
+    for place in range(table.shape[1]):
+        if _counts(column := table.iloc[:, place]):
+            whole = [int(value) if pd.notna(value) else "" for value in column]
+            shown.isetitem(place, pd.Series(whole, shown.index, dtype=object))
+    shown = shown.rename(columns=column_words)
     shown.index = shown.index.set_names([column_words(name) for name in shown.index.names])
     columns = []
     for place, name in enumerate(shown.columns):
         is_p = isinstance(name, str) and _P_VALUE.match(name)
         columns.append(shown.iloc[:, place].map(lambda value, is_p=is_p: _cell(value, digits, is_p)))
     return pd.concat(columns, axis=1).set_axis(shown.columns, axis=1) if columns else shown
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether a column of floats holds counts: whole numbers, and not only 0 and 1, which may be shares."""
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return False
+    values = column.dropna()
+    return len(values) > 0 and bool((values % 1 == 0).all()) and bool((values.abs() > 1).any())
 
 
 def _cell(value, digits: int, is_p):
