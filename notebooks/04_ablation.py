@@ -654,8 +654,8 @@ for name in datasets:
         f"**{figures.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
         f"better: {better} ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
         f"{report.with_interval(*weights[['change', 'change_low', 'change_high']], digits=3)}. The best model that is chosen inside the "
-        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; that of the best on the "
-        f"test folds, less what such a choice is worth, is {report.with_interval(*(100 * luck), digits=1)} points of accuracy."
+        f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; to report the best "
+        f"on the test folds instead would add {report.with_interval(*(100 * luck), digits=1)} points of accuracy that are luck."
     )
 verdicts = "; ".join(f"{figures.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
 said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
