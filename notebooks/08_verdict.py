@@ -199,7 +199,7 @@ for name, data in datasets.items():
         "growth": growth_finding(growth[name], honest[name]),
     }
     tables[name] = verdict.verdict_table(mine, external, honest=honest[name], findings=findings)
-    short = tables[name][["claim", "paper", honest[name], "judgement"]]
+    short = tables[name][["claim", "judgement", honest[name], "paper"]]
     report.show(short, name="claims", caption=f"{figures.dataset_title(name)}: claim by claim, with the honest protocol {honest[name]}.")
 
 # %%
