@@ -368,12 +368,13 @@ def test_a_packed_phantom_stays_a_phantom(tmp_path, monkeypatch):
 
 
 def test_notebooks_run_from_the_pack_alone(node, tmp_path, monkeypatch):
-    """Chapter 1 shows pictures and measures them: from the pack it says that they are not here, and reads what was measured."""
+    """Chapter 1 shows pictures, measures them and fits a probe: from the pack it says that they are not here, reads what was
+    measured, and fits the probe to the packed pictures with the packed weights."""
     pack = os.environ["MPOX_PACK"]
     monkeypatch.delenv("MPOX_PACK")
     monkeypatch.setenv("MPOX_RUN_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(Path(pack).parent)
-    given = {"DATASETS": ["/no/such/folder/tiny", "other"]}
+    given = {"DATASETS": ["/no/such/folder/tiny", "other"], "BACKBONE": LITE0, "IMAGE_SIZE": 64}
     run = run_notebooks(["01"], profile="quick", overrides=given, out=tmp_path / "run", pack="study.mpoxpack")
     assert run.ok, run.failure
     text = (tmp_path / "run" / "01_data_exploration.ipynb").read_text()
