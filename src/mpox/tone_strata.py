@@ -96,8 +96,7 @@ def within_strata(
         parts = [part[part["stratum"] == stratum] for part in repeats]
         first = parts[0]
         about = (stratum, len(first), first["group_id"].nunique(), int((first["label"] == positive).sum()))
-        sides = first.groupby(first["label"] == positive)["group_id"].nunique()
-        if len(sides) < 2 or sides.min() < LEAST_GROUPS:
+        if not _has_enough_groups(first, positive):
             rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
             continue
         weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
@@ -140,14 +139,18 @@ def between_strata(
         ends = []
         for stratum in (first, second):
             inside = (part["stratum"] == stratum).to_numpy()
-            sides = images[inside].groupby(images.loc[inside, "label"] == positive)["group_id"].nunique()
-            if len(sides) < 2 or sides.min() < LEAST_GROUPS:
+            if not _has_enough_groups(images[inside], positive):
                 return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
             ends.append(_measures(part[inside], classes, positive, weights[:, inside]))
         for metric in METRICS:
             replicates[metric].append(ends[0][metric] - ends[1][metric])
     rows = [(metric, *with_percentiles(np.mean(values, axis=0))) for metric, values in replicates.items()]
     return pd.DataFrame(rows, columns=["metric", *_ENDS])
+
+
+def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
+    sides = images.groupby(images["label"] == positive)["group_id"].nunique()
+    return len(sides) == 2 and sides.min() >= LEAST_GROUPS
 
 
 def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:
