@@ -19,8 +19,8 @@ notebooks: .venv/ready  ## regenerate notebooks/*.ipynb from their .py sources
 exercises: .venv/ready  ## derive notebooks/exercises/*.ipynb, with blanks, from the chapters
 	.venv/bin/mpox exercises
 
-lint: .venv/ready  ## style and types
-	.venv/bin/ruff check && .venv/bin/mypy
+lint: .venv/ready  ## style, types, and the floors of the house
+	.venv/bin/ruff check && .venv/bin/mypy && .venv/bin/lint-imports
 
 lock:  ## pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile pyproject.toml --extra book --extra lab --extra cluster --extra onnx --extra test --generate-hashes --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 -o requirements.lock

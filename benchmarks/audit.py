@@ -13,14 +13,13 @@ import pandas as pd
 from judging import judge
 from measuring import MEMORY, Commands, exponent, machine, out_file, report, run_phase
 
-from mpox.audit import Audit, brute_force, local_features, pairs, run_audit
-from mpox.audit.codebook import codebook
-from mpox.audit.overrides import COLUMNS as OVERRIDES
-from mpox.errors import MpoxError
-from mpox.manifest import build_manifest
-from mpox.paths import cache_dir
-from mpox.phantom import COPY_KINDS, PhantomSpec, ensure_phantom, read_truths
-from mpox.phantom.spec import person
+from mpox._core import MpoxError, cache_dir
+from mpox.audit import Audit, brute_force, features, pairs, run_audit
+from mpox.audit.result import COLUMNS as OVERRIDES
+from mpox.audit.retrieval import codebook
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import COPY_KINDS, PhantomSpec, ensure_phantom, read_truths
+from mpox.data.phantom.spec import person
 
 _SCRIPT = Path(__file__).resolve()
 _NOBODY = pd.DataFrame(columns=OVERRIDES, dtype="str")  # the program alone is measured, not people's decisions
@@ -216,7 +215,7 @@ def phase_audit(datasets: tuple[str, ...], result: Path, data_dir: str | None, j
     clock = [time.perf_counter()]
     manifests = _manifests(datasets, data_dir)
     clock.append(time.perf_counter())
-    local_features.ensure_features(pd.concat(manifests), jobs=jobs)
+    features.ensure_features(pd.concat(manifests), jobs=jobs)
     clock.append(time.perf_counter())
     audit = run_audit(manifests, overrides=_NOBODY, jobs=jobs)
     clock.append(time.perf_counter())

@@ -8,8 +8,8 @@ import click
 from measuring import Commands, machine, out_file, report
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox.deployment import deployment
-from mpox.report import with_interval
+from mpox.book.report import with_interval
+from mpox.studies.deployment import deployment
 
 
 @click.group(cls=Commands)

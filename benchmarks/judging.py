@@ -5,7 +5,7 @@ import pandas as pd
 
 from mpox.audit import Audit
 from mpox.audit.accuracy import accuracy_by_kind
-from mpox.intervals import wilson
+from mpox.stats.resample import wilson
 
 
 def _matrix(transform: str) -> np.ndarray:
@@ -43,7 +43,7 @@ def judge(audit: Audit, truths: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, l
     audit : Audit
         Of one phantom alone.
     truths : DataFrame
-        From `mpox.phantom.read_truths`; no photograph with more than one copy.
+        From `mpox.data.phantom.read_truths`; no photograph with more than one copy.
 
     Returns
     -------

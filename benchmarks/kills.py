@@ -16,12 +16,12 @@ import click
 import pandas as pd
 from measuring import machine, out_file, report
 
-from mpox.config import ModelConfig, Training
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.models.config import ModelConfig, Training
 
 #: What a process may be doing when it is killed.
 PHASES = ("starting or predicting", "training", "saving a state", "writing a run")
-WARM = ["mpox.experiment", "mpox.training", "mpox.audit", "mpox.images", "timm"]
+WARM = ["mpox.runs.cross_validation", "mpox.models.training", "mpox.audit", "mpox.data.pixels", "timm"]
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ def work(study: Study) -> None:
     """Compute a study in this process, and leave marks of what is being done."""
     import torch
 
-    from mpox import checkpoint, store
-    from mpox.experiment import cross_validate
-    from mpox.training import Trainer
+    from mpox.models import training
+    from mpox.models.training import Trainer
+    from mpox.runs import store
+    from mpox.runs.cross_validation import cross_validate
 
     os.environ["MPOX_CACHE"] = study.cache
     torch.set_num_threads(1)
@@ -95,7 +96,7 @@ def work(study: Study) -> None:
 
     with (
         patch.object(Trainer, "_epoch", _marked(counted, 1, marks)),
-        patch.object(checkpoint, "save", _marked(checkpoint.save, 2, marks)),
+        patch.object(training, "save", _marked(training.save, 2, marks)),
         patch.object(store, "_write_run", _marked(store._write_run, 3, marks)),
     ):
         runs = store.RunStore(study.store)
@@ -105,8 +106,8 @@ def work(study: Study) -> None:
 
 def prepare(pictures: str, store: str, cache: str) -> None:
     """Scan and audit the pictures, so that no process that is to be killed has to."""
-    from mpox.images import load_pixels
-    from mpox.store import RunStore
+    from mpox.data.pixels import load_pixels
+    from mpox.runs.store import RunStore
 
     os.environ |= {"MPOX_CACHE": cache, "LOKY_MAX_CPU_COUNT": "1"}
     load_pixels(RunStore(store).dataset(pictures).manifest, 64)
@@ -242,7 +243,7 @@ def summary(found: dict) -> pd.DataFrame:
 @click.option("--out", type=click.Path(path_type=Path), callback=out_file, help="Also write to this .csv or .json.")
 def main(kills: int, epochs: int, folds: int, seed: int, out: Path | None) -> None:
     """Kill a small study on the phantom at random moments, restart it, and compare what it ends with."""
-    from mpox.phantom import PhantomSpec, ensure_phantom
+    from mpox.data.phantom import PhantomSpec, ensure_phantom
 
     pictures = ensure_phantom(PhantomSpec(n_patients=48, copies=0, label_conflicts=0, size=64))
     with tempfile.TemporaryDirectory(prefix="mpox-kills-") as name:

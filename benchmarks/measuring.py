@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 import PIL
 
+from mpox._core import MpoxError, atomic_write
 from mpox.audit import audit_version
-from mpox.errors import MpoxError
-from mpox.paths import atomic_write
 
 MEMORY = (
     "proportional set size (PSS, from /proc) of the process and all its children together, read five times a second, "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from measuring import Commands, machine, out_file, report, run_phase
 
-from mpox.kernels import TORCH_ENVIRONMENT
+from mpox._core import TORCH_ENVIRONMENT
 
 _SCRIPT = Path(__file__).resolve()
 #: What torch.compile is asked for, and whether the network computes in bfloat16.
@@ -74,9 +74,8 @@ def phase_way(way: str, backbone: str, size: int, device: str, rounds: int, resu
     """One way, in a process of its own."""
     import torch
 
-    from mpox.backbones import build_model
-    from mpox.features import torch_device
-    from mpox.folding import fold_batch_norm
+    from mpox.models.backbones import build_model, fold_batch_norm
+    from mpox.models.hardware import torch_device
 
     mode, half = WAYS[way]
     torch_device(device)  # as the package computes there: in single precision, not in TF32

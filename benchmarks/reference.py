@@ -11,9 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mpox.backbones import normalisation
-from mpox.store import Dataset as MpoxDataset
-from mpox.weights import load_pretrained
+from mpox.data.dataset import Dataset as MpoxDataset
+from mpox.models.backbones import load_pretrained, normalisation
 
 RATE, DECAY, SMOOTHING, BATCH = 3e-4, 0.02, 0.05, 16
 
@@ -103,7 +102,7 @@ class _Reference:
 def cross_validate_naively(
     data: MpoxDataset, split: pd.DataFrame, *, backbone: str, size: int, epochs: int, workers: int, device: str
 ) -> tuple[pd.DataFrame, dict]:
-    """Train one network a fold of the split table; the inner fold 0 chooses the epoch, as in `mpox.training.Trainer`.
+    """Train one network a fold of the split table; the inner fold 0 chooses the epoch, as in `mpox.models.training.Trainer`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from measuring import MEMORY, Commands, machine, out_file, report, run_phase
 
-from mpox.kernels import TORCH_ENVIRONMENT
+from mpox._core import TORCH_ENVIRONMENT
 
 _SCRIPT = Path(__file__).resolve()
 MARGIN = 0.01
@@ -33,7 +33,7 @@ def _options(command):
         click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True),
         click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
         click.option("--data-dir", type=click.Path(), help="Where the data sets lie (or set MPOX_DATA)."),
-        click.option("--training", default="{}", help="JSON with values of mpox.config.Training for our regimes."),
+        click.option("--training", default="{}", help="JSON with values of mpox.models.config.Training for our regimes."),
     ):
         command = option(command)
     return command
@@ -120,7 +120,7 @@ def _phase(arguments: list[str], cache: Path, environment: dict) -> dict:
 
 
 def _judge(found: dict, workers: int, plan: dict, peak: dict, *, repeats: int, folds: int) -> tuple[pd.DataFrame, list[str]]:
-    from mpox.metrics import difference, evaluate
+    from mpox.stats.metrics import difference, evaluate
 
     predictions = {name: pd.DataFrame(result["predictions"]) for name, result in found.items()}
     rows = []
@@ -181,9 +181,9 @@ def phase_regime(name, dataset, backbone, size, epochs, folds, device, data_dir,
     import torch
 
     from mpox import ModelConfig, cross_validate
-    from mpox.experiment import device_name
-    from mpox.splits import make_splits
-    from mpox.store import RunStore
+    from mpox.models.hardware import device_name
+    from mpox.protocols.splits import make_splits
+    from mpox.runs.store import RunStore
 
     store = RunStore(Path(os.environ["MPOX_CACHE"]) / "store")
     data = store.dataset(dataset, data_dir=data_dir)
@@ -200,7 +200,7 @@ def phase_regime(name, dataset, backbone, size, epochs, folds, device, data_dir,
         predictions, cost = cross_validate_naively(data, split, **options)
         frozen = None
     else:
-        from mpox.training import load_batches
+        from mpox.models.training import load_batches
 
         precision = "bfloat16" if device == "cuda" else "float32"
         plan = {"epochs": epochs, "patience": epochs, "precision": precision, **json.loads(training)}
@@ -225,7 +225,7 @@ def phase_regime(name, dataset, backbone, size, epochs, folds, device, data_dir,
 
 
 def _cost(store, predictions: pd.DataFrame, split: pd.DataFrame) -> dict:
-    from mpox.store import read_run
+    from mpox.runs.store import read_run
 
     images, seconds, losses = 0, 0.0, []
     for (repeat, fold), rows in predictions.groupby(["repeat", "fold"]):
@@ -243,8 +243,8 @@ def _flop_a_picture(backbone: str, size: int, n_classes: int, model) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mpox.activations import split_backbone
-    from mpox.backbones import build_model
+    from mpox.models.activations import split_backbone
+    from mpox.models.backbones import build_model
 
     def count(part, batch) -> tuple[float, torch.Tensor]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

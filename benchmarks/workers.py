@@ -9,9 +9,9 @@ import click
 import pandas as pd
 from measuring import MEMORY, Commands, machine, out_file, report, run_phase
 
-from mpox.config import ModelConfig, Training
-from mpox.scheduling import Resources, map_runs
-from mpox.store import RunStore
+from mpox.models.config import ModelConfig, Training
+from mpox.runs.scheduling import Resources, map_runs
+from mpox.runs.store import RunStore
 
 _SCRIPT = Path(__file__).resolve()
 #: Where, workers, threads of torch in each.
@@ -86,7 +86,7 @@ def scaling(dataset: str, size: int, epochs: int, folds: int, data_dir: str | No
 @click.option("--result", type=click.Path(path_type=Path), required=True)
 def phase_prepare(dataset, size, epochs, folds, data_dir, regime, result) -> None:
     """Fill the caches that all runs share."""
-    from mpox.workers import fill_caches
+    from mpox.runs.workers import fill_caches
 
     with tempfile.TemporaryDirectory(prefix="mpox-benchmark-") as folder:
         fill_caches(RunStore(folder).dataset(dataset, data_dir=data_dir), _model(regime, size, epochs))
@@ -105,8 +105,8 @@ def phase_runs(dataset, size, epochs, folds, data_dir, regime, where, workers, t
     """Two tables of runs: the first starts the workers, the second finds them."""
     import torch
 
-    from mpox.experiment import compute_run, fold_configs
-    from mpox.workers import Task
+    from mpox.runs.cross_validation import compute_run, fold_configs
+    from mpox.runs.workers import Task
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="mpox-benchmark-") as folder:

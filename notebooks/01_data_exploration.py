@@ -46,7 +46,9 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import figures, figures_audit, open_store, report, splits
+from mpox import open_store
+from mpox.book import figures, figures_audit, report
+from mpox.protocols import splits
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -192,8 +194,8 @@ plt.show()
 from pathlib import Path
 
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
-from mpox.intervals import wilson
-from mpox.phantom import read_truths
+from mpox.data.phantom import read_truths
+from mpox.stats.resample import wilson
 
 planted = [data for data in datasets if data.is_phantom and data.has_pictures]
 truths = {data.name: read_truths(Path(data.manifest["path"].iloc[0]).parents[1]) for data in planted}
@@ -389,7 +391,7 @@ from mpox.audit import quality
 
 measures = [
     store.table(
-        "image-quality", {"data": data.hash, "version": quality.VERSION}, lambda data=data: quality.image_quality(data.manifest)
+        "image-quality", {"data": data.hash, "version": quality.QUALITY_VERSION}, lambda data=data: quality.image_quality(data.manifest)
     )
     for data in datasets
 ]
@@ -446,12 +448,13 @@ for data in datasets:
 # shows it by class.
 
 # %%
-from mpox.audit import skintone
+from mpox.audit import quality
+from mpox.data import skintone
 
 tones = pd.concat(
     [
         store.table(
-            "skin-tone", {"data": data.hash, "version": skintone.VERSION}, lambda data=data: skintone.skin_tone(data.manifest)
+            "skin-tone", {"data": data.hash, "version": skintone.SKIN_TONE_VERSION}, lambda data=data: quality.skin_tone(data.manifest)
         )
         for data in datasets
     ],
@@ -499,7 +502,7 @@ else:
 
 # %%
 from mpox import ModelConfig, cross_validate, evaluate
-from mpox.metrics import auroc_of_number
+from mpox.stats.metrics import auroc_of_number
 
 numbers = pictures.merge(tones[["dataset", "image_id", "ita"]], on=["dataset", "image_id"])
 rows = []
@@ -556,7 +559,7 @@ for name, part in separation.groupby("data set", sort=False):
 # the authors wrote. [One page](../book/data_sheet.md) gathers them.
 
 # %%
-from mpox.audit.datasheet import datasheet
+from mpox.audit.pages import datasheet
 
 for data in datasets:
     sheet = datasheet(data.audit, data.name, quality=pictures, tone=tones, overlap=together.overlap, heading=0)
@@ -695,7 +698,7 @@ from PIL import Image, ImageOps
 from skimage.data import chelsea, coffee
 
 from mpox.audit import run_audit
-from mpox.manifest import build_manifest
+from mpox.data.manifest import build_manifest
 
 with tempfile.TemporaryDirectory() as folder:
     for subject, pixels in (("cat", chelsea()), ("cup", coffee())):
@@ -772,7 +775,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "protocol", "accuracy", "AUR
 # score lies nearest to the line between yes and no. Where they are not, a short list says which pairs come first.
 
 # %% tags=["hide-input"]
-from mpox.audit.review import Review
+from mpox.audit.pages import Review
 
 with_pictures = all(data.has_pictures for data in datasets)
 Review(together, limit=REVIEW_PAIRS if with_pictures else 8, with_pictures=with_pictures)

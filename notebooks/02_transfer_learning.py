@@ -46,8 +46,9 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, cross_validate, evaluate, figures, open_store, report
-from mpox.backbones import describe_model
+from mpox import ModelConfig, cross_validate, evaluate, open_store
+from mpox.book import figures, report
+from mpox.models.backbones import describe_model
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -120,9 +121,8 @@ from PIL import Image
 from skimage.data import chelsea
 from timm.data import ImageNetInfo
 
-from mpox.backbones import normalisation
-from mpox.images import to_batch
-from mpox.weights import load_pretrained
+from mpox.data.pixels import to_batch
+from mpox.models.backbones import load_pretrained, normalisation
 
 pretrained = load_pretrained(BACKBONE)
 network = timm.create_model(BACKBONE, pretrained=False).eval()
@@ -150,7 +150,7 @@ report.prose(f"The weights come from {pretrained.origin}.")
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from mpox.features import features
+from mpox.models.features import features
 
 
 def principal_plane(data):
@@ -219,7 +219,7 @@ predictions = {
 }
 
 # %%
-from mpox.experiment import fold_configs
+from mpox.runs.cross_validation import fold_configs
 
 histories = []
 for data in datasets:
@@ -274,7 +274,7 @@ report.prose(
 )
 
 # %%
-from mpox.metrics import difference
+from mpox.stats.metrics import difference
 
 gained = {}
 for data in datasets:
@@ -397,10 +397,10 @@ report.prose(f"B0 rounds to 4.14 M with {fitting_widths[0]} to {fitting_widths[-
 # ### Exercise 3 (medium)
 #
 # Give the probe random weights, `probe.with_(weights="random")`, and repeat the cross-validation. How much of the AUROC for Mpox
-# was learnt on ImageNet? Use `mpox.metrics.difference`.
+# was learnt on ImageNet? Use `mpox.stats.metrics.difference`.
 
 # %% tags=["solution"]
-from mpox.metrics import difference
+from mpox.stats.metrics import difference
 
 for data in datasets:
     pair = [
@@ -430,7 +430,7 @@ from mpox.audit import quality
 measures = ["lightness", "contrast", "chroma", "blur"]
 seen = []
 for data in datasets:
-    spec = {"data": data.hash, "version": quality.VERSION}
+    spec = {"data": data.hash, "version": quality.QUALITY_VERSION}
     measured = store.table("image-quality", spec, lambda data=data: quality.image_quality(data.manifest))
     seen.append(plane[plane["dataset"] == data.name].merge(measured[["image_id", *measures]], on="image_id"))
     correlation = seen[-1][["pc1", "pc2", *measures]].corr("spearman").loc[measures, ["pc1", "pc2"]]

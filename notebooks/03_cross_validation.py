@@ -62,24 +62,15 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import (
-    ModelConfig,
-    MpoxError,
-    cross_validate,
-    evaluate,
-    figures,
-    figures_leakage,
-    figures_learning,
-    figures_statistics,
-    open_store,
-    report,
-)
-from mpox.combine import SUBSETS, combine, external_metrics
-from mpox.errors import TooFewImages
-from mpox.experiment import validate_externally
-from mpox.leakage import DOSE_COLUMNS, dose_response, leak_dose
-from mpox.views import augmented
-from mpox.wording import column_words
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox._core import TooFewImages
+from mpox.book import figures, figures_leakage, figures_learning, figures_statistics, report
+from mpox.book.wording import column_words
+from mpox.protocols.copies import augmented
+from mpox.protocols.pairs import combine
+from mpox.runs.cross_validation import validate_externally
+from mpox.studies.external import SUBSETS, external_metrics
+from mpox.studies.leakage import DOSE_COLUMNS, dose_response, leak_dose
 
 PUBLISHED_F1, PUBLISHED_AUROC = 0.9580, 0.998
 figures.use_style()
@@ -238,7 +229,7 @@ for name in datasets:
 # ([the differences](#table-rule-differences)).
 
 # %%
-from mpox.metrics import difference
+from mpox.stats.metrics import difference
 
 apart, rows = {}, []
 for name in datasets:
@@ -267,7 +258,7 @@ if rows:
 # Mpox from the other rashes ([both ways](#table-easy-class)). (The AUPRC can rise without them, because Mpox is then more common.)
 
 # %%
-from mpox.subset import without_class
+from mpox.stats.metrics import without_class
 
 easy = []
 for (name, protocol, regime), table in predictions.items():
@@ -414,7 +405,7 @@ for row in response[top & (response["subset"] == "with sibling") & response["cha
 # :::
 
 # %%
-from mpox.simulation import SPREADS, fold_test_experiment
+from mpox.stats.simulation import SPREADS, fold_test_experiment
 
 blind = []
 for name, data in datasets.items():
@@ -498,7 +489,7 @@ for train_name, test_name in EXTERNAL:
 # Nothing in [the curves](#fig-curves) depends on a threshold. The bands come from resampling groups, at each place of the horizontal axis by itself.
 
 # %% mystnb={"image": {"alt": "ROC curves and precision-recall curves for Mpox with 95 percent bands under each protocol, data sets in rows."}, "figure": {"name": "curves", "caption": "ROC and precision-recall curves of the linear probe with pointwise 95 % bands, averaged over the repeats; out-of-fold predictions of all folds pooled."}}
-from mpox.curves import curve_bands
+from mpox.stats.metrics import curve_bands
 
 probes = {(name, protocol): table for (name, protocol, regime), table in predictions.items() if regime == "linear_probe"}
 bands = pd.concat(
@@ -516,7 +507,7 @@ plt.show()
 # A curve is all thresholds at once; somebody who acts needs one of them. Move it, and see whom it finds and whom it alarms.
 
 # %%
-from mpox.roc_explorer import operating_table, show_explorer
+from mpox.book.roc_explorer import operating_table, show_explorer
 
 for name in datasets:
     curves = {protocol: operating_table(probes[name, protocol]) for protocol in reversed(protocols[name])}  # the honest one first
@@ -527,7 +518,7 @@ for name in datasets:
 # data {cite}`obuchowski1997`. Where [the two](#table-two-intervals) agree, the interval is not an artefact of the bootstrap.
 
 # %%
-from mpox.delong import auroc_delong
+from mpox.stats.delong import auroc_delong
 
 both = []
 for (name, protocol), table in probes.items():
@@ -574,7 +565,7 @@ report.prose(
 # :::
 
 # %%
-from mpox.metrics import fold_metrics
+from mpox.stats.metrics import fold_metrics
 
 folds = pd.concat(
     [
@@ -603,8 +594,8 @@ for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=Fal
 # picture for an independent one and so promises too much where groups are large ([all three](#table-three-intervals)).
 
 # %%
-from mpox.foldtests import corrected_t_test
-from mpox.intervals import wilson
+from mpox.stats.comparison import corrected_t_test
+from mpox.stats.resample import wilson
 
 three = []
 for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=False):
@@ -630,7 +621,7 @@ report.show(pd.DataFrame(three), name="three-intervals", caption="Three 95 % int
 # pictures alone.
 
 # %%
-from mpox.variance import fold_estimates, variance_components
+from mpox.stats.power import fold_estimates, variance_components
 
 split_up = []
 for name in [name for name in SEEDED if name in datasets and "tail_tune" in REPEATS]:
@@ -673,7 +664,7 @@ if split_up:
 # the corrected test, and [a second one](#table-comparisons-otherwise) what the others say.
 
 # %%
-from mpox.comparison import compare_folds, fold_differences, holm, mcnemar
+from mpox.stats.comparison import compare_folds, fold_differences, holm, mcnemar
 
 report.prose(
     f"The margin here is {MARGIN:g}: in accuracy, {100 * MARGIN:g} pictures in a hundred. The data do not supply it. We took it as the "
@@ -734,7 +725,7 @@ report.prose(
 # %%
 import numpy as np
 
-from mpox.power import power_table
+from mpox.stats.power import power_table
 
 power = []
 for name, data in datasets.items():
@@ -765,8 +756,8 @@ for (name, test), part in power.groupby(["dataset", "test"], sort=False):
 # ([the learning curve](#fig-learning-curve)).
 
 # %%
-from mpox.learning_curve import curve_replicates, curve_table, learning_curve
-from mpox.power_law import needed_groups
+from mpox.stats.growth import needed_groups
+from mpox.studies.learning_curve import curve_replicates, curve_table, learning_curve
 
 curve_of, need = {}, {}
 for name, data in datasets.items():
@@ -817,8 +808,8 @@ for name, found in need.items():
 # arm for four people, and [the count](#table-coverage) shows it.
 
 # %%
-from mpox.coverage import coverage
-from mpox.simulation import type_one_error
+from mpox.stats.coverage import coverage
+from mpox.stats.simulation import type_one_error
 
 held = store.table("coverage", {"simulations": SIMULATIONS, "seed": SEED}, lambda: coverage(SIMULATIONS, seed=SEED))
 report.show(held, name="coverage", caption="Share of simulated studies whose 95 % interval holds the truth.")
@@ -995,13 +986,12 @@ report.show(
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3 (medium)
 #
-# Take the differences in accuracy between nearest neighbour and probe, fold by fold (`mpox.comparison.fold_differences`), and
+# Take the differences in accuracy between nearest neighbour and probe, fold by fold (`mpox.stats.comparison.fold_differences`), and
 # write the same list ten and a hundred times in a row, as if the cross-validation had been repeated and every repeat had come out
-# the same. What do the plain and the corrected t-test (`mpox.foldtests.corrected_t_test`) make of it?
+# the same. What do the plain and the corrected t-test (`mpox.stats.comparison.corrected_t_test`) make of it?
 
 # %% tags=["solution"]
-from mpox.comparison import fold_differences
-from mpox.foldtests import corrected_t_test
+from mpox.stats.comparison import corrected_t_test, fold_differences
 
 rows = []
 for name in datasets:
@@ -1022,13 +1012,13 @@ report.show(pd.DataFrame(rows, columns=["data set", "differences", "written down
 # ### Exercise 4 (hard)
 #
 # For each picture, compare the probability of its true class under `random_image` and under the honest protocol. Are the pictures
-# that gain the ones with siblings? (`mpox.splits.has_sibling` tells which these are, `mpox.metrics.group_weights` resamples groups.)
+# that gain the ones with siblings? (`mpox.protocols.splits.has_sibling` tells which these are, `mpox.stats.metrics.group_weights` resamples groups.)
 
 # %% tags=["solution"]
-from mpox.errortable import error_table
-from mpox.intervals import with_percentiles
-from mpox.metrics import group_weights
-from mpox.splits import has_sibling, make_splits
+from mpox.protocols.splits import has_sibling, make_splits
+from mpox.stats.metrics import group_weights
+from mpox.stats.resample import with_percentiles
+from mpox.studies.errors import error_table
 
 for name, data in datasets.items():
     lax, strict = ("random_image", protocols[name][-1])

@@ -63,21 +63,13 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import (
-    ModelConfig,
-    cross_validate,
-    evaluate,
-    figures,
-    figures_complexity,
-    figures_statistics,
-    open_store,
-    report,
-)
-from mpox.backbones import describe_model
-from mpox.comparison import compare_folds, friedman, holm
-from mpox.ensembling import ensemble
-from mpox.errors import WeightsMissing
-from mpox.wording import p_words
+from mpox import ModelConfig, cross_validate, evaluate, open_store
+from mpox._core import WeightsMissing
+from mpox.book import figures, figures_complexity, figures_statistics, report
+from mpox.book.wording import p_words
+from mpox.models.backbones import describe_model
+from mpox.stats.comparison import compare_folds, friedman, holm
+from mpox.stats.selection import ensemble
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -318,7 +310,7 @@ for name in datasets:
 # pictures are test pictures of other folds, so that tail-tuning on that data set may be flattered a little. Negative: better than fine-tuning, which trains more of the network on augmentation that never repeats itself.
 
 # %%
-from mpox.selection import validation_scores
+from mpox.stats.selection import validation_scores
 
 tails = []
 for name in [name for name in datasets if name in TRAINED_DATASETS]:
@@ -345,7 +337,7 @@ report.show(pd.concat(tails, ignore_index=True)) if tails else report.prose("*No
 # [the diagram](#fig-critical-difference) is of the last data set.
 
 # %%
-from mpox.metrics import fold_metrics
+from mpox.stats.metrics import fold_metrics
 
 ranked = {}
 for name in datasets:
@@ -406,7 +398,7 @@ else:
 # :::
 
 # %%
-from mpox.costs import measure_costs
+from mpox.models.costs import measure_costs
 
 asked = list(dict.fromkeys((model.backbone, model.head, model.image_size) for model in models.values()))
 spec = {"configs": [list(config) for config in asked], "rounds": TIMED_ROUNDS}
@@ -453,7 +445,7 @@ plt.show()
 
 # %%
 if EXPORTED_FOLDS:
-    from mpox.deployment import deployment
+    from mpox.studies.deployment import deployment
 
     for name in datasets:
         table = predictions[name, "reference", "reference"]
@@ -480,7 +472,7 @@ else:
 # it cannot be told ([the sizes](#table-growth)). A second test compares a monotone with a rising-then-falling row {cite}`robertson1988`.
 
 # %%
-from mpox.pareto import rise_and_fall
+from mpox.stats.growth import rise_and_fall
 
 grown = []
 for name in datasets:
@@ -519,8 +511,7 @@ report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the ne
 # the columns are for. Click a heading of [the board](#table-board) to sort.
 
 # %%
-from mpox.leaderboard import as_text, leaderboard
-from mpox.literature import literature
+from mpox.studies.verdict import as_text, leaderboard, literature
 
 found = []
 for (name, factor, level), model in models.items():
@@ -539,7 +530,7 @@ report.sortable(as_text(board), name="board", caption="All methods of this chapt
 # loses by choosing fold by fold and by another measure; its interval takes both choices as made ([the flattery](#table-optimism)).
 
 # %%
-from mpox.selection import choose_nested, optimism, validation_scores
+from mpox.stats.selection import choose_nested, optimism, validation_scores
 
 flattered = []
 for name in datasets:
@@ -581,8 +572,8 @@ for row in flattered[flattered["rule"].str.contains("best overall")].itertuples(
 # [The last table](#table-best) has all of them.
 
 # %%
-from mpox.combine import combine
-from mpox.mixing import cross_validate_mixed
+from mpox.protocols.pairs import combine
+from mpox.studies.external import cross_validate_mixed
 
 TARGETS = {"msld-v1": {("accuracy", "all"): 0.88, ("auroc", "Mpox"): 0.93}, "msid": {("f1", "macro"): 0.90, ("auroc", "Mpox"): 0.985}}
 best_rows = []
@@ -747,11 +738,11 @@ few_predictions = {
 # ### Exercise 1 (easy)
 #
 # Which of the variants in `few_predictions` costs the most accuracy against the reference? Is it the one that costs the most AUROC
-# for Mpox? (`mpox.metrics.replicates` gives the bootstrap replicates of every metric; with the same seed the same groups are drawn.)
+# for Mpox? (`mpox.stats.metrics.replicates` gives the bootstrap replicates of every metric; with the same seed the same groups are drawn.)
 
 # %% tags=["solution"]
-from mpox.intervals import with_percentiles
-from mpox.metrics import replicates
+from mpox.stats.metrics import replicates
+from mpox.stats.resample import with_percentiles
 
 rows = []
 for name in datasets:
@@ -769,11 +760,11 @@ report.show(changes.pivot(index=["data set", "variant"], columns="metric", value
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# Average the reference with the support vectors by `mpox.ensembling.ensemble`. Does the interval of the difference in AUROC leave out
+# Average the reference with the support vectors by `mpox.stats.selection.ensemble`. Does the interval of the difference in AUROC leave out
 # zero?
 
 # %% tags=["solution"]
-from mpox.metrics import difference
+from mpox.stats.metrics import difference
 
 for name in datasets:
     alone = few_predictions[name, "reference"]
@@ -816,15 +807,15 @@ report.show(pd.DataFrame(rows, columns=["data set", "configurations", "points of
 # ### Exercise 4 (open)
 #
 # What does the network not know yet? Join the colour histogram with the frozen features, by averaging the two models' answers, or
-# by a logistic regression on both feature vectors together (`mpox.features.features`; this needs the pictures).
+# by a logistic regression on both feature vectors together (`mpox.models.features.features`; this needs the pictures).
 
 # %% tags=["solution"]
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mpox.features import features
-from mpox.splits import make_splits
+from mpox.models.features import features
+from mpox.protocols.splits import make_splits
 
 
 def logistic_on(vectors, data, split):

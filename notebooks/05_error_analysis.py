@@ -49,8 +49,9 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, cross_validate, figures, figures_errors, open_store, report
-from mpox.errortable import confusion_table, error_table, sibling_errors
+from mpox import ModelConfig, cross_validate, open_store
+from mpox.book import figures, figures_errors, report
+from mpox.studies.errors import confusion_table, error_table, sibling_errors
 
 # %%
 at_the_top = report.key_findings()
@@ -164,20 +165,22 @@ for name, table in errors.items():
 # %% tags=["exercise-setup"]
 from pathlib import Path
 
-from mpox import embedding
-from mpox.audit import quality, skintone
-from mpox.features import features
-from mpox.phantom import read_truths
-from mpox.slices import image_metadata, slice_errors
-from mpox.tone_strata import class_and_tone
+from mpox.audit import quality
+from mpox.data import skintone
+from mpox.data.phantom import read_truths
+from mpox.models.features import features
+from mpox.stats.slices import slice_errors
+from mpox.studies import errors as error_study
+from mpox.studies.errors import image_metadata
+from mpox.studies.tones import class_and_tone
 
 together = pd.concat([data.manifest for data in loaded], ignore_index=True)
 places = store.table(
     "embedding",
     {"data": [data.hash for data in loaded], "backbone": BACKBONE, "size": model.image_size, "clusters": N_CLUSTERS,
-     "version": embedding.VERSION, "seed": SEED},
+     "version": error_study.VERSION, "seed": SEED},
     lambda: together[["source", "image_id"]].rename(columns={"source": "dataset"}).join(
-        embedding.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
+        errors.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
     ),
 )  # fmt: skip
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
@@ -187,10 +190,10 @@ truths = {name: read_truths(folder[name]) for name, data in datasets.items() if 
 metadata, by_class_and_tone = {}, {}
 for name, data in datasets.items():
     light = store.table(
-        "image-quality", {"data": data.hash, "version": quality.VERSION}, lambda data=data: quality.image_quality(data.manifest)
+        "image-quality", {"data": data.hash, "version": quality.QUALITY_VERSION}, lambda data=data: quality.image_quality(data.manifest)
     )
     tone = store.table(
-        "skin-tone", {"data": data.hash, "version": skintone.VERSION}, lambda data=data: skintone.skin_tone(data.manifest)
+        "skin-tone", {"data": data.hash, "version": skintone.SKIN_TONE_VERSION}, lambda data=data: quality.skin_tone(data.manifest)
     )
     region = places.loc[places["dataset"] == name, ["image_id", "cluster"]].astype({"cluster": str})
     region = region.rename(columns={"cluster": "region of the map"})
@@ -239,7 +242,7 @@ for name, table in slices.items():
 # ([what came first](#table-searched)).
 
 # %%
-from mpox.slice_finder import find_slices
+from mpox.stats.slices import find_slices
 
 searched = {name: find_slices(errors[name], metadata[name], seed=SEED) for name in datasets}
 by_search = {}
@@ -263,7 +266,7 @@ for name, table in searched.items():
 # be found, and the corrected p should be large ([the result](#table-finder)). Then mistakes planted on one pair of conditions: 90 % of its pictures, 10 % of the others.
 
 # %%
-from mpox.slice_finder import check_finder
+from mpox.stats.slices import check_finder
 
 checked = [check_finder(errors[name], metadata[name], seed=SEED).assign(**{"data set": figures.dataset_title(name)}) for name in datasets]
 report.show(pd.concat(checked, ignore_index=True), name="finder", caption="What the finder says where nothing is to be found, and where a slice was planted.")
@@ -277,7 +280,7 @@ report.show(pd.concat(checked, ignore_index=True), name="finder", caption="What 
 # ([side by side](#table-suspects))?
 
 # %%
-from mpox.label_problems import VERSION, check_suspicion, label_problems, suspicion_by
+from mpox.studies.labels import VERSION, check_suspicion, label_problems, suspicion_by
 
 problems = {name: label_problems(table, datasets[name].audit.conflicts) for name, table in predictions.items()}
 agreement = []
@@ -346,9 +349,9 @@ for name, table in problems.items():
 # picture comes from.
 
 # %%
-from mpox.mapview import MapView
+from mpox.book.mapview import MapView
 
-mapped = embedding.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
+mapped = errors.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
 MapView(
     mapped,
     caption="Frozen ImageNet features of every picture, laid out by t-SNE. By colour: class, out-of-fold prediction, data set.",
@@ -378,7 +381,7 @@ for name, part in errors_by_cluster.groupby("dataset", sort=False):
 # where the pictures are at hand.
 
 # %% mystnb={"image": {"alt": "Pictures of confident hits and misses for Mpox with Grad-CAM heat maps laid over them."}, "figure": {"name": "grad-cam", "caption": "Grad-CAM for the predicted class: up to six of the surest hits, then up to six of the surest misses, among pictures of Mpox."}}
-from mpox.explanations import Explanations, choose_images
+from mpox.studies.saliency import Explanations, choose_images
 
 for name, data in datasets.items():
     positive = errors[name][errors[name]["label"] == data.positive].sort_values("confidence", ascending=False)
@@ -410,8 +413,8 @@ plt.show()
 # :::
 
 # %%
-from mpox import saliency_checks as checks
-from mpox.explain import TITLES
+from mpox.models.explain import TITLES
+from mpox.studies import saliency as checks
 
 explained = {
     name: Explanations(
@@ -471,7 +474,7 @@ cells = cells.pivot(index=["dataset", "method", "kind"], columns="measure", valu
 report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
 
 # %%
-from mpox.explanations import lesion_regions, mark_regions
+from mpox.studies.saliency import lesion_regions, mark_regions
 
 pointed = []
 for name in truths:
@@ -633,13 +636,12 @@ report.show(pd.DataFrame(rows, columns=["data set", "what is permuted", "correct
 # ### Exercise 3 (hard)
 #
 # Plant a failure of your own: raise `error` for pictures of Mpox in the darker half, and see how large the effect must be for the
-# finder to name it. (`mpox.slices.conditions` tells which pictures meet which condition; with `n_bins=2` numbers are cut in half.)
+# finder to name it. (`mpox.stats.slices.conditions` tells which pictures meet which condition; with `n_bins=2` numbers are cut in half.)
 
 # %% tags=["solution"]
 import numpy as np
 
-from mpox.slice_finder import find_slices
-from mpox.slices import conditions
+from mpox.stats.slices import conditions, find_slices
 
 ELSEWHERE = 0.1  # chance of a mistake outside of the planted slice
 rows = []
@@ -668,7 +670,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "groups in it", "chance of a
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4 (open)
 #
-# Draw the head anew five times with other seeds in `mpox.saliency_checks.randomised`. How much does the rank correlation of the
+# Draw the head anew five times with other seeds in `mpox.studies.saliency.randomised`. How much does the rank correlation of the
 # Grad-CAM maps vary, and does one draw suffice for a verdict on the method?
 
 # %% tags=["solution"]
@@ -676,8 +678,7 @@ from dataclasses import replace
 
 from scipy.stats import spearmanr
 
-from mpox.explanations import Explanations, choose_images, heat_maps
-from mpox.saliency_checks import randomised
+from mpox.studies.saliency import Explanations, choose_images, heat_maps, randomised
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):

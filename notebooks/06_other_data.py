@@ -51,7 +51,8 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, evaluate, figures, open_store, report
+from mpox import ModelConfig, evaluate, open_store
+from mpox.book import figures, report
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -60,23 +61,24 @@ store = open_store(RUN_STORE)
 at_the_top = report.key_findings()
 
 # %% tags=["exercise-setup"]
-from mpox import figures_external, remedies, shift
-from mpox.combine import external_metrics
-from mpox.comparison import holm
-from mpox.discrepancy import discrepancy
-from mpox.errors import TooFewImages
-from mpox.external import (
+from mpox._core import TooFewImages
+from mpox.book import figures_external
+from mpox.protocols.splits import make_external_split
+from mpox.runs.cross_validation import predict_nested
+from mpox.stats.comparison import holm
+from mpox.stats.decisions import YOUDEN, Aim, carry_thresholds, crossfit_thresholds, operating_difference, operating_point
+from mpox.stats.resample import with_percentiles
+from mpox.studies import external
+from mpox.studies.discrepancy import discrepancy
+from mpox.studies.external import (
     auroc_replicates,
     calibration_in_the_large,
     calibration_shift,
     changes,
+    external_metrics,
     external_pair,
     unshared_part,
 )
-from mpox.intervals import with_percentiles
-from mpox.nested import predict_nested
-from mpox.splits import make_external_split
-from mpox.thresholds import YOUDEN, Aim, carry_thresholds, crossfit_thresholds, operating_difference, operating_point
 
 judged = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 asked = [[name, EXTERNAL_FOLDER] for name in DATASETS] if EXTERNAL_FOLDER else EXTERNAL
@@ -110,7 +112,7 @@ if not pairs:
 ways, skipped, standing = {}, {}, []
 folds = {"n_folds": N_FOLDS, "n_repeats": EXTERNAL_REPEATS, "seed": SEED}
 for pair, both in pairs.items():
-    ways[pair], skipped[pair] = remedies.every_way(store, both, *pair, judged, n_copies=COLOUR_COPIES, **folds)
+    ways[pair], skipped[pair] = external.every_way(store, both, *pair, judged, n_copies=COLOUR_COPIES, **folds)
     found = external_metrics(ways[pair]["no remedy"])
     rows = found[(found["metric"] == "auroc") & (found["class"] == "Mpox")].rename(columns={"subset": "place"})
     standing.append(rows.assign(direction=directions[pair], line=rows["place"] + " (" + rows["images"].astype(str) + ")"))
@@ -122,7 +124,7 @@ readable = [
     if standing[(standing["direction"] == directions[pair]) & (standing["place"] == "without shared")]["reason"].eq("").all()
 ]
 unshared = {pair: {way: unshared_part(table) for way, table in ways[pair].items()} for pair in readable}
-homes = {pair: remedies.target_alone(store, both, pair[1], pair[0], judged, **folds) for pair, both in pairs.items()}
+homes = {pair: external.target_alone(store, both, pair[1], pair[0], judged, **folds) for pair, both in pairs.items()}
 gaps = {
     pair: changes({way: unshared[pair][way] for way in ("target alone", "no remedy")}, "target alone").set_index("way")
     for pair in readable
@@ -276,7 +278,7 @@ told, drawn = [], {tuple(sorted(pair)): both for pair, both in pairs.items()}
 for pair, both in drawn.items():
     for label in (None, *both.classes):
         try:
-            domain = shift.predict_domain(store, both, judged, label=label, n_folds=N_FOLDS, seed=SEED)
+            domain = external.predict_domain(store, both, judged, label=label, n_folds=N_FOLDS, seed=SEED)
         except TooFewImages as reason:
             report.prose(f"*{' and '.join(pair)}, {label or 'all classes'}: {reason}*")
             continue
@@ -305,18 +307,18 @@ if any("phantom-elsewhere" in pair for pair in pairs):
 measured = []
 for pair, both in drawn.items():
     names = {store.dataset(name, data_dir=DATA_DIR or None).name: name for name in dict.fromkeys(sum(map(list, asked), []))}
-    facts = [shift.collection_facts(store, store.dataset(names[name], data_dir=DATA_DIR or None)) for name in pair]
+    facts = [external.collection_facts(store, store.dataset(names[name], data_dir=DATA_DIR or None)) for name in pair]
     for label in (None, *both.classes):
-        table = shift.fact_differences(both, pd.concat(facts, ignore_index=True), *pair, label=label, seed=SEED)
+        table = external.fact_differences(both, pd.concat(facts, ignore_index=True), *pair, label=label, seed=SEED)
         measured.append(table.assign(pair=f"{pair[1]} minus {pair[0]}", **{"class": label or "all"}))
-    shares = shift.label_shares(both)
+    shares = external.label_shares(both)
     said = [f"{report.with_interval(row.estimate, row.low, row.high)} in {row.source}" for row in shares.itertuples()]
     report.prose(f"Share of Mpox among the rashes: {' and '.join(said)}.")
 
 # %% mystnb={"image": {"alt": "Standardised differences of lightness, contrast, chroma, sharpness, blur, skin tone, size and file size between two collections with 95 percent intervals, for all pictures and within each class."}, "figure": {"name": "collections", "caption": "Differences of single facts between the collections, in standard deviations with 95 % intervals from resampling groups; shared photographs are left out. The grey band is from -0.1 to 0.1. A fact that never varies is not shown."}}
 if measured:
     measured = pd.concat(measured, ignore_index=True)
-    figures_external.fact_differences(measured, shift.FACTS)
+    figures_external.fact_differences(measured, external.FACTS)
     plt.show()
 
 # %%
@@ -327,10 +329,10 @@ if len(measured):
         sure = part[(part["low"] > 0) | (part["high"] < 0)]
         most = part.iloc[0]
         report.prose(
-            f"{pair}: of what the pictures show, the largest difference is in {shift.FACTS[most['fact']]}, "
+            f"{pair}: of what the pictures show, the largest difference is in {external.FACTS[most['fact']]}, "
             f"{report.with_interval(most['estimate'], most['low'], most['high'])}; {len(sure)} of {len(part)} intervals exclude zero. "
             + " ".join(
-                f"The {shift.FACTS[fact]}, a matter of how the files were made and not of what they show, differs by "
+                f"The {external.FACTS[fact]}, a matter of how the files were made and not of what they show, differs by "
                 f"{report.with_interval(row['estimate'], row['low'], row['high'])}."
                 for fact, row in of_the_file.iterrows()
             )
@@ -359,7 +361,7 @@ if len(measured):
 said = []
 for pair in readable:
     table = changes(unshared[pair], "no remedy").dropna(subset=["change"])
-    said.append(table.assign(direction=directions[pair], sees=table["way"].map(remedies.SEES)))
+    said.append(table.assign(direction=directions[pair], sees=table["way"].map(external.SEES)))
 helped = pd.concat(said, ignore_index=True) if said else pd.DataFrame(columns=["direction", "p"])
 if len(helped):
     helped["p (Holm)"] = holm(helped["p"])
@@ -385,9 +387,9 @@ if len(helped):
     )
     report.finding("external_remedies_better", f"{better} of {len(free)}")
 for pair in readable:
-    _, weights = remedies.reweighted(store, pairs[pair], *pair, judged, n_folds=N_FOLDS, seed=SEED)
-    size = shift.effective_size(weights.to_numpy())
-    report.prose(f"Re-weighted towards {pair[1]}, the {len(weights)} training pictures of {pair[0]} are worth {size:.0f} (effective sample size; alpha {shift.ALPHA:g}).")
+    _, weights = external.reweighted(store, pairs[pair], *pair, judged, n_folds=N_FOLDS, seed=SEED)
+    size = external.effective_size(weights.to_numpy())
+    report.prose(f"Re-weighted towards {pair[1]}, the {len(weights)} training pictures of {pair[0]} are worth {size:.0f} (effective sample size; alpha {external.ALPHA:g}).")
 
 # %% [markdown]
 # The effective sample size is the price of weights: where the collections hardly overlap, a few pictures carry nearly all of the weight,
@@ -406,7 +408,7 @@ for pair in readable:
 # %%
 curve = []
 for pair in readable:
-    tables = remedies.own_pictures(store, pairs[pair], *pair, judged, fractions=OWN_SHARES, **folds)
+    tables = external.own_pictures(store, pairs[pair], *pair, judged, fractions=OWN_SHARES, **folds)
     tables |= {(way, 1.0): ways[pair][way] for way in ("mixed", "target alone") if way in ways[pair]}
     tables |= {("mixed", 0.0): ways[pair]["no remedy"]}
     names = {"mixed": "with the other collection", "target alone": "without it"}
@@ -510,7 +512,7 @@ report.quiz("06_other_data")
 # %% tags=["exercise-setup", "hide-input"]
 away, at_home = {}, {}
 for pair, both in pairs.items():
-    unseen = unshared_part(remedies.no_remedy(store, both, *pair, judged, seed=SEED))
+    unseen = unshared_part(external.no_remedy(store, both, *pair, judged, seed=SEED))
     if unseen["label"].nunique() < 2:
         report.prose(f"*{pair[1]} has not both, Mpox and other rashes, that {pair[0]} does not share: the exercises leave it out.*")
         continue
@@ -545,21 +547,21 @@ if len(kept):
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# Set `alpha` of `mpox.shift.density_weights`, which is 0.1 above, to 0, 0.5 and 1, and look at the effective sample size; where models can be trained, also
-# at the AUROC with `remedies.reweighted`. Say beforehand what `alpha=1` must give.
+# Set `alpha` of `mpox.studies.external.density_weights`, which is 0.1 above, to 0, 0.5 and 1, and look at the effective sample size; where models can be trained, also
+# at the AUROC with `external.reweighted`. Say beforehand what `alpha=1` must give.
 
 # %% tags=["solution"]
 rows = []
 trained_here = any(store.dataset(name, data_dir=DATA_DIR or None).is_phantom for name in DATASETS)
 for pair in away:
-    domain = shift.predict_domain(store, pairs[pair], judged, whole=pair[0], n_folds=N_FOLDS, seed=SEED)
+    domain = external.predict_domain(store, pairs[pair], judged, whole=pair[0], n_folds=N_FOLDS, seed=SEED)
     for alpha in (0, 0.5, 1):
-        weights = shift.density_weights(domain, *pair, alpha=alpha)
+        weights = external.density_weights(domain, *pair, alpha=alpha)
         area = "not trained here"
         if trained_here:
-            again, _ = remedies.reweighted(store, pairs[pair], *pair, judged, alpha=alpha, n_folds=N_FOLDS, seed=SEED)
+            again, _ = external.reweighted(store, pairs[pair], *pair, judged, alpha=alpha, n_folds=N_FOLDS, seed=SEED)
             area = report.with_interval(*with_percentiles(auroc_replicates(unshared_part(again))), digits=3)
-        rows.append((directions[pair], alpha, len(weights), shift.effective_size(weights.to_numpy()), area))
+        rows.append((directions[pair], alpha, len(weights), external.effective_size(weights.to_numpy()), area))
     plain = report.with_interval(*with_percentiles(auroc_replicates(away[pair])), digits=3)
     report.prose(f"{directions[pair]}, without weights: AUROC {plain}.")
 report.show(pd.DataFrame(rows, columns=["direction", "alpha", "training pictures", "effective size", "AUROC"]), digits=1)

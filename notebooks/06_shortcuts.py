@@ -49,11 +49,13 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, cross_validate, figures, figures_shortcuts, open_store, report
-from mpox.altered import UNTOUCHED, cell_recipes, corruption_recipes, has_true_masks
-from mpox.altered_runs import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
-from mpox.metrics import difference
-from mpox.splits import make_splits
+from mpox import ModelConfig, cross_validate, open_store
+from mpox.book import figures, figures_shortcuts, report
+from mpox.data.changes import UNTOUCHED, cell_recipes, corruption_recipes
+from mpox.protocols.copies import has_true_masks
+from mpox.protocols.splits import make_splits
+from mpox.stats.metrics import difference
+from mpox.studies.shortcuts import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -115,13 +117,13 @@ def words(name, way, recipe):
 # :::
 
 # %%
-from mpox import lesionmap
-from mpox.lesion_table import lesion_table, map_accuracy, phantom_lesions
-from mpox.phantom import PhantomSpec
+from mpox.data import changes
+from mpox.data.phantom import PhantomSpec
+from mpox.studies.shortcuts import lesion_table, map_accuracy, phantom_lesions
 
-check = PhantomSpec(seed=lesionmap.SET_ON + 1, n_patients=36, size=160, copies=0, label_conflicts=0, corner_mark=False)
+check = PhantomSpec(seed=changes.SET_ON + 1, n_patients=36, size=160, copies=0, label_conflicts=0, corner_mark=False)
 mapped = store.table(
-    "lesion-map-check", {"phantom": check.key(), "version": lesionmap.VERSION, "size": 160}, lambda: phantom_lesions(check, 160)
+    "lesion-map-check", {"phantom": check.key(), "version": changes.LESION_MAP_VERSION, "size": 160}, lambda: phantom_lesions(check, 160)
 )
 report.show(map_accuracy(mapped, "label"), digits=2, name="map-by-class", caption="The lesion map against true masks, by class.")
 report.show(
@@ -146,11 +148,11 @@ report.finding("lesion_map_recall", f"{accuracy['recall']:.0%}")
 # lesion: what is covered there is moles, lips, hair, wrinkles and shadows.
 
 # %%
-from mpox.metrics import auroc_of_number
+from mpox.stats.metrics import auroc_of_number
 
 maps, rows = {}, []
 for name, data in datasets.items():
-    spec = {"data": data.hash, "version": lesionmap.VERSION, "size": IMAGE_SIZE}
+    spec = {"data": data.hash, "version": changes.LESION_MAP_VERSION, "size": IMAGE_SIZE}
     maps[name] = store.table("lesion-map", spec, lambda data=data: lesion_table(data, IMAGE_SIZE))
     means = maps[name].groupby("label")[["covered", "boxed", "boxes"]].mean()
     rows.append(means.reset_index().assign(**{"data set": figures.dataset_title(name)}))
@@ -174,14 +176,14 @@ report.show(
 # any, and [what is left of the AUROC](#fig-survival) with each.
 
 # %%
-from mpox.alterations import ALTERATIONS as MEANINGS
+from mpox.data.changes import ALTERATIONS as MEANINGS
 
 meanings = pd.DataFrame([(name, MEANINGS[name].meaning) for name in ALTERATIONS], columns=["alteration", "what it does"])
 report.show(meanings, name="alterations", caption="The alterations of this chapter.")
 
 # %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are at hand."}, "figure": {"name": "altered-forms", "caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
-from mpox.altered import with_copies
-from mpox.images import load_pixels
+from mpox.data.pixels import load_pixels
+from mpox.protocols.copies import with_copies
 
 for name, data in datasets.items():
     if not data.has_pictures:
@@ -245,16 +247,17 @@ for name in datasets:
 # times, and 95 % of the best AUROCs lie below it {cite}`westfall1993`.
 
 # %%
-from mpox.audit import quality, skintone
-from mpox.shortcut_predictors import FACTS, fact_table, single_facts
+from mpox.audit import quality
+from mpox.data import skintone
+from mpox.studies.shortcuts import FACTS, fact_table, single_facts
 
 tones, told = {}, []
 for name, data in datasets.items():
     measured = store.table(
-        "image-quality", {"data": data.hash, "version": quality.VERSION}, lambda data=data: quality.image_quality(data.manifest)
+        "image-quality", {"data": data.hash, "version": quality.QUALITY_VERSION}, lambda data=data: quality.image_quality(data.manifest)
     )
     tones[name] = store.table(
-        "skin-tone", {"data": data.hash, "version": skintone.VERSION}, lambda data=data: skintone.skin_tone(data.manifest)
+        "skin-tone", {"data": data.hash, "version": skintone.SKIN_TONE_VERSION}, lambda data=data: quality.skin_tone(data.manifest)
     )
     facts = fact_table(data.manifest, measured, tones[name])
     kinds = {"all classes": facts}
@@ -291,11 +294,11 @@ for (name, kind), part in told.groupby(["dataset", "tested"], sort=False):
 # costs, more than the median of the others, by a bound that holds for all cells at once {cite}`romano2005`.
 
 # %%
-from mpox.shortcut_cells import VERSION, cell_name, cells_alone, cells_blanked
+from mpox.studies.shortcuts import CELLS_VERSION, cell_name, cells_alone, cells_blanked
 
 grid = []
 for name, data in datasets.items():
-    spec = {"data": data.hash, "version": VERSION, "size": IMAGE_SIZE, "seed": SEED, "n_folds": N_FOLDS}
+    spec = {"data": data.hash, "version": CELLS_VERSION, "size": IMAGE_SIZE, "seed": SEED, "n_folds": N_FOLDS}
     alone = store.table(
         "shortcut-cells", spec, lambda data=data, name=name: cells_alone(data, splits[name], IMAGE_SIZE, seed=SEED)
     )
@@ -331,7 +334,7 @@ for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
 # specificity first.
 
 # %%
-from mpox.tone_strata import between_strata, equal_tones, within_strata
+from mpox.studies.tones import between_strata, equal_tones, within_strata
 
 LIGHT, DARK = "very light and light", "brown and dark"
 within, equal, apart = [], [], {}
@@ -406,12 +409,12 @@ for name, part in equal.groupby("dataset", sort=False):
 # level of the probabilities moves.
 
 # %% tags=["nbval-check-output"]
-from mpox.corruptions import severity_table
+from mpox.data.changes import severity_table
 
 report.show(severity_table(), digits=2, name="severity", caption="What each corruption does at its strengths.")
 
 # %%
-from mpox.robustness import EVERY, consistency, robustness
+from mpox.studies.shortcuts import EVERY, consistency, robustness
 
 corrupted, curves, means = {}, [], []
 for name, data in datasets.items():
@@ -497,7 +500,7 @@ for name, data in datasets.items():
             report.finding(f"tone_copies_{report.short_name(name)}", report.with_interval(*change, digits=3))
 
 # %% tags=["hide-input"]
-from mpox.alterations import FRAME
+from mpox.data.changes import FRAME
 
 said = []
 for name, both in ((name, "trained and tested") for name in datasets):
@@ -607,10 +610,10 @@ corrupted = {
 # ### Exercise 1 (easy)
 #
 # Which corruption changes the predicted class most often at the mildest strength of `STRENGTHS`? Use
-# `mpox.robustness.consistency` with other recipes.
+# `mpox.studies.shortcuts.consistency` with other recipes.
 
 # %% tags=["solution"]
-from mpox.robustness import consistency
+from mpox.studies.shortcuts import consistency
 
 for name, data in datasets.items():
     mild = consistency(corrupted[name], corruption_recipes(CORRUPTIONS, STRENGTHS[:1]), positive=data.positive, seed=SEED)
@@ -630,14 +633,14 @@ for name, data in datasets.items():
 # ### Exercise 2 (medium)
 #
 # Train on `covered_random` and test on untouched pictures. Does the model lean on lesions more than before? (How much it leans on
-# them is seen in what it loses when they are covered. `mpox.altered.with_copies` makes the copies, `mpox.experiment.predict_splits`
+# them is seen in what it loses when they are covered. `mpox.protocols.copies.with_copies` makes the copies, `mpox.runs.cross_validation.predict_splits`
 # takes any split.)
 
 # %% tags=["solution"]
-from mpox.altered import with_copies
-from mpox.experiment import predict_splits
-from mpox.intervals import with_percentiles
-from mpox.metrics import replicates
+from mpox.protocols.copies import with_copies
+from mpox.runs.cross_validation import predict_splits
+from mpox.stats.metrics import replicates
+from mpox.stats.resample import with_percentiles
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
@@ -679,10 +682,10 @@ for name, data in datasets.items():
 import tempfile
 from pathlib import Path
 
-from mpox import shortcut_cells
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, generate
-from mpox.store import Dataset
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.studies import shortcuts
 
 if not any(data.is_phantom for data in loaded):
     report.prose("*The phantom is asked in Part II, where this exercise draws one.*")
@@ -694,12 +697,12 @@ else:
             patients = manifest.set_index("image_id")["patient_id"].astype(str)  # there are no copies: patients are the honest groups
             drawn = Dataset("drawn", manifest, patients, is_phantom=True, has_pictures=True)
             split = make_splits(manifest, "patient", n_folds=3, seed=SEED)
-            cells = shortcut_cells.cells_alone(drawn, split, spec.size, seed=SEED)
+            cells = shortcuts.cells_alone(drawn, split, spec.size, seed=SEED)
         top = cells.loc[cells["more"].idxmax()]
-        places = [shortcut_cells.cell_name(row.row, row.column) for row in cells[cells["flagged"]].itertuples()]
+        places = [shortcuts.cell_name(row.row, row.column) for row in cells[cells["flagged"]].itertuples()]
         report.prose(
             f"{'With' if mark else 'Without'} the mark: flagged {', '.join(places) or 'none'}; the largest excess over the other cells is "
-            f"{top['more']:.2f} (at least {top['at_least']:.2f}), in {shortcut_cells.cell_name(int(top['row']), int(top['column']))}."
+            f"{top['more']:.2f} (at least {top['at_least']:.2f}), in {shortcuts.cell_name(int(top['row']), int(top['column']))}."
         )
 
 # %% [markdown] tags=["solution"]
@@ -715,11 +718,11 @@ else:
 # %% tags=["solution"]
 import numpy as np
 
-from mpox.altered import has_true_masks, true_mask, true_mask_paths
-from mpox.images import load_pixels
-from mpox.lesionmap import lesion_map, to_lab
-from mpox.metrics import auroc_of_number
-from mpox.shortcut_predictors import fold_of, rate_scores
+from mpox.data.changes import lesion_map, to_lab, true_mask
+from mpox.data.pixels import load_pixels
+from mpox.protocols.copies import has_true_masks, true_mask_paths
+from mpox.stats.metrics import auroc_of_number
+from mpox.studies.shortcuts import fold_of, rate_scores
 
 CELLS, SIDE = 8, 96
 

@@ -52,18 +52,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mpox import ModelConfig, cross_validate, figures, figures_use, open_store, report
-from mpox.calibration import calibrated, with_temperature
-from mpox.combine import combine
-from mpox.conformal import conformal_sets, coverage_table
-from mpox.decision_curve import ADVANTAGE, MODEL, decision_curve, useful_range
-from mpox.experiment import validate_externally
-from mpox.nested import predict_nested
-from mpox.oddities import draw_oddities
-from mpox.reliability import calibration_table, reliability_bins
-from mpox.splits import make_external_split, make_splits
-from mpox.thresholds import Aim, carry_thresholds, operating_replicates
-from mpox.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
+from mpox import ModelConfig, cross_validate, open_store
+from mpox.book import figures, figures_use, report
+from mpox.data.phantom.oddities import draw_oddities
+from mpox.protocols.pairs import combine
+from mpox.protocols.splits import make_external_split, make_splits
+from mpox.runs.cross_validation import predict_nested, validate_externally
+from mpox.stats.calibration import calibrated, calibration_table, reliability_bins, with_temperature
+from mpox.stats.conformal import conformal_sets, coverage_table
+from mpox.stats.decisions import ADVANTAGE, MODEL, Aim, carry_thresholds, decision_curve, operating_replicates, useful_range
+from mpox.studies.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -130,7 +128,7 @@ strange = {
 told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
 
 # %% tags=["hide-input"]
-from mpox.findings_use import what_was_found
+from mpox.book.findings_use import what_was_found
 
 at_the_top, said = report.key_findings(), []
 for name in datasets:
@@ -258,7 +256,7 @@ report.show(pd.DataFrame(rows), name="aims", caption="Thresholds for an aimed se
 # there look alike is taken for granted.
 
 # %% mystnb={"image": {"alt": "Positive and negative predictive value over the prevalence from 0.1 to 50 percent on a logarithmic axis with bands, one line an aimed sensitivity, one row a data set."}, "figure": {"name": "predictive-values", "caption": "Predictive values over the prevalence, with 95 % bands from resampling groups; one line for each aimed sensitivity."}}
-from mpox.prevalence import predictive_table
+from mpox.stats.decisions import predictive_table
 
 grid = np.geomspace(0.001, 0.5, 40)
 values = pd.concat(
@@ -408,8 +406,8 @@ for name in datasets:
 # figure](#fig-screening-cost) draws the same sum over the prevalence.
 
 # %%
-from mpox.screening_cost import Costs, cost_curve, worthwhile_prevalences
-from mpox.screening_widget import show_widget
+from mpox.book.screening_widget import show_widget
+from mpox.stats.decisions import Costs, cost_curve, worthwhile_prevalences
 
 costs = Costs(**COSTS)
 show_widget(
@@ -486,7 +484,7 @@ report.quiz("07")
 # At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
 
 # %% tags=["solution"]
-from mpox.intervals import with_percentiles
+from mpox.stats.resample import with_percentiles
 
 rows = []
 for (name, aim), values in replicates.items():
@@ -507,8 +505,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "aim", "prevalence at which 
 # inside. How much does it flatter? Do the same for the isotonic curve.
 
 # %% tags=["solution"]
-from mpox.calibration import apply_isotonic, fit_isotonic, fit_temperature
-from mpox.foldwise import class_names, codes_of, probabilities_of
+from mpox.stats.calibration import apply_isotonic, class_names, codes_of, fit_isotonic, fit_temperature, probabilities_of
 
 rows = []
 for name, table in predictions.items():
@@ -566,10 +563,10 @@ report.show(pd.DataFrame(rows, columns=columns), digits=2)
 #
 # Choose the threshold of the warning so that no plain wall passes, and then so that nothing passes that is no rash. What does each choice
 # do to the test pictures? Which one would you take? (`strange` has the score `neighbours` of every picture, as a multiple of the
-# threshold. Photographs of your own wall are better still: see `mpox.unfamiliar.picture_features`.)
+# threshold. Photographs of your own wall are better still: see `mpox.studies.unfamiliar.picture_features`.)
 
 # %% tags=["solution"]
-from mpox.unfamiliar import ELSEWHERE, OWN
+from mpox.studies.unfamiliar import ELSEWHERE, OWN
 
 rows = []
 for name, table in strange.items():

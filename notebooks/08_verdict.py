@@ -53,14 +53,16 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, MpoxError, cross_validate, evaluate, figures, figures_verdict, open_store, report, verdict
-from mpox.answer import answer, answer_rules, conclusion
-from mpox.backbones import describe_model
-from mpox.combine import combine, external_metrics
-from mpox.errors import WeightsMissing
-from mpox.experiment import validate_externally
-from mpox.findings import folds_finding, growth_finding, size_finding
-from mpox.views import augmented
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox._core import WeightsMissing
+from mpox.book import figures, figures_verdict, report
+from mpox.models.backbones import describe_model
+from mpox.protocols.copies import augmented
+from mpox.protocols.pairs import combine
+from mpox.runs.cross_validation import validate_externally
+from mpox.studies import verdict
+from mpox.studies.external import external_metrics
+from mpox.studies.verdict import answer, answer_rules, conclusion, folds_finding, growth_finding, size_finding
 
 figures.use_style()
 store = open_store(RUN_STORE)
@@ -350,7 +352,7 @@ report.quiz("08")
 # ### Exercise 1 (easy)
 #
 # Which published figure is closest to being reached by the honest interval, and which is farthest from it?
-# (`mpox.verdict.claim_intervals` gives the intervals.)
+# (`mpox.studies.verdict.claim_intervals` gives the intervals.)
 
 # %% tags=["solution"]
 held = verdict.claim_intervals(metrics, external)
@@ -372,17 +374,17 @@ for name in datasets:
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# Set `mpox.answer.ENOUGH` to 0.80 and then to 0.70 before calling `conclusion`. From which value on would you act differently?
+# Set `mpox.studies.verdict.ENOUGH` to 0.80 and then to 0.70 before calling `conclusion`. From which value on would you act differently?
 # Say why, before you look whether the word changes.
 
 # %% tags=["solution"]
-import mpox.answer
+import mpox.studies.verdict
 
-judged, usual, rows = metrics[metrics["regime"] == "linear_probe"], mpox.answer.ENOUGH, []
+judged, usual, rows = metrics[metrics["regime"] == "linear_probe"], mpox.studies.verdict.ENOUGH, []
 for enough in (usual, 0.80, 0.70):
-    mpox.answer.ENOUGH = enough
+    mpox.studies.verdict.ENOUGH = enough
     rows.append((f"{enough:.2f}", conclusion(judged, external, honest=honest)))
-mpox.answer.ENOUGH = usual
+mpox.studies.verdict.ENOUGH = usual
 report.show(pd.DataFrame(rows, columns=["sensitivity and specificity from", "the answer is"]))
 
 # %% [markdown] tags=["solution"]
@@ -396,13 +398,13 @@ report.show(pd.DataFrame(rows, columns=["sensitivity and specificity from", "the
 #
 # The claim on folds is not testable because it has no margin. Choose one, write down why, and test equivalence of the folds with it:
 # is each fold's accuracy within the margin of that of the other folds? (Two one-sided tests at 0.05 say yes when the 90 % interval
-# lies within the margin; `mpox.metrics.group_weights` resamples groups.) Would you have chosen the same margin after seeing the folds?
+# lies within the margin; `mpox.stats.metrics.group_weights` resamples groups.) Would you have chosen the same margin after seeing the folds?
 
 # %% tags=["solution"]
 import numpy as np
 
-from mpox.errortable import error_table
-from mpox.metrics import group_weights
+from mpox.stats.metrics import group_weights
+from mpox.studies.errors import error_table
 
 MY_MARGIN = 0.05
 for name in datasets:

@@ -87,7 +87,7 @@ def use_study(tmp_path_factory) -> SimpleNamespace:
     `store`, `data`, `folder` (of the pictures), `model`, `predictions` (three source folds), `run_id` of fold 1, `svm_id`.
     """
     from mpox import ModelConfig, cross_validate, open_store
-    from mpox.phantom import PhantomSpec, ensure_phantom
+    from mpox.data.phantom import PhantomSpec, ensure_phantom
 
     folder = str(ensure_phantom(PhantomSpec(seed=4, n_patients=30, size=96, copies=4)))
     store = open_store(tmp_path_factory.mktemp("use"))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpox.groups import connected, same_value_links
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, ensure_phantom
-from mpox.store import Dataset
+from mpox.data.dataset import Dataset
+from mpox.data.groups import connected, same_value_links
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, ensure_phantom
 
 
 @functools.cache

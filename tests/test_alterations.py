@@ -6,30 +6,30 @@ import pytest
 from PIL import Image
 from planted import planted
 
-from mpox.alterations import ALTERATIONS, GREY, alter, blank_cell, fill_boxes, lesion_boxes
-from mpox.altered import (
+from mpox._core import MpoxError
+from mpox.data.changes import (
+    ALTERATIONS,
+    GREY,
     UNTOUCHED,
-    altered,
+    alter,
+    blank_cell,
     cell_recipes,
     check_recipe,
-    copies_in_test,
-    copies_in_training,
     corruption_recipes,
-    has_true_masks,
+    fill_boxes,
+    lesion_boxes,
+    lesion_map,
     recipe_hash,
-    true_mask_paths,
-    with_copies,
 )
-from mpox.altered_runs import only_tested, survival, train_and_test
-from mpox.config import ModelConfig
-from mpox.errors import MpoxError
-from mpox.experiment import predict_splits
-from mpox.images import load_pixels
-from mpox.lesion_table import lesion_table, map_accuracy
-from mpox.lesionmap import lesion_map
-from mpox.metrics import difference, evaluate
-from mpox.splits import make_splits
-from mpox.store import Dataset, RunStore
+from mpox.data.dataset import Dataset
+from mpox.data.pixels import load_pixels
+from mpox.models.config import ModelConfig
+from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
+from mpox.protocols.splits import make_splits
+from mpox.runs.cross_validation import predict_splits
+from mpox.runs.store import RunStore
+from mpox.stats.metrics import difference, evaluate
+from mpox.studies.shortcuts import lesion_table, map_accuracy, only_tested, survival, train_and_test
 
 #: Reads colours, cheaply: enough to see the corner mark and the redness of lesions.
 COLOURS = ModelConfig(backbone="colour_histogram", image_size=96)

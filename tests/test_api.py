@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mpox.book import _jupyter_book
-from mpox.book_api import _MARK, PACKAGE, _rejoin, first_line, with_api
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.book.api import _MARK, PACKAGE, _rejoin, first_line, with_api
+from mpox.book.build import _jupyter_book
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "book/api").glob("*.md")}
@@ -47,10 +47,10 @@ def test_every_page_is_in_the_contents_and_on_the_first_one():
 
 
 def test_a_mark_becomes_a_list_and_sections():
-    text = with_api("# T\n\n<!-- api: errors\ncli_data -->\n\nend")
-    assert text.startswith("# T\n\n- [`mpox.errors`](#mpoxerrors): ")
-    assert "The commands `mpox data list | path | verify | fetch`." in text  # code as Markdown has it
-    assert text.index("### `mpox.errors`") < text.index("### `mpox.cli_data`") < text.index("end")
+    text = with_api("# T\n\n<!-- api: _core\ncli -->\n\nend")
+    assert text.startswith("# T\n\n- [`mpox._core`](#mpox_core): ")
+    assert "The command `mpox`." in text  # code as Markdown has it
+    assert text.index("### `mpox._core`") < text.index("### `mpox.cli`") < text.index("end")
     assert ":members:" in text.split("### ")[1] and ":members:" not in text.split("### ")[2]
 
 
@@ -72,10 +72,10 @@ def test_a_page_builds_without_warnings(tmp_path):
     shutil.copy(ROOT / "_config.yml", source)
     shutil.copy(ROOT / "book/references.bib", source / "book")
     shutil.copytree(ROOT / "book/_static_mpox", source / "book/_static_mpox")
-    (source / "book/api.md").write_text(with_api("# API\n\n## Some\n\n<!-- api: errors paths groups integrity -->\n"))
+    (source / "book/api.md").write_text(with_api("# API\n\n## Some\n\n<!-- api: _core data.groups data.integrity -->\n"))
     (source / "_toc.yml").write_text("format: jb-book\nroot: book/api\n")
     assert _jupyter_book(source, tmp_path / "out", source / "build.log") == []
     page = (tmp_path / "out/_build/html/book/api.html").read_text(encoding="utf-8")
-    assert 'id="mpox.groups.connected"' in page and 'id="module-mpox.errors"' in page
-    assert 'href="#mpox.errors.MpoxError"' in page  # "Raises" links to it
+    assert 'id="mpox.data.groups.connected"' in page and 'id="module-mpox._core"' in page
+    assert 'href="#mpox._core.MpoxError"' in page  # "Raises" links to it
     assert str(ROOT) not in page and str(Path.home()) not in page  # no value that is a path of this machine

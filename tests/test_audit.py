@@ -9,19 +9,24 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mpox._core import MpoxError
 from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
-from mpox.audit.borders import plain_border
-from mpox.audit.codebook import codebook
-from mpox.audit.local_features import MIRRORED, MOST_KEYPOINTS, describe, ensure_features, read_features
-from mpox.audit.overrides import COLUMNS, OURS, read_overrides
-from mpox.audit.result import GROUP_COLUMNS, PAIR_COLUMNS
-from mpox.audit.retrieval import _fullest, _kept, candidates
-from mpox.audit.thumbnails import alike, thumbnails
+from mpox.audit.features import (
+    MIRRORED,
+    MOST_KEYPOINTS,
+    alike,
+    describe,
+    ensure_features,
+    plain_border,
+    read_features,
+    thumbnails,
+)
+from mpox.audit.result import COLUMNS, GROUP_COLUMNS, OURS, PAIR_COLUMNS, read_overrides
+from mpox.audit.retrieval import _fullest, _kept, candidates, codebook
 from mpox.audit.verification import Verdict, _polished, compare
-from mpox.errors import MpoxError
-from mpox.manifest import scan
-from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.pictures import pixel_hash
+from mpox.data.manifest import scan
+from mpox.data.phantom import PhantomSpec, generate, read_truths
+from mpox.data.pictures import pixel_hash
 
 NO_DECISIONS = pd.DataFrame(columns=COLUMNS)
 
@@ -181,7 +186,7 @@ class TestComparison:
         bare, bordered = describe(texture(8)), describe(framed(texture(8), 20, 250))
         before = compare(bare, bordered)
         assert bordered.border is not None
-        monkeypatch.setattr("mpox.audit.local_features.border_mask", lambda picture: None)
+        monkeypatch.setattr("mpox.audit.features.border_mask", lambda picture: None)
         assert compare(describe(texture(8)), describe(framed(texture(8), 20, 250))) == before
 
     def test_different_pictures_are_different(self):

@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mpox.audit.codebook import codebook
-from mpox.audit.local_features import ensure_features, read_features
-from mpox.audit.measuring import measured
+from mpox._core import MpoxError
+from mpox.audit.features import ensure_features, read_features
 from mpox.audit.pairs import VerdictCache
-from mpox.audit.retrieval import _kept, candidates
-from mpox.errors import MpoxError
-from mpox.pictures import pixel_hash
+from mpox.audit.quality import measured
+from mpox.audit.retrieval import _kept, candidates, codebook
+from mpox.data.pictures import pixel_hash
 
 # The steps of an audit one after the other, each first where no file may grow beyond 64 bytes, and then without that limit.
 FULL = """
@@ -25,15 +24,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mpox.audit import codebook, local_features, pairs, retrieval
+from mpox.audit import features, pairs, retrieval
 from mpox.audit.quality import image_quality
-from mpox.errors import MpoxError
-from mpox.manifest import scan
+from mpox._core import MpoxError
+from mpox.data.manifest import scan
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 cache, pictures = map(Path, sys.argv[1:])
 noise = np.random.default_rng(0).standard_normal
-codebook._learn = lambda size: codebook.Codebook(noise((2, size, 64), np.float32), noise((128, 64), np.float32))
+retrieval._learn = lambda size: retrieval.Codebook(noise((2, size, 64), np.float32), noise((128, 64), np.float32))
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 made = {}
 
@@ -48,8 +47,8 @@ def verify():
 
 steps = {
     "scan": manifest,
-    "features": lambda: local_features.ensure_features(made["manifest"], jobs=1, progress=False),
-    "codebook": lambda: codebook.codebook(256),
+    "features": lambda: features.ensure_features(made["manifest"], jobs=1, progress=False),
+    "codebook": lambda: retrieval.codebook(256),
     "candidates": lambda: retrieval.candidates(keys(), jobs=1, progress=False),
     "verdicts": verify,
     "quality": lambda: image_quality(made["manifest"], jobs=1, progress=False),

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mpox.backbones import build_backbone, build_model, default_image_size, describe_model, make_head, normalisation
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.models.backbones import build_backbone, build_model, describe_model, make_head, normalisation
+from mpox.models.config import default_image_size
 
 LITE0 = "tf_efficientnet_lite0"
 

@@ -5,20 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from mpox import activations as activations_module
-from mpox.activations import PLAIN_VIEWS, activations, split_backbone
-from mpox.augmentation import Changes, change, draw
-from mpox.backbones import build_backbone
-from mpox.batches import ActivationBatches, PictureBatches
-from mpox.config import AUGMENTATIONS, ModelConfig, Training
-from mpox.errors import MpoxError
-from mpox.experiment import cross_validate, fold_configs, load_model
-from mpox.folding import fold_batch_norm
-from mpox.images import load_pixels
-from mpox.manifest import build_manifest
-from mpox.paths import cache_dir
-from mpox.store import RunStore
-from mpox.training import Trainer
+from mpox._core import MpoxError, cache_dir
+from mpox.data.manifest import build_manifest
+from mpox.data.pixels import load_pixels
+from mpox.models import activations as activations_module
+from mpox.models.activations import PLAIN_VIEWS, activations, split_backbone
+from mpox.models.augmentation import Changes, change, draw
+from mpox.models.backbones import build_backbone, fold_batch_norm
+from mpox.models.batches import ActivationBatches, PictureBatches
+from mpox.models.config import AUGMENTATIONS, ModelConfig, Training
+from mpox.models.training import Trainer
+from mpox.runs.cross_validation import cross_validate, fold_configs, load_model
+from mpox.runs.store import RunStore
 
 SIZE = 64
 HALF = (0.5,) * 3

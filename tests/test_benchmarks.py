@@ -11,8 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mpox import phantom
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.data import phantom
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -136,7 +136,7 @@ def test_costs_are_paired_by_fold(benchmarks, tmp_path):
     import training
     from test_store import CONFIG
 
-    from mpox.store import RunResult, _write_run
+    from mpox.runs.store import RunResult, _write_run
 
     store = types.SimpleNamespace(root=tmp_path)
     rows, split = [], []

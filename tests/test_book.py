@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mpox.book import NOT_BUILT, build_book, external_requests, stage
-from mpox.book_chapter import UNFOLD, _is_plumbing, _joined
-from mpox.book_numbers import names_in
-from mpox.book_parts import PARTS, collect, glued_texts, read_chapters
-from mpox.book_provenance import duration, provenance_tables
-from mpox.cli_book import book as book_command
-from mpox.errors import MpoxError
-from mpox.profiles import read_notebook
-from mpox.report import KEY_FINDINGS, NOT_YET, TABLE_MARK
+from mpox._core import MpoxError
+from mpox.book.build import NOT_BUILT, build_book, external_requests, stage
+from mpox.book.chapter import UNFOLD, _is_plumbing, _joined
+from mpox.book.numbers import names_in
+from mpox.book.parts import PARTS, collect, glued_texts, read_chapters
+from mpox.book.profiles import read_notebook
+from mpox.book.provenance import duration, provenance_tables
+from mpox.book.report import KEY_FINDINGS, NOT_YET, TABLE_MARK
+from mpox.cli import book as book_command
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [

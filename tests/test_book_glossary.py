@@ -2,8 +2,8 @@
 
 import pytest
 
-from mpox.book_glossary import AMBIGUOUS, FirstUses, glossary_terms
-from mpox.paths import project_root
+from mpox._core import project_root
+from mpox.book.glossary import AMBIGUOUS, FirstUses, glossary_terms
 
 TERMS = [
     "fold",

@@ -6,12 +6,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mpox import report
-from mpox.book_numbers import Numbered, names_in, number_all, number_page, refer, refer_on_page, references_in
-from mpox.book_parts import Chapter
-from mpox.errors import MpoxError
-from mpox.paths import project_root
-from mpox.profiles import list_notebooks, read_notebook
+from mpox._core import MpoxError, project_root
+from mpox.book import report
+from mpox.book.numbers import Numbered, names_in, number_all, number_page, refer, refer_on_page, references_in
+from mpox.book.parts import Chapter
+from mpox.book.profiles import list_notebooks, read_notebook
 
 ORDER = ["02_second", "06_shortcuts", "06_other_data"]
 WHOLE = {"study": True, "instruments": True}

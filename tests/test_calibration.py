@@ -12,19 +12,23 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
 from mpox import MpoxError
-from mpox.calibration import apply_isotonic, apply_temperature, calibrated, fit_isotonic, fit_temperature
-from mpox.foldwise import by_fold
-from mpox.metrics import group_weights
-from mpox.reliability import (
+from mpox.stats.calibration import (
+    apply_isotonic,
+    apply_temperature,
     brier_parts,
+    by_fold,
+    calibrated,
     calibration_table,
     ece,
     ece_if_calibrated,
+    fit_isotonic,
+    fit_temperature,
     mass_bins,
     reliability_bins,
     slope_and_intercept,
     stated,
 )
+from mpox.stats.metrics import group_weights
 
 CLASSES = ["Measles", "Mpox", "Normal"]
 

@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from mpox.checklists import Item, Page, counts_table, filled, headings, items_table, link, notebook_headings, read_checklist
-from mpox.errors import MpoxError
-from mpox.paths import project_root
-from mpox.profiles import list_notebooks, read_notebook
+from mpox._core import MpoxError, project_root
+from mpox.book.checklists import Item, Page, counts_table, filled, headings, items_table, link, notebook_headings, read_checklist
+from mpox.book.profiles import list_notebooks, read_notebook
 
 FOLDER = project_root() / "book" / "checklists"
 #: How many items each publication has, and the first and last number.

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mpox import cli_data, download, integrity
-from mpox.errors import MpoxError
+from mpox import cli
+from mpox._core import MpoxError
+from mpox.data import download, integrity
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def data(tmp_path, monkeypatch):
         path.write_bytes(image_id.encode())
         lines.append(f"{integrity._sha256(path)}  {image_id}\n")
     (tmp_path / "msld-v1.sha256").write_text("".join(lines))
-    return lambda *arguments: CliRunner().invoke(cli_data.data, [str(argument) for argument in arguments])
+    return lambda *arguments: CliRunner().invoke(cli.data, [str(argument) for argument in arguments])
 
 
 def test_list_shows_every_data_set_and_where_it_is(data, tmp_path):

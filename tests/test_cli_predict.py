@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from mpox import prediction_list
 from mpox.cli import main
-from mpox.conformal import ConformalScores
-from mpox.foldwise import probabilities_of
-from mpox.predictor import NOTICE, build_predictor
+from mpox.runs import predict
+from mpox.runs.predict import NOTICE, build_predictor
+from mpox.stats.calibration import probabilities_of
+from mpox.stats.conformal import ConformalScores
 
 
 @pytest.fixture
@@ -86,12 +86,12 @@ def test_a_higher_confidence_leaves_more_classes(invoke, use_study, tested):
 def test_several_classes_or_none_are_not_sure(scores, answer):
     from types import SimpleNamespace
 
-    from mpox.conformal import predict_sets
+    from mpox.stats.conformal import predict_sets
 
     sets = predict_sets(ConformalScores(scores, True), np.array([[0.4, 0.6]]), 0.8)[0]
     row = {"in_Measles": sets[0], "in_Mpox": sets[1], "p_Measles": 0.4, "p_Mpox": 0.6, "raw_Measles": 0.4, "raw_Mpox": 0.6}
     row |= {"finding": True, "unusual": False, "novelty": 0.1}
-    entry = prediction_list._entry(SimpleNamespace(classes=("Measles", "Mpox")), "a.png", row, None)
+    entry = predict._entry(SimpleNamespace(classes=("Measles", "Mpox")), "a.png", row, None)
     assert entry.answer == answer
 
 
@@ -133,7 +133,7 @@ def test_bad_pictures_are_named_and_the_others_predicted(invoke, use_study, test
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (200, 200)).save(tmp_path / "huge.png")
-    monkeypatch.setattr("mpox.pictures.MAX_PIXELS", 30_000)
+    monkeypatch.setattr("mpox.data.pictures.MAX_PIXELS", 30_000)
     bad = [tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "huge.png"]
     done = invoke(*bad, files[0], "--run", use_study.run_id, "--json")
     assert done.exit_code == 1

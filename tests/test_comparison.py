@@ -5,11 +5,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mpox import ModelConfig, cross_validate, figures_statistics, open_store
-from mpox.comparison import compare_folds, fold_differences, friedman, holm, mcnemar
-from mpox.errors import MpoxError
-from mpox.foldtests import bayesian_correlated_t, corrected_t_test, tost
-from mpox.metrics import difference
+from mpox import ModelConfig, cross_validate, open_store
+from mpox._core import MpoxError
+from mpox.book import figures_statistics
+from mpox.stats.comparison import (
+    bayesian_correlated_t,
+    compare_folds,
+    corrected_t_test,
+    fold_differences,
+    friedman,
+    holm,
+    mcnemar,
+    tost,
+)
+from mpox.stats.metrics import difference
 
 #: Demsar 2006, table 6: AUC of C4.5 plain, +m, +cf, +m+cf on 14 data sets. In 'voting' the rounded 0.975 are not tied there.
 DEMSAR = pd.DataFrame(

@@ -11,7 +11,7 @@ from crepes.extras import hinge
 from scipy.special import softmax
 
 from mpox import MpoxError
-from mpox.conformal import (
+from mpox.stats.conformal import (
     CERTAIN,
     NOTHING,
     UNSURE,

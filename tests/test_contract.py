@@ -22,41 +22,42 @@ import pytest
 
 import mpox
 from mpox import ModelConfig, cross_validate
-from mpox.altered import corruption_recipes, recipe_hash
-from mpox.altered_runs import CORRUPTED, only_tested, train_and_test, train_with_copies
+from mpox._core import project_root
 from mpox.audit import audit_version, run_audit
-from mpox.book_parts import read_chapters
-from mpox.config import RunConfig
-from mpox.execution import run_notebooks
-from mpox.external import external_pair
-from mpox.leakage import leak_dose
-from mpox.learning_curve import learning_curve
-from mpox.manifest import build_manifest, manifest_hash
-from mpox.mixing import cross_validate_mixed
-from mpox.nested import predict_nested
-from mpox.paths import project_root
-from mpox.phantom import PhantomSpec, generate
-from mpox.profiles import declared_parameters, load_profile
-from mpox.record import recorded_metrics
-from mpox.recorded import RecordedStore
-from mpox.remedies import every_way, own_pictures
-from mpox.runfolder import read_run_folder
-from mpox.shift import predict_domain
-from mpox.splits import make_external_split, make_splits, split_hash
-from mpox.views import augmented, view_hash
+from mpox.book.execution import run_notebooks
+from mpox.book.parts import read_chapters
+from mpox.book.profiles import declared_parameters, load_profile
+from mpox.book.record import recorded_metrics
+from mpox.book.runfolder import read_run_folder
+from mpox.data.changes import corruption_recipes, recipe_hash, view_hash
+from mpox.data.manifest import build_manifest, manifest_hash
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.models.config import RunConfig
+from mpox.protocols.copies import augmented
+from mpox.protocols.splits import make_external_split, make_splits, split_hash
+from mpox.runs.cross_validation import predict_nested
+from mpox.runs.recorded import RecordedStore
+from mpox.studies.external import cross_validate_mixed, every_way, external_pair, own_pictures, predict_domain
+from mpox.studies.leakage import leak_dose
+from mpox.studies.learning_curve import learning_curve
+from mpox.studies.shortcuts import CORRUPTED, only_tested, train_and_test, train_with_copies
 
 #: Every number that is part of an id or of a key, by its address.
 VERSIONS = {
-    "mpox.config.ENGINES": {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2},
-    "mpox.config.GPU_ENGINE": 1,
-    "mpox.audit.accuracy.VERSION": 1, "mpox.audit.codebook.VERSION": 1, "mpox.audit.local_features.VERSION": 3,
-    "mpox.audit.pairs.VERSION": 3, "mpox.audit.quality.VERSION": 1, "mpox.audit.retrieval.VERSION": 2,
-    "mpox.audit.skintone.VERSION": 1, "mpox.audit.verification.VERSION": 5, "mpox.phantom.spec.VERSION": 2,
-    "mpox.activations.VERSION": 1, "mpox.alterations.VERSION": 1, "mpox.corruptions.VERSION": 1, "mpox.deployment.VERSION": 1,
-    "mpox.embedding.VERSION": 1, "mpox.explain.VERSION": 1, "mpox.features.VERSION": 1, "mpox.label_problems.VERSION": 1,
-    "mpox.lesionmap.VERSION": 1, "mpox.pack_read.FORMAT_VERSION": 1, "mpox.predictor.VERSION": 2,
-    "mpox.saliency_checks.VERSION": 1, "mpox.shortcut_cells.VERSION": 1, "mpox.shortcut_predictors.VERSION": 1,
-    "mpox.tone_transfer.VERSION": 1,
+    "mpox.models.config.ENGINES": {
+        "linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2,
+    },
+    "mpox.models.config.GPU_ENGINE": 1,
+    "mpox.audit.accuracy.VERSION": 1, "mpox.audit.features.VERSION": 3, "mpox.audit.pairs.VERSION": 3,
+    "mpox.audit.quality.QUALITY_VERSION": 1, "mpox.audit.retrieval.CODEBOOK_VERSION": 1,
+    "mpox.audit.retrieval.RETRIEVAL_VERSION": 2, "mpox.audit.verification.VERSION": 5,
+    "mpox.data.changes.ALTERATIONS_VERSION": 1, "mpox.data.changes.CORRUPTIONS_VERSION": 1,
+    "mpox.data.changes.LESION_MAP_VERSION": 1, "mpox.data.changes.TONE_TRANSFER_VERSION": 1,
+    "mpox.data.pack_read.FORMAT_VERSION": 1, "mpox.data.phantom.spec.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
+    "mpox.models.activations.VERSION": 1, "mpox.models.explain.VERSION": 1, "mpox.models.features.VERSION": 1,
+    "mpox.runs.predict.VERSION": 2, "mpox.studies.deployment.VERSION": 1, "mpox.studies.errors.VERSION": 1,
+    "mpox.studies.labels.VERSION": 1, "mpox.studies.saliency.VERSION": 1, "mpox.studies.shortcuts.CELLS_VERSION": 1,
+    "mpox.studies.shortcuts.FACTS_VERSION": 1,
 }  # fmt: skip
 
 PACKAGE = Path(mpox.__file__).parent

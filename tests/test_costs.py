@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from mpox import MpoxError, costs
-from mpox.backbones import build_model, describe_model
-from mpox.costs import COLUMNS, measure_costs
-from mpox.features import EXTRACTORS
+from mpox import MpoxError
+from mpox.models import costs
+from mpox.models.backbones import build_model, describe_model
+from mpox.models.costs import COLUMNS, measure_costs
+from mpox.models.features import EXTRACTORS
 
 SMALL = "lcnet_035"
 

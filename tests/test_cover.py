@@ -10,9 +10,9 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from mpox.book_cover import CITATION_MARK, FIGURE_MARK, TAG, citation, with_cover
-from mpox.book_parts import Chapter
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.book.cover import CITATION_MARK, FIGURE_MARK, TAG, citation, with_cover
+from mpox.book.parts import Chapter
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = b"\x89PNG and so on"

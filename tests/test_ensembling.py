@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mpox import MpoxError, evaluate
-from mpox.ensembling import ensemble
+from mpox.stats.selection import ensemble
 
 
 def predictions(name: str, *, seed: int, noise: float = 1.0, n: int = 120) -> pd.DataFrame:

@@ -15,11 +15,18 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from mpox.cli_run import run as run_command
-from mpox.errors import MpoxError
-from mpox.execution import run_notebooks
-from mpox.profiles import declared_parameters, list_notebooks, load_profile, parse_overrides, resolve_parameters, select_notebooks
-from mpox.runfolder import read_run_folder
+from mpox._core import MpoxError
+from mpox.book.execution import run_notebooks
+from mpox.book.profiles import (
+    declared_parameters,
+    list_notebooks,
+    load_profile,
+    parse_overrides,
+    resolve_parameters,
+    select_notebooks,
+)
+from mpox.book.runfolder import read_run_folder
+from mpox.cli import run as run_command
 
 ONE = """# %% [markdown]
 # # One
@@ -385,7 +392,7 @@ def test_ctrl_c_stops_notebooks_side_by_side(tmp_path):
     (project / "profiles/quick.yml").write_text("")
     pids = [project / "notebooks" / f"pid{n}" for n in (1, 2)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from mpox.cli_run import run; run()", "--jobs", "2"],
+        [sys.executable, "-c", "from mpox.cli import run; run()", "--jobs", "2"],
         env={**os.environ, "MPOX_PROJECT": str(project)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -413,7 +420,7 @@ def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path):
     project = make_project(tmp_path / "project", n01_hang=HANG, n02_three=THREE)
     (project / "profiles/quick.yml").write_text("WAY: sleep\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", "from mpox.cli_run import run; run()"],
+        [sys.executable, "-c", "from mpox.cli import run; run()"],
         env={**os.environ, "MPOX_PROJECT": str(project)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,15 +5,14 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mpox._core import MpoxError, project_root
+from mpox.book.effort import reading_minutes
+from mpox.book.exercises import BLANKS, exercises_folder, fold, learner_notebook, stale_exercises, write_exercises
+from mpox.book.profiles import list_notebooks, read_notebook, resolve_parameters
+from mpox.book.quiz import quiz_text, read_quiz
+from mpox.book.report import KEY_FINDINGS, NOT_YET
 from mpox.cli import main
-from mpox.effort import reading_minutes
-from mpox.errors import MpoxError
-from mpox.exercises import BLANKS, exercises_folder, fold, learner_notebook, stale_exercises, write_exercises
-from mpox.paths import project_root
-from mpox.phantom import PhantomSpec, generate
-from mpox.profiles import list_notebooks, read_notebook, resolve_parameters
-from mpox.quiz import quiz_text, read_quiz
-from mpox.report import KEY_FINDINGS, NOT_YET
+from mpox.data.phantom import PhantomSpec, generate
 
 CHAPTERS = list_notebooks()
 #: Pages with a quiz of their own name, because another page has the same digits.
@@ -208,7 +207,7 @@ def _solve(name, values, monkeypatch):
 
     matplotlib.use("Agg")
     shown = []
-    monkeypatch.setattr("mpox.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.text))
+    monkeypatch.setattr("mpox.book.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.text))
     names = {"__name__": "__main__"}
     for cell in learner_notebook(name, solved=True).cells:
         if cell.cell_type == "code":

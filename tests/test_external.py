@@ -13,19 +13,34 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mpox import ModelConfig, MpoxError, evaluate, figures_external, open_store, probe, remedies
-from mpox.combine import combine, external_metrics, part_of
-from mpox.datasets import REGISTRY
-from mpox.errors import TooFewImages
-from mpox.external import calibration_in_the_large, calibration_shift, changes, external_pair, two_sided, unshared_part
-from mpox.features import features
-from mpox.manifest import build_manifest
-from mpox.metrics import difference
-from mpox.phantom import PhantomSpec, generate
-from mpox.shift import FACTS, collection_facts, fact_differences, predict_domain
-from mpox.splits import make_external_split, split_hash
-from mpox.store import Dataset
-from mpox.views import RENDERERS, augmented, recolour, view_hash
+from mpox import ModelConfig, MpoxError, evaluate, open_store
+from mpox._core import TooFewImages
+from mpox.book import figures_external
+from mpox.data.changes import RENDERERS, recolour, view_hash
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.data.registry import REGISTRY
+from mpox.models import heads
+from mpox.models.features import features
+from mpox.protocols.copies import augmented
+from mpox.protocols.pairs import combine, part_of
+from mpox.protocols.splits import make_external_split, split_hash
+from mpox.stats.metrics import difference
+from mpox.studies import external
+from mpox.studies.external import (
+    FACTS,
+    calibration_in_the_large,
+    calibration_shift,
+    changes,
+    collection_facts,
+    external_metrics,
+    external_pair,
+    fact_differences,
+    predict_domain,
+    two_sided,
+    unshared_part,
+)
 
 MODEL = ModelConfig(backbone="colour_histogram", image_size=32)
 
@@ -60,7 +75,7 @@ def pair(folders, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ways(pair):
-    return remedies.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
+    return external.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
 
 
 def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(pair):
@@ -102,7 +117,7 @@ def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folde
 def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_on(pair, ways):
     store, both, _, test = pair
     tables, skipped = ways
-    assert list(tables) == list(remedies.SEES) and not skipped
+    assert list(tables) == list(external.SEES) and not skipped
     expected = both.manifest[both.manifest["source"] == test].set_index("image_id")["label"].sort_index()
     protocols = {"external", "external_colour", "external_weighted", "external_own_scale", "external_mixed", "internal"}
     assert {table["protocol"].iloc[0] for table in tables.values()} == protocols
@@ -123,15 +138,15 @@ def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_
 def _configs(store):
     import json
 
-    from mpox.config import RunConfig
+    from mpox.models.config import RunConfig
 
     return [RunConfig.from_dict(json.loads(path.read_text())) for path in (store.root / "runs").glob("*/config.json")]
 
 
 def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
     _, both, train, test = pair
-    few = remedies.own_picture_splits(both, train, test, fraction=0.5, n_folds=3)
-    whole = remedies.own_picture_splits(both, train, test, n_folds=3)
+    few = external.own_picture_splits(both, train, test, fraction=0.5, n_folds=3)
+    whole = external.own_picture_splits(both, train, test, n_folds=3)
     for split in (few, whole):
         for _, rows in split.groupby("fold"):
             learnt = rows[rows["role"] == "train"]
@@ -152,22 +167,22 @@ def test_own_scale_is_what_two_scalers_give(pair, ways):
     y = (both.manifest["label"] == "Others").to_numpy(dtype=int)
     inner = split["inner_fold"].to_numpy()[learnt]
     scaled = [StandardScaler().fit_transform(x[rows]) for rows in (learnt, tested)]
-    expected, _ = probe.fit_predict(scaled[0], y[learnt], inner, scaled[1], n_classes=2, head="linear", seed=0)
+    expected, _ = heads.predict_by_probe(scaled[0], y[learnt], inner, scaled[1], n_classes=2, head="linear", seed=0)
     found = ways[0]["own scale"].set_index("image_id").loc[both.manifest["image_id"].iloc[tested], "p_Mpox"]
     assert np.allclose(found, expected[:, 0], atol=1e-4)
 
 
 def test_equal_weights_change_nothing_and_others_do(pair, ways):
-    equal, weights = remedies.reweighted(*pair, MODEL, alpha=1, n_folds=3)
+    equal, weights = external.reweighted(*pair, MODEL, alpha=1, n_folds=3)
     assert (weights == 1).all() and len(weights) == 32
     plain = ways[0]["no remedy"].sort_values("image_id")["p_Mpox"].to_numpy()
     assert np.allclose(equal.sort_values("image_id")["p_Mpox"], plain, atol=1e-4)
-    other, weights = remedies.reweighted(*pair, MODEL, alpha=0, n_folds=3)
+    other, weights = external.reweighted(*pair, MODEL, alpha=0, n_folds=3)
     assert weights.std() > 0.1 and not np.allclose(other.sort_values("image_id")["p_Mpox"], plain, atol=1e-3)
     split = make_external_split(pair[1].manifest, *pair[2:])
     assert split_hash(split.assign(weight=1.0)) != split_hash(split)
     with pytest.raises(MpoxError, match="works on the features of a linear probe"):
-        remedies.reweighted(*pair, MODEL.with_(regime="nearest_neighbour"), n_folds=3)
+        external.reweighted(*pair, MODEL.with_(regime="nearest_neighbour"), n_folds=3)
 
 
 def test_a_weighted_probe_is_sklearns_and_an_image_of_no_weight_is_not_there():
@@ -175,9 +190,9 @@ def test_a_weighted_probe_is_sklearns_and_an_image_of_no_weight_is_not_there():
     y = np.tile([0, 1], 40)
     x, inner, weight = rng.normal(size=(80, 4)) + 0.6 * y[:, None], np.arange(80) // 2 % 4, rng.uniform(0.2, 3, 80)
     options = {"n_classes": 2, "head": "linear", "seed": 0}
-    fitted, history = probe.fit(x, y, inner, weight=weight, **options)
+    fitted, history = heads.fit(x, y, inner, weight=weight, **options)
     losses = []
-    for strength in probe.STRENGTHS:
+    for strength in heads.STRENGTHS:
         loss = np.empty(80)
         for fold in range(4):
             model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500))
@@ -185,7 +200,7 @@ def test_a_weighted_probe_is_sklearns_and_an_image_of_no_weight_is_not_there():
             loss[inner == fold] = -np.log(model.predict_proba(x[inner == fold])[np.arange(20), y[inner == fold]])
         losses.append((weight * loss).sum() / weight.sum())
     assert np.allclose(history["validation_loss"], losses)
-    assert not np.allclose(fitted[-1].coef_, probe.fit(x, y, inner, **options)[0][-1].coef_, atol=1e-3)
+    assert not np.allclose(fitted[-1].coef_, heads.fit(x, y, inner, **options)[0][-1].coef_, atol=1e-3)
 
 
 def test_another_colour_is_the_same_picture_in_its_place():
@@ -205,7 +220,7 @@ def test_colour_copies_are_made_of_training_pictures_only(pair):
     assert set(RENDERERS) == {"published", "colour"}
     with pytest.raises(MpoxError, match="no recipe 'grey'"):
         augmented(both, 1, recipe="grey")
-    remedies.colour_copies(store, both, train, test, MODEL, n_copies=2)
+    external.colour_copies(store, both, train, test, MODEL, n_copies=2)
     config = next(c for c in _configs(store) if c.protocol == "external_colour")
     split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
     views = split["image_id"].str.extract(r"#(\d)$")[0].groupby(split["role"]).value_counts()
@@ -228,11 +243,11 @@ def test_changes_are_paired_differences(ways):
 
 def test_too_few_groups_skip_a_way_and_say_so(pair):
     store, both, train, test = pair
-    tables, skipped = remedies.every_way(store, both, train, test, MODEL, n_copies=0, n_folds=33)
+    tables, skipped = external.every_way(store, both, train, test, MODEL, n_copies=0, n_folds=33)
     assert list(tables) == ["no remedy", "own scale"] and set(skipped) == {"re-weighted", "mixed", "target alone"}
     assert all("Too few groups" in reason for reason in skipped.values())
     with pytest.raises(TooFewImages):
-        remedies.target_alone(store, both, train, test, MODEL, n_folds=33)
+        external.target_alone(store, both, train, test, MODEL, n_folds=33)
 
 
 def test_the_intercept_is_that_of_a_logistic_model_with_an_offset():
@@ -259,10 +274,10 @@ def test_the_figures_show_what_they_are_given(pair, ways):
     figure = figures_external.transport(rows, xlabel="AUROC")
     assert "not defined: no image" in [text.get_text() for text in figure.axes[0].texts]
     found = changes({way: unshared_part(part) for way, part in ways[0].items()}, "no remedy", n_bootstrap=50).dropna()
-    found = found.assign(direction="one to two", sees=found["way"].map(remedies.SEES))
+    found = found.assign(direction="one to two", sees=found["way"].map(external.SEES))
     figure = figures_external.remedies(found, xlabel="change")
     assert [text.get_text().split(" (")[0] for text in figure.axes[0].get_yticklabels()] == found["way"].tolist()
-    own = remedies.own_pictures(*pair, MODEL, fractions=[0.5], n_folds=3)
+    own = external.own_pictures(*pair, MODEL, fractions=[0.5], n_folds=3)
     assert list(own) == [("mixed", 0.5), ("target alone", 0.5)]
 
 
@@ -287,7 +302,7 @@ def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:
 def test_a_planted_shortcut_does_not_travel_and_the_instruments_see_it(phantoms, tmp_path):
     store, both, pair = open_store(tmp_path), phantoms, ("here", "elsewhere")
     model = ModelConfig(backbone="colour_histogram", image_size=64)
-    ways, _ = remedies.every_way(store, both, *pair, model, n_copies=1, n_folds=3)
+    ways, _ = external.every_way(store, both, *pair, model, n_copies=1, n_folds=3)
     assert auroc(ways["target alone"]) > 0.7 > 0.5 > auroc(ways["no remedy"])  # the mark speaks for the wrong side there
     assert auroc(ways["mixed"]) > auroc(ways["no remedy"]) + 0.15
     told = [auroc(predict_domain(store, both, model, label=label, n_folds=3), pair[1]) for label in both.classes]

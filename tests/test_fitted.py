@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox.backbones import normalisation
-from mpox.experiment import fold_configs
-from mpox.fitted import fitted_network, network_of_probe
-from mpox.images import load_pixels, to_batch
-from mpox.probe import fit
+from mpox.data.pixels import load_pixels, to_batch
+from mpox.models.backbones import normalisation
+from mpox.models.heads import fit
+from mpox.runs.cross_validation import fitted_network, fold_configs, network_of_probe
 
 
 def test_a_probe_as_a_network_predicts_what_its_run_predicted(tiny_folder):

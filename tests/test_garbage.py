@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from test_inventory import AUDITS, CONFIGS, held_by_another_process, interrupt, invoke, make_run_folder, result, study
 
-from mpox import garbage
-from mpox.errors import MpoxError
-from mpox.garbage import find_garbage, remove_garbage
+from mpox._core import MpoxError
+from mpox.book import garbage
+from mpox.book.garbage import find_garbage, remove_garbage
 
 __all__ = ["invoke", "study"]
 WHOLE = {"config.json", "environment.json", "history.csv", "predictions.csv"}

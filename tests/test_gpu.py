@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from mpox import localpool
-from mpox.backbones import build_model, normalisation
-from mpox.batches import PictureBatches
-from mpox.config import ModelConfig, Training
-from mpox.experiment import cross_validate, fold_configs, load_model
-from mpox.features import network_features, torch_device
-from mpox.images import load_pixels, to_batch
-from mpox.manifest import build_manifest
-from mpox.store import RunStore
-from mpox.training import Trainer
+from mpox.data.manifest import build_manifest
+from mpox.data.pixels import load_pixels, to_batch
+from mpox.models.backbones import build_model, normalisation
+from mpox.models.batches import PictureBatches
+from mpox.models.config import ModelConfig, Training
+from mpox.models.features import network_features
+from mpox.models.hardware import torch_device
+from mpox.models.training import Trainer
+from mpox.runs import localpool
+from mpox.runs.cross_validation import cross_validate, fold_configs, load_model
+from mpox.runs.store import RunStore
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

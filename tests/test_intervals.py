@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mpox.coverage import simulate_clustered
-from mpox.errors import MpoxError
-from mpox.intervals import acceleration, bca_interval, percentile_interval, wilson
-from mpox.metrics import difference, evaluate, jackknife, replicates
+from mpox._core import MpoxError
+from mpox.stats.coverage import simulate_clustered
+from mpox.stats.metrics import difference, evaluate, jackknife, replicates
+from mpox.stats.resample import acceleration, bca_interval, percentile_interval, wilson
 
 
 def study(seed: int, *, n_groups: int = 24, auroc: float = 0.9) -> pd.DataFrame:

@@ -18,13 +18,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sklearn.metrics import accuracy_score, roc_auc_score
 from test_book import glued
 
+from mpox._core import MpoxError, project_root
+from mpox.book.inventory import list_runs, show_run
 from mpox.cli import main
-from mpox.config import ModelConfig, RunConfig
-from mpox.errors import MpoxError
-from mpox.inventory import list_runs, show_run
-from mpox.paths import project_root
-from mpox.record_packing import unpack_predictions
-from mpox.store import RunResult, RunStore
+from mpox.models.config import ModelConfig, RunConfig
+from mpox.runs.recorded import unpack_predictions
+from mpox.runs.store import RunResult, RunStore
 
 CONFIGS = [RunConfig("tiny", "0" * 16, "source", f"{fold}" * 16, 0, fold, ModelConfig(image_size=64)) for fold in range(4)]
 AUDITS = {"tiny": f"tiny-{'a' * 16}", "tiny+other": f"tiny+other-{'b' * 16}"}

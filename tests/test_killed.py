@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox.config import ModelConfig, RunConfig
-from mpox.errors import MpoxError
-from mpox.store import RunResult, RunStore
+from mpox._core import MpoxError
+from mpox.models.config import ModelConfig, RunConfig
+from mpox.runs.store import RunResult, RunStore
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -72,7 +72,7 @@ def test_twenty_kills_at_random_moments_change_no_bit(prepared, tmp_path):
 def tiny_network(backbone, head, n_classes, *, weights, seed):
     import torch
 
-    from mpox.backbones import Classifier, make_head
+    from mpox.models.backbones import Classifier, make_head
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,9 +112,9 @@ def laboratory(pictures: str, base: str, cache: str, root: str) -> None:
     """Kill a run, or fill the disk, at every operation on the disk; run it again; write down what came of it."""
     import torch
 
-    from mpox import training
-    from mpox.experiment import predict_splits
-    from mpox.splits import make_splits
+    from mpox.models import training
+    from mpox.protocols.splits import make_splits
+    from mpox.runs.cross_validation import predict_splits
 
     os.environ["MPOX_CACHE"] = cache
     torch.set_num_threads(1)
@@ -343,7 +343,7 @@ def state(tmp_path):
     """A network and its optimizer after a step, saved; and what gives the like of them, without the step."""
     import torch
 
-    from mpox import checkpoint
+    from mpox.models import training
 
     def fresh(width: int = 3):
         torch.manual_seed(0)
@@ -353,8 +353,8 @@ def state(tmp_path):
     model, optimizer = fresh()
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    checkpoint.save(tmp_path, model, model.state_dict(), optimizer, [{"epoch": 0, "validation_loss": 1 / 3}])
-    return checkpoint, fresh, model, optimizer
+    training.save(tmp_path, model, model.state_dict(), optimizer, [{"epoch": 0, "validation_loss": 1 / 3}])
+    return training, fresh, model, optimizer
 
 
 def test_a_saved_state_is_taken_up_exactly(state, tmp_path):
@@ -414,7 +414,7 @@ def test_a_state_of_another_network_is_not_taken_up(state, tmp_path, capsys):
 
 
 def test_temporaries_of_the_dead_are_swept(tmp_path):
-    from mpox.paths import STALE, atomic_write
+    from mpox._core import STALE, atomic_write
 
     old, young = tmp_path / ".a.csv.1.tmp", tmp_path / ".b.csv.2.tmp"
     for path in (old, young):

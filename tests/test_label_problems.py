@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox.label_problems import COLUMNS, check_suspicion, label_problems, plant_wrong_labels, planted_problems, suspicion_by
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.store import Dataset
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate, read_truths
+from mpox.studies.labels import COLUMNS, check_suspicion, label_problems, plant_wrong_labels, planted_problems, suspicion_by
 
 
 def predictions_of(probabilities: np.ndarray, labels: list[str], classes: list[str]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def features_of_the_truth(truths: pd.DataFrame):
 def test_wrong_labels_of_the_phantom_are_found_by_a_model_that_sees(phantom, tmp_path, monkeypatch):
     """Through the runs of a cross-validation on the labels as they were filed."""
     data, truths = phantom
-    monkeypatch.setattr("mpox.features.features", features_of_the_truth(truths))
+    monkeypatch.setattr("mpox.models.features.features", features_of_the_truth(truths))
     predictions = cross_validate(open_store(tmp_path), data, "source", ModelConfig(image_size=64, mirror=False), n_folds=3)
     wrong = truths["true_label"] != truths["label"]
     problems = label_problems(predictions)
@@ -136,7 +136,7 @@ def test_wrong_labels_of_the_phantom_are_found_by_a_model_that_sees(phantom, tmp
 
 def test_labels_planted_by_hand_are_found(phantom, monkeypatch):
     data, truths = phantom
-    monkeypatch.setattr("mpox.label_problems.features", features_of_the_truth(truths))
+    monkeypatch.setattr("mpox.studies.labels.features", features_of_the_truth(truths))
     model = ModelConfig(image_size=64, mirror=False)
     found = planted_problems(data, "source", model, share=0.08, n_folds=3)
     wrong = (found["label"] != found["true_label"]).set_axis(found["image_id"])

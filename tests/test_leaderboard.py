@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox import MpoxError, report
-from mpox.leaderboard import ABOUT, as_text, leaderboard
-from mpox.literature import literature
-from mpox.sortable import sortable_html
+from mpox import MpoxError
+from mpox.book import report
+from mpox.book.sortable import sortable_html
+from mpox.studies.verdict import ABOUT, as_text, leaderboard, literature
 
 MODEL = {"regime": "linear_probe", "head": "linear", "image_size": 224}
 

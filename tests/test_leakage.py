@@ -11,19 +11,23 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
-from mpox import figures_leakage, neighbour
-from mpox.combine import SUBSETS, combine, external_metrics
-from mpox.config import ModelConfig, RunConfig
-from mpox.errors import MpoxError, TooFewImages
-from mpox.experiment import cross_validate, validate_externally
-from mpox.features import features
-from mpox.groups import connected, same_value_links
-from mpox.images import load_pixels
-from mpox.leakage import dose_response, dose_splits, leak_dose
-from mpox.manifest import manifest_hash
-from mpox.splits import PROTOCOLS, make_splits, siblings_in_training, split_hash
-from mpox.store import Dataset, RunStore
-from mpox.views import N_AUGMENTED, augmented, render, view_hash
+from mpox._core import MpoxError, TooFewImages
+from mpox.book import figures_leakage
+from mpox.data.changes import render_view, view_hash
+from mpox.data.dataset import Dataset
+from mpox.data.groups import connected, same_value_links
+from mpox.data.manifest import manifest_hash
+from mpox.data.pixels import load_pixels
+from mpox.models import heads
+from mpox.models.config import ModelConfig, RunConfig
+from mpox.models.features import features
+from mpox.protocols.copies import N_AUGMENTED, augmented
+from mpox.protocols.pairs import combine
+from mpox.protocols.splits import PROTOCOLS, make_splits, siblings_in_training, split_hash
+from mpox.runs.cross_validation import cross_validate, validate_externally
+from mpox.runs.store import RunStore
+from mpox.studies.external import SUBSETS, external_metrics
+from mpox.studies.leakage import dose_response, dose_splits, leak_dose
 
 DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=64)
@@ -130,7 +134,7 @@ def planted(tmp_path_factory) -> Dataset:
 
 def hand_audited(root, store) -> Dataset:
     """The folder as a data set whose groups are its exact copies."""
-    from mpox.manifest import build_manifest
+    from mpox.data.manifest import build_manifest
 
     manifest = build_manifest(root)
     copies = same_value_links(manifest["image_id"], manifest["pixel_sha256"])
@@ -182,7 +186,7 @@ def test_the_neighbour_is_sklearns(seed, n_classes):
     rng = np.random.default_rng(seed)
     x, x_test = rng.normal(size=(40, 6)) * rng.uniform(0.1, 10, 6), rng.normal(size=(15, 6))
     y = np.r_[np.arange(n_classes), rng.integers(0, n_classes, 40 - n_classes)]
-    found, history = neighbour.fit_predict(x, y, rng.integers(0, 4, 40), x_test, n_classes=n_classes)
+    found, history = heads.predict_by_neighbour(x, y, rng.integers(0, 4, 40), x_test, n_classes=n_classes)
     scale = StandardScaler().fit(x)
     reference = KNeighborsClassifier(1, metric="cosine").fit(normalize(scale.transform(x)), y)
     assert found.argmax(axis=1).tolist() == reference.predict(normalize(scale.transform(x_test))).tolist()
@@ -193,7 +197,7 @@ def test_the_neighbour_is_sklearns(seed, n_classes):
 def test_a_copy_in_training_is_recognised_with_certainty():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 20)), np.arange(30) % 2
-    probabilities, _ = neighbour.fit_predict(x, y, np.arange(30) % 3, x, n_classes=3)
+    probabilities, _ = heads.predict_by_neighbour(x, y, np.arange(30) % 3, x, n_classes=3)
     assert (probabilities.argmax(axis=1) == y).all()
     assert (probabilities[:, 2] < probabilities[:, :2].min(axis=1)).all()  # a class without training images is farthest
 
@@ -208,7 +212,7 @@ def test_a_neighbour_has_no_head_and_no_training():
 def test_ids_of_recorded_configurations_have_not_changed():
     import json
 
-    from mpox.paths import project_root
+    from mpox._core import project_root
 
     for entry in json.loads((project_root() / "results" / "runs.json").read_text()):
         assert RunConfig.from_dict(entry["config"]).id == entry["id"]
@@ -242,7 +246,7 @@ def test_a_view_is_the_picture_still(planted):
     picture = np.full((size, size, 3), 120, np.uint8)
     picture[(rows - 32) ** 2 + (columns - 32) ** 2 < 100] = 240
     for number in range(20):
-        view = render(picture, view_hash("picture", number, 0))
+        view = render_view(picture, view_hash("picture", number, 0))
         assert view.shape == picture.shape and view.min() > 60
         bright = np.argwhere(view[..., 0] > (int(view.max()) + int(view.min())) / 2)
         assert np.abs(bright.mean(axis=0) - 32).max() < 0.1 * size + 3
@@ -273,7 +277,7 @@ def test_a_network_is_trained_on_augmented_views_too(planted, tmp_path):
 
 def test_features_are_shared_by_data_sets_that_share_pictures(planted, monkeypatch):
     whole = features(planted.manifest, NEIGHBOUR)
-    monkeypatch.setattr("mpox.features.load_pixels", lambda *_: pytest.fail("was computed before"))
+    monkeypatch.setattr("mpox.models.features.load_pixels", lambda *_: pytest.fail("was computed before"))
     part = planted.manifest.iloc[10:30].reset_index(drop=True)
     assert manifest_hash(part) != planted.hash
     assert np.array_equal(features(part, NEIGHBOUR), whole[10:30])

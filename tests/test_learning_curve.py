@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import least_squares, nnls
 
-from mpox import figures_learning
-from mpox.config import ModelConfig
-from mpox.errors import MpoxError, TooFewImages
-from mpox.experiment import cross_validate
-from mpox.groups import connected, same_value_links
-from mpox.learning_curve import CURVE_COLUMNS, curve_replicates, curve_table, learning_curve, learning_splits
-from mpox.manifest import build_manifest
-from mpox.metrics import evaluate, replicates
-from mpox.power_law import EXPONENTS, PowerLaw, fit_power_law, needed_groups
-from mpox.splits import make_splits, siblings_in_training, split_hash
-from mpox.store import Dataset, RunStore, read_run
+from mpox._core import MpoxError, TooFewImages
+from mpox.book import figures_learning
+from mpox.data.dataset import Dataset
+from mpox.data.groups import connected, same_value_links
+from mpox.data.manifest import build_manifest
+from mpox.models.config import ModelConfig
+from mpox.protocols.splits import make_splits, siblings_in_training, split_hash
+from mpox.runs.cross_validation import cross_validate
+from mpox.runs.store import RunStore, read_run
+from mpox.stats.growth import EXPONENTS, PowerLaw, fit_power_law, needed_groups
+from mpox.stats.metrics import evaluate, replicates
+from mpox.studies.learning_curve import CURVE_COLUMNS, curve_replicates, curve_table, learning_curve, learning_splits
 
 FRACTIONS = (0.2, 0.5, 0.8, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=32)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from mpox.literature import literature
-from mpox.paths import project_root
+from mpox._core import project_root
+from mpox.studies.verdict import literature
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 from test_pictures import png_header
 
-import mpox.manifest
-from mpox.datasets import REGISTRY, get_spec, locate
-from mpox.errors import MpoxError
-from mpox.groups import connected, patient_groups, same_value_links, source_groups
-from mpox.manifest import COLUMNS, UNLABELLED, build_manifest, manifest_hash, scan
+import mpox.data.manifest
+from mpox._core import MpoxError
+from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
+from mpox.data.manifest import COLUMNS, UNLABELLED, build_manifest, manifest_hash, scan
+from mpox.data.registry import REGISTRY, get_spec, locate
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 36)) -> Image.Image:
@@ -317,13 +317,13 @@ def test_scanning_nothing_gives_an_empty_table_of_the_same_kind(tmp_path):
 def decoded(monkeypatch):
     """The names of the files that are decoded while a test runs."""
     names = []
-    original = mpox.manifest.describe
+    original = mpox.data.manifest.describe
 
     def describe(path):
         names.append(os.path.basename(path))
         return original(path)
 
-    monkeypatch.setattr(mpox.manifest, "describe", describe)
+    monkeypatch.setattr(mpox.data.manifest, "describe", describe)
     return names
 
 
@@ -361,7 +361,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
 
 
 def cache_file() -> Path:
-    (file,) = (mpox.paths.cache_dir() / "scans").glob("*.json")
+    (file,) = (mpox._core.cache_dir() / "scans").glob("*.json")
     return file
 
 
@@ -402,17 +402,17 @@ def test_an_interrupted_scan_keeps_what_it_found(tmp_path, monkeypatch, decoded)
     root = two_classes(tmp_path / "d")
     for number in range(6):
         picture(number).save(root / "Normal" / f"{number}.png")
-    examine = mpox.manifest._examine
+    examine = mpox.data.manifest._examine
 
     def interrupted(path):
         if path.endswith("5.png"):
             raise KeyboardInterrupt
         return examine(path)
 
-    monkeypatch.setattr(mpox.manifest, "_examine", interrupted)
+    monkeypatch.setattr(mpox.data.manifest, "_examine", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scan(root, jobs=1)
-    monkeypatch.setattr(mpox.manifest, "_examine", examine)
+    monkeypatch.setattr(mpox.data.manifest, "_examine", examine)
     before = len(decoded)
     assert before == 7 and len(scan(root)) == 8
     assert "5.png" in decoded[before:] and len(decoded) < before + 8
@@ -423,7 +423,7 @@ def test_processes_and_threads_share_one_cache(tmp_path, monkeypatch):
     root = two_classes(tmp_path / "d")
     for number in range(40):
         picture(number).save(root / "Normal" / f"{number}.png")
-    code = f"from mpox.manifest import scan, manifest_hash; print(manifest_hash(scan({str(root)!r})))"
+    code = f"from mpox.data.manifest import scan, manifest_hash; print(manifest_hash(scan({str(root)!r})))"
     others = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     with ThreadPoolExecutor(3) as pool:
         hashes = {manifest_hash(frame) for frame in pool.map(lambda _: scan(root), range(6))}

@@ -7,16 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mpox.errors import MpoxError
-from mpox.metrics import (
-    auroc_of_number,
-    difference,
-    evaluate,
-    fold_metrics,
-    group_weights,
-    weighted_auprc,
-    weighted_auroc,
-)
+from mpox._core import MpoxError
+from mpox.stats.metrics import auroc_of_number, difference, evaluate, fold_metrics, group_weights, weighted_auprc, weighted_auroc
 
 
 def table(y: np.ndarray, probabilities: np.ndarray, classes: list[str], groups=None, **more) -> pd.DataFrame:

@@ -7,10 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mpox import ModelConfig, MpoxError, cross_validate, neighbour, open_store, probe, svm
-from mpox.mixing import cross_validate_mixed, mixed_splits
-from mpox.splits import make_splits, split_hash
-from mpox.store import Dataset
+from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox.data.dataset import Dataset
+from mpox.models import heads
+from mpox.protocols.pairs import mixed_splits
+from mpox.protocols.splits import make_splits, split_hash
+from mpox.studies.external import cross_validate_mixed
 
 
 def _dataset(name: str, labels: list[str], groups: list[str]) -> Dataset:
@@ -73,8 +75,8 @@ def test_predictions_come_back_under_the_targets_names_and_pair_with_its_own(set
         weight = manifest["source"].map(strong).to_numpy()
         return (rng.normal(size=(len(manifest), 5)) + (sign * weight)[:, None]).astype(np.float32)
 
-    monkeypatch.setattr("mpox.features.features", features)
-    monkeypatch.setattr("mpox.workers.fill_caches", lambda data, model: None)
+    monkeypatch.setattr("mpox.models.features.features", features)
+    monkeypatch.setattr("mpox.runs.workers.fill_caches", lambda data, model: None)
     store = open_store(tmp_path / "store")
     model = ModelConfig(backbone="colour_histogram", image_size=32)
     alone = cross_validate(store, target, "source", model, n_folds=3)
@@ -94,8 +96,8 @@ def _half_extra(rng):
 
 def test_the_loss_of_a_probe_is_over_the_images_held_out_each_by_a_model_that_knew_all_added_ones():
     x, y, inner = _half_extra(np.random.default_rng(3))
-    _, history = probe.fit_predict(x, y, inner, x[:5], n_classes=2, head="linear", seed=0)
-    strength, losses = probe.STRENGTHS[3], []
+    _, history = heads.predict_by_probe(x, y, inner, x[:5], n_classes=2, head="linear", seed=0)
+    strength, losses = heads.STRENGTHS[3], []
     for fold in range(4):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500))
         model.fit(x[inner != fold], y[inner != fold])
@@ -104,15 +106,15 @@ def test_the_loss_of_a_probe_is_over_the_images_held_out_each_by_a_model_that_kn
     assert np.isclose(history["validation_loss"][3], np.mean(losses))
 
 
-@pytest.mark.parametrize("module", [probe, neighbour, svm])
-def test_every_frozen_regime_learns_from_images_that_are_never_held_out(module):
+@pytest.mark.parametrize("predict", [heads.predict_by_probe, heads.predict_by_svm, heads.predict_by_neighbour])
+def test_every_frozen_regime_learns_from_images_that_are_never_held_out(predict):
     x, y, inner = _half_extra(np.random.default_rng(3))
-    options = {"head": "linear", "seed": 0} if module is probe else {}
+    options = {"head": "linear", "seed": 0} if predict is heads.predict_by_probe else {}
     asked = np.random.default_rng(4).normal(size=(20, 4))
-    with_extra, history = module.fit_predict(x, y, inner, asked, n_classes=2, **options)
+    with_extra, history = predict(x, y, inner, asked, n_classes=2, **options)
     known = inner >= 0
-    without, _ = module.fit_predict(x[known], y[known], inner[known], asked, n_classes=2, **options)
-    turned, changed = module.fit_predict(x, np.where(known, y, 1 - y), inner, asked, n_classes=2, **options)
+    without, _ = predict(x[known], y[known], inner[known], asked, n_classes=2, **options)
+    turned, changed = predict(x, np.where(known, y, 1 - y), inner, asked, n_classes=2, **options)
     assert np.isfinite(history["validation_loss"]).all() and history["chosen"].sum() == 1
     assert not np.allclose(with_extra, without, atol=1e-4) and not np.allclose(with_extra, turned, atol=1e-4)
     assert changed["validation_loss"].min() > history["validation_loss"].min()  # wrong labels added do harm where it is measured

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, MpoxError, open_store
-from mpox.nested import FOLD_STEP, nested_splits, predict_nested
-from mpox.splits import make_splits
+from mpox.protocols.nested import FOLD_STEP, nested_splits
+from mpox.protocols.splits import make_splits
+from mpox.runs.cross_validation import predict_nested
 
 
 @pytest.fixture(scope="module")

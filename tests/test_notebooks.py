@@ -9,13 +9,13 @@ import sys
 import nbformat
 import pytest
 
-from mpox.book_parts import read_chapters
-from mpox.execution import run_notebooks
-from mpox.paths import project_root
-from mpox.phantom import PhantomSpec, generate
-from mpox.profiles import list_notebooks, load_profile, resolve_parameters
-from mpox.store import open_store
-from mpox.sync import stale_notebooks
+from mpox._core import project_root
+from mpox.book.execution import run_notebooks
+from mpox.book.parts import read_chapters
+from mpox.book.profiles import list_notebooks, load_profile, resolve_parameters
+from mpox.book.sync import stale_notebooks
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.runs.recorded import open_store
 
 NAMES = [
     "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_ablation", "05_error_analysis",
@@ -84,7 +84,7 @@ def test_profiles_name_only_parameters_that_exist(profile):
 
 def test_profile_quick_is_the_notebooks_default():
     """So that what the committed notebooks show is what `mpox run --profile quick` shows."""
-    from mpox.profiles import declared_parameters
+    from mpox.book.profiles import declared_parameters
 
     for name, values in resolve_parameters(NAMES, load_profile("quick").parameters, {}).items():
         defaults = declared_parameters(name)
@@ -148,8 +148,8 @@ def test_findings_are_computed_from_the_predictions(tiny_run):
 
 
 def test_a_run_on_the_phantom_cannot_be_recorded(tiny_run):
-    from mpox.errors import MpoxError
-    from mpox.record import record
+    from mpox._core import MpoxError
+    from mpox.book.record import record
 
     with pytest.raises(MpoxError, match="phantom"):
         record(tiny_run / "run", out=tiny_run / "results")

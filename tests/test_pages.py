@@ -9,12 +9,11 @@ from datetime import date
 import pytest
 import yaml
 
-from mpox.book_numbers import references_in
-from mpox.checklists import headings, notebook_headings
-from mpox.errors import MpoxError
-from mpox.launch import launch_links
-from mpox.paths import project_root
-from mpox.profiles import list_notebooks, read_notebook
+from mpox._core import MpoxError, project_root
+from mpox.book.checklists import headings, notebook_headings
+from mpox.book.launch import launch_links
+from mpox.book.numbers import references_in
+from mpox.book.profiles import list_notebooks, read_notebook
 
 ROOT = project_root()
 PROSE = [*sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]

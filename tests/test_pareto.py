@@ -10,8 +10,8 @@ from scipy.stats import norm
 from sklearn.isotonic import isotonic_regression
 
 from mpox import MpoxError
-from mpox.figures_complexity import pareto
-from mpox.pareto import CONTRADICTED, OPEN, SHOWN, judge, monotone_fit, pareto_front, rise_and_fall
+from mpox.book.figures_complexity import pareto
+from mpox.stats.growth import CONTRADICTED, OPEN, SHOWN, judge, monotone_fit, pareto_front, rise_and_fall
 
 matplotlib.use("Agg")
 

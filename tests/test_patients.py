@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mpox.errors import MpoxError
-from mpox.manifest import build_manifest, scan
-from mpox.patients import match_patients, read_patients
+from mpox._core import MpoxError
+from mpox.data.manifest import build_manifest, match_patients, read_patients, scan
 
 IDS = ["Mpox/a.png", "Mpox/b.png", "Normal/a.png", "Normal/caf\u00e9.png"]
 

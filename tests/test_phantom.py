@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mpox import phantom
-from mpox.errors import MpoxError
-from mpox.phantom import CLASSES, COPY_KINDS, PhantomSpec
-from mpox.phantom.copies import make_copy
+from mpox._core import MpoxError
+from mpox.data import phantom
+from mpox.data.phantom import CLASSES, COPY_KINDS, PhantomSpec
+from mpox.data.phantom.copies import make_copy
 
 SPEC = PhantomSpec(n_patients=28, size=128, copies=22)
 
@@ -367,7 +367,7 @@ def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, tr
 
 
 def test_same_specification_same_bytes_in_another_process(images, tmp_path):
-    code = "import sys; from mpox.phantom import *; generate(sys.argv[1], PhantomSpec(n_patients=28, size=128, copies=22))"
+    code = "import sys; from mpox.data.phantom import *; generate(sys.argv[1], PhantomSpec(n_patients=28, size=128, copies=22))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, capture_output=True)
     assert bytes_below(tmp_path / "again") == bytes_below(images.parent)
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-import mpox.pictures
-from mpox.errors import MpoxError
-from mpox.pictures import EXTENSIONS, UnusablePicture, describe, read_rgb
+import mpox.data.pictures
+from mpox._core import MpoxError
+from mpox.data.pictures import EXTENSIONS, UnusablePicture, describe, read_rgb
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (20, 12)) -> Image.Image:
@@ -72,7 +72,7 @@ def test_bombs_do_not_exhaust_the_memory_of_a_process(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-from mpox.pictures import read_rgb, UnusablePicture
+from mpox.data.pictures import read_rgb, UnusablePicture
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for file in Path({str(tmp_path)!r}).iterdir():
     try:
@@ -88,8 +88,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_a_picture_of_the_largest_size_is_decoded(tmp_path, monkeypatch):
     """At the limit itself, in strips, and one at a time."""
-    monkeypatch.setattr(mpox.pictures, "MAX_PIXELS", 60 * 2500)
-    monkeypatch.setattr(mpox.pictures, "LARGE_PIXELS", 1000)
+    monkeypatch.setattr(mpox.data.pictures, "MAX_PIXELS", 60 * 2500)
+    monkeypatch.setattr(mpox.data.pictures, "LARGE_PIXELS", 1000)
     values = np.random.default_rng(3).integers(0, 256, (2500, 60, 4), dtype=np.uint8)
     image = Image.fromarray(values)
     image.save(tmp_path / "a.png")
@@ -271,7 +271,7 @@ import sys
 sys.modules["pillow_heif"] = None
 import importlib.util
 importlib.util.find_spec = lambda name, found=importlib.util.find_spec: None if name == "pillow_heif" else found(name)
-from mpox.pictures import read_rgb, UnusablePicture
+from mpox.data.pictures import read_rgb, UnusablePicture
 try:
     read_rgb({str(tmp_path / "a.heic")!r})
 except UnusablePicture as error:

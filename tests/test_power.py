@@ -6,18 +6,11 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mpox import figures_statistics
-from mpox.errors import MpoxError
-from mpox.foldtests import corrected_t_test
-from mpox.power import (
-    mcnemar_detectable,
-    mcnemar_power,
-    mcnemar_size,
-    power_table,
-    t_test_detectable,
-    t_test_power,
-)
-from mpox.simulation import fold_p_values, fold_test_experiment, type_one_error
+from mpox._core import MpoxError
+from mpox.book import figures_statistics
+from mpox.stats.comparison import corrected_t_test
+from mpox.stats.power import mcnemar_detectable, mcnemar_power, mcnemar_size, power_table, t_test_detectable, t_test_power
+from mpox.stats.simulation import fold_p_values, fold_test_experiment, type_one_error
 
 
 def within(share: float, expected: float, n: int, errors: float = 3.5) -> bool:

@@ -10,18 +10,17 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store, predictor
-from mpox.calibration import apply_temperature, fit_temperature
-from mpox.conformal import fit_conformal
-from mpox.experiment import fold_configs, predict_splits
-from mpox.foldwise import codes_of, probabilities_of
-from mpox.garbage import find_garbage
-from mpox.inventory import list_runs, show_run
-from mpox.nested import predict_nested
-from mpox.predictor import BUNDLE, build_predictor, read_square
-from mpox.recorded import RecordedStore
-from mpox.run_lookup import find_run, training_data
-from mpox.thresholds import Aim, choose_threshold
+from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox.book.garbage import find_garbage
+from mpox.book.inventory import list_runs, show_run
+from mpox.runs import predict
+from mpox.runs.cross_validation import fold_configs, predict_nested, predict_splits
+from mpox.runs.predict import BUNDLE, build_predictor, read_square
+from mpox.runs.recorded import RecordedStore
+from mpox.runs.run_lookup import find_run, training_data
+from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
+from mpox.stats.conformal import fit_conformal
+from mpox.stats.decisions import Aim, choose_threshold
 
 
 def rows_of(study, run_id):
@@ -51,11 +50,11 @@ def test_a_trained_network_from_its_checkpoint_says_the_same(use_study, regime, 
     model = ModelConfig(regime=regime, backbone="tf_efficientnet_lite0", image_size=64, training=training)
     split, configs = fold_configs(use_study.data, "source", model, n_folds=3)
     predictions = predict_splits(use_study.store, use_study.data, "source", split[split["fold"] == 0], model)
-    network = predictor.load_model(use_study.store, configs[0], len(use_study.data.classes))
+    network = predict.load_model(use_study.store, configs[0], len(use_study.data.classes))
     pixels = np.stack(
         [read_square(path, 64) for path in use_study.data.manifest.set_index("image_id")["path"][predictions["image_id"]]]
     )
-    _, found = predictor.outputs(predictor._deployable(network, model), pixels)
+    _, found = predict.outputs(predict._deployable(network, model), pixels)
     np.testing.assert_allclose(found, probabilities_of(predictions), atol=tolerance)
 
 
@@ -88,7 +87,7 @@ def test_a_picture_of_nothing_known_is_unusual_and_a_training_picture_is_not(use
 
 def test_the_second_time_no_data_set_is_needed(use_study, monkeypatch):
     first = build_predictor(use_study.store, use_study.run_id, use_study.folder)
-    monkeypatch.setattr(predictor, "training_data", None)
+    monkeypatch.setattr(predict, "training_data", None)
     second = build_predictor(use_study.store, use_study.run_id)
     assert second.provenance == first.provenance and second.conformal == first.conformal
     pixels = pixels_of(use_study, rows_of(use_study, use_study.run_id)["image_id"].iloc[:3])

@@ -5,13 +5,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mpox.audit.captions import text_lines
-from mpox.audit.measuring import measured
-from mpox.audit.quality import image_quality, jpeg_quality, plain_borders, quality_of
-from mpox.errors import MpoxError
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.phantom.copies import make_copy
+from mpox._core import MpoxError
+from mpox.audit.quality import image_quality, jpeg_quality, measured, plain_borders, quality_of, text_lines
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate, read_truths
+from mpox.data.phantom.copies import make_copy
 
 
 @pytest.fixture(scope="module")

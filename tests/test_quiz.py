@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mpox import report
-from mpox.errors import MpoxError
-from mpox.quiz import Option, Question, quiz_html, quiz_text, read_quiz
+from mpox._core import MpoxError
+from mpox.book import report
+from mpox.book.quiz import Option, Question, quiz_html, quiz_text, read_quiz
 
 CHAPTERS = [*(f"{number:02d}" for number in range(1, 9)), "06_other_data"]
 EVIL = "<script>alert(1)</script>\"'&"

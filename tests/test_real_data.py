@@ -3,13 +3,13 @@
 import pytest
 
 from mpox import ModelConfig, cross_validate, evaluate
+from mpox._core import project_root
 from mpox.audit import read_audit, run_audit
-from mpox.datasets import REGISTRY
-from mpox.groups import source_groups
-from mpox.manifest import build_manifest
-from mpox.paths import project_root
-from mpox.splits import make_splits, siblings_in_training
-from mpox.store import RunStore
+from mpox.data.groups import source_groups
+from mpox.data.manifest import build_manifest
+from mpox.data.registry import REGISTRY
+from mpox.protocols.splits import make_splits, siblings_in_training
+from mpox.runs.store import RunStore
 
 
 @pytest.fixture(scope="module")

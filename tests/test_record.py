@@ -9,14 +9,13 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
-from mpox.adoption import adopt
+from mpox._core import project_root
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
-from mpox.audit.overrides import package_decisions
-from mpox.paths import project_root
-from mpox.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
-from mpox.recorded import RecordedStore
-from mpox.store import read_run
+from mpox.audit.result import package_decisions
+from mpox.book.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
+from mpox.runs.recorded import RecordedStore, adopt
+from mpox.runs.store import read_run
 
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
 
@@ -37,7 +36,7 @@ def recorded(tiny_folder, tmp_path_factory):
 
 def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkeypatch):
     data, live, store = recorded
-    monkeypatch.setattr("mpox.datasets.REGISTRY", {data.name: type("Spec", (), {"is_phantom": False})()})
+    monkeypatch.setattr("mpox.data.registry.REGISTRY", {data.name: type("Spec", (), {"is_phantom": False})()})
     again = store.dataset(data.name)
     assert not again.has_pictures and again.hash == data.hash
     read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
@@ -186,7 +185,7 @@ def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(re
     again = store.dataset(tiny_folder)
     mine = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=1)
     assert adopt(origin, store) == {"runs": 3, "audits": 0, "splits": 3, "tables": 1}
-    monkeypatch.setattr("mpox.experiment.compute_run", None)
+    monkeypatch.setattr("mpox.runs.cross_validation.compute_run", None)
     read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
     pd.testing.assert_frame_equal(read, live)
     pd.testing.assert_frame_equal(read[read["repeat"] == 0].reset_index(drop=True), mine)
@@ -213,7 +212,7 @@ def test_an_adopted_audit_is_the_one_that_is_used(recorded, tiny_folder, tmp_pat
     monkeypatch.setattr(origin, "study", {"audits": {data.name: next(iter(store_audits(origin, tiny_folder, tmp_path)))}})
     store = open_store(tmp_path / "store")
     assert adopt(origin, store)["audits"] == 1 and adopt(origin, store)["audits"] == 0
-    monkeypatch.setattr("mpox.store.run_audit", None)
+    monkeypatch.setattr("mpox.runs.store.run_audit", None)
     pd.testing.assert_series_equal(store.dataset(tiny_folder).groups, data.groups)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpox.record_packing import BITS, pack_predictions, unpack_predictions
+from mpox.runs.recorded import BITS, pack_predictions, unpack_predictions
 
 NUMBERS = st.floats(allow_nan=False, width=64)
 

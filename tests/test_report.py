@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox import ModelConfig, cross_validate, evaluate, figures, figures_audit, open_store, report
+from mpox import ModelConfig, cross_validate, evaluate, open_store
+from mpox._core import MpoxError
 from mpox.audit.quality import image_quality
-from mpox.curves import curve_bands
-from mpox.errors import MpoxError
-from mpox.errortable import error_table
-from mpox.explain import grad_cam
-from mpox.manifest import build_manifest
-from mpox.store import Dataset
-from mpox.wording import COLUMN_WORDS, as_read, column_words, p_text
+from mpox.book import figures, figures_audit, report
+from mpox.book.wording import COLUMN_WORDS, as_read, column_words, p_text
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.models.explain import grad_cam
+from mpox.stats.metrics import curve_bands
+from mpox.studies.errors import error_table
 
 matplotlib.use("Agg")
 
@@ -197,7 +198,7 @@ def test_grad_cam_points_at_what_a_network_was_built_to_see():
     import torch
     from torch import nn
 
-    from mpox.backbones import Classifier
+    from mpox.models.backbones import Classifier
 
     convolution = nn.Conv2d(3, 1, 1, bias=False)
     convolution.weight.data = torch.tensor([1.0, -0.5, -0.5]).view(1, 3, 1, 1)

@@ -11,12 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mpox import figures_audit
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
-from mpox.audit.datasheet import SECTIONS, datasheet
-from mpox.audit.overrides import COLUMNS
-from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit
-from mpox.audit.review import LARGEST_PAGE, Review, by_doubt, review_fragment, review_html
+from mpox.audit.pages import LARGEST_PAGE, SECTIONS, Review, by_doubt, datasheet, review_fragment, review_html
+from mpox.audit.result import COLUMNS, EVIDENCE, PAIR_COLUMNS, Audit
+from mpox.book import figures_audit
 
 matplotlib.use("Agg")
 EVIL = "Mpox/<script>alert(1)</script>\"'&.png"
@@ -85,7 +83,7 @@ def test_a_second_pass_knows_what_was_decided_in_the_first(audit, monkeypatch):
     moved_by_us = audit.weak.iloc[1:][COLUMNS[:4]].assign(decision="reject", reason="")
     weak = audit.weak.assign(decision=["confirmed", "rejected"], reason=["one hand", ""])
     moved = Audit(audit.images, pd.concat([audit.pairs, weak.iloc[:1]]), weak.iloc[1:], audit.rejected)
-    monkeypatch.setattr("mpox.audit.review.package_decisions", lambda: moved_by_us)
+    monkeypatch.setattr("mpox.audit.pages.package_decisions", lambda: moved_by_us)
     assert script(moved)[1][f"web\t{EVIL}\tweb\tNormal/d.png"]["ours"]  # not to be copied into a user's file
     assert script(moved)[0] == name  # the browser finds what it kept
     assert script(moved)[1]["web\tMpox/b.png\tweb\tNormal/d.png"] == {"decision": "confirm", "reason": "one hand"}
@@ -128,7 +126,7 @@ def test_a_page_says_how_many_pairs_it_leaves_out_and_stays_small(audit, monkeyp
     decided = pd.concat([first.assign(image_id_b=f"Normal/{name}.png") for name in range(1600)])
     many = Audit(audit.images, audit.pairs, decided, audit.rejected)  # their reasons alone fill a page
     assert len(_Page(review_html(many)).all("article")) == 1
-    monkeypatch.setattr("mpox.audit.review.LARGEST_PAGE", 1)
+    monkeypatch.setattr("mpox.audit.pages.LARGEST_PAGE", 1)
     assert len(_Page(review_fragment(audit)).all("article")) == 1
     assert LARGEST_PAGE < 1_500_000
 
@@ -198,7 +196,7 @@ def test_hand_checked_samples_are_possible():
 
 
 def test_hashes_find_a_smaller_copy_and_not_a_mirrored_one(tmp_path):
-    from mpox.manifest import build_manifest
+    from mpox.data.manifest import build_manifest
 
     rng = np.random.default_rng(3)
     for folder in ("Mpox", "Normal"):

@@ -7,19 +7,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import as_dataset
 
-from mpox import figures_shortcuts
-from mpox.altered import UNTOUCHED, corruption_recipes, render
-from mpox.altered_runs import survival, train_with_copies
-from mpox.audit.skintone import tone
-from mpox.config import ModelConfig
-from mpox.corruptions import SEVERITIES, STRENGTHS, TRANSFORMS, corrupt, severity_table, transform
-from mpox.errors import MpoxError
-from mpox.lesionmap import to_lab
-from mpox.metrics import difference, evaluate
-from mpox.robustness import EVERY, consistency, robustness
-from mpox.splits import make_splits
-from mpox.store import RunStore
-from mpox.tone_transfer import TARGETS, drawn_transfer, transfer
+from mpox._core import MpoxError
+from mpox.book import figures_shortcuts
+from mpox.data.changes import (
+    SEVERITIES,
+    STRENGTHS,
+    TARGETS,
+    TRANSFORMS,
+    UNTOUCHED,
+    corrupt,
+    corruption_recipes,
+    drawn_transfer,
+    render_altered,
+    severity_table,
+    to_lab,
+    transfer,
+    transform,
+)
+from mpox.data.skintone import tone
+from mpox.models.config import ModelConfig
+from mpox.protocols.splits import make_splits
+from mpox.runs.store import RunStore
+from mpox.stats.metrics import difference, evaluate
+from mpox.studies.shortcuts import EVERY, consistency, robustness, survival, train_with_copies
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +86,7 @@ def test_choices_fall_alike_at_every_strength(picture):
     never = lambda: pytest.fail("no map is needed")  # noqa: E731
     sides = set()
     for sha in "abcdefghijkl":
-        levels = [render(picture, f"exposure-{strength}", sha, never).mean() for strength in STRENGTHS]
+        levels = [render_altered(picture, f"exposure-{strength}", sha, never).mean() for strength in STRENGTHS]
         change = np.sign(np.array(levels) - picture.mean())
         assert abs(change.sum()) == 5
         sides.add(change[0])

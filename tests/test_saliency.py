@@ -11,16 +11,16 @@ from PIL import Image
 from torch import nn
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox import saliency_checks as checks
-from mpox.backbones import Classifier, normalisation
-from mpox.errors import MpoxError
-from mpox.errortable import confusion_table, error_table, sibling_errors
-from mpox.explain import METHODS, get_method, grad_cam, integrated_attributions
-from mpox.explanations import Case, Explanations, choose_images, heat_maps, lesion_regions, make_cases, mark_regions
-from mpox.images import to_batch
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.store import Dataset
+from mpox._core import MpoxError
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate, read_truths
+from mpox.data.pixels import to_batch
+from mpox.models.backbones import Classifier, normalisation
+from mpox.models.explain import METHODS, get_method, grad_cam, integrated_attributions
+from mpox.studies import saliency as checks
+from mpox.studies.errors import confusion_table, error_table, sibling_errors
+from mpox.studies.saliency import Case, Explanations, choose_images, heat_maps, lesion_regions, make_cases, mark_regions
 
 LITE = "tf_efficientnet_lite0"
 

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from mpox import experiment, localpool
-from mpox.config import ModelConfig, Training
-from mpox.errors import MpoxError, WeightsMissing
-from mpox.experiment import compute_run, cross_validate
-from mpox.scheduling import Resources, available_resources, map_runs, raise_failures
-from mpox.store import RunResult, RunStore
-from mpox.workers import Task, here, work_on_cluster
+from mpox._core import MpoxError, WeightsMissing
+from mpox.models.config import ModelConfig, Training
+from mpox.runs import cross_validation, localpool
+from mpox.runs.cross_validation import compute_run, cross_validate
+from mpox.runs.scheduling import Resources, available_resources, map_runs, raise_failures
+from mpox.runs.store import RunResult, RunStore
+from mpox.runs.workers import Task, here, work_on_cluster
 
 PROBE = ModelConfig(backbone="tf_efficientnet_lite0", image_size=64)
 TUNED = ModelConfig(
@@ -56,7 +56,7 @@ def serial(tmp_path_factory, tiny_folder):
 
 
 def tasks_of(store: RunStore, data, model: ModelConfig, n_folds: int = 3) -> list[Task]:
-    split, configs = experiment.fold_configs(data, "source", model, n_folds=n_folds)
+    split, configs = cross_validation.fold_configs(data, "source", model, n_folds=n_folds)
     tasks = [Task(config, split[split["fold"] == config.fold]) for config in configs]
     for task in tasks:
         store.keep_split(task.config.split, task.rows)
@@ -140,7 +140,7 @@ def test_what_all_runs_fail_for_is_raised_as_it_is(tmp_path, tiny_folder, monkey
     def no_weights(*_):
         raise WeightsMissing("no weights, and three ways to get them")
 
-    monkeypatch.setattr(experiment, "compute_run", no_weights)
+    monkeypatch.setattr(cross_validation, "compute_run", no_weights)
     store = RunStore(tmp_path)
     with pytest.raises(WeightsMissing, match="^no weights, and three ways"):
         cross_validate(store, store.dataset(tiny_folder), "source", PROBE, n_folds=3)
@@ -170,7 +170,7 @@ def test_a_run_that_kills_every_worker_is_given_up_and_blamed_alone(tmp_path, ti
 
 
 def test_a_wrong_address_is_one_sentence_within_seconds(tmp_path, tiny_folder, monkeypatch):
-    monkeypatch.setattr("mpox.scheduling.PATIENCE_S", 1)
+    monkeypatch.setattr("mpox.runs.scheduling.PATIENCE_S", 1)
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
     tasks = tasks_of(store, data, PROBE)
@@ -181,7 +181,7 @@ def test_a_wrong_address_is_one_sentence_within_seconds(tmp_path, tiny_folder, m
 
 def test_workers_that_lack_something_say_so(cluster, tmp_path, tiny_folder, monkeypatch):
     """The workers keep the cache they began with; the pictures are moved away, so that they cannot fill it."""
-    monkeypatch.setattr("mpox.scheduling.PATIENCE_S", 1)
+    monkeypatch.setattr("mpox.runs.scheduling.PATIENCE_S", 1)
     shutil.copytree(tiny_folder, tmp_path / "tiny")
     store = RunStore(tmp_path / "store")
     data = store.dataset(tmp_path / "tiny")
@@ -208,14 +208,14 @@ def test_other_versions_are_named_at_connect_and_by_a_worker_that_comes_later(cl
     wrong = {"mpox": "0.0.7", "torch": "2", "engine": "1"}
     outcome = work_on_cluster(store.root, data, task, forget, 1, wrong, 1)
     assert outcome.status == "failed" and "here it is mpox 0.0.7, torch 2, engine 1: install" in str(outcome.error)
-    monkeypatch.setattr("mpox.daskcluster.versions", lambda: wrong)
+    monkeypatch.setattr("mpox.runs.daskcluster.versions", lambda: wrong)
     with pytest.raises(MpoxError, match=r"tcp://127.* has mpox .*; here it is mpox 0.0.7"):
         map_runs(store, data, [task], forget, resources=replace(TWO, scheduler=cluster.scheduler_address))
 
 
 def test_a_store_that_is_not_shared_is_noticed(tmp_path, tiny_folder, monkeypatch):
     """Two machines that have each a folder of this name: the worker's run is nowhere here."""
-    monkeypatch.setattr("mpox.scheduling.PATIENCE_S", 0)
+    monkeypatch.setattr("mpox.runs.scheduling.PATIENCE_S", 0)
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
     tasks = tasks_of(store, data, PROBE)

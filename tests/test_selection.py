@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from mpox.config import ModelConfig, RunConfig
-from mpox.errors import MpoxError
-from mpox.metrics import difference, evaluate, fold_metrics
-from mpox.selection import BEST_ON_TEST, BEST_PER_FOLD, NESTED, choose_nested, optimism, validation_scores
-from mpox.store import RunResult, RunStore, open_store
+from mpox._core import MpoxError
+from mpox.models.config import ModelConfig, RunConfig
+from mpox.runs.recorded import open_store
+from mpox.runs.store import RunResult, RunStore
+from mpox.stats.metrics import difference, evaluate, fold_metrics
+from mpox.stats.selection import BEST_ON_TEST, BEST_PER_FOLD, NESTED, choose_nested, optimism, validation_scores
 
 FOLDS, SIZE = 10, 30
 

@@ -7,8 +7,9 @@ from scipy import stats
 from sklearn.metrics.pairwise import rbf_kernel
 
 from mpox import ModelConfig, MpoxError, evaluate, open_store
-from mpox.discrepancy import mean_discrepancy
-from mpox.shift import (
+from mpox.data.dataset import Dataset
+from mpox.studies.discrepancy import mean_discrepancy
+from mpox.studies.external import (
     density_weights,
     domain_data,
     effective_size,
@@ -17,7 +18,6 @@ from mpox.shift import (
     predict_domain,
     unshared,
 )
-from mpox.store import Dataset
 
 MODEL = ModelConfig(backbone="colour_histogram", image_size=32)
 
@@ -53,8 +53,8 @@ def plant(monkeypatch, shift: float, *, among: set[str] | None = None, d: int = 
         x[:, 0] += shift * hit
         return x.astype(np.float32)
 
-    monkeypatch.setattr("mpox.features.features", features)
-    monkeypatch.setattr("mpox.workers.fill_caches", lambda data, model: None)
+    monkeypatch.setattr("mpox.models.features.features", features)
+    monkeypatch.setattr("mpox.runs.workers.fill_caches", lambda data, model: None)
 
 
 def auroc(predictions: pd.DataFrame) -> tuple[float, float, float]:
@@ -102,7 +102,7 @@ def test_weights_undo_a_known_shift(monkeypatch, tmp_path):
     """Normal densities a distance of 1 apart: the ratio is exp(x - 1/2), and weighted pictures have the target's mean."""
     both = make_both(1000, shared=0)
     plant(monkeypatch, 1, d=2)
-    from mpox import features
+    from mpox.models import features
 
     predictions = predict_domain(open_store(tmp_path), both, MODEL, n_folds=2)
     weights = density_weights(predictions, "one", "two", alpha=0)

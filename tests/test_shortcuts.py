@@ -6,17 +6,21 @@ import pytest
 from planted import planted
 from sklearn.metrics import roc_auc_score
 
-from mpox import figures_shortcuts
-from mpox.altered import UNTOUCHED, cell_recipes, true_mask_paths
-from mpox.errors import MpoxError
-from mpox.metrics import weighted_auroc
-from mpox.phantom import read_truths
-from mpox.shift import effective_size
-from mpox.shortcut_cells import cell_name, cells_alone, cells_blanked
-from mpox.shortcut_predictors import (
+from mpox._core import MpoxError
+from mpox.book import figures_shortcuts
+from mpox.data.changes import UNTOUCHED, cell_recipes
+from mpox.data.phantom import read_truths
+from mpox.protocols.copies import true_mask_paths
+from mpox.protocols.splits import make_splits
+from mpox.stats.metrics import weighted_auroc
+from mpox.studies.external import effective_size
+from mpox.studies.shortcuts import (
     ALL_BAYES,
     ALL_TREES,
     FACTS,
+    cell_name,
+    cells_alone,
+    cells_blanked,
     columnwise_auroc,
     dealt_labels,
     fact_table,
@@ -24,8 +28,7 @@ from mpox.shortcut_predictors import (
     rate_scores,
     single_facts,
 )
-from mpox.splits import make_splits
-from mpox.tone_strata import STRATA, between_strata, equal_tone_weights, equal_tones, stratum_of, within_strata
+from mpox.studies.tones import STRATA, between_strata, equal_tone_weights, equal_tones, stratum_of, within_strata
 
 
 def test_rates_are_counted_in_the_training_part_only():

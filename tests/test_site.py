@@ -21,10 +21,10 @@ import sitechecks
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from mpox.book_pages import finish, webp
-from mpox.paths import project_root
+from mpox._core import project_root
+from mpox.book.pages import finish, webp
 
-SOURCES = ("_config.yml", "_toc.yml", "book", "src/mpox/book.py", "src/mpox/book_pages.py")
+SOURCES = ("_config.yml", "_toc.yml", "book", "src/mpox/book/build.py", "src/mpox/book/pages.py")
 VIEWS = {"light": {"width": 1280}, "dark": {"width": 1280, "dark": True}, "narrow": {"width": 390}}
 #: axe-core's rules that can tell one view of a page from another; the light view is held against all of its rules.
 RULES = {"light": (), "dark": ("color-contrast",), "narrow": ("scrollable-region-focusable", "target-size", "meta-viewport")}

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpox.audit.skintone import CLASSES, ita_class, ita_degrees, skin_tone, tone
-from mpox.manifest import build_manifest
-from mpox.phantom import PhantomSpec, generate, healthy_counterpart, read_truths
+from mpox.audit.quality import skin_tone
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate, healthy_counterpart, read_truths
+from mpox.data.skintone import CLASSES, ita_class, ita_degrees, tone
 
 SPEC = PhantomSpec(n_patients=48, corner_mark=False, copies=0, label_conflicts=0)
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mpox.errors import MpoxError
-from mpox.phantom import PhantomSpec, generate, read_truths
-from mpox.slice_finder import check_finder, find_slices
-from mpox.slices import conditions, image_metadata, permute_errors, slice_errors
-from mpox.store import Dataset
-from mpox.tone_strata import class_and_tone
+from mpox._core import MpoxError
+from mpox.data.dataset import Dataset
+from mpox.data.phantom import PhantomSpec, generate, read_truths
+from mpox.stats.slices import check_finder, conditions, find_slices, permute_errors, slice_errors
+from mpox.studies.errors import image_metadata
+from mpox.studies.tones import class_and_tone
 
 
 def clustered(rng: np.random.Generator, *, n_groups: int = 70, rate: float = 0.25) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpox.errors import MpoxError
-from mpox.groups import connected, patient_groups, same_value_links, source_groups
-from mpox.splits import PROTOCOLS, get_protocol, make_external_split, make_splits, siblings_in_training, split_hash
+from mpox._core import MpoxError
+from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
+from mpox.protocols.splits import PROTOCOLS, get_protocol, make_external_split, make_splits, siblings_in_training, split_hash
 
 HONEST = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.leaks)
 PLAIN = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.augmented)
@@ -214,7 +214,7 @@ def test_impossible_splits_are_refused_in_one_sentence():
         make_splits(manifest, "random_image", n_folds=1)
     with pytest.raises(MpoxError, match="at least 2 folds and 1 repeat"):
         make_splits(manifest, "random_image", n_repeats=0)
-    with pytest.raises(MpoxError, match="make them first with `mpox.views.augmented`"):
+    with pytest.raises(MpoxError, match="make them first with `mpox.protocols.copies.augmented`"):
         make_splits(manifest, "augment_before_split")
     with pytest.raises(MpoxError, match="at least two classes"):
         make_splits(manifest[manifest["label"] == "A"], "random_image")

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpox import experiment
-from mpox import store as store_module
+from mpox._core import MpoxError, hash_of
 from mpox.audit import Audit
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
-from mpox.config import ENGINES, ModelConfig, RunConfig, Training, current_engine, hash_of
-from mpox.errors import MpoxError
-from mpox.recorded import RecordedStore
-from mpox.store import RunResult, RunStore, open_store, read_run
+from mpox.models.config import ENGINES, ModelConfig, RunConfig, Training, current_engine
+from mpox.runs import cross_validation
+from mpox.runs import store as store_module
+from mpox.runs.recorded import RecordedStore, open_store
+from mpox.runs.store import RunResult, RunStore, read_run
 
 CONFIG = RunConfig("tiny", "0" * 16, "source", "1" * 16, 0, 0, ModelConfig(image_size=64))
 HISTOGRAM = ModelConfig(backbone="colour_histogram", image_size=64)
@@ -236,7 +236,7 @@ def test_run_ids_do_not_depend_on_where_the_data_lie(tmp_path, tiny_folder):
     for root, folder in (("a", tiny_folder), ("b", tmp_path / "elsewhere" / "tiny")):
         data = RunStore(tmp_path / root).dataset(folder)
         assert data.has_pictures and not data.is_phantom and data.classes == ["Mpox", "Normal"]
-        ids.append([config.id for config in experiment.fold_configs(data, "source", HISTOGRAM, n_folds=3)[1]])
+        ids.append([config.id for config in cross_validation.fold_configs(data, "source", HISTOGRAM, n_folds=3)[1]])
         hashes.append(data.hash)
     assert ids[0] == ids[1] and len(set(ids[0])) == 3
     assert hashes[0] == hashes[1]
@@ -255,7 +255,7 @@ def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_ti
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
     options = {"n_folds": 3, "n_repeats": 2, "seed": 4}
-    found = experiment.cross_validate(store, data, "source", HISTOGRAM, **options)
+    found = cross_validation.cross_validate(store, data, "source", HISTOGRAM, **options)
     assert found.columns.tolist() == [
         "run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold",
         "image_id", "group_id", "label", "p_Mpox", "p_Normal",
@@ -265,11 +265,11 @@ def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_ti
     assert np.allclose(found[["p_Mpox", "p_Normal"]].sum(axis=1), 1)
     assert found["label"].equals(found["image_id"].map(data.manifest.set_index("image_id")["label"]).rename("label"))
     assert found["group_id"].notna().all() and found["run_id"].nunique() == 6
-    monkeypatch.setattr(experiment, "compute_run", refuse)
-    again = experiment.cross_validate(RunStore(tmp_path), data, "source", HISTOGRAM, **options)
+    monkeypatch.setattr(cross_validation, "compute_run", refuse)
+    again = cross_validation.cross_validate(RunStore(tmp_path), data, "source", HISTOGRAM, **options)
     pd.testing.assert_frame_equal(again, found, check_exact=True)
     with pytest.raises(AssertionError):
-        experiment.cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
+        cross_validation.cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
 
 
 def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_path, tiny_folder):
@@ -291,11 +291,11 @@ def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_pa
 def test_a_run_that_lost_predictions_is_not_averaged_over(tmp_path, tiny_folder):
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
-    found = experiment.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
+    found = cross_validation.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
     file = tmp_path / "runs" / found["run_id"].iloc[-1] / "predictions.csv"
     file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(MpoxError, match="lacks predictions of its test fold"):
-        experiment.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
+        cross_validation.cross_validate(store, data, "source", HISTOGRAM, n_folds=2)
 
 
 def test_a_random_start_is_part_of_the_features(tmp_path, tiny_folder):
@@ -303,7 +303,8 @@ def test_a_random_start_is_part_of_the_features(tmp_path, tiny_folder):
     data = store.dataset(tiny_folder)
     random = ModelConfig(backbone="tf_efficientnet_lite0", weights="random", image_size=32)
     tables = [
-        experiment.cross_validate(store, data, "source", random.with_(seed=seed, image_size=32), n_folds=2) for seed in (0, 1)
+        cross_validation.cross_validate(store, data, "source", random.with_(seed=seed, image_size=32), n_folds=2)
+        for seed in (0, 1)
     ]
     assert not np.allclose(tables[0]["p_Mpox"], tables[1]["p_Mpox"])
 

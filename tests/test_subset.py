@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from mpox import MpoxError, evaluate
-from mpox.subset import without_class
+from mpox.stats.metrics import without_class
 
 
 def test_without_a_class_the_others_keep_their_proportions_and_its_images_are_gone():

@@ -12,11 +12,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store, svm
-from mpox.config import RunConfig
-from mpox.manifest import build_manifest
-from mpox.paths import project_root
-from mpox.store import Dataset
+from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox._core import project_root
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.models import heads
+from mpox.models.config import RunConfig
 
 
 def clouds(n_classes: int, *, n: int = 240, d: int = 30, distance: float = 0.5, seed: int = 0):
@@ -33,7 +34,7 @@ def clouds(n_classes: int, *, n: int = 240, d: int = 30, distance: float = 0.5, 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_it_is_scikit_learns_machine_on_standardised_features(n_classes):
     x, y, inner, x_test, _ = clouds(n_classes)
-    found, history = svm.fit_predict(x, y, inner, x_test, n_classes=n_classes)
+    found, history = heads.predict_by_svm(x, y, inner, x_test, n_classes=n_classes)
     machine = SVC(C=history.loc[history["chosen"], "strength"].item(), class_weight="balanced", gamma="scale")
     scaler = StandardScaler().fit(x)
     known = CalibratedClassifierCV(machine, cv=PredefinedSplit(inner), ensemble=False).fit(scaler.transform(x), y)
@@ -45,7 +46,7 @@ def test_it_is_scikit_learns_machine_on_standardised_features(n_classes):
 
 def test_probabilities_are_calibrated_and_the_best_strength_is_chosen():
     x, y, inner, x_test, asked = clouds(2, n=600, distance=0.25)
-    found, history = svm.fit_predict(x, y, inner, x_test, n_classes=2)
+    found, history = heads.predict_by_svm(x, y, inner, x_test, n_classes=2)
     sure = found[:, 1]
     for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1)):
         inside = (sure >= low) & (sure < high)
@@ -57,29 +58,29 @@ def test_probabilities_are_calibrated_and_the_best_strength_is_chosen():
 def test_scores_may_be_small(monkeypatch):
     """All images of a weak machine weigh alike and its scores are hundredths: scikit-learn's sigmoids stay flat on them."""
     x, y, inner, x_test, asked = clouds(2, n=600)
-    monkeypatch.setattr(svm, "STRENGTHS", np.array([1e-4]))
-    found, _ = svm.fit_predict(x, y, inner, x_test, n_classes=2)
+    monkeypatch.setattr(heads, "STRENGTHS", np.array([1e-4]))
+    found, _ = heads.predict_by_svm(x, y, inner, x_test, n_classes=2)
     assert found[asked == 1, 1].mean() > found[asked == 0, 1].mean() + 0.4
 
 
 def test_without_a_signal_it_says_how_frequent_a_class_is():
     x, y, inner, x_test, asked = clouds(2, n=600, distance=0)
-    found, _ = svm.fit_predict(x, y, inner, x_test, n_classes=2)
+    found, _ = heads.predict_by_svm(x, y, inner, x_test, n_classes=2)
     assert np.abs(found[:, 1] - asked.mean()).max() < 0.2  # and not half and half, which the class weights would make of it
 
 
 def test_a_class_without_training_images_is_hardly_possible():
     x, y, inner, x_test, _ = clouds(2)
-    found, _ = svm.fit_predict(x, 2 * y, inner, x_test, n_classes=3)
+    found, _ = heads.predict_by_svm(x, 2 * y, inner, x_test, n_classes=3)
     assert found[:, 1].max() < 1e-8 and np.allclose(found.sum(axis=1), 1)
 
 
 def test_a_fold_of_the_real_size_takes_a_second_and_is_the_same_again():
     x, y, inner, x_test, _ = clouds(4, n=800, d=1280)
     started = time.process_time()
-    first, _ = svm.fit_predict(x, y, inner, x_test[:200], n_classes=4)
+    first, _ = heads.predict_by_svm(x, y, inner, x_test[:200], n_classes=4)
     assert time.process_time() - started < 3  # measured: 0.3
-    assert np.array_equal(svm.fit_predict(x, y, inner, x_test[:200], n_classes=4)[0], first)
+    assert np.array_equal(heads.predict_by_svm(x, y, inner, x_test[:200], n_classes=4)[0], first)
 
 
 def test_as_a_regime(tiny_folder, tmp_path):

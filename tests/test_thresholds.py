@@ -6,8 +6,8 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from mpox import MpoxError
-from mpox.errors import TooFewImages
-from mpox.thresholds import (
+from mpox._core import TooFewImages
+from mpox.stats.decisions import (
     YOUDEN,
     Aim,
     carry_thresholds,

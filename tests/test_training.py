@@ -10,16 +10,16 @@ from conftest import draw
 from PIL import Image
 from tqdm import tqdm
 
-from mpox.backbones import build_model
-from mpox.batches import PictureBatches
-from mpox.config import ModelConfig, Training
-from mpox.errors import MpoxError
-from mpox.experiment import compute_run, cross_validate, fold_configs, load_model
-from mpox.features import torch_device
-from mpox.images import load_pixels, to_batch
-from mpox.manifest import build_manifest
-from mpox.store import RunStore
-from mpox.training import Trainer, class_weights
+from mpox._core import MpoxError
+from mpox.data.manifest import build_manifest
+from mpox.data.pixels import load_pixels, to_batch
+from mpox.models.backbones import build_model
+from mpox.models.batches import PictureBatches
+from mpox.models.config import ModelConfig, Training
+from mpox.models.hardware import torch_device
+from mpox.models.training import Trainer, class_weights
+from mpox.runs.cross_validation import compute_run, cross_validate, fold_configs, load_model
+from mpox.runs.store import RunStore
 
 SIZE = 64
 PLAN = Training(epochs=2, batch_size=8, head_steps=200, patience=5)

@@ -25,7 +25,7 @@ def test_the_package_is_clean():
 
 
 def test_wrong_types_are_errors(tmp_path):
-    imports = ["from mpox.config import ModelConfig", "from mpox.intervals import wilson"]
+    imports = ["from mpox.models.config import ModelConfig", "from mpox.stats.resample import wilson"]
     (tmp_path / "wrong.py").write_text("\n".join([*imports, *WRONG]) + "\n")
     lines = [line for line in mypy(tmp_path / "wrong.py").stdout.splitlines() if ": error: " in line]
     for number, (code, error) in enumerate(WRONG.items(), start=len(imports) + 1):

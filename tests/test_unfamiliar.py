@@ -9,23 +9,27 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mpox import ModelConfig, MpoxError, cross_validate, figures_use, open_store
-from mpox.calibration import calibrated, with_temperature
-from mpox.conformal import conformal_sets, coverage_table
-from mpox.decision_curve import decision_curve
-from mpox.findings_use import what_was_found
-from mpox.foldwise import class_names, codes_of, probabilities_of
-from mpox.manifest import build_manifest
-from mpox.nested import predict_nested
-from mpox.oddities import Oddity, draw_oddities
-from mpox.phantom import PhantomSpec, generate
-from mpox.prevalence import predictive_table
-from mpox.reliability import calibration_table, reliability_bins
-from mpox.screening_cost import Costs, cost_curve
-from mpox.splits import make_splits
-from mpox.store import Dataset
-from mpox.thresholds import Aim, operating_replicates
-from mpox.unfamiliar import (
+from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox.book import figures_use
+from mpox.book.findings_use import what_was_found
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate
+from mpox.data.phantom.oddities import Oddity, draw_oddities
+from mpox.protocols.splits import make_splits
+from mpox.runs.cross_validation import predict_nested
+from mpox.stats.calibration import (
+    calibrated,
+    calibration_table,
+    class_names,
+    codes_of,
+    probabilities_of,
+    reliability_bins,
+    with_temperature,
+)
+from mpox.stats.conformal import conformal_sets, coverage_table
+from mpox.stats.decisions import Aim, Costs, cost_curve, decision_curve, operating_replicates, predictive_table
+from mpox.studies.unfamiliar import (
     ELSEWHERE,
     OWN,
     from_elsewhere,
@@ -110,8 +114,8 @@ def test_only_a_probe_in_one_repeat_is_asked(asked, oddities):
 
 
 def test_a_strange_picture_has_the_features_it_would_have_in_a_data_set(asked):
-    from mpox.features import features
-    from mpox.pictures import read_rgb
+    from mpox.data.pictures import read_rgb
+    from mpox.models.features import features
 
     _, data, *_ = asked
     rows = data.manifest.head(2)

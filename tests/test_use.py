@@ -10,19 +10,25 @@ import pandas as pd
 import pytest
 from dcurves import dca
 
-from mpox import MpoxError, screening_widget
-from mpox.decision_curve import (
+from mpox import MpoxError
+from mpox.book import screening_widget
+from mpox.book.screening_widget import shipped, show_widget, widget_html
+from mpox.stats.decisions import (
     ADVANTAGE,
     EVERYONE,
     MODEL,
     NOBODY,
+    Costs,
     at_prevalence,
+    cost_curve,
     decision_curve,
+    expected_cost,
+    predictive_table,
+    predictive_values,
+    strategy_costs,
     useful_range,
+    worthwhile_prevalences,
 )
-from mpox.prevalence import predictive_table, predictive_values
-from mpox.screening_cost import Costs, cost_curve, expected_cost, strategy_costs, worthwhile_prevalences
-from mpox.screening_widget import shipped, show_widget, widget_html
 
 
 @pytest.fixture(scope="module")

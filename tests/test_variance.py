@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from mpox import figures_learning
-from mpox.errors import MpoxError
-from mpox.variance import FOLD, REPEAT, SAMPLING, SEED, fold_estimates, variance_components
+from mpox._core import MpoxError
+from mpox.book import figures_learning
+from mpox.stats.power import FOLD, REPEAT, SAMPLING, SEED, fold_estimates, variance_components
 
 
 def simulate(rng, n_repeats, n_folds, n_seeds, sd_repeat, sd_fold, sd_seed) -> pd.DataFrame:

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from mpox import ModelConfig, MpoxError, cross_validate, evaluate, figures_verdict, open_store
-from mpox.answer import ENOUGH, answer, conclude, conclusion
-from mpox.combine import combine, external_metrics
-from mpox.experiment import validate_externally
-from mpox.findings import folds_finding, growth_finding, size_finding
-from mpox.verdict import (
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
+from mpox.book import figures_verdict
+from mpox.protocols.copies import augmented
+from mpox.protocols.pairs import combine
+from mpox.runs.cross_validation import validate_externally
+from mpox.studies.external import external_metrics
+from mpox.studies.verdict import (
     CLAIMS,
+    ENOUGH,
     LEAKING,
     MARGIN,
     NOT_REPRODUCED,
@@ -19,13 +21,18 @@ from mpox.verdict import (
     OTHER,
     REPRODUCED,
     Interval,
+    answer,
     claim_intervals,
+    conclude,
+    conclusion,
     flattering_protocols,
+    folds_finding,
+    growth_finding,
     judge,
     rules,
+    size_finding,
     verdict_table,
 )
-from mpox.views import augmented
 
 VALUE = 0.95
 BELOW, EDGE = np.nextafter(VALUE, 0), VALUE - MARGIN

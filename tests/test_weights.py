@@ -11,10 +11,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mpox.backbones import build_backbone, default_image_size, normalisation
-from mpox.errors import MpoxError
-from mpox.images import to_batch
-from mpox.weights import PYPI_PACKAGES, SUFFIXES, find_weights, load_pretrained, map_by_position
+from mpox._core import MpoxError
+from mpox.data.pixels import to_batch
+from mpox.models.backbones import (
+    PYPI_PACKAGES,
+    SUFFIXES,
+    build_backbone,
+    find_weights,
+    load_pretrained,
+    map_by_position,
+    normalisation,
+)
+from mpox.models.config import default_image_size
 
 LITE0 = "tf_efficientnet_lite0"
 

@@ -1,22 +1,777 @@
-"""The command ``mpox``. Sub-commands live in ``cli_*.py``; heavy imports wait until a command needs them."""
+"""The command `mpox`."""
 
+import json
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import click
+import pandas as pd
 
-from mpox.cli_audit import audit
-from mpox.cli_book import book
-from mpox.cli_data import data
-from mpox.cli_doctor import doctor
-from mpox.cli_exercises import exercises
-from mpox.cli_export import export
-from mpox.cli_pack import pack
-from mpox.cli_predict import predict
-from mpox.cli_record import record, sync
-from mpox.cli_run import run
-from mpox.cli_runs import runs
-from mpox.errors import MpoxError
+from mpox._core import MpoxError, atomic_write
+from mpox.audit import Audit, run_audit
+from mpox.audit.pages import datasheet, review_html
+from mpox.audit.quality import image_quality, skin_tone
+from mpox.audit.result import read_overrides
+from mpox.data.manifest import scan
+
+
+def audit_folder(
+    names: Sequence[str],
+    out: Path,
+    *,
+    data_dir: str | None = None,
+    overrides: Path | None = None,
+    patients: Path | None = None,
+    patient_pattern: str | None = None,
+    review: bool = False,
+    jobs: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Audit:
+    """Audit data sets, registered or folders, together, and write everything that is known of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+    out : Path
+        Folder for the tables (see `Audit.write`), ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html``.
+    data_dir, patients, patient_pattern
+        See `mpox.data.manifest.scan`.
+    overrides : Path, optional
+        See `mpox.audit.result.read_overrides`.
+    review : bool
+        Write the review page, which holds the pictures of the pairs.
+    jobs : int, optional
+        Processes; all cores by default.
+    say : callable
+        Told the summary.
+
+    Raises
+    ------
+    MpoxError
+        If a data set is missing, there is no usable picture at all, or `out` cannot be written.
+    """
+    decisions = read_overrides(overrides)
+    manifests = []
+    for name in names:
+        found = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern, jobs=jobs)
+        manifests.append(found)
+        _say_scan(found, say)
+    _write({"rejected.csv": _rejected(manifests)}, out)  # first: it is what a user needs where nothing can be used
+    audit = run_audit(manifests, overrides=decisions, jobs=jobs)
+    used = [manifest for manifest in manifests if len(manifest)]
+    quality = pd.concat([image_quality(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    tone = pd.concat([skin_tone(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    both = quality.merge(tone.drop(columns="label"), on=["dataset", "image_id"], validate="1:1")
+    texts = {"quality.csv": both.to_csv(index=False, lineterminator="\n")}
+    texts |= {f"datasheet-{name}.md": datasheet(audit, name, quality=quality, tone=tone) for name in audit.datasets}
+    if review:
+        texts["review.html"] = review_html(audit)
+    _write(texts | audit.texts(), out)
+    _say_audit(audit, say)
+    say(f"\nWritten to {out}: {', '.join(sorted(texts | audit.texts()))}.")
+    return audit
+
+
+def _write(texts: dict[str, str], out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            atomic_write(out / name, text)
+    except OSError as error:
+        raise MpoxError(f"{out} cannot be written ({error.strerror}): free space, or name another folder with --out.") from error
+
+
+def _rejected(manifests: list[pd.DataFrame]) -> str:
+    rows = [(manifest.attrs["source"], *entry) for manifest in manifests for entry in manifest.attrs["rejected"]]
+    return pd.DataFrame(rows, columns=["dataset", "image_id", "reason"]).to_csv(index=False, lineterminator="\n")
+
+
+def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
+    about, labels = found.attrs, found["label"].value_counts()
+    classes = ", ".join(f"{label} {count}" for label, count in labels.items())
+    say(f"{about['source']}: {len(found)} pictures ({classes or 'none'}), {len(about['rejected'])} files rejected.")
+    for folder in about["empty"]:
+        say(f"  The folder {folder} has no usable picture.")
+    for alike in about["alike"]:
+        say(f"  Names that differ only in case or accents: {', '.join(alike)}.")
+    if len(labels) == 1:
+        say(f"  There is one class only ({labels.index[0]}): copies are found, but no classifier can be trained on it.")
+
+
+def _say_audit(audit: Audit, say: Callable[[str], None]) -> None:
+    for row in audit.summary.to_dict("records"):
+        say(
+            f"{row['data set']}: {row['pairs']} pairs show the same photograph ({row['exact pairs']} of them pixel for pixel), "
+            f"{row['images with a copy']} of {row['images']} pictures have a copy; {row['doubtful pairs']} pairs are in doubt "
+            f"and link nothing. {row['groups']} groups, the largest of {row['largest group']} pictures. Conflicts: "
+            f"{row['label conflicts']} of labels, {row['patient conflicts']} of patients."
+        )
+    if len(audit.datasets) > 1:
+        say("\nPictures (rows) with a copy in (columns):\n" + audit.overlap.to_string())
+
+
+@click.command("audit")
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the tables.")
+@click.option("--data-dir", metavar="DIR", help="Where the registered data sets lie (default: MPOX_DATA, then the cache folder).")
+@click.option("--overrides", type=click.Path(path_type=Path), help="CSV of pairs that you confirm or reject, with reasons.")
+@click.option("--patients", type=click.Path(path_type=Path), help="CSV with image_id (or file) and patient_id; one DATASET only.")
+@click.option("--patient-pattern", metavar="REGEX", help="Patient id in the file's name: group 'patient'; one DATASET only.")
+@click.option("--review", is_flag=True, help="Also write review.html, with the pictures: for your eyes only.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes; all cores by default.")
+def audit(datasets, out, data_dir, overrides, patients, patient_pattern, review, jobs) -> None:
+    """Find every photograph that appears twice in the DATASETs (registered names or folders), within one and across them.
+
+    \b
+    mpox audit msld-v1 msid --out audit
+    mpox audit ./my_pictures --out audit --patient-pattern "(?P<patient>[A-Z]+[0-9]+)_"
+
+    Writes groups.csv (what must stay together), pairs.csv (the same photograph, with the evidence), weak_pairs.csv (doubtful,
+    they link nothing), conflicts.csv (one photograph, two labels or two patients), rejected.csv (files that cannot be used),
+    quality.csv (blur, exposure, borders, captions, skin tone), summary.csv and a data sheet for each data set.
+    """
+    pass
+    from mpox._core import MpoxError
+
+    if len(datasets) > 1 and (patients or patient_pattern):
+        raise MpoxError("--patients and --patient-pattern describe one data set: audit it alone, or put a patients.csv in it.")
+    audit_folder(
+        datasets, out, data_dir=data_dir, overrides=overrides, patients=patients, patient_pattern=patient_pattern,
+        review=review, jobs=jobs, say=click.echo,
+    )  # fmt: skip
+
+
+@click.command("book")
+@click.argument("run_folders", nargs=-1, metavar="[RUN_FOLDER]...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the book; default: _site in the project.")
+def book(run_folders: tuple[Path, ...], out: Path | None) -> None:
+    """Build the book from finished run folders of `mpox run`.
+
+    Chapters on real images become Part I, chapters on the phantom Part II. Without RUN_FOLDER both parts are
+    built, from _runs/recorded and _runs/quick; with it, the parts that the named runs have.
+    """
+    from mpox.book.build import build_book
+
+    build_book(run_folders, out=out, echo=click.echo)
+
+
+_DATA_DIR = click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="The folder that holds the data sets' folders (default: MPOX_DATA, then the cache folder).",
+)
+
+
+@click.group("data")
+def data():
+    """Find, get and check the data sets."""
+
+
+def _row(spec, data_dir) -> tuple[str, ...]:
+    """One row of `mpox data list`."""
+    from mpox.data.download import find_here
+
+    where, how = str(find_here(spec, data_dir=data_dir) or "not here"), f"mpox data fetch {spec.name}"
+    if spec.is_phantom:
+        where, how = "phantom, not patients: generated when it is needed", "nothing to get"
+    elif spec.kaggle and not spec.archive:
+        how += " (needs mpox[kaggle])"
+    patients = "yes" if spec.patient_pattern else "no"
+    return spec.name, str(spec.expected_images or "-"), patients, spec.licence, where, how
+
+
+@data.command("list")
+@_DATA_DIR
+def list_data(data_dir):
+    """The registered data sets, and which of them are on this machine."""
+    from mpox.data.registry import REGISTRY
+
+    rows: list[tuple[str, ...]] = [("name", "images", "patient ids", "licence", "where", "how to get it")]
+    rows += [_row(spec, data_dir) for spec in REGISTRY.values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo("\nAny folder with one sub-folder a class can be named in place of a registered data set.")
+
+
+@data.command("path")
+@click.argument("name")
+@_DATA_DIR
+def path(name, data_dir):
+    """Print the folder of the data set NAME (the phantom is generated if need be)."""
+    from mpox.data.registry import locate
+
+    click.echo(locate(name, data_dir=data_dir))
+
+
+@data.command("verify")
+@click.argument("name")
+@_DATA_DIR
+@click.option("--all", "show_all", is_flag=True, help="List the pictures that are in order as well.")
+def verify(name, data_dir, show_all):
+    """Check every picture of the data set NAME against the committed checksums.
+
+    Prints each picture that is not in order and a summary. Exit status 1 if one is changed or missing.
+    """
+    from mpox._core import MpoxError
+    from mpox.data.download import verify as verify_files
+    from mpox.data.integrity import explain_differences
+    from mpox.data.registry import get_spec, locate
+
+    table = verify_files(name, data_dir=data_dir)
+    for row in table.itertuples():
+        if show_all or row.status != "ok":
+            click.echo(f"{row.status:<8} {row.image_id}")
+    counts = table["status"].value_counts()
+    root = locate(name, data_dir=data_dir)
+    click.echo(
+        f"{name} in {root}: "
+        + ", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "changed", "missing", "unknown"))
+    )
+    wrong = explain_differences(get_spec(name), root, table)
+    if wrong:
+        raise MpoxError(wrong)
+    if counts.get("unknown", 0):
+        click.echo("The unknown pictures are not part of the published data set, but would be used.")
+
+
+@data.command("fetch")
+@click.argument("name")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Put the data set's folder into this folder (default: the user's cache folder).",
+)
+def fetch(name, data_dir):
+    """Download the data set NAME, check it, and put it in place whole or not at all.
+
+    A good copy that is here already is left alone; a download that was cut short goes on.
+    """
+    from mpox.data.download import fetch as fetch_data
+
+    fetch_data(name, data_dir=data_dir, say=click.echo)
+
+
+@click.command("record")
+@click.argument("run_folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where to; default: results/ in the project.")
+def record(run_folder: Path, out: Path | None) -> None:
+    """Keep the tables of a finished RUN_FOLDER on real images as the recorded study, and bring the README in step.
+
+    No picture and no model is kept.
+    """
+    from mpox._core import project_root
+    from mpox.book.record import record as record_run
+    from mpox.book.record import update_readme
+
+    target = record_run(run_folder, out=out, say=click.echo)
+    if out is None:
+        update_readme(target, project_root() / "README.md")
+
+
+@click.command("sync")
+@click.argument("notebooks", nargs=-1)
+@click.option("--check", is_flag=True, help="Write nothing; fail if a notebook is not in step with its source.")
+def sync(notebooks: tuple[str, ...], check: bool) -> None:
+    """Execute the NOTEBOOKS (all by default) with their default parameters and write the paired .ipynb files."""
+    from mpox._core import MpoxError
+    from mpox.book.sync import stale_notebooks
+    from mpox.book.sync import sync as sync_notebooks
+
+    if not check:
+        sync_notebooks(notebooks, say=click.echo)
+    elif stale := stale_notebooks():
+        raise MpoxError(f"Not in step with their sources: {', '.join(stale)}. Run `mpox sync`.")
+
+
+@click.command("run")
+@click.argument("notebooks", nargs=-1)
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Parameter values: quick, recorded, cpu, gpu, or a .yml.",
+)
+@click.option(
+    "-p",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="One parameter's value, as YAML; wins over the profile. Repeatable.",
+)
+@click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
+@click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
+@click.option("--data-dir", metavar="DIR", help="Where the data sets lie (MPOX_DATA for the notebooks).")
+@click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
+@click.option("--pack", metavar="FILE", help="Pictures and weights from `mpox pack` (MPOX_PACK for the notebooks).")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Limit for a cell; none by default.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Notebooks to run side by side; 1 by default.")
+def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeout, workers, scheduler, jobs):
+    """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03).
+
+    \b
+    mpox run --profile quick
+    mpox run 03 04 --profile cpu -p N_FOLDS 3 -p BACKBONES "[tf_efficientnet_lite0]"
+    mpox run --profile quick --resume
+    """
+    from mpox.book.execution import run_notebooks
+    from mpox.book.profiles import parse_overrides
+
+    try:
+        result = run_notebooks(
+            notebooks,
+            profile=profile,
+            overrides=parse_overrides(pairs),
+            out=out,
+            resume=resume,
+            data_dir=data_dir,
+            decisions=decisions,
+            pack=pack,
+            cell_timeout_s=timeout,
+            workers=workers,
+            scheduler=scheduler,
+            jobs=jobs,
+            progress=sys.stderr.isatty(),
+            echo=click.echo,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if result.failure:
+        click.echo(f"\n{result.failure}", err=True)
+        sys.exit(1)
+
+
+_STORE = click.option("--store", default="", metavar="NAME", help="A run store's folder, or 'recorded'; default: the project's.")
+_SORTABLE = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "state"]
+
+
+@click.group("runs")
+def runs():
+    """What runs are there, what they took, and which of them no result needs."""
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+def _size(count: float) -> str:
+    """Bytes as a person says them."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _plain(table) -> str:
+    """A table as text; what is missing is blank."""
+    return table.astype(object).where(table.notna(), "").to_string(index=False)
+
+
+def _state(row) -> str:
+    if row["state"] == "damaged":
+        return f"damaged: {row['problem']}"
+    epoch = row.dropna().get("epoch")
+    return row["state"] + (f" at epoch {epoch}" if epoch else "")
+
+
+@runs.command("list")
+@_STORE
+@click.option("--dataset", metavar="NAME", help="Only runs on this data set.")
+@click.option("--protocol", metavar="NAME", help="Only runs under this protocol.")
+@click.option("--regime", metavar="NAME", help="Only runs of this regime.")
+@click.option("--sort", type=click.Choice(_SORTABLE), help="The column to sort by, least first.")
+@click.option("--csv", "as_csv", is_flag=True, help="All columns, as CSV.")
+def list_(store, dataset, protocol, regime, sort, as_csv):
+    """One row a run, and what all of them took.
+
+    'used by' names the run folders in _runs whose notebooks refer to the run. The recorded study (--store recorded) keeps neither
+    a date nor a size for each run.
+    """
+    from mpox._core import MpoxError
+    from mpox.book.inventory import list_runs
+
+    table = list_runs(store, tell=_note)
+    for column, value in (("dataset", dataset), ("protocol", protocol), ("regime", regime)):
+        if value is None:
+            continue
+        there = ", ".join(sorted(table[column].dropna().unique()))
+        table = table[table[column] == value]
+        if table.empty:
+            raise MpoxError(f"No run has the {column} '{value}': there is {there or 'none'}.")
+    if sort:
+        table = table.sort_values(sort, kind="stable")
+    if as_csv:
+        click.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
+        return
+    if len(table):
+        shown = table.drop(columns=["split", "epoch", "problem"]).rename(columns={"image_size": "size", "used_by": "used by"})
+        shown["state"] = table.apply(_state, axis=1)
+        shown["bytes"] = table["bytes"].map(_size, na_action="ignore")
+        shown["date"] = table["date"].dt.strftime("%Y-%m-%d %H:%M")
+        shown["seconds"] = table["seconds"].map("{:.1f}".format, na_action="ignore")
+        click.echo(_plain(shown) + "\n")
+    click.echo(_totals(table))
+
+
+def _totals(table) -> str:
+    from mpox.book.provenance import duration
+
+    states = table["state"].value_counts()
+    parts = [f"{count} {state}" for state, count in states.items() if state != "whole"]
+    took = f"{len(table)} runs{' (' + ', '.join(parts) + ')' if parts else ''}; computing them took "
+    took += duration(float(table["seconds"].sum()))
+    if table["bytes"].notna().any():
+        took += f"; {_size(float(table['bytes'].sum()))} on the disk"
+    return f"{took}; {(table['used_by'] == '').sum()} used by no run folder."
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="ID")
+@_STORE
+def show(run_id, store):
+    """Everything about one run; the beginning of its ID is enough."""
+    import json
+
+    from mpox.book.inventory import show_run
+
+    run = show_run(run_id, store, tell=_note)
+    summary = run.summary
+    click.echo(f"run {summary['id']}: {_state(summary)}; used by {summary['used_by'] or 'no run folder'}")
+    if "date" in summary.dropna():
+        click.echo(f"{summary['date']:%Y-%m-%d %H:%M} UTC")
+    for title, content in (("configuration", run.config), ("environment", run.environment)):
+        click.echo(f"\n{title}: {'not known' if content is None else json.dumps(content, indent=2)}")
+    for title, table in (("history", run.history), ("test fold", run.metrics.round(4)), ("files", run.files)):
+        if len(table):
+            click.echo(f"\n{title}:\n{_plain(table)}")
+
+
+@runs.command("adopt")
+@_STORE
+@click.option("--from", "origin", default="recorded", show_default=True, help="A folder written by 'mpox record'.")
+def adopt(store, origin):
+    """Put recorded runs into the store, so that a profile computes only what was never recorded.
+
+    Each run keeps its id and says on which machine it was computed. A recorded run has no checkpoint.
+    """
+    from mpox._core import MpoxError
+    from mpox.runs.recorded import RecordedStore, open_store
+    from mpox.runs.recorded import adopt as copy
+    from mpox.runs.store import RunStore, store_folder
+
+    target = open_store(store)
+    if not isinstance(target, RunStore):
+        raise MpoxError("The recorded study cannot adopt runs: name another store, or leave --store out.")
+    copied = copy(RecordedStore(store_folder(origin)), target)
+    click.echo(f"{', '.join(f'{count} {kind}' for kind, count in copied.items())} copied to {target.root}.")
+
+
+@runs.command("gc")
+@_STORE
+@click.option("--keep", multiple=True, metavar="FOLDER", help="A run folder outside _runs whose notebooks count. Repeatable.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Name everything that would go, and remove nothing.")
+@click.option("--all", "everything", is_flag=True, help="Go on where no run folder refers to the store: all of it may go.")
+def gc(store, keep, yes, dry_run, everything):
+    """Remove what no executed notebook refers to, after asking.
+
+    The notebooks in the project's _runs folders count, and those in folders named with --keep: the runs, tables, audits, splits
+    and manifests that they used stay. The rest goes, and with it what stopped runs left. A run that is being computed is not
+    touched, nor is anything that mpox did not write.
+    """
+    from mpox._core import MpoxError
+    from mpox.book.garbage import Garbage, find_garbage, remove_garbage
+
+    found = find_garbage(store, keep=keep, everything=everything)
+    click.echo(f"{found.root}, kept for {', '.join(found.folders) or 'no run folder'}")
+    for row in found.left.itertuples():
+        click.echo(f"left alone: {row.path}: {row.why}")
+    if found.remove.empty:
+        click.echo("Nothing is to be removed.")
+        return
+    groups = found.remove.groupby(["kind", "why"], sort=False)["bytes"].agg(["size", "sum"])
+    for (kind, why), row in groups.iterrows():
+        click.echo(f"{row['size']:>6} x {kind:<15} {_size(row['sum']):>10}  {why}")
+    total = f"{len(found.remove)} entries, {_size(float(found.remove['bytes'].sum()))}"
+    if dry_run:
+        click.echo(_plain(found.remove[["path", "bytes", "why"]]) + f"\nWould be removed: {total}.")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise MpoxError(f"Nothing was removed ({total}), because there is no terminal to ask on: say --yes.")
+        click.confirm(f"Remove {total}?", abort=True)
+    again = find_garbage(store, keep=keep, everything=everything)  # a run may have ended while the question stood
+    still = found.remove[found.remove["path"].isin(again.remove["path"])]
+    done = remove_garbage(Garbage(found.root, still, again.left, again.folders))
+    gone, kept = done[done["failed"] == ""], done[done["failed"] != ""]
+    click.echo(f"Removed {len(gone)} entries, {_size(float(gone['bytes'].sum()))}.")
+    if len(kept):
+        first = f"{kept['path'].iloc[0]} ({kept['failed'].iloc[0]})"
+        raise MpoxError(f"{len(kept)} entries are still there, the first is {first}: try again later.")
+
+
+class _PackGroup(click.Group):
+    """``mpox pack DATASET...`` writes; only the word ``show`` in the first place means another command."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, args if args[:1] == ["show"] else ["write", *args])
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        return sorted({int(word) for word in value.split(",") if word.strip()})
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers like 160,224.") from None
+
+
+def _words(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    return list(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
+
+
+@click.group("pack", cls=_PackGroup)
+def pack() -> None:
+    """Write pictures, weights and audits into one file, for a machine without network."""
+
+
+@pack.command("write", short_help="Write a pack.")
+@click.argument("datasets", nargs=-1, metavar="[DATASET]...")
+@click.option("--sizes", default="", callback=_numbers, metavar="N,N", help="Sides in pixels at which pictures are packed.")
+@click.option(
+    "--backbones", default="", callback=_words, metavar="NAME,NAME", help="timm models whose ImageNet weights are packed."
+)
+@click.option("--profile", metavar="NAME|FILE", help="Pack what a run of this profile needs; the other words add to it.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file; its name ends in .mpoxpack.")
+@click.option("--data-dir", metavar="DIR", help="Where the registered data sets lie (default: MPOX_DATA, then the cache folder).")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+def write(datasets, sizes, backbones, profile, out, data_dir, force) -> None:
+    """Write one file that `mpox run --pack FILE` reads on a machine without network and without pictures.
+
+    \b
+    mpox pack --profile cpu --out study.mpoxpack
+    mpox pack msid ./my_pictures --sizes 160,224 --backbones tf_efficientnet_lite1 --out mine.mpoxpack
+    mpox pack show study.mpoxpack
+
+    It holds, of each DATASET, the manifest, the audit and the decoded pictures; and weights, versions and checksums. Data sets
+    that are packed together are audited together. It contains pictures of patients: do not publish it.
+    """
+    from mpox.book.pack_write import Needs, needs_of_profile, write_pack
+
+    asked = needs_of_profile(profile) if profile else Needs([], [], [], [])
+    needs = Needs(
+        list(dict.fromkeys([*asked.datasets, *datasets])),
+        sorted({*asked.sizes, *sizes}),
+        list(dict.fromkeys([*asked.backbones, *backbones])),
+        asked.welcome,
+    )
+    contents = write_pack(out, needs, data_dir=data_dir, force=force, say=click.echo)
+    images = sum(data.images for data in contents.datasets)
+    click.echo(
+        f"Packed {len(contents.datasets)} data sets ({images} images) and weights of {len(contents.backbones)} backbones in "
+        f"{out} ({contents.size_mb:,.1f} MB)."
+    )
+    if not all(data.is_phantom for data in contents.datasets):
+        click.echo(f"{out} contains pictures of patients: do not publish it.")
+
+
+@pack.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+def show_pack(file: Path) -> None:
+    """List what the pack FILE contains; nothing is unpacked."""
+    from mpox.data.pack_read import read_contents
+
+    contents, digest = read_contents(file)
+    rows = []
+    for data in contents.datasets:
+        counts = ", ".join(f"{count} {label}" for label, count in data.classes.items())
+        title = f"{data.name} (phantom, not patients)" if data.is_phantom else data.name
+        rows.append(("data set", f"{title}: {data.images} images ({counts})"))
+    rows += [("sizes", ", ".join(f"{size} px" for size in contents.sizes) or "none")]
+    rows += [("weights", f"{backbone}: {origin}") for backbone, origin in contents.backbones.items()]
+    rows += [("audits", ", ".join("+".join(audit.names) for audit in contents.audits) or "none")]
+    rows += [("versions", ", ".join(f"{name} {version}" for name, version in contents.environment.items()))]
+    rows += [("size", f"{contents.size_mb:,.1f} MB in {len(contents.members)} members"), ("pack", digest[:16])]
+    for name, value in rows:
+        click.echo(f"{name:<9}  {value}")
+    if not all(data.is_phantom for data in contents.datasets):
+        click.echo("It contains pictures of patients: do not publish it.")
+
+
+@click.command("predict")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--run", "run_id", required=True, metavar="ID", help="The run to ask; the beginning of its id is enough.")
+@click.option("--store", default="", metavar="NAME", help="A run store's folder; default: the project's.")
+@click.option("--data-dir", metavar="DIR", help="Where the run's data set lies; needed once, the first time a run is asked.")
+@click.option("--confidence", default=0.9, show_default=True, help="Of the sets of classes, between 0 and 1.")
+@click.option(
+    "--heat-map", "heat_maps", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    help="Draw into this folder where the network looks (Grad-CAM of the most probable class).",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="One line a picture, as CSV.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_csv, device) -> None:
+    """Ask a run about pictures: each IMAGE is a file, or a folder of them. Research software, not a medical device.
+
+    \b
+    mpox predict picture.jpg --run 3f2a --heat-map maps
+    mpox predict ./pictures --run 3f2a --json
+
+    Probabilities are calibrated on pictures that were held out inside the run's training part. From the same pictures comes the
+    set of classes that cannot be excluded at the stated confidence: with one class it is the answer, otherwise the run is not
+    sure. A picture unlike the training pictures is marked. Those that cannot be read are named, the others predicted all the
+    same, and the exit status is 1.
+    """
+    from mpox._core import MpoxError
+    from mpox.runs.predict import NOTICE, PHANTOM, build_predictor, list_predictions
+    from mpox.runs.recorded import open_store
+
+    def complain(file: str, reason: str) -> None:
+        click.echo(f"mpox: {file} {reason}", err=True)
+
+    if as_json and as_csv:
+        raise MpoxError("--json and --csv are two forms of one answer: choose one.")
+    predictor = build_predictor(open_store(store), run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
+    click.echo(NOTICE, err=True)
+    if predictor.provenance["phantom"]:
+        click.echo(PHANTOM, err=True)
+    options = {"confidence": confidence, "device": device, "heat_maps": heat_maps}
+    listing = list_predictions(predictor, list(images), **options, tell=complain)
+    if as_json:
+        click.echo(json.dumps(listing.as_dict(), indent=1))
+    elif as_csv:
+        click.echo(listing.as_table().to_csv(index=False, lineterminator="\n"), nl=False)
+    elif listing.entries:
+        click.echo(listing.as_text())
+    if listing.errors:
+        sys.exit(1)
+
+
+@click.command("export")
+@click.option("--run", "run_id", required=True, metavar="ID", help="The run to export; the beginning of its id is enough.")
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file.")
+@click.option("--int8", is_flag=True, help="Write convolutions in 8 bits; what that loses on the run's test fold is told.")
+@click.option("--raw", is_flag=True, help="Leave out the temperature: the probabilities of the run's own predictions.")
+@click.option("--store", default="", metavar="NAME", help="A run store's folder; default: the project's.")
+@click.option("--data-dir", metavar="DIR", help="Where the run's data set lies (default: MPOX_DATA, then the cache folder).")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+def export(run_id, form, out, int8, raw, store, data_dir, force) -> None:
+    """Write a run's network, from pixels to probabilities, as a file for other programs. Research software, not a medical device.
+
+    \b
+    mpox export --run 3f2a --out mpox.onnx
+    mpox export --run 3f2a --out mpox-int8.onnx --int8
+
+    Before the file is written, ONNX Runtime must give the probabilities of torch: on pictures of the run's test fold, or on
+    random ones where these are not here. An 8-bit model is calibrated on training pictures and needs them.
+    """
+    from mpox._core import MpoxError, atomic_write
+    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, require_onnx
+    from mpox.runs.predict import build_predictor
+    from mpox.runs.recorded import open_store
+
+    require_onnx()
+    if out.exists() and not force:
+        raise MpoxError(f"{out} exists already: name another file with --out, or say --force.")
+    opened = open_store(store)
+    predictor = build_predictor(opened, run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
+    if int8:
+        from mpox.studies.deployment import run_forms
+
+        forms = run_forms(opened, run_id, data_dir, calibrated=not raw)
+        model, difference, shown = forms.int8, forms.exported.difference, "pictures of the run's test fold"
+    else:
+        from mpox.runs.export import export_onnx
+
+        pixels, shown = _pictures(opened, predictor, data_dir)
+        exported = export_onnx(predictor, pixels, calibrated=not raw)
+        model, difference = exported.model, exported.difference
+    atomic_write(out, model)
+    size = predictor.model.image_size
+    click.echo(f"{out}: ONNX, opset {OPSET}, {len(model) / 1e6:.1f} MB{', convolutions in 8 bits' if int8 else ''}")
+    click.echo(f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole picture squashed to a square")
+    kind = "as in the run's predictions" if raw else f"calibrated (temperature {predictor.temperature:.3g})"
+    click.echo(f"output '{OUTPUT}': {', '.join(predictor.classes)}; {kind}")
+    name = "ONNX Runtime in float32" if int8 else "ONNX Runtime"
+    click.echo(f"{name} against torch on {shown}: a probability differs by {difference:.1g} at most (allowed {TOLERANCE:g})")
+    if int8:
+        _tell_losses(forms, click.echo)
+    click.echo("Research software, not a medical device.", err=True)
+
+
+def _pictures(store, predictor, data_dir):
+    """Pictures to compare on, and what they are: of the test fold, or random ones, which is said."""
+    import numpy as np
+
+    from mpox._core import MpoxError
+    from mpox.data.pixels import load_pixels
+    from mpox.runs.run_lookup import find_run, training_data
+
+    size = predictor.model.image_size
+    try:
+        data, rows = training_data(store, find_run(store, predictor.provenance["run_id"]).config, data_dir)
+        test = data.manifest["image_id"].isin(rows.loc[rows["role"] == "test", "image_id"])
+        return load_pixels(data.manifest[test].reset_index(drop=True), size), "pictures of the run's test fold"
+    except MpoxError:
+        return np.random.default_rng(0).integers(
+            0, 256, (8, size, size, 3), dtype=np.uint8
+        ), "random pictures (its own are not here)"
+
+
+def _tell_losses(forms, echo) -> None:
+    from mpox.book.report import with_interval
+    from mpox.studies.deployment import losses
+
+    row = losses(forms.predictions, positive=forms.predictor.positive).set_index("form").loc["onnx int8"]
+    echo(
+        f"8 bits against torch on the {row['images']:.0f} pictures of the run's test fold: a probability differs by "
+        f"{row['max_abs_difference']:.2g} at most"
+    )
+    for metric, title in (("accuracy", "accuracy"), ("auroc", f"AUROC ({forms.predictor.positive})")):
+        value = with_interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], digits=3)
+        loss = with_interval(*(row[f"{metric}_loss{end}"] for end in ("", "_low", "_high")), digits=3)
+        echo(f"{title} in 8 bits {value}, loss {loss}")
+
+
+@click.command("exercises")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a learner notebook is not in step with its chapter.")
+def exercises(check: bool) -> None:
+    """Derive the learner notebooks in notebooks/exercises from the chapters: solutions become blanks."""
+    from mpox._core import MpoxError
+    from mpox.book.exercises import stale_exercises, write_exercises
+
+    if not check:
+        write_exercises(say=click.echo)
+    elif stale := stale_exercises():
+        raise MpoxError(f"Exercises not in step with their chapters: {', '.join(stale)}. Run `mpox exercises`.")
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--data-dir", metavar="DIR", help="Where the data sets lie (or set MPOX_DATA).")
+def doctor(as_json: bool, data_dir: str | None) -> None:
+    """Say whether this machine is ready for the notebooks, and what to do where it is not.
+
+    Exit status 1 if something is missing that they need.
+    """
+    from mpox.book.doctor import as_text, examine, is_ready
+
+    rows = examine(data_dir)
+    click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else as_text(rows))
+    sys.exit(0 if is_ready(rows) else 1)
 
 
 class _Group(click.Group):

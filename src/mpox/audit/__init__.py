@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import sklearn
 
-from mpox.audit import codebook, local_features, pairs, retrieval, verification
-from mpox.audit.overrides import hash_of_decisions, read_overrides
-from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, read_audit, together
-from mpox.errors import MpoxError
+from mpox._core import MpoxError
+from mpox.audit import features, pairs, retrieval, verification
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, hash_of_decisions, read_audit, read_overrides, together
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
 
@@ -28,7 +27,9 @@ _NO_EVIDENCE = {
 
 def audit_version() -> str:
     """Changes whenever the audit of unchanged pictures may: with versions of code and libraries, and with decisions."""
-    steps = ".".join(str(step.VERSION) for step in (local_features, codebook, retrieval, verification, pairs))
+    codebook_and_retrieval = retrieval.CODEBOOK_VERSION, retrieval.RETRIEVAL_VERSION
+    numbers = features.VERSION, *codebook_and_retrieval, verification.VERSION, pairs.VERSION
+    steps = ".".join(map(str, numbers))
     return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{hash_of_decisions(read_overrides())}"
 
 
@@ -40,9 +41,9 @@ def run_audit(
     Parameters
     ----------
     manifests : list of DataFrame
-        From `mpox.manifest.scan` or `build_manifest`; the pictures must be on this machine.
+        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine.
     overrides : DataFrame, optional
-        From `mpox.audit.overrides.read_overrides`; the package's own decisions if not given.
+        From `mpox.audit.result.read_overrides`; the package's own decisions if not given.
     jobs : int, optional
         Processes; all cores by default.
     progress : bool
@@ -60,7 +61,7 @@ def run_audit(
     images, rejected = _together(manifests)
     overrides = read_overrides() if overrides is None else overrides
     distinct = images.drop_duplicates("pixel_sha256")
-    local_features.ensure_features(distinct, jobs=jobs, progress=progress)
+    features.ensure_features(distinct, jobs=jobs, progress=progress)
     keys = sorted(distinct["pixel_sha256"])
     candidates = retrieval.candidates(keys, jobs=jobs, progress=progress)
     verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
@@ -82,7 +83,7 @@ def brute_force(
     """
     images, _ = _together(manifests)
     distinct = images.drop_duplicates("pixel_sha256")
-    local_features.ensure_features(distinct, jobs=jobs, progress=progress)
+    features.ensure_features(distinct, jobs=jobs, progress=progress)
     both = itertools.combinations(sorted(distinct["pixel_sha256"]), 2)
     asked = pd.DataFrame(both, columns=["a", "b"])
     if sample is not None and sample < len(asked):

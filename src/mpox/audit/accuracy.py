@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mpox.audit.measuring import measured
-from mpox.groups import connected
-from mpox.intervals import wilson
-from mpox.pictures import read_rgb
+from mpox.audit.quality import measured
+from mpox.data.groups import connected
+from mpox.data.pictures import read_rgb
+from mpox.stats.resample import wilson
 
 #: Raised by one whenever the hashes of an unchanged picture change.
 VERSION = 1
@@ -47,7 +47,7 @@ def accuracy_by_kind(pairs: pd.DataFrame, truths: pd.DataFrame) -> pd.DataFrame:
     pairs : DataFrame
         ``image_id_a``, ``image_id_b``: the accepted pairs of a phantom's audit.
     truths : DataFrame
-        From `mpox.phantom.read_truths`.
+        From `mpox.data.phantom.read_truths`.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def hash_pairs(manifest: pd.DataFrame, *, jobs: int | None = None, progress: boo
     manifest : DataFrame
         The pictures must be on this machine.
     jobs, progress
-        See `mpox.audit.measuring.measured`.
+        See `mpox.audit.quality.measured`.
 
     Returns
     -------

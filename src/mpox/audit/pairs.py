@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox.audit import local_features, verification
-from mpox.audit.local_features import parallel, recent_features
+from mpox._core import MpoxError, cache_dir, explaining
+from mpox.audit import features, verification
+from mpox.audit.features import parallel, recent_features
 from mpox.audit.verification import Verdict, compare
-from mpox.errors import MpoxError
-from mpox.groups import connected
-from mpox.paths import cache_dir, explaining
+from mpox.data.groups import connected
 
 #: Raised by one whenever a score changes, or which pairs are compared.
 VERSION = 3
@@ -58,7 +57,7 @@ class VerdictCache:
     """Verdicts on pairs of pictures, kept in one SQLite file in the cache; a pair is compared once in its life."""
 
     def __init__(self):
-        name = f"verdicts-{local_features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
+        name = f"verdicts-{features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
         self.path = cache_dir() / "audit" / name
         with explaining(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
-"""Image quality, picture by picture: light, colour, sharpness, exposure, borders, text, and what the file's compression tells."""
+"""What is measured on each image: blur, exposure, borders, captions, skin tone."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,13 +11,187 @@ from PIL import Image, JpegImagePlugin
 from skimage.color import rgb2gray, rgb2lab
 from skimage.filters import laplace
 from skimage.measure import blur_effect
+from tqdm.auto import tqdm
 
-from mpox.audit.captions import text_lines
-from mpox.audit.measuring import measured
-from mpox.pictures import read_rgb
+from mpox._core import MpoxError, atomic_write, cache_dir
+from mpox.audit.features import parallel
+from mpox.data.pictures import read_rgb
+from mpox.data.skintone import SKIN_TONE_VERSION, ita_class, tone
+
+#: The columns that say which picture a row is about.
+IDENTITY = ["dataset", "image_id", "label"]
+
+
+def _kept(name: str, sha256: str) -> Path:
+    return cache_dir() / "audit" / name / sha256[:2] / f"{sha256}.json"
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # absent or damaged: measured anew
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _measure(function: Callable[[str], dict], name: str, sha256: str, path: str) -> dict:
+    found = function(path)
+    atomic_write(_kept(name, sha256), json.dumps(found))
+    return found
+
+
+def measured(
+    manifest: pd.DataFrame, function: Callable[[str], dict], name: str, *, jobs: int | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """Apply a function to every file of a manifest; what is known of a file is read from the cache.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        With ``source``, ``image_id``, ``label``, ``sha256`` and ``path``.
+    function : callable
+        Path to a dictionary of numbers and words (JSON-able; ``None`` is a missing value); defined at the top of a module.
+    name : str
+        Names function and version in the cache; another name whenever the function's results change.
+    jobs : int, optional
+        Processes; all cores by default.
+    progress : bool
+
+    Returns
+    -------
+    DataFrame
+        `IDENTITY` and the keys of the dictionaries, one row an image in the manifest's order.
+
+    Raises
+    ------
+    MpoxError
+        If the pictures are not on this machine, or one cannot be read any more, or the cache cannot be used.
+    """
+    if manifest["path"].isna().any():
+        raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
+    distinct = manifest.drop_duplicates("sha256")
+    found = {sha256: _read(_kept(name, sha256)) for sha256 in distinct["sha256"]}
+    missing = distinct[[found[sha256] is None for sha256 in distinct["sha256"]]]
+    work = [(function, name, row.sha256, row.path) for row in missing.itertuples()]
+    with tqdm(total=len(work), desc=name, unit="picture", delay=3, leave=False, disable=not progress) as bar:
+        for (_, _, sha256, _), values in zip(work, parallel(_measure, work, jobs=jobs), strict=True):
+            found[sha256] = values
+            bar.update()
+    identity = manifest[["source", "image_id", "label"]].set_axis(IDENTITY, axis=1).reset_index(drop=True)
+    return identity.join(pd.DataFrame([found[sha256] for sha256 in manifest["sha256"]]))
+
+
+#: Long side in pixels to which a picture is brought before letters are sought.
+SIDE = 672
+_HEIGHTS = (7, 90)  # pixels of a letter at that size
+_MIN_LETTERS = 5
+
+
+def _letters(grey: np.ndarray) -> np.ndarray:
+    """Boxes (x, y, width, height) and contrast of the stable regions that could be letters, shape (n, 5)."""
+    height, width = grey.shape
+    mser = cv2.MSER.create(delta=12, min_area=18, max_area=4000, max_variation=0.35)
+    regions, boxes = mser.detectRegions(grey)
+    rows = []
+    for region, (x, y, w, h) in zip(regions, boxes, strict=True):
+        points = np.asarray(region)
+        if not (_HEIGHTS[0] <= h <= _HEIGHTS[1]) or not 0.12 <= w / h <= 2.2:
+            continue
+        fill = len(points) / (w * h)
+        if not 0.15 <= fill <= 0.95:
+            continue
+        inside = grey[points[:, 1], points[:, 0]]
+        x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, width), min(y + h + 2, height)
+        rim = np.concatenate([grey[y0, x0:x1], grey[y1 - 1, x0:x1], grey[y0:y1, x0], grey[y0:y1, x1 - 1]])
+        contrast = float(np.median(inside)) - float(np.median(rim))
+        if abs(contrast) < 45 or inside.std() > 30:
+            continue
+        rows.append((x, y, w, h, contrast))
+    return np.array(rows, float).reshape(-1, 5)
+
+
+def _distinct(letters: np.ndarray) -> np.ndarray:
+    """One of each set of nested regions: the same letter is stable at several thresholds."""
+    order = np.argsort(-letters[:, 2] * letters[:, 3], kind="stable")
+    kept: list[np.ndarray] = []
+    for row in letters[order]:
+        x, y, w, h, _ = row
+        for other in kept:
+            across = min(x + w, other[0] + other[2]) - max(x, other[0])
+            down = min(y + h, other[1] + other[3]) - max(y, other[1])
+            if across > 0 and down > 0 and across * down > 0.5 * w * h:
+                break
+        else:
+            kept.append(row)
+    return np.array(kept).reshape(-1, 5)
+
+
+def text_lines(picture: np.ndarray) -> list[tuple[float, float, float, float]]:
+    """Boxes of what looks like a horizontal line of letters.
+
+    Letters are maximally stable extremal regions (Matas et al. 2002, BMVC) that stand out from their surroundings; a line is
+    five or more of one polarity and similar height, side by side on one base line. Handwriting, vertical or slanted text and
+    faint watermarks are not found.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, 3)
+
+    Returns
+    -------
+    list of tuple
+        ``(left, top, right, bottom)`` as shares of width and height, 0 to 1.
+    """
+    height, width = picture.shape[:2]
+    factor = SIDE / max(height, width)
+    size = (max(round(width * factor), 8), max(round(height * factor), 8))
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    letters = _letters(grey)
+    lines = []
+    for sign in (-1, 1):
+        found = _distinct(letters[np.sign(letters[:, 4]) == sign])
+        lines += [_box(line, size) for line in _rows_of_letters(found)]
+    return lines
+
+
+def _box(line: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top = line[:, 0].min() / size[0], line[:, 1].min() / size[1]
+    return left, top, (line[:, 0] + line[:, 2]).max() / size[0], (line[:, 1] + line[:, 3]).max() / size[1]
+
+
+def _rows_of_letters(letters: np.ndarray) -> list[np.ndarray]:
+    """Chains of neighbouring letters, left to right."""
+    letters = letters[np.argsort(letters[:, 0], kind="stable")]
+    chain = np.arange(len(letters))
+    for i, (x, y, w, h, contrast) in enumerate(letters):
+        for j in range(i + 1, len(letters)):
+            x2, y2, w2, h2, contrast2 = letters[j]
+            gap = x2 - (x + w)
+            if gap > 1.4 * max(h, h2):
+                continue
+            level = min(abs((y + h) - (y2 + h2)), abs(y + h / 2 - y2 - h2 / 2))
+            alike = max(h, h2) < 1.9 * min(h, h2) and abs(contrast - contrast2) < 0.5 * max(abs(contrast), abs(contrast2))
+            if gap > -0.4 * min(w, w2) and level < 0.22 * max(h, h2) and alike:
+                chain[chain == chain[j]] = chain[i]
+    lines = []
+    for name in np.unique(chain):
+        line = letters[chain == name]
+        spread = line[:, 0].max() - line[:, 0].min()
+        if len(line) >= _MIN_LETTERS and spread > 3.0 * np.median(line[:, 3]) and _is_straight(line):
+            lines.append(line)
+    return lines
+
+
+def _is_straight(line: np.ndarray) -> bool:
+    """Whether the letters stand on one horizontal line, and are spaced and sized as letters are."""
+    bottom = line[:, 1] + line[:, 3]
+    height = np.median(line[:, 3])
+    return bool(np.median(np.abs(bottom - np.median(bottom))) < 0.15 * height and np.ptp(np.log(line[:, 3])) < np.log(3.2))
+
 
 #: Raised by one whenever the numbers of an unchanged picture change.
-VERSION = 1
+QUALITY_VERSION = 1
 #: Side in pixels of the square to which a picture is brought for the four plain statistics.
 STATISTICS_SIDE = 224
 _BLUR_SIDE = 512
@@ -42,7 +218,7 @@ def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: 
     Parameters
     ----------
     manifest : DataFrame
-        See `mpox.manifest.build_manifest`; the pictures must be on this machine.
+        See `mpox.data.manifest.build_manifest`; the pictures must be on this machine.
     jobs : int, optional
         Processes; all cores by default.
     progress : bool
@@ -60,7 +236,7 @@ def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: 
           ``clipped_bright`` (shares of black and of white pixels, 0 to 1);
         - ``border_left``, ``border_top``, ``border_right``, ``border_bottom`` (shares of width or height that are plain
           borders, 0 to 0.45) and ``border`` (their share of the area, 0 to 1);
-        - ``text_lines`` (int, see `mpox.audit.captions.text_lines`);
+        - ``text_lines`` (int, see `mpox.audit.quality.text_lines`);
         - ``file_bytes`` (int), ``bytes_per_pixel``, ``jpeg_quality`` (1 to 100 on the scale of the Independent JPEG Group;
           missing where the file is no JPEG).
 
@@ -69,7 +245,7 @@ def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: 
     MpoxError
         If the pictures are not on this machine, or one cannot be read any more.
     """
-    table = measured(manifest, quality_of, f"quality-{VERSION}", jobs=jobs, progress=progress)
+    table = measured(manifest, quality_of, f"quality-{QUALITY_VERSION}", jobs=jobs, progress=progress)
     return table.astype({"jpeg_quality": "float64"})
 
 
@@ -190,3 +366,37 @@ def jpeg_quality(path: str | Path) -> int | None:
     scale = 100 * np.median(table / _LUMINANCE)
     quality = (200 - scale) / 2 if scale <= 100 else 5000 / scale
     return int(np.clip(round(quality), 1, 100))
+
+
+def skin_tone(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
+    """Skin tone of every picture of a manifest.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        See `mpox.data.manifest.build_manifest`; the pictures must be on this machine.
+    jobs : int, optional
+        Processes; all cores by default.
+    progress : bool
+
+    Returns
+    -------
+    DataFrame
+        One row an image, in the manifest's order: ``dataset``, ``image_id``, ``label``, ``skin`` (share of the picture that was
+        taken for healthy skin, 0 to 1), ``ita`` (degrees, -90 to 90; missing where there is none), ``ita_class``, ``reason`` (why
+        there is no angle).
+
+    Raises
+    ------
+    MpoxError
+        If the pictures are not on this machine, or one cannot be read any more.
+    """
+    table = measured(manifest, _tone_of, f"skin-tone-{SKIN_TONE_VERSION}", jobs=jobs, progress=progress).astype(
+        {"ita": "float64"}
+    )
+    table.insert(5, "ita_class", [ita_class(ita) for ita in table["ita"]])
+    return table
+
+
+def _tone_of(path: str) -> dict:
+    return tone(np.asarray(read_rgb(path)))

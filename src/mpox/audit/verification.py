@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mpox.audit.local_features import SHRINK, LocalFeatures
-from mpox.audit.thumbnails import WINDOWS
+from mpox.audit.features import SHRINK, WINDOWS, LocalFeatures
 
 #: Raised by one whenever the result for an unchanged pair of features changes.
 VERSION = 5

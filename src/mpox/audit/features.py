@@ -1,0 +1,345 @@
+"""What the audit compares of an image: local features inside its borders, and thumbnails."""
+
+import functools
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, cpu_count, delayed
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError, atomic_write, cache_dir, explaining
+from mpox.data.pictures import pixel_hash, printable, read_rgb
+
+#: Raised by one whenever the features of an unchanged picture change.
+VERSION = 3
+#: Long side in pixels of the picture in which keypoints are sought; positions are in these pixels.
+SIDE = 448
+#: How much smaller the picture is that is correlated.
+SHRINK = 2
+#: Keypoints that are asked for, and how many there may be: OpenCV adds all that are as strong as the weakest.
+N_KEYPOINTS, MOST_KEYPOINTS = 600, 1000
+_SPREAD = 24  # sigma of the local mean and contrast, pixels
+_FLOOR = 3.0  # grey levels: contrast below this is noise, and is not lifted
+_ARRAYS = ("points", "poses", "descriptors", "picture")
+_SCALE = 512  # RootSIFT values, 0 to 1, are stored as bytes
+
+
+@dataclass(frozen=True)
+class LocalFeatures:
+    """What is kept of a picture.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the picture itself, pixels.
+    points : ndarray of float32, shape (k, 2)
+        Positions x, y in the picture scaled to a long side of `SIDE` pixels, the first pixel's centre at 0.5.
+    poses : ndarray of float32, shape (k, 2)
+        Size of the keypoint (base-2 logarithm of pixels) and direction (degrees, 0 to 360).
+    descriptors : ndarray of uint8, shape (k, 128)
+        RootSIFT, scaled by 512.
+    picture : ndarray of uint8, shape (h, w)
+        Grey, contrast evened out, long side ``SIDE / SHRINK``.
+    """
+
+    width: int
+    height: int
+    points: np.ndarray
+    poses: np.ndarray
+    descriptors: np.ndarray
+    picture: np.ndarray
+
+    @functools.cached_property
+    def unit(self) -> np.ndarray:
+        """The descriptors as unit vectors, see `as_unit`; kept, once asked for."""
+        return as_unit(self.descriptors)
+
+    @functools.cached_property
+    def thumbnails(self) -> np.ndarray:
+        """See `mpox.audit.features.thumbnails`; kept, once asked for."""
+        return thumbnails(self.picture)
+
+    @functools.cached_property
+    def border(self) -> np.ndarray | None:
+        """See `mpox.audit.features.border_mask`; kept, once asked for."""
+        return border_mask(self.picture)
+
+    @functools.cached_property
+    def mirrored(self) -> "LocalFeatures":
+        """What would be kept of the mirror image; left and right are exchanged."""
+        points, poses = self.points.copy(), self.poses.copy()
+        points[:, 0] = self.picture.shape[1] * SHRINK - points[:, 0]
+        poses[:, 1] = (180 - poses[:, 1]) % 360
+        picture = np.ascontiguousarray(self.picture[:, ::-1])
+        return LocalFeatures(self.width, self.height, points, poses, self.descriptors[:, MIRRORED], picture)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Pixels of the scaled picture for one pixel of the picture itself, along x and y, shape (2,)."""
+        return np.array(_scaled_size(self.width, self.height)) / (self.width, self.height)
+
+
+#: Where each of the 128 values of a descriptor comes from when the picture is mirrored: OpenCV's layout is 4 rows, 4 columns
+#: and 8 directions in the keypoint's own frame, in which a mirrored patch has its rows and its directions reversed.
+MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, (-np.arange(8)) % 8].ravel()
+
+
+def as_unit(descriptors: np.ndarray) -> np.ndarray:
+    """Descriptors, uint8 of shape (k, 128), as unit vectors, float32."""
+    values = descriptors.astype(np.float32)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+
+
+def _scaled_size(width: int, height: int) -> tuple[int, int]:
+    factor = SIDE / max(width, height)
+    return max(round(width * factor), 8), max(round(height * factor), 8)
+
+
+def even_contrast(grey: np.ndarray) -> np.ndarray:
+    """Subtract the local mean and divide by the local contrast: uint8 to uint8, mean 128, deviation about 40."""
+    values = grey.astype(np.float32)
+    values -= cv2.GaussianBlur(values, (0, 0), _SPREAD)
+    contrast = np.sqrt(cv2.GaussianBlur(values * values, (0, 0), _SPREAD))
+    return np.clip(128 + 40 * values / (contrast + _FLOOR), 0, 255).astype(np.uint8)
+
+
+def describe(picture: np.ndarray) -> LocalFeatures:
+    """The local features of a picture, uint8 of shape (height, width, 3).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = describe(cv2.resize(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8), (240, 160)))
+    >>> found.picture.shape, found.descriptors.shape[1], len(found.points) > 100
+    ((150, 224), 128, True)
+    """
+    height, width = picture.shape[:2]
+    size = _scaled_size(width, height)
+    shrinks = size[0] < width
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    even = even_contrast(cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
+    sift = cv2.SIFT.create(nfeatures=N_KEYPOINTS, contrastThreshold=0.02, edgeThreshold=12)
+    keypoints, found = sift.detectAndCompute(even, None)
+    if found is None:
+        found = np.zeros((0, 128), np.float32)
+    # on a regular pattern thousands are equally strong
+    strongest = np.sort(np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")[:MOST_KEYPOINTS])
+    keypoints, found = [keypoints[number] for number in strongest], found[strongest]
+    root = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
+    return LocalFeatures(
+        width=width,
+        height=height,
+        points=np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2) + 0.5,
+        poses=np.array([(np.log2(keypoint.size), keypoint.angle) for keypoint in keypoints], np.float32).reshape(-1, 2),
+        descriptors=np.clip(np.rint(root * _SCALE), 0, 255).astype(np.uint8),
+        picture=cv2.resize(even, None, fx=1 / SHRINK, fy=1 / SHRINK, interpolation=cv2.INTER_AREA),
+    )
+
+
+def _cached(key: str) -> Path:
+    return cache_dir() / "audit" / f"features-{VERSION}-opencv-{cv2.__version__}" / key[:2] / f"{key}.npz"
+
+
+def read_features(key: str) -> LocalFeatures:
+    """Read the features of the picture with this ``pixel_sha256``; `ensure_features` has put them there.
+
+    Raises
+    ------
+    MpoxError
+        If the file is not there, or damaged; then it is removed, so that the next run makes it anew. If it cannot be read.
+    """
+    path = _cached(key)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MpoxError(f"The features {path.name} are not in the cache (any more): run it again.") from error
+    except OSError as error:
+        reason = f"The cache {path.parent} cannot be used ({error.strerror})"
+        raise MpoxError(f"{reason}: make it readable, or set MPOX_CACHE.") from error
+    try:
+        with np.load(io.BytesIO(content)) as stored:
+            width, height = stored["size"].tolist()
+            return LocalFeatures(width, height, *(stored[name] for name in _ARRAYS))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with explaining(path.parent):
+            path.unlink(missing_ok=True)
+        raise MpoxError(f"The cached features {path.name} were damaged and have been removed: run it again.") from error
+
+
+@functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300 megabytes
+def recent_features(key: str) -> LocalFeatures:
+    """`read_features`, remembering the pictures that were asked for last."""
+    return read_features(key)
+
+
+def _write_features(key: str, path: str) -> None:
+    cv2.setNumThreads(1)
+    picture = read_rgb(path)
+    if pixel_hash(picture) != key:
+        raise MpoxError(f"{printable(Path(path).name)} was changed since it was scanned: run it again.")
+    found = describe(np.asarray(picture))
+    buffer = io.BytesIO()
+    arrays = {name: getattr(found, name) for name in _ARRAYS}
+    np.savez(buffer, size=np.array([found.width, found.height]), **arrays)
+    atomic_write(_cached(key), buffer.getvalue())
+
+
+def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> int:
+    """Compute the features of all pictures that are not in the cache yet.
+
+    Parameters
+    ----------
+    images : DataFrame
+        With ``pixel_sha256`` and ``path``.
+    jobs : int, optional
+        Processes; all cores by default.
+    progress : bool
+
+    Returns
+    -------
+    int
+        How many had to be computed.
+
+    Raises
+    ------
+    MpoxError
+        If a picture is not the one any more that was scanned, or the cache cannot be used; `UnusablePicture` if it cannot be
+        read any more.
+    """
+    distinct = images.drop_duplicates("pixel_sha256")
+    missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]
+    work = list(zip(missing["pixel_sha256"], missing["path"], strict=True))
+    bar = tqdm(total=len(work), desc="audit: local features", unit="picture", delay=3, leave=False, disable=not progress)
+    with bar:
+        for _ in parallel(_write_features, work, jobs=jobs):
+            bar.update()
+    return len(work)
+
+
+def parallel(function, work: list[tuple], *, jobs: int | None = None, chunk: int = 8):
+    """Call ``function(*item)`` for every item, in processes when there is enough to do; results come in order."""
+    jobs = min(jobs or cpu_count(), -(-len(work) // chunk))
+    if jobs <= 1:
+        return (function(*item) for item in work)
+    pool = Parallel(jobs, return_as="generator", batch_size=chunk, pre_dispatch=8 * jobs * chunk)
+    return pool(delayed(function)(*item) for item in work)
+
+
+THUMBNAIL_SIDE = 16
+#: left, top, right, bottom as parts of the picture: the whole, halves, thirds.
+WINDOWS = (
+    [(0, 0, 1, 1)]
+    + [(k / n, 0, (k + 1) / n, 1) for n in (2, 3) for k in range(n)]
+    + [(0, k / n, 1, (k + 1) / n) for n in (2, 3) for k in range(n)]
+)
+_BLOCK = 2048
+
+
+def thumbnails(picture: np.ndarray) -> np.ndarray:
+    """Unit vectors of the whole picture and of its parts: float32 of shape (11, SIDE * SIDE), from uint8 (height, width)."""
+    height, width = picture.shape
+    rows = []
+    for left, top, right, bottom in WINDOWS:
+        part = picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
+        small = cv2.resize(part, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+        small -= small.mean()
+        rows.append(small / max(float(np.linalg.norm(small)), 1e-6))
+    return np.stack(rows)
+
+
+def alike(tables: list[np.ndarray], n_best: int) -> list[tuple[int, int, bool]]:
+    """For every picture the pictures that it resembles most, whole against whole or part.
+
+    Parameters
+    ----------
+    tables : list of ndarray
+        From `thumbnails`, one a picture.
+    n_best : int
+        How many, direct and mirrored together.
+
+    Returns
+    -------
+    list of (int, int, bool)
+        Number of the picture, number of the one it resembles, and whether mirrored.
+    """
+    parts = np.stack(tables)
+    wholes = parts[:, 0]
+    mirrored = wholes.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(len(parts), -1)
+    rows = []
+    for start in range(0, len(parts), _BLOCK):
+        stop = min(start + _BLOCK, len(parts))
+        scores = []
+        for asked in (wholes[start:stop], mirrored[start:stop]):
+            best = np.full((stop - start, len(parts)), -1, np.float32)
+            for window in range(len(WINDOWS)):
+                np.maximum(best, asked @ parts[:, window].T, out=best)
+            best[np.arange(stop - start), np.arange(start, stop)] = -1
+            scores.append(best)
+        both = np.concatenate(scores, axis=1)
+        order = np.argpartition(-both, min(n_best, both.shape[1] - 1), axis=1)[:, :n_best]
+        for number, found in enumerate(order, start):
+            rows += [(number, int(b % len(parts)), bool(b >= len(parts))) for b in found]
+    return rows
+
+
+_APART = 4  # pixels along a line between which it may not change
+_CALM, _SHARE = 10.0, 0.8  # levels, and the share of a line that is as calm as that: a logo may stand in a border
+_STEP, _EDGE = 25.0, 0.5  # levels by which a picture differs from its border, and the share of a line that does
+_LEAST, _DEEPEST = 3, 0.45  # pixels; part of a side
+_MOST = 0.9  # part of a picture: where hardly more than border is left, the border is what there is to compare
+_HALO = 12  # pixels: evening out the contrast darkens or lightens what lies next to an edge, sigma by sigma
+
+
+def plain_border(picture: np.ndarray) -> tuple[int, int, int, int]:
+    """How deep plain borders reach into a picture.
+
+    The lines of a border, parallel to its side, are calm: nearly nowhere does one change within a few pixels. (Across its lines a
+    border may change: evened-out contrast has a halo there, and some frames have lines in them.) It ends in a straight edge.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (h, w)
+        See `mpox.audit.features.LocalFeatures`.
+
+    Returns
+    -------
+    tuple of int
+        Pixels of the left, top, right and bottom border; 0 where there is none.
+    """
+    values = picture.astype(np.int16)
+    return _depth(values.T), _depth(values), _depth(values.T[::-1]), _depth(values[::-1])
+
+
+def _depth(lines: np.ndarray) -> int:
+    """How many of the first lines, shape (n, length), are a border."""
+    n = len(lines)
+    if n < 16 or lines.shape[1] < 16:
+        return 0
+    calm = (np.abs(lines[:, _APART:] - lines[:, :-_APART]) <= _CALM).mean(axis=1) >= _SHARE
+    run = n if calm.all() else int(calm.argmin())
+    edge = (np.abs(lines[3:] - lines[:-3]) > _STEP).mean(axis=1) >= _EDGE  # between line d - 1 and line d + 2
+    last = min(run + 2, int(_DEEPEST * n), n - 3)
+    found = np.flatnonzero(edge[:last])
+    if run < _LEAST or not len(found):
+        return 0
+    depth = int(found[-1]) + 2
+    return depth if depth >= _LEAST else 0
+
+
+def border_mask(picture: np.ndarray) -> np.ndarray | None:
+    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w).
+
+    ``None`` where there is none, or hardly anything else.
+    """
+    borders = plain_border(picture)
+    if not any(borders):
+        return None
+    left, top, right, bottom = (depth + _HALO if depth else 0 for depth in borders)
+    mask = np.ones_like(picture)
+    mask[top : picture.shape[0] - bottom, left : picture.shape[1] - right] = 0
+    return mask if mask.mean() < _MOST else None

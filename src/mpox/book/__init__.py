@@ -1,0 +1,1 @@
+"""What a reader sees: figures, tables, executed notebooks, and the book made of them."""

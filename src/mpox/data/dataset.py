@@ -1,0 +1,67 @@
+"""A data set as the study sees it: a manifest, the honest groups, and what is known of it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mpox._core import MpoxError
+from mpox.data.groups import source_groups
+from mpox.data.manifest import manifest_hash
+
+if TYPE_CHECKING:
+    from mpox.audit import Audit
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as the study sees it.
+
+    Parameters
+    ----------
+    name : str
+    manifest : DataFrame
+        Sorted by ``image_id``; with the audit's ``group_id``.
+    groups : Series of str
+        The honest groups (same patient or same photograph), indexed by ``image_id``; intervals resample these.
+    is_phantom : bool
+    has_pictures : bool
+        Whether the pictures are on this machine.
+    positive : str
+        The class that is the finding.
+    audit : Audit, optional
+        Of this data set alone.
+    """
+
+    name: str
+    manifest: pd.DataFrame
+    groups: pd.Series
+    is_phantom: bool
+    has_pictures: bool
+    positive: str = "Mpox"
+    audit: "Audit | None" = None
+
+    @property
+    def classes(self) -> list[str]:
+        """The class labels in the order of the probability columns."""
+        return sorted(self.manifest["label"].unique())
+
+    @property
+    def hash(self) -> str:
+        """See `mpox.data.manifest.manifest_hash`."""
+        return manifest_hash(self.manifest)
+
+
+def make_dataset(name: str, audit: "Audit", *, is_phantom: bool, has_pictures: bool) -> Dataset:
+    """The data set of an audit.
+
+    Raises
+    ------
+    MpoxError
+        If it has no class Mpox.
+    """
+    manifest = audit.images.drop(columns="dataset")
+    if "Mpox" not in set(manifest["label"]):
+        raise MpoxError(f"The data set '{name}' has no class Mpox (or Monkeypox, MKP): name the folder of that class so.")
+    groups = pd.Series(source_groups(manifest).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    return Dataset(name, manifest, groups, is_phantom, has_pictures, audit=audit)

@@ -1,0 +1,134 @@
+"""Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError, cache_dir, replacing
+from mpox.data import changes
+from mpox.data.manifest import manifest_hash
+from mpox.data.pack import Pack, named_pack
+from mpox.data.pictures import read_rgb
+
+
+class RenderedPixels:
+    """Changed copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, or RenderedPixels, shape (m, size, size, 3)
+        The original pictures.
+    origin : ndarray of int, shape (n,)
+        Row of the original of each copy.
+    render : callable
+        ``render(picture, row)`` gives the copy of that row.
+    """
+
+    def __init__(self, pixels: "Pixels", origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
+        self.pixels, self.origin, self.render = pixels, origin, render
+        self.shape: tuple[int, ...] = (len(origin), *pixels.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        rows = np.arange(len(self))[rows]
+        if rows.ndim == 0:
+            return self._one(int(rows))
+        return np.stack([self._one(row) for row in rows]) if len(rows) else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def _one(self, row: int) -> np.ndarray:
+        return self.render(np.asarray(self.pixels[self.origin[row]]), int(row))
+
+
+#: Pictures to read from by their rows.
+Pixels = np.ndarray | RenderedPixels
+
+
+def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
+    """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        With ``path``, which is missing where the picture is in a pack; the rows give the order. Of an augmented data set
+        (`augmented`) or an altered one (`mpox.protocols.copies.altered`) the originals are cached; copies are made from them,
+        at this size, whenever they are read.
+    image_size : int
+        Side in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, image_size, image_size, 3)
+        RGB, memory-mapped and read-only; for such a data set `RenderedPixels`, which is indexed like it.
+
+    Raises
+    ------
+    MpoxError
+        If the pictures are not on this machine, nor in a pack at this size, or the cache cannot be written.
+    """
+    for column, renderer in (("view", changes.view_renderer), ("recipe", changes.alteration_renderer)):
+        if column in manifest:
+            return _rendered(manifest, image_size, column, renderer)
+    pack = _pack_of(manifest)
+    whole = pack.whole(manifest["pixel_sha256"].tolist(), image_size) if pack else None
+    if whole is not None:
+        return whole
+    path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
+    order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
+    if not path.is_file():
+        _write_pixels(path, manifest.iloc[order], image_size, pack)
+    pixels = np.load(path, mmap_mode="r")
+    return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
+
+
+def _rendered(manifest: pd.DataFrame, image_size: int, column: str, renderer: Callable) -> RenderedPixels:
+    known = manifest.drop_duplicates("original_id").drop(columns=column)
+    known = known.assign(image_id=known["original_id"], pixel_sha256=known["original_sha256"])
+    known = known.sort_values("image_id", ignore_index=True)
+    origin = pd.Index(known["image_id"]).get_indexer(manifest["original_id"])
+    return RenderedPixels(load_pixels(known, image_size), origin, renderer(manifest))
+
+
+def _pack_of(manifest: pd.DataFrame) -> Pack | None:
+    """The pack that holds the pictures which are not on this machine; ``None`` if all of them are."""
+    lacking = manifest["path"].isna()
+    if not lacking.any():
+        return None
+    pack = named_pack()
+    if pack is None:
+        sources = ", ".join(sorted(manifest.loc[lacking, "source"].unique()))
+        raise MpoxError(f"The pictures of {sources} are not on this machine: get them, or name a pack with --pack or MPOX_PACK.")
+    return pack
+
+
+def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | None) -> None:
+    about = {"descr": "|u1", "fortran_order": False, "shape": (len(manifest), image_size, image_size, 3)}
+    files = zip(manifest["path"], manifest["pixel_sha256"], strict=True)
+    bar = tqdm(files, total=len(manifest), desc=f"decode to {image_size} px", delay=3, leave=False)
+    with replacing(path) as stream:  # not mapped into memory: there a full disk is a bus error
+        np.lib.format.write_array_header_1_0(stream, about)
+        for file, sha in bar:
+            if pack and pd.isna(file):
+                stream.write(np.ascontiguousarray(pack.picture(sha, image_size)).tobytes())
+            else:
+                stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
+
+
+def to_batch(
+    pixels: np.ndarray,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
+    tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
+    tensor = tensor.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
+    centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
+    return (tensor / 255 - centre) / scale

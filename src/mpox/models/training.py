@@ -1,0 +1,373 @@
+"""Training a network by gradient descent."""
+
+import hashlib
+import itertools
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError, atomic_write
+from mpox.data.pixels import load_pixels
+from mpox.models.activations import activations, split_backbone
+from mpox.models.backbones import Classifier, build_model, fold_batch_norm, normalisation
+from mpox.models.batches import ActivationBatches, Batches, PictureBatches
+from mpox.models.config import TRANSFERRED, ModelConfig
+from mpox.models.hardware import torch_device
+
+if TYPE_CHECKING:
+    import torch
+
+
+#: The small file that makes a state valid, and the files of tensors.
+STATE = "state.json"
+STATE_FILES = "epoch*.safetensors"
+
+
+def save(
+    folder: Path,
+    model: "torch.nn.Module",
+    best: dict[str, "torch.Tensor"],
+    optimizer: "torch.optim.Optimizer",
+    history: list[dict],
+) -> None:
+    """Keep the state after an epoch; the one before is removed when this one is on the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds one state, in ``epoch<n>.safetensors`` and ``state.json``.
+    model : Module
+    best : dict
+        State dict of the best epoch so far.
+    optimizer : Optimizer
+    history : list of dict
+        One JSON-able entry an epoch.
+
+    Raises
+    ------
+    MpoxError
+        If the folder cannot be written; then the state before is still there.
+    """
+    from safetensors import torch as safetensors
+
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    data = safetensors.save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+    name = f"epoch{len(history)}.safetensors"
+    atomic_write(folder / name, data)
+    about = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "history": history}
+    atomic_write(folder / STATE, json.dumps(about))
+    for old in folder.glob(STATE_FILES):
+        if old.name != name:
+            old.unlink()
+
+
+def load(
+    folder: Path, model: "torch.nn.Module", optimizer: "torch.optim.Optimizer"
+) -> tuple[dict[str, "torch.Tensor"], list[dict]] | None:
+    """Put a saved state into a model and its optimizer.
+
+    One that is damaged, or another model's, is removed with a note on stderr: the training starts over.
+
+    Returns
+    -------
+    (dict, list of dict) or None
+        The best epoch's state dict and the history; ``None`` if there is no state, and nothing has been changed.
+
+    Raises
+    ------
+    MpoxError
+        If the files are there and this user or machine cannot read them.
+    """
+    if not (folder / STATE).is_file():
+        return None
+    try:
+        history, parts, moments = _read(folder)
+        _check(parts, moments, model, optimizer)
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else error
+        tqdm.write(f"The state saved in {folder} is damaged ({found}): this training starts over.", file=sys.stderr)
+        for file in [folder / STATE, *folder.glob(STATE_FILES)]:
+            file.unlink(missing_ok=True)
+        return None
+    except OSError as error:
+        raise MpoxError(
+            f"The state saved in {folder} cannot be read ({error.strerror}): make it readable, or remove it to start over."
+        ) from error
+    model.load_state_dict(parts["model"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in moments.items():  # in the memory format of their parameter: the fused step goes through both in step
+        like = parameters[index].detach()
+        moments[index] = {key: like.clone().copy_(value) if value.shape == like.shape else value for key, value in values.items()}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in parts["best"].items()}, history
+
+
+def _read(folder: Path) -> tuple[list[dict], dict[str, dict], dict[int, dict]]:
+    from safetensors import torch as safetensors
+
+    about = json.loads((folder / STATE).read_bytes())
+    data = (folder / about["file"]).read_bytes()
+    if hashlib.sha256(data).hexdigest() != about["sha256"]:
+        raise ValueError(f"{about['file']} is not what was written")
+    parts: dict[str, dict] = {"model": {}, "best": {}}
+    moments: dict[int, dict] = {}
+    for name, value in safetensors.load(data).items():
+        part, _, rest = name.partition(".")
+        if part == "optimizer":
+            index, _, key = rest.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        else:
+            parts[part][rest] = value
+    return about["history"], parts, moments
+
+
+def _check(parts: dict, moments: dict, model: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> None:
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    fits = all({name: value.shape for name, value in part.items()} == expected for part in parts.values())
+    for index, values in moments.items():
+        fits &= index < len(parameters) and all(v.shape in ((), parameters[index].shape) for v in values.values())
+    if not fits:
+        raise ValueError("its tensors are another model's")
+
+
+HEAD_RATE = 1e-2
+
+
+def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The backbone's parameters, first stage first: timm's ``blocks`` one by one, and what comes before and after them."""
+    blocks = getattr(backbone, "blocks", None)
+    if not isinstance(blocks, nn.Sequential):
+        return [list(backbone.parameters())]
+    stages = [list(block.parameters()) for block in blocks]
+    inside = {id(parameter) for stage in stages for parameter in stage}
+    names = [name for name, parameter in backbone.named_parameters() if id(parameter) not in inside]
+    rest = dict(backbone.named_parameters())
+    before = [rest[name] for name in names if "stem" in name or name.startswith("bn1")]
+    after = [rest[name] for name in names if not ("stem" in name or name.startswith("bn1"))]
+    return [stage for stage in (before, *stages, after) if stage]
+
+
+def freeze_stages(backbone: nn.Module, n_stages: int) -> None:
+    """Ask for no gradients in the first stages; the stem is one."""
+    for parameter in itertools.chain(*_stages(backbone)[:n_stages]):
+        parameter.requires_grad_(False)
+
+
+def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
+    """AdamW with discriminative learning rates: the earlier a stage, the slower. From scratch all stages learn alike."""
+    plan = config.plan
+    groups: list[dict[str, Any]] = [{"params": list(model.head.parameters()), "scale": 1.0}]
+    freeze_stages(model.backbone, plan.frozen_stages)
+    stages = _stages(model.backbone)[plan.frozen_stages :]
+    for depth, stage in enumerate(reversed(stages)):
+        scale = 1.0 if config.regime == "scratch" else plan.backbone_rate * plan.stage_decay**depth
+        groups.append({"params": stage, "scale": scale})
+    for group in groups:
+        group["lr"] = plan.learning_rate * group["scale"]
+    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, config: ModelConfig, progress: float) -> None:
+    """Linear warm-up over the first tenth, then a half cosine to zero; ``progress`` runs from 0 to 1."""
+    rate = progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+    for group in optimizer.param_groups:
+        group["lr"] = config.plan.learning_rate * group["scale"] * rate
+
+
+def class_weights(y: np.ndarray, n_classes: int) -> torch.Tensor:
+    """Inverse class frequencies with mean 1 over the training images, float32 of shape (n_classes,)."""
+    counts = np.bincount(y, minlength=n_classes)
+    return torch.tensor(len(y) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+class Trainer:
+    """One model on its way through the epochs.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        With a ``training`` part.
+    batches : Batches
+        All pictures of the data set on their device: `PictureBatches`, or `mpox.models.batches.ActivationBatches` for the
+        regime ``tail_tune``.
+    y : ndarray of int, shape (n,)
+        Class numbers.
+    train, valid : ndarray of int
+        Rows used for gradients, and rows of the inner validation fold; the test fold is in neither.
+    n_classes : int
+    folder : Path
+        Where the state is saved after every epoch, and read from when it is there.
+    """
+
+    def __init__(self, config: ModelConfig, batches: Batches, y, train, valid, *, n_classes: int, folder: Path):
+        self.config, self.batches, self.device = config, batches, batches.device
+        self.train_rows, self.valid_rows, self.folder = train, valid, folder
+        self.y = torch.from_numpy(y).to(self.device)
+        model = build_model(config.backbone, config.head, n_classes, weights=config.weights, seed=config.seed)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.trained = self._trained_part()
+        weight = class_weights(y[train], n_classes) if config.plan.class_weights else None
+        self.loss = nn.CrossEntropyLoss(
+            weight=None if weight is None else weight.to(self.device),
+            label_smoothing=config.plan.label_smoothing,
+        )
+        self.optimizer = _optimizer(self.model, config)
+        self.history: list[dict] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def _trained_part(self) -> nn.Module:
+        """What the batches go through before the head: the backbone, or its tail behind the cached stages."""
+        backbone = self.model.backbone
+        if self.config.regime == "tail_tune":
+            side = (1, 3, self.config.image_size, self.config.image_size)
+            example = torch.zeros(side, device=self.device).to(memory_format=torch.channels_last)
+            _, backbone = split_backbone(self.model.backbone.eval(), self.config.plan.frozen_stages, example)
+        fold_batch_norm(backbone, self.batches.plain(np.arange(1)))
+        return backbone
+
+    def fit(self, *, report=lambda text: None) -> pd.DataFrame:
+        """Train to the end, or to the early stop, and leave the best epoch's weights in ``model``.
+
+        Returns
+        -------
+        DataFrame
+            One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``,
+            ``train_seconds`` (of the gradient steps), ``seconds``, ``chosen``.
+        """
+        plan = self.config.plan
+        if not self._restore() and self.config.regime in TRANSFERRED and plan.head_steps:
+            self._fit_head()
+        for epoch in range(len(self.history), plan.epochs):
+            if self._stalled():
+                break
+            row = self._epoch(epoch)
+            if not math.isfinite(row["validation_loss"]):
+                raise MpoxError(f"The validation loss of epoch {epoch} is not finite: lower the learning rate.")
+            if all(row["validation_loss"] < past["validation_loss"] for past in self.history):
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.history.append(row)
+            self._save()
+            report(f"epoch {epoch + 1} of {plan.epochs}, validation loss {row['validation_loss']:.3f}")
+        self.model.load_state_dict(self.best)
+        history = pd.DataFrame(self.history)
+        history["chosen"] = history.index == history["validation_loss"].idxmin()
+        return history
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Class probabilities, float64 of shape (len(rows), n_classes)."""
+        return self._probabilities(rows).numpy()
+
+    def _stalled(self) -> bool:
+        losses = [row["validation_loss"] for row in self.history]
+        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.config.plan.patience
+
+    def _autocast(self):
+        enabled = self.config.plan.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _mode(self, training: bool) -> None:
+        """Batch-norm statistics stay ImageNet's when weights are transferred: batches are small and few."""
+        self.model.train(training)
+        if self.config.regime in TRANSFERRED:
+            self.model.backbone.eval()
+
+    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.model.head(self.trained(batch))
+
+    @torch.inference_mode()
+    def _probabilities(self, rows: np.ndarray) -> torch.Tensor:
+        self.model.eval()
+        parts = []
+        for start in range(0, len(rows), 32):
+            shown = (False, True) if self.config.mirror else (False,)
+            batches = [self.batches.plain(rows[start : start + 32], mirrored=mirrored) for mirrored in shown]
+            with self._autocast():
+                views = [self._logits(batch) for batch in batches]
+            parts.append(torch.stack([torch.softmax(view.double(), dim=1) for view in views]).mean(0).cpu())
+        return torch.cat(parts)
+
+    def _fit_head(self) -> None:
+        """Train the head alone on the frozen features of the unchanged pictures (after Kumar et al. 2022)."""
+        self.model.eval()
+        with torch.inference_mode():
+            batches = [self.train_rows[start : start + 32] for start in range(0, len(self.train_rows), 32)]
+            frozen = torch.cat([self.trained(self.batches.plain(rows)) for rows in batches])
+        frozen, target = frozen.clone(), self.y[self.train_rows]
+        head = self.model.head.train()
+        optimizer = torch.optim.AdamW(head.parameters(), lr=HEAD_RATE, weight_decay=0.1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            for _ in range(self.config.plan.head_steps):
+                optimizer.zero_grad()
+                self.loss(head(frozen), target).backward()
+                optimizer.step()
+
+    def _epoch(self, epoch: int) -> dict:
+        started = time.perf_counter()
+        plan = self.config.plan
+        rng = np.random.default_rng([self.config.seed, epoch])
+        order = rng.permutation(self.train_rows)
+        shown, target = self.batches.epoch(order, rng), self.y[torch.from_numpy(order).to(self.device)]
+        starts = range(0, len(order), plan.batch_size)
+        self._mode(training=True)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)  # read once an epoch: reading makes a GPU wait
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.config.seed * 10_007 + epoch)
+            for step, start in enumerate(starts):
+                stop = min(start + plan.batch_size, len(order))
+                if stop - start < 2 and len(order) > 1:
+                    continue
+                _set_rate(self.optimizer, self.config, (epoch + (step + 1) / len(starts)) / plan.epochs)
+                batch = shown.batch(start, stop)  # before autocast, which would draw the grid of places in half precision
+                with self._autocast():
+                    loss = self.loss(self._logits(batch), target[start:stop])
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                total += loss.detach() * (stop - start)
+        train_loss, trained_s = float(total) / len(order), time.perf_counter() - started
+        probabilities, truth = self._probabilities(self.valid_rows), self.y[self.valid_rows].cpu()
+        return {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "validation_loss": float(F.nll_loss(probabilities.clamp_min(1e-12).log(), truth)),
+            "validation_accuracy": float((probabilities.argmax(1) == truth).double().mean()),
+            "train_seconds": round(trained_s, 3),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+
+    def _save(self) -> None:
+        save(self.folder, self.model, self.best, self.optimizer, self.history)
+
+    def _restore(self) -> bool:
+        """Take up the state of an interrupted run, if there is one."""
+        saved = load(self.folder, self.model, self.optimizer)
+        if saved is None:
+            return False
+        self.best, self.history = saved
+        return True
+
+
+def load_batches(manifest: pd.DataFrame, model: ModelConfig) -> Batches:
+    """The pictures of a manifest as a regime wants them: `Trainer`'s ``batches``."""
+    device = torch_device(model.device)
+    if model.regime == "tail_tune":
+        return ActivationBatches(activations(manifest, model), device)
+    mean, std = normalisation(model.backbone)
+    pixels = load_pixels(manifest, model.image_size)
+    return PictureBatches(pixels, mean=mean, std=std, recipe=model.plan.augmentation, device=device)

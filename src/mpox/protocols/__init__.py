@@ -1,0 +1,1 @@
+"""Who may be trained on, and who is tested: split tables, made from a manifest alone."""

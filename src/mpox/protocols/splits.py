@@ -1,0 +1,289 @@
+"""Named protocols: which images a model is trained on, and which it is tested on.
+
+A split is a table, so that it can be stored, hashed and checked. It is nested: the images outside the test fold carry an
+``inner_fold``, and every choice (regularisation, early stopping) is made there, never on the test fold.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from mpox._core import MpoxError, TooFewImages
+from mpox.data.groups import patient_groups, source_groups
+
+N_INNER_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of choosing test images.
+
+    Parameters
+    ----------
+    name : str
+    group : callable
+        Manifest to what must stay together.
+    leaks : bool
+        Whether it is a practice known to leak.
+    meaning : str
+        For people.
+    augmented : bool
+        Whether it takes the manifest of an augmented data set (`mpox.protocols.copies.augmented`), and no other.
+    """
+
+    name: str
+    group: Callable[[pd.DataFrame], pd.Series]
+    leaks: bool
+    meaning: str
+    augmented: bool = False
+
+
+def _one_by_one(manifest: pd.DataFrame) -> pd.Series:
+    return manifest["image_id"].rename("group_id")
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "random_image",
+            _one_by_one,
+            True,
+            "images are dealt to the folds one by one; siblings of a test image may be in training",
+        ),
+        Protocol("patient", patient_groups, False, "all images of a patient are in the same fold"),
+        Protocol(
+            "source",
+            source_groups,
+            False,
+            "all images of a patient, and all copies of a photograph (crops, mirrored, captioned, ... as the audit finds them), "
+            "are in the same fold",
+        ),
+        Protocol(
+            "augment_before_split",
+            _one_by_one,
+            True,
+            "every image is first multiplied by augmentation, then the augmented images are dealt to the folds one by one; "
+            "nearly every test image has an augmented copy of itself in training",
+            augmented=True,
+        ),
+    )
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises
+    ------
+    MpoxError
+        If there is none; the sentence lists the known ones.
+    """
+    if name not in PROTOCOLS:
+        raise MpoxError(f"Unknown protocol '{name}': choose one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
+def _assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Fold number of each image; every group in one fold, classes as even as the groups allow."""
+    if len(np.unique(groups)) == len(groups):
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    else:
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    folds = np.empty(len(labels), dtype=np.int64)
+    grouped = groups if isinstance(splitter, StratifiedGroupKFold) else None
+    for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, grouped)):
+        folds[test] = number
+    return folds
+
+
+def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, what: str) -> None:
+    counts = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
+    poor = counts[counts < needed]
+    if len(counts) < 2:
+        raise MpoxError(f"A split needs at least two classes; there is only {list(counts.index)}.")
+    if len(poor):
+        listed = ", ".join(f"{label} ({number})" for label, number in poor.items())
+        raise TooFewImages(f"Too few groups for {needed} {what}: {listed}. Use fewer folds, or leave these classes out.")
+
+
+def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Inner fold of each training image (int64, 0 to 3 at most); no group crosses them.
+
+    Parameters
+    ----------
+    labels, groups : ndarray of str, shape (n,)
+        Of the training images.
+    seed : int
+
+    Raises
+    ------
+    TooFewImages
+        If a class has fewer than two groups, or leaving out one inner fold would take a whole class away.
+    """
+    _check_enough_groups(labels, groups, 2, "inner folds")
+    inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, _smallest_class(labels, groups)), seed)
+    for number in range(inner.max() + 1):
+        lost = sorted(set(labels) - set(labels[inner != number]))
+        if lost:
+            raise TooFewImages(
+                f"The groups are too large for inner folds: one of them takes all training images of {', '.join(lost)}. "
+                "Use another seed, or leave out the classes with the fewest groups."
+            )
+    return inner
+
+
+def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0) -> pd.DataFrame:
+    """Repeated, stratified k-fold splits under a named protocol, with inner folds for every choice.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        The manifest; ``image_id``, ``label`` and what the protocol groups by are used.
+    protocol : {"random_image", "patient", "source", "augment_before_split"}
+        See `PROTOCOLS`.
+    n_folds, n_repeats : int
+        Number of folds (at least 2) and of repetitions with another shuffle.
+    seed : int
+        The same seed gives the same table.
+
+    Returns
+    -------
+    DataFrame
+        For every repeat and fold one row an image: ``repeat``, ``fold``, ``image_id``, ``group_id`` (what this protocol keeps
+        together), ``role`` (``"train"`` or ``"test"``), ``inner_fold`` (0 to 3 within training, -1 for test).
+
+    Raises
+    ------
+    MpoxError
+        If the protocol is unknown or not possible, or a class has fewer groups than folds.
+    """
+    if n_folds < 2 or n_repeats < 1:
+        raise MpoxError("A split needs at least 2 folds and 1 repeat.")
+    manifest = manifest.sort_values("image_id", ignore_index=True)
+    rule = get_protocol(protocol)
+    if rule.augmented and "view" not in manifest:
+        raise MpoxError(
+            f"The protocol '{protocol}' deals augmented images: make them first with `mpox.protocols.copies.augmented`."
+        )
+    groups = rule.group(manifest).to_numpy(dtype=str)
+    labels = manifest["label"].to_numpy(dtype=str)
+    _check_enough_groups(labels, groups, n_folds, "folds")
+    tables = []
+    for repeat in range(n_repeats):
+        folds = _assign_folds(labels, groups, n_folds, seed * 1000 + repeat)
+        for fold in range(n_folds):
+            train = folds != fold
+            if train.all() or set(labels[train]) != set(labels):
+                raise MpoxError(
+                    f"The groups are too large for {n_folds} folds: fold {fold} is empty or takes a whole class with it. "
+                    "Use fewer folds, or another seed."
+                )
+            tables.append(_fold_table(manifest, groups, train, repeat, fold, seed * 1000 + repeat))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _fold_table(manifest: pd.DataFrame, groups: np.ndarray, train: np.ndarray, repeat: int, fold: int, seed: int) -> pd.DataFrame:
+    """The rows of one fold: everything outside ``train`` is tested."""
+    inner = np.full(len(manifest), -1)
+    inner[train] = inner_folds(manifest["label"].to_numpy(dtype=str)[train], groups[train], seed)
+    return pd.DataFrame(
+        {
+            "repeat": repeat,
+            "fold": fold,
+            "image_id": manifest["image_id"],
+            "group_id": groups,
+            "role": np.where(train, "train", "test"),
+            "inner_fold": inner,
+        }
+    )
+
+
+def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: str, *, seed: int = 0) -> pd.DataFrame:
+    """Train on all images of one data set, test on all images of another.
+
+    Nothing is left out here, shared photographs neither: the predictions of `validate_externally` say of each
+    test image whether it is shared, and the evaluation leaves out, or keeps only, those.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        Of a combined data set (`mpox.protocols.pairs.combine`): ``image_id``, ``label``, ``source``, ``group_id``.
+    train_source, test_source : str
+        Values of ``source``.
+    seed : int
+        Of the inner folds, which no honest group crosses.
+
+    Returns
+    -------
+    DataFrame
+        As `make_splits`, with repeat 0 and fold 0; images of other data sets have no row. ``group_id`` is the honest group.
+
+    Raises
+    ------
+    MpoxError
+        If a data set is not in the manifest, both are the same, or a class is tested that is not trained.
+    """
+    manifest = manifest.sort_values("image_id", ignore_index=True)
+    there = sorted(manifest["source"].unique())
+    for name in (train_source, test_source):
+        if name not in there:
+            raise MpoxError(f"The data set '{name}' is not in this manifest, which has {', '.join(there)}: combine it first.")
+    if train_source == test_source:
+        raise MpoxError(f"External validation needs two data sets, not '{train_source}' twice.")
+    manifest = manifest[manifest["source"].isin([train_source, test_source])].reset_index(drop=True)
+    train = (manifest["source"] == train_source).to_numpy()
+    labels = manifest["label"]
+    unseen = sorted(set(labels[~train]) - set(labels[train]))
+    if unseen:
+        raise MpoxError(f"'{train_source}' has no images of {', '.join(unseen)}: use a task whose classes both data sets have.")
+    return _fold_table(manifest, source_groups(manifest).to_numpy(dtype=str), train, 0, 0, seed * 1000)
+
+
+def _smallest_class(labels: np.ndarray, groups: np.ndarray) -> int:
+    counts = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
+    return int(counts.min())
+
+
+def split_hash(split: pd.DataFrame) -> str:
+    """Sixteen hex digits that stand for a split table (or the rows of one fold of it), its weights included if it has any."""
+    columns = ["repeat", "fold", "image_id", "group_id", "role", "inner_fold", *(["weight"] if "weight" in split else [])]
+    text = split[columns].sort_values(["repeat", "fold", "image_id"]).to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def siblings_in_training(split: pd.DataFrame, groups: pd.Series) -> float:
+    """Share of test images (0 to 1) that have a sibling, an image of the same honest group, in training.
+
+    Parameters
+    ----------
+    split : DataFrame
+        A split table.
+    groups : Series
+        Honest group ids (see `mpox.data.groups.source_groups`), indexed by ``image_id``.
+    """
+    return float(has_sibling(split, groups)["sibling"].mean())
+
+
+def has_sibling(split: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
+    """Which test images have a sibling, an image of the same honest group, in training.
+
+    Parameters
+    ----------
+    split, groups
+        As for `siblings_in_training`.
+
+    Returns
+    -------
+    DataFrame
+        One row a test image of a repeat: ``repeat``, ``fold``, ``image_id``, ``sibling`` (bool).
+    """
+    keyed = split.assign(honest=split["image_id"].map(groups))
+    train = keyed[keyed["role"] == "train"][["repeat", "fold", "honest"]].drop_duplicates()
+    test = keyed[keyed["role"] == "test"]
+    found = test.merge(train, on=["repeat", "fold", "honest"], how="left", indicator=True)
+    return found.assign(sibling=found["_merge"] == "both")[["repeat", "fold", "image_id", "sibling"]]

@@ -1,0 +1,259 @@
+"""Where runs live: a folder a run, written atomically and re-used; beside them manifests, splits, audits and derived tables."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mpox._core import TEMPORARY, MpoxError, atomic_write, explaining, hash_of, locked, move_folder, project_root
+from mpox.audit import Audit, audit_version, read_audit, run_audit
+from mpox.data.dataset import Dataset, make_dataset
+from mpox.data.manifest import build_manifest, manifest_hash
+from mpox.data.pack import named_pack
+from mpox.data.registry import get_spec
+from mpox.models.config import RunConfig
+from mpox.models.training import STATE, STATE_FILES
+
+RECORDED = "recorded"
+#: In the folder of a run that is being computed, what it will be the run of.
+ASKED = "asked.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind.
+
+    Parameters
+    ----------
+    config : RunConfig
+    predictions : DataFrame
+        One row a test image: ``image_id``, ``label``, and ``p_<class>`` for every class.
+    history : DataFrame
+        One row an epoch (trained networks) or a strength (probes).
+    environment : dict
+        Versions, device, seconds.
+    """
+
+    config: RunConfig
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    environment: dict
+
+
+class RunStore:
+    """Runs and derived tables as folders and files under one root.
+
+    A run is computed under a temporary name and renamed when it is whole. Two processes that ask for the same run do not collide:
+    one computes, the other waits and reads.
+
+    Parameters
+    ----------
+    root : path
+        Made when it is missing.
+
+    Attributes
+    ----------
+    used_runs : dict
+        Id of every run that was asked for, and the seconds that its computation took.
+    used_tables : dict
+        Key of every derived table that was asked for.
+    used_audits : dict
+        Names of the data sets of every audit that was asked for, and its key.
+    """
+
+    def __init__(self, root: str | os.PathLike):
+        self.root = Path(root)
+        self.used_runs: dict[str, float] = {}
+        self.used_tables: dict[str, None] = {}
+        self.used_audits: dict[str, str] = {}
+        self._audits: dict[str, Audit] = {}
+        self._hashes: dict[str, str] = {}
+        with explaining(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
+        """Load a data set from the pack that is named, or from its pictures, audited; its manifest is kept beside the runs."""
+        manifest = _manifest(name, data_dir)
+        title = manifest["source"].iloc[0]
+        if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
+            raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
+        text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
+        kept = self.root / "manifests" / f"{title}.csv"
+        if not kept.is_file() or kept.read_bytes() != text.encode():
+            atomic_write(kept, text)
+        audit = self._audit([manifest])
+        packed = bool(manifest["path"].isna().any())
+        pack = named_pack() if packed else None
+        data = pack.find(title) if pack else None
+        is_phantom = data.is_phantom if data else get_spec(name).is_phantom
+        return make_dataset(title, audit, is_phantom=is_phantom, has_pictures=not packed)
+
+    def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
+        """The audit of several data sets together: which photographs they share, and what must not be divided."""
+        return self._audit([_manifest(name, data_dir) for name in sorted(names)])
+
+    def _audit(self, manifests: list[pd.DataFrame]) -> Audit:
+        names = "+".join(manifest["source"].iloc[0] for manifest in manifests)
+        files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
+        known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
+        key = f"{names}-{hash_of(known)}"
+        pack = named_pack() if any(manifest["path"].isna().any() for manifest in manifests) else None
+        packed = pack.audit([manifest["source"].iloc[0] for manifest in manifests]) if pack else None
+        key = packed.key if packed else key
+        folder = self.root / "audits" / key
+        self.used_audits[names] = key
+        if key not in self._audits:
+            whole = folder / "summary.csv"  # written last
+            if not whole.is_file():
+                with locked(folder.parent / f".{key}.lock"):
+                    if not whole.is_file():
+                        if pack and packed:
+                            pack.copy_audit(packed, folder)
+                        else:
+                            run_audit(manifests).write(folder)
+            self._audits[key] = read_audit(folder, manifests)
+        return self._audits[key]
+
+    def run_folder(self, config: RunConfig) -> Path:
+        """Where a run lies, or will lie."""
+        return self.root / "runs" / config.id
+
+    def has(self, config: RunConfig) -> bool:
+        """Whether a run is there."""
+        return (self.run_folder(config) / "config.json").is_file()
+
+    def get(self, config: RunConfig) -> RunResult | None:
+        """Read a run; ``None`` if it is not there."""
+        return self._read(config) if self.has(config) else None
+
+    def _read(self, config: RunConfig) -> RunResult:
+        result = read_run(self.run_folder(config))
+        self.used_runs[config.id] = result.environment["seconds"]
+        return result
+
+    def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
+        """Read a run, or compute it: ``compute`` gets a folder that survives an interruption, for its intermediate state."""
+        found = self.get(config)
+        if found is not None:
+            return found
+        folder = self.run_folder(config)
+        partial = folder.with_name(f".{config.id}.partial")
+        with locked(f"{partial}.lock"):
+            if not (folder / "config.json").is_file():
+                if not (partial / "config.json").is_file():  # else all is written, only the name is missing
+                    with explaining(partial):
+                        partial.mkdir(parents=True, exist_ok=True)
+                        _remove(partial.glob(f".*{TEMPORARY}"))
+                        atomic_write(partial / ASKED, json.dumps(asdict(config), indent=1))
+                    _write_run(partial, compute(partial))
+                with explaining(folder):
+                    left = [*partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")]
+                    _remove([partial / ASKED, partial / STATE, *left])
+                    shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
+                    move_folder(partial, folder)
+            else:
+                shutil.rmtree(partial, ignore_errors=True)
+        return self._read(config)
+
+    def history(self, run_id: str) -> pd.DataFrame:
+        """The history of a run that predictions name: one row an epoch or a setting; see `RunResult`."""
+        return read_run(self.root / "runs" / run_id).history
+
+    def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
+        """Keep the rows of one fold's split under their hash, so that a run can be traced to its training images."""
+        path = self.root / "splits" / f"{identity}.csv"
+        if not path.is_file():
+            atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
+
+    def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A derived table that is computed once for a specification and then read.
+
+        Parameters
+        ----------
+        name : str
+            What the table is, for people; part of the file's name.
+        spec : dict
+            JSON-able; everything the table depends on.
+        compute : callable
+            Gives the table.
+        """
+        key = f"{name}-{hash_of(spec)}"
+        path = self.root / "tables" / f"{key}.csv"
+        if not path.is_file():
+            pack = named_pack()
+            packed = pack and pack.table(key)
+            atomic_write(path, packed or compute().to_csv(index=False, lineterminator="\n"))
+        self.used_tables[key] = None
+        return read_table(path)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _manifest(name: str, data_dir: str | os.PathLike | None) -> pd.DataFrame:
+    """The manifest of a data set, from the pack if it is there, without ``path``; else from the pictures."""
+    pack = named_pack()
+    if pack and pack.find(name):
+        return pack.manifest(name)
+    try:
+        return build_manifest(name, data_dir=data_dir)
+    except MpoxError as error:
+        if pack is None:
+            raise
+        there = ", ".join(data.name for data in pack.contents.datasets) or "no data set"
+        raise MpoxError(f"{error} The pack {pack.name} has {there}.") from error
+
+
+def _write_run(folder: Path, result: RunResult) -> None:
+    """Write a run's files; the configuration, written last, says that all are there."""
+    atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
+    atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
+    atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
+    atomic_write(folder / "config.json", json.dumps(asdict(result.config), indent=1))
+
+
+def read_table(path: Path, dtype: dict | None = None) -> pd.DataFrame:
+    """Read a table of ours exactly: floats to the last bit, and nothing but an empty cell is a missing value."""
+    return pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values=[""])
+
+
+def in_class_order(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Predictions with their probabilities in the order of `Dataset.classes`, whatever file they were read from."""
+    others = [column for column in predictions if not column.startswith("p_")]
+    return predictions[others + sorted(column for column in predictions if column.startswith("p_"))]
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read a run's folder.
+
+    Raises
+    ------
+    MpoxError
+        If a file in it is damaged.
+    """
+    try:
+        return RunResult(
+            config=RunConfig.from_dict(json.loads((folder / "config.json").read_text())),
+            predictions=in_class_order(read_table(folder / "predictions.csv", dtype={"image_id": "str", "label": "str"})),
+            history=read_table(folder / "history.csv"),
+            environment=json.loads((folder / "environment.json").read_text()),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MpoxError(f"The run {folder} is damaged ({error}): remove the folder, and it will be computed again.") from error
+
+
+def store_folder(name: str | os.PathLike = "") -> Path:
+    """Where the store of a name lies, or would lie; see `open_store`."""
+    folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
+    return project_root() / Path(folder).expanduser()
+
+
+RUN = re.compile(r"([0-9a-f]{16})")
+PARTIAL = re.compile(r"\.([0-9a-f]{16})\.partial")

@@ -1,0 +1,1 @@
+"""Predictions in, tables out: metrics, intervals, comparisons, decisions. No torch and no image."""

@@ -1,0 +1,354 @@
+"""What a study could have shown: power, detectable differences, components of variance."""
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+from mpox._core import MpoxError
+from mpox.stats.comparison import ALPHA, variance_factor
+from mpox.stats.metrics import MACRO, fold_metrics
+
+#: The probability with which a study should find what is there, by convention.
+POWER = 0.8
+
+
+def _z(probability: float) -> float:
+    return float(stats.norm.ppf(probability))
+
+
+def mcnemar_power(n, difference, discordance: float, *, alpha: float = ALPHA) -> np.ndarray:
+    """Power of McNemar's two-sided test, by the normal approximation of Connor 1987 (Biometrics 43:207-211).
+
+    Parameters
+    ----------
+    n : array-like of int
+        Independent images, or groups if each has one image or its images are right and wrong together.
+    difference : array-like of float
+        True difference of the two accuracies, 0 to ``discordance``.
+    discordance : float
+        Share of the images that exactly one of the two models gets right, above 0 to 1; see `mpox.stats.comparison.mcnemar`.
+    alpha : float
+
+    Returns
+    -------
+    ndarray of float64
+        0 to 1; NaN where the difference is larger than the discordance, which cannot be.
+
+    Notes
+    -----
+    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for the
+    difference d and the discordance psi. The exact test is a little more cautious than this approximation.
+
+    Examples
+    --------
+    >>> mcnemar_power([100, 400], 0.05, discordance=0.15).round(2).tolist()
+    [0.25, 0.73]
+    """
+    n, difference = np.asarray(n, dtype=np.float64), np.abs(np.asarray(difference, dtype=np.float64))
+    _check_discordance(discordance)
+    possible = np.where(difference <= discordance, difference, np.nan)
+    spread = np.sqrt(discordance - possible**2)
+    limit = _z(1 - alpha / 2) * np.sqrt(discordance)
+    with np.errstate(divide="ignore"):  # both 1: every image is won
+        return sum(stats.norm.cdf((sign * possible * np.sqrt(n) - limit) / spread) for sign in (1, -1))
+
+
+def _check_discordance(discordance: float) -> None:
+    if not 0 < discordance <= 1:
+        raise MpoxError(f"The discordance is a share of images above 0, at most 1, not {discordance}: two models must disagree.")
+
+
+def mcnemar_size(difference: float, discordance: float, *, power: float = POWER, alpha: float = ALPHA) -> float:
+    """How many independent images (or groups) McNemar's test takes to show a difference: Connor 1987, equation for n of pairs.
+
+    Parameters
+    ----------
+    difference, discordance, alpha
+        See `mcnemar_power`.
+    power : float
+
+    Returns
+    -------
+    float
+        A whole number; NaN where the difference is larger than the discordance, infinite where it is 0.
+
+    Notes
+    -----
+    n = (z_(1 - alpha/2) sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2.
+
+    Examples
+    --------
+    >>> mcnemar_size(0.02, discordance=0.15)
+    2941.0
+    """
+    _check_discordance(discordance)
+    if abs(difference) > discordance:
+        return np.nan
+    if difference == 0:
+        return np.inf
+    root = _z(1 - alpha / 2) * np.sqrt(discordance) + _z(power) * np.sqrt(discordance - difference**2)
+    return float(np.ceil((root / difference) ** 2))
+
+
+def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER, alpha: float = ALPHA) -> float:
+    """The smallest true difference that McNemar's test on n images (or groups) shows with this power.
+
+    The inverse of `mcnemar_power`. NaN where not even a difference as large as the discordance would do.
+
+    Examples
+    --------
+    >>> round(mcnemar_detectable(162, discordance=0.15), 3)
+    0.085
+    """
+    _check_discordance(discordance)
+    if not mcnemar_power(n, discordance, discordance, alpha=alpha) >= power:
+        return np.nan
+    return float(
+        optimize.brentq(lambda value: float(mcnemar_power(n, value, discordance, alpha=alpha)) - power, 0.0, discordance)
+    )
+
+
+def t_test_power(difference, sd: float, n_folds: int, n_repeats: int, *, alpha: float = ALPHA) -> np.ndarray:
+    """Power of the corrected resampled t-test, by the noncentral t distribution.
+
+    Exact if the fold differences are normal and any two have the correlation 1/k, as the test itself supposes; ``sd`` is then the
+    square root of what their sample variance estimates.
+
+    Parameters
+    ----------
+    difference : array-like of float
+        True difference, in units of the metric.
+    sd : float
+        Standard deviation of the differences over the folds, as observed (``sd`` of `mpox.stats.comparison.Comparison.row`).
+    n_folds, n_repeats : int
+    alpha : float
+
+    Returns
+    -------
+    ndarray of float64
+        Probability that the two-sided test rejects.
+
+    Examples
+    --------
+    >>> t_test_power([0, 0.05], sd=0.04, n_folds=5, n_repeats=5).round(2).tolist()
+    [0.05, 0.61]
+    """
+    df, error = _error(sd, n_folds, n_repeats)
+    critical, shift = stats.t.ppf(1 - alpha / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
+    return stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
+
+
+def _error(sd: float, n_folds: int, n_repeats: int) -> tuple[int, float]:
+    if not sd > 0 or n_folds < 2 or n_repeats < 1:
+        raise MpoxError("Power needs differences that vary (sd above 0), at least two folds and one repeat.")
+    n = n_folds * n_repeats
+    return n - 1, float(sd * np.sqrt(variance_factor(n, n_folds)))
+
+
+def t_test_detectable(sd: float, n_folds: int, n_repeats: int, *, power: float = POWER, alpha: float = ALPHA) -> float:
+    """The smallest true difference that the corrected resampled t-test shows with this power: the inverse of `t_test_power`.
+
+    Examples
+    --------
+    >>> round(t_test_detectable(0.04, n_folds=5, n_repeats=5), 3)
+    0.063
+    """
+    _, error = _error(sd, n_folds, n_repeats)
+    options = (sd, n_folds, n_repeats)
+    top = error
+    while t_test_power(top, *options, alpha=alpha) < power:
+        top *= 2
+    return float(optimize.brentq(lambda value: float(t_test_power(value, *options, alpha=alpha)) - power, 0.0, top))
+
+
+def power_table(
+    n_groups: int,
+    discordance: float,
+    sd: float,
+    n_folds: int,
+    n_repeats: int,
+    *,
+    differences=(0.01, 0.02, 0.05),
+    power: float = POWER,
+) -> pd.DataFrame:
+    """What a study of this size could have shown, and how large it would have to be.
+
+    Parameters
+    ----------
+    n_groups : int
+        Patients or photographs of the study, each counted once: the cautious count where a group has several images.
+    discordance : float
+        See `mcnemar_power`.
+    sd : float
+        See `t_test_power`; observed with these groups, folds and repeats.
+    n_folds, n_repeats : int
+    differences : sequence of float
+        True differences of accuracy to ask about.
+    power : float
+
+    Returns
+    -------
+    DataFrame
+        One row a test and difference: ``test`` ('McNemar' or 'corrected t'), ``n_groups``, ``detectable`` (the smallest true
+        difference that is shown with ``power``), ``difference``, ``power`` (with which this one would be shown), ``needed``
+        (groups for this one to be shown with ``power``). For the corrected t-test ``needed`` supposes that the variance of the
+        fold differences falls as one over the number of groups.
+
+    Raises
+    ------
+    MpoxError
+        If the discordance is not above 0 and at most 1, the sd is not above 0, or there are too few folds or repeats.
+
+    Examples
+    --------
+    >>> power_table(162, discordance=0.15, sd=0.04, n_folds=5, n_repeats=5, differences=[0.05]).round(3)
+              test  n_groups  detectable  difference  power  needed
+    0      McNemar       162       0.085        0.05  0.375   469.0
+    1  corrected t       162       0.063        0.05  0.606   257.0
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    folds = (sd, n_folds, n_repeats)
+    detectable = t_test_detectable(*folds, power=power)
+    with np.errstate(divide="ignore"):
+        needed = np.ceil(n_groups * (detectable / differences) ** 2)
+    mcnemar = {
+        "test": "McNemar",
+        "n_groups": n_groups,
+        "detectable": mcnemar_detectable(n_groups, discordance, power=power),
+        "difference": differences,
+        "power": mcnemar_power(n_groups, differences, discordance),
+        "needed": [mcnemar_size(value, discordance, power=power) for value in differences],
+    }
+    corrected = {
+        "test": "corrected t",
+        "n_groups": n_groups,
+        "detectable": detectable,
+        "difference": differences,
+        "power": t_test_power(differences, *folds),
+        "needed": needed,
+    }
+    return pd.concat([pd.DataFrame(mcnemar), pd.DataFrame(corrected)], ignore_index=True)
+
+
+REPEAT, FOLD, SEED = "repeat (the deal)", "fold within repeat", "seed (same folds)"
+SAMPLING = "sampling of test images (binomial)"
+#: The metrics that are a share of images, and so have a binomial variance.
+PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
+
+
+def fold_estimates(runs: dict[int, pd.DataFrame], metric: str, label: str, *, positive: str = "Mpox") -> pd.DataFrame:
+    """One metric of each run, for `variance_components`.
+
+    Parameters
+    ----------
+    runs : dict of int to DataFrame
+        Seed of the model to its predictions from `mpox.cross_validate`; the same folds under every seed.
+    metric, label : str
+        As in the result of `mpox.evaluate`.
+    positive : str
+
+    Returns
+    -------
+    DataFrame
+        ``repeat``, ``fold``, ``seed``, ``estimate``, and for a share of images (`PROPORTIONS`) ``n_test``: of how many.
+
+    Raises
+    ------
+    MpoxError
+        If there is no such metric.
+    """
+    parts = []
+    for seed, predictions in runs.items():
+        table = fold_metrics(predictions, positive=positive)
+        table = table[(table["metric"] == metric) & (table["class"] == label)].drop(columns=["metric", "class"])
+        if table.empty:
+            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
+        if metric in PROPORTIONS and label != MACRO:
+            counted = {"accuracy": predictions["label"].notna(), "specificity": predictions["label"] != label}
+            inside = predictions[counted.get(metric, predictions["label"] == label)]
+            sizes = inside.groupby(["repeat", "fold"]).size().rename("n_test").reset_index()
+            table = table.merge(sizes, on=["repeat", "fold"], validate="1:1")
+        parts.append(table.assign(seed=seed))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["repeat", "fold", "seed", *(["n_test"] if "n_test" in table else []), "estimate"]]
+
+
+def variance_components(table: pd.DataFrame) -> pd.DataFrame:
+    """The variance of a fold's metric, split into repeat, fold and seed.
+
+    A nested random-effects model, estimate = mean + repeat + fold within repeat + seed within fold, of balanced data. Mean
+    squares are set equal to their expectations (analysis of variance, method of moments: Searle, Casella and McCulloch 1992,
+    *Variance Components*, chapter 3; why training has several sources of variance: Bouthillier et al. 2021, arXiv 2103.03098).
+    The runs of a fold differ in nothing but the seed, so that the seed's component is the residual of the model, and there is no
+    other.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a run: ``repeat``, ``fold``, ``seed``, ``estimate``; every repeat has as many folds, every fold the same seeds. If
+        the metric is a share of images, ``n_test`` says of how many.
+
+    Returns
+    -------
+    DataFrame
+        ``component``, ``variance``, ``sd`` (its root, in the metric's unit), ``share`` (0 to 1, of the sum of the components) and
+        ``note``. A component that cannot be told apart is NaN, and the note says where it went. A negative moment estimate is set
+        to 0, and the note gives it. For the repeat it is to be expected: every repeat tests all images, so that the folds of a
+        repeat make up for each other, and the means of repeats differ less than means of independent folds would.
+        With ``n_test`` a last row, beside the split and not a part of it: the variance p (1 - p) / n that a fold's metric would
+        have from drawing its test images alone, one by one, p being the mean estimate. Images of a group resemble each other, so
+        that the true variance from sampling is larger.
+
+    Raises
+    ------
+    MpoxError
+        If the data are not balanced, a run is there twice, an estimate is missing, or there are fewer than two folds.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame({"repeat": 0, "fold": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "estimate": [0.6, 0.8, 0.9, 0.9]})
+    >>> variance_components(runs)[["component", "variance"]].round(4).values.tolist()
+    [['repeat (the deal)', nan], ['fold within repeat', 0.015], ['seed (same folds)', 0.01]]
+    """
+    values = _cube(table)
+    n_repeats, n_folds, n_seeds = values.shape
+    fold_means, repeat_means = values.mean(axis=2), values.mean(axis=(1, 2))
+    between_folds = n_seeds * ((fold_means - repeat_means[:, None]) ** 2).sum() / (n_repeats * (n_folds - 1))
+    found = {REPEAT: (np.nan, "one repeat: it cannot be told from the mean")}
+    if n_repeats > 1:
+        between_repeats = n_folds * n_seeds * repeat_means.var(ddof=1)
+        found[REPEAT] = _not_negative((between_repeats - between_folds) / (n_folds * n_seeds))
+    if n_seeds > 1:
+        within = ((values - fold_means[:, :, None]) ** 2).sum() / (n_repeats * n_folds * (n_seeds - 1))
+        found[FOLD] = _not_negative((between_folds - within) / n_seeds)
+        found[SEED] = (within, "")
+    else:
+        found[FOLD] = (between_folds, "one seed: the seed's part is in this one")
+        found[SEED] = (np.nan, "one seed: it is a part of the fold's component")
+    total = np.nansum([variance for variance, _ in found.values()])
+    if "n_test" in table:
+        p = values.mean()
+        note = "beside the sum: it is spread over the fold's and the seed's components"
+        found[SAMPLING] = (p * (1 - p) * (1 / table["n_test"]).mean(), note)
+    rows = [
+        (name, variance, np.sqrt(variance), variance / total if total > 0 and name != SAMPLING else np.nan, note)
+        for name, (variance, note) in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["component", "variance", "sd", "share", "note"])
+
+
+def _cube(table: pd.DataFrame) -> np.ndarray:
+    """The estimates, shape (repeats, folds, seeds)."""
+    keys = ["repeat", "fold", "seed"]
+    wide = table.set_index(keys)["estimate"]
+    shape = tuple(table[key].nunique() for key in keys)
+    if wide.index.duplicated().any() or len(wide) != np.prod(shape) or wide.isna().any() or shape[1] < 2:
+        raise MpoxError(
+            "Variance components need one estimate of every repeat, fold and seed, none missing, and at least two folds: "
+            "use a metric that every fold has, and the same seeds in all."
+        )
+    return wide.sort_index().to_numpy(dtype=float).reshape(shape)
+
+
+def _not_negative(variance: float) -> tuple[float, str]:
+    return (variance, "") if variance >= 0 else (0.0, f"the moment estimate is {variance:.2g}: set to 0")

@@ -1,0 +1,245 @@
+"""Choosing among models inside the training folds, and averaging them."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mpox._core import MpoxError
+from mpox.stats.metrics import N_BOOTSTRAP, fold_metrics, replicates
+from mpox.stats.resample import with_percentiles
+
+if TYPE_CHECKING:
+    from mpox.runs.recorded import RecordedStore
+    from mpox.runs.store import RunStore
+
+NESTED = "nested: lowest inner validation loss"
+BEST_ON_TEST = "on the test folds: best overall"
+BEST_PER_FOLD = "on the test folds: best of each fold"
+
+
+def validation_scores(store: "RunStore | RecordedStore", candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The inner validation loss of each run.
+
+    It is the mean log loss of the true class, in nats, unweighted, at the setting or epoch that the run itself chose by it.
+    **What it is a mean over differs between regimes.** Probes and nearest neighbours (`FROZEN`): over all inner
+    folds, so that every training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0
+    alone, a quarter of the training images; the best of all epochs. The latter has more noise and is more flattered by its own
+    minimum; and the probe predicts with a model that was fitted again on all training images, the network does not. Losses of
+    candidates of one kind are comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights
+    and a hidden head without, so that an unweighted loss favours the latter where classes are uneven.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+        That the predictions came from.
+    candidates : dict of str to DataFrame
+        Name to predictions from `mpox.cross_validate`.
+
+    Returns
+    -------
+    DataFrame
+        ``candidate``, ``repeat``, ``fold``, ``run_id``, ``loss`` (at least 0, lower is better).
+
+    Raises
+    ------
+    MpoxError
+        If a run is not in the store, or has no validation loss.
+    """
+    rows = []
+    for name, predictions in candidates.items():
+        for run in predictions.drop_duplicates("run_id").itertuples():
+            history = store.history(run.run_id)
+            if "validation_loss" not in history or history["validation_loss"].isna().all():
+                raise MpoxError(f"The run {run.run_id} of '{name}' kept no validation loss: leave this candidate out.")
+            rows.append((name, run.repeat, run.fold, run.run_id, history["validation_loss"].min()))
+    return pd.DataFrame(rows, columns=["candidate", "repeat", "fold", "run_id", "loss"])
+
+
+def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions of the nested choice: in each repeat and outer fold the candidate with the lowest inner validation loss.
+
+    Parameters
+    ----------
+    candidates : dict of str to DataFrame
+        Name to predictions (see `mpox.cross_validate`), all of the same folds.
+    validation : DataFrame
+        From `validation_scores`. Where losses are equal, the candidate that comes first in ``candidates`` is chosen.
+
+    Returns
+    -------
+    predictions : DataFrame
+        As the candidates', with ``candidate``.
+    choices : DataFrame
+        One row a repeat and fold: ``repeat``, ``fold``, ``candidate``, ``loss``, and ``margin``, how much higher the loss of the
+        second best is (NaN for one candidate).
+
+    Raises
+    ------
+    MpoxError
+        If the candidates' folds differ, or a loss is missing.
+    """
+    _check_same_folds(candidates)
+    losses = validation.pivot(index=["repeat", "fold"], columns="candidate", values="loss").reindex(columns=list(candidates))
+    first = next(iter(candidates.values()))
+    folds = pd.MultiIndex.from_frame(first[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]))
+    losses = losses.reindex(folds)
+    if losses.isna().any(axis=None):
+        raise MpoxError(
+            "Some candidates have no validation loss in some folds: take it from `validation_scores` of the same ones."
+        )
+    ranked = np.sort(losses.to_numpy(), axis=1)
+    choices = losses.idxmin(axis=1).rename("candidate").reset_index()
+    choices["loss"] = ranked[:, 0]
+    choices["margin"] = ranked[:, 1] - ranked[:, 0] if ranked.shape[1] > 1 else np.nan
+    return _gather(candidates, choices), choices
+
+
+def _check_same_folds(candidates: dict[str, pd.DataFrame]) -> None:
+    keys = ["repeat", "fold", "image_id"]
+    tested = [table[keys].sort_values(keys).to_numpy().tolist() for table in candidates.values()]
+    if not tested or any(images != tested[0] for images in tested):
+        raise MpoxError("A choice needs candidates tested on the same folds: give the same protocol, folds, repeats and seed.")
+
+
+def _gather(candidates: dict[str, pd.DataFrame], choices: pd.DataFrame) -> pd.DataFrame:
+    named = pd.concat([table.assign(candidate=name) for name, table in candidates.items()], ignore_index=True)
+    return named.merge(choices[["repeat", "fold", "candidate"]], on=["repeat", "fold", "candidate"], validate="m:1")
+
+
+def optimism(
+    candidates: dict[str, pd.DataFrame],
+    validation: pd.DataFrame,
+    metric: str,
+    label: str,
+    *,
+    positive: str = "Mpox",
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What choosing on the test folds adds to a metric, against the nested choice.
+
+    Parameters
+    ----------
+    candidates, validation
+        See `choose_nested`.
+    metric, label : str
+        As in the result of `mpox.evaluate`; more is better. The choices on the test folds are made by it.
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        One row a rule (`NESTED`, `BEST_ON_TEST`, `BEST_PER_FOLD`): ``rule``, ``chosen`` (the candidates, most often chosen first,
+        with the number of folds), ``estimate``, ``low``, ``high``, and the paired difference to the nested choice ``optimism``,
+        ``optimism_low``, ``optimism_high``. The intervals resample groups with the choices as they were made. The metric of all
+        predictions is shown: for a metric that is no mean over images, such as AUROC, the best of each fold need not be best
+        together. The difference of the best overall holds two things: the flattery, and what the nested choice lost (or won) by
+        choosing fold by fold, by a loss and from less data.
+
+    Raises
+    ------
+    MpoxError
+        See `choose_nested`; or there is no such metric, or it is not defined in a fold.
+    """
+    bootstrap: dict[str, Any] = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
+    nested, choices = choose_nested(candidates, validation)
+    keys = ["repeat", "fold"]
+    scores = pd.concat([_fold_scores(table, metric, label, positive).rename(name) for name, table in candidates.items()], axis=1)
+    pooled = {name: replicates(table, positive=positive, n_bootstrap=0)[metric, label][0] for name, table in candidates.items()}
+    chosen = {
+        NESTED: choices,
+        BEST_ON_TEST: choices[keys].assign(candidate=max(pooled, key=lambda name: pooled[name])),
+        BEST_PER_FOLD: scores.idxmax(axis=1).rename("candidate").reset_index(),
+    }
+    reference = replicates(nested, **bootstrap)[metric, label]
+    rows = []
+    for rule, choice in chosen.items():
+        values = replicates(_gather(candidates, choice), **bootstrap)[metric, label]
+        counts = choice["candidate"].value_counts()
+        text = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        rows.append((rule, text, *with_percentiles(values), *with_percentiles(values - reference)))
+    columns = ["rule", "chosen", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _fold_scores(predictions: pd.DataFrame, metric: str, label: str, positive: str) -> pd.Series:
+    table = fold_metrics(predictions, positive=positive)
+    table = table[(table["metric"] == metric) & (table["class"] == label)]
+    if table.empty or table["estimate"].isna().any():
+        raise MpoxError(f"There is no metric '{metric}' of '{label}' in every fold: see the result of `evaluate`.")
+    return table.set_index(["repeat", "fold"])["estimate"]
+
+
+_KEYS = ["repeat", "fold", "image_id"]
+_SHARED = ["dataset", "protocol", "group_id", "label"]
+_JOINED = ["run_id", "regime", "backbone"]
+JOINT = " + "
+
+
+def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The mean of several models' class probabilities, image by image.
+
+    The arithmetic mean, every model counting alike: the sum rule of Kittler et al. (1998), which is the least sensitive of the
+    fixed rules to one model that is wrong and sure of it; a geometric mean would let that one decide.
+
+    Parameters
+    ----------
+    tables : list of DataFrame
+        From `mpox.cross_validate`, at least two, of the same images in the same repeats and folds.
+
+    Returns
+    -------
+    DataFrame
+        As one of the tables, in the first one's order. ``run_id``, ``regime`` and ``backbone`` join the models' own with `JOINT`,
+        each named once.
+
+    Raises
+    ------
+    MpoxError
+        If there are fewer than two tables, or they differ in their images, folds, groups, labels or classes.
+
+    Examples
+    --------
+    >>> one = pd.DataFrame({
+    ...     "run_id": ["a"], "dataset": ["d"], "protocol": ["source"], "regime": ["svm"], "backbone": ["lbp"], "repeat": [0],
+    ...     "fold": [0], "image_id": ["1.png"], "group_id": ["g"], "label": ["Mpox"], "p_Mpox": [0.5], "p_Normal": [0.5]})
+    >>> both = ensemble([one, one.assign(run_id="b", backbone="hog", p_Mpox=0.9, p_Normal=0.1)])
+    >>> both[["run_id", "backbone", "p_Mpox"]].values.tolist()
+    [['a + b', 'lbp + hog', 0.7]]
+    """
+    if len(tables) < 2:
+        raise MpoxError("An ensemble needs the predictions of at least two models.")
+    first = tables[0].reset_index(drop=True)
+    columns = [column for column in first if column.startswith("p_")]
+    joined = {name: [first[name]] for name in _JOINED}
+    total = first[columns].copy()
+    for number, table in enumerate(tables[1:], start=2):
+        if sorted(column for column in table if column.startswith("p_")) != sorted(columns):
+            raise MpoxError(
+                f"Table {number} of the ensemble has other classes than the first: put models of one data set together."
+            )
+        if table.duplicated(_KEYS).any() or len(table) != len(first):
+            raise _other(number, "images, repeats or folds")
+        found = first[_KEYS].merge(table, on=_KEYS, how="left", validate="1:1", indicator=True)
+        if (found["_merge"] != "both").any():
+            raise _other(number, "images, repeats or folds")
+        differs = [name for name in _SHARED if not found[name].equals(first[name])]
+        if differs:
+            raise _other(number, " and ".join(differs))
+        total += found[columns]
+        for name in _JOINED:
+            joined[name].append(found[name])
+    result = first.copy()
+    result[columns] = total / len(tables)
+    for name, parts in joined.items():
+        result[name] = [JOINT.join(dict.fromkeys(values)) for values in zip(*parts, strict=True)]
+    return result
+
+
+def _other(number: int, what: str) -> MpoxError:
+    return MpoxError(
+        f"Table {number} of the ensemble differs from the first in its {what}: average models of one data set under one "
+        "protocol, with the same repeats."
+    )

@@ -1,0 +1,1 @@
+"""One module a question: leakage, growth, other data, shortcuts, skin tone, errors, heat maps, the verdict."""

@@ -1,0 +1,227 @@
+"""Which images are wrong, and where they lie among the others."""
+
+import numpy as np
+import pandas as pd
+
+from mpox._core import MpoxError
+from mpox.data.dataset import Dataset
+from mpox.data.skintone import CLASSES
+from mpox.stats.metrics import N_BOOTSTRAP, group_weights, weighted_confusion
+from mpox.stats.resample import with_percentiles
+from mpox.stats.slices import NO_ANGLE
+
+
+def _classes(predictions: pd.DataFrame) -> list[str]:
+    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
+
+
+def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One row a picture, its repeats averaged, the most confident mistakes first.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `mpox.cross_validate`.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``group_id``, ``fold`` (in the first repeat), ``label``, ``predicted`` (the class of the highest mean
+        probability), ``confidence`` (that probability), ``p_true`` (mean probability of the true class), ``error`` (share of the
+        repeats in which the most probable class was not the true one, 0 to 1), ``wrong`` (``predicted`` is not ``label``), and
+        the mean ``p_<class>``; sorted by ``wrong``, then by ``confidence``, both descending.
+    """
+    classes = np.array(_classes(predictions))
+    columns = [f"p_{label}" for label in classes]
+    missed = classes[predictions[columns].to_numpy().argmax(axis=1)] != predictions["label"].to_numpy()
+    first = predictions[predictions["repeat"] == predictions["repeat"].min()]
+    about = first.set_index("image_id")[["group_id", "fold", "label"]]
+    means = predictions.assign(error=missed).groupby("image_id")[["error", *columns]].mean()
+    table = about.join(means).reset_index()
+    probabilities = table[columns].to_numpy()
+    table = table.assign(
+        predicted=classes[probabilities.argmax(axis=1)],
+        confidence=probabilities.max(axis=1),
+        p_true=probabilities[np.arange(len(table)), pd.Index(classes).get_indexer(table["label"])],
+    )
+    table["wrong"] = table["label"] != table["predicted"]
+    first_columns = ["image_id", "group_id", "fold", "label", "predicted", "confidence", "p_true", "error", "wrong"]
+    table = table[first_columns + columns]
+    return table.sort_values(["wrong", "confidence", "image_id"], ascending=[False, False, True], ignore_index=True)
+
+
+def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """Each cell of the confusion matrix as a share of its true class, with a 95 % interval from resampling groups.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `mpox.cross_validate`; the repeats are averaged.
+    n_bootstrap, seed : int
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        One row a cell, row by row: ``true``, ``predicted``, ``images`` (mean over the repeats), ``share`` (0 to 1), ``low``,
+        ``high``. Where a replicate holds no image of the true class, it has no share and is left out of the interval.
+    """
+    classes = _classes(predictions)
+    repeats = [part.sort_values("image_id") for _, part in predictions.groupby("repeat")]
+    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    parts = []
+    for part in repeats:
+        y = pd.Categorical(part["label"], categories=classes).codes.astype(np.int64)
+        guessed = part[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)
+        parts.append(weighted_confusion(y, guessed, len(classes), weights))
+    counts = np.mean(parts, axis=0)
+    totals = counts.sum(axis=2, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    rows = [
+        (truth, guess, counts[0, i, j], *with_percentiles(shares[:, i, j]))
+        for i, truth in enumerate(classes)
+        for j, guess in enumerate(classes)
+    ]
+    return pd.DataFrame(rows, columns=["true", "predicted", "images", "share", "low", "high"])
+
+
+def sibling_errors(errors: pd.DataFrame) -> pd.DataFrame:
+    """Whether mistakes come by group: how often a picture is wrong when another picture of its group is.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        From `error_table`.
+
+    Returns
+    -------
+    DataFrame
+        ``a sibling is`` (``wrong`` or ``right``), ``pairs`` (ordered, within a group), ``share wrong`` (0 to 1); no row where
+        there is no such pair.
+    """
+    pairs = errors.merge(errors, on="group_id", suffixes=("", "_sibling"))
+    pairs = pairs[pairs["image_id"] != pairs["image_id_sibling"]]
+    found = pairs.groupby("wrong_sibling")["wrong"].agg(["size", "mean"]).reset_index()
+    found["wrong_sibling"] = found["wrong_sibling"].map({True: "wrong", False: "right"})
+    return found.set_axis(["a sibling is", "pairs", "share wrong"], axis=1)
+
+
+def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *more: pd.DataFrame) -> pd.DataFrame:
+    """What is known of every picture of a data set, one column for each thing that slices can be cut by.
+
+    Parameters
+    ----------
+    data : Dataset
+    quality : DataFrame
+        From `mpox.audit.quality.image_quality`.
+    tone : DataFrame
+        From `mpox.audit.quality.skin_tone`.
+    *more : DataFrame
+        Further tables with ``image_id``; all their other columns join in. A picture that is not in them has missing values.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``image_id``: ``class``, ``source``, ``pictures of the group``, ``has a copy``, ``skin tone``, ``lightness``,
+        ``contrast``, ``blur``, ``text``, ``border``, and the columns of ``more``.
+    """
+    manifest = data.manifest.set_index("image_id")
+    sizes = data.groups.map(data.groups.value_counts())
+    copied = data.audit.pairs[["image_id_a", "image_id_b"]].to_numpy().ravel() if data.audit else []
+    quality = quality.set_index("image_id").reindex(manifest.index)
+    tone = tone.set_index("image_id").reindex(manifest.index)
+    table = pd.DataFrame(
+        {
+            "class": manifest["label"],
+            "source": manifest["source"],
+            "pictures of the group": sizes.reindex(manifest.index).map(lambda n: str(n) if n < 3 else "3 or more"),
+            "has a copy": manifest.index.isin(copied),
+            "skin tone": pd.Categorical(tone["ita_class"].fillna(NO_ANGLE), [*CLASSES, NO_ANGLE]),
+            "lightness": quality["lightness"],
+            "contrast": quality["contrast"],
+            "blur": quality["blur"],
+            "text": quality["text_lines"] > 0,
+            "border": quality["border"] > 0,
+        }
+    )
+    for extra in more:
+        table = table.join(extra.set_index("image_id"))
+    return table
+
+
+#: Raised by one whenever the map of unchanged features changes.
+VERSION = 1
+N_COMPONENTS = 50
+N_CLUSTERS = 8
+PERPLEXITY = 30.0
+
+
+def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> pd.DataFrame:
+    """Features in the plane by t-SNE (van der Maaten and Hinton 2008), and their clusters by k-means.
+
+    Both see the features' first principal components, not their labels. The layout starts from the first two of them, which keeps
+    more of the large distances than a random start (Kobak and Berens 2019), and makes it the same for the same features.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (n, d)
+        From `mpox.models.features.features`.
+    n_clusters : int
+        From 1 to n.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        ``x``, ``y`` (rounded to 0.01; their unit means nothing), ``cluster`` (int, from 1, the largest first), in the order of
+        the features.
+
+    Raises
+    ------
+    MpoxError
+        If there are fewer than four pictures, or fewer than clusters.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    if len(features) < max(4, n_clusters):
+        raise MpoxError(
+            f"A map of {len(features)} pictures in {n_clusters} clusters is not possible: give at least 4 and {n_clusters}."
+        )
+    with threadpool_limits(1):  # sums in one order, whatever the number of cores
+        components = PCA(min(N_COMPONENTS, *features.shape), svd_solver="full", random_state=seed).fit_transform(
+            features.astype(np.float64)
+        )
+        perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+        places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(components)
+        labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(components)
+    order = pd.Series(labels).value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable").index
+    number = {label: place for place, label in enumerate(order, start=1)}
+    x, y = np.round(places.astype(np.float64), 2).T
+    return pd.DataFrame({"x": x, "y": y, "cluster": [number[label] for label in labels]})
+
+
+def map_table(place: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
+    """A map with what the model said of each picture, for `mpox.book.mapview.MapView` and the figure.
+
+    Parameters
+    ----------
+    place : DataFrame
+        ``dataset``, ``image_id``, ``x``, ``y``.
+    errors : DataFrame
+        From `mpox.studies.errors.error_table`, with ``dataset``.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``x``, ``y``, ``class``, ``predicted``, ``probability`` (of the predicted class), ``outcome`` (``right`` or
+        ``wrong``), ``source`` (the data set); right ones first, so that mistakes are drawn on top.
+    """
+    columns = ["dataset", "image_id", "label", "predicted", "confidence", "wrong"]
+    table = place.merge(errors[columns], on=["dataset", "image_id"], validate="1:1")
+    table = table.assign(outcome=table["wrong"].map({True: "wrong", False: "right"}))
+    table = table.sort_values("wrong", kind="stable", ignore_index=True)
+    table = table.rename(columns={"label": "class", "confidence": "probability", "dataset": "source"})
+    return table[["image_id", "x", "y", "class", "predicted", "probability", "outcome", "source"]]

@@ -1,0 +1,489 @@
+"""Whether heat maps can be believed: pointing, deletion, randomisation."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from scipy.stats import spearmanr
+from skimage.metrics import structural_similarity
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError
+from mpox.data.dataset import Dataset
+from mpox.data.phantom import corner_box, read_truths
+from mpox.data.pixels import load_pixels
+from mpox.models import explain
+from mpox.models.backbones import Classifier, build_backbone
+from mpox.models.config import ModelConfig
+from mpox.models.explain import BATCH, as_batch
+from mpox.runs.cross_validation import fitted_network, fold_configs
+from mpox.runs.recorded import RecordedStore
+from mpox.runs.store import RunStore
+from mpox.stats.metrics import N_BOOTSTRAP, group_weights
+from mpox.stats.resample import with_percentiles
+
+
+@dataclass(frozen=True)
+class Case:
+    """Pictures of one test fold, with the network that was tested on them.
+
+    Parameters
+    ----------
+    network : Classifier
+    backbone : str
+    pixels : ndarray of uint8, shape (n, size, size, 3)
+    target : ndarray of int, shape (n,)
+        The predicted class of each picture.
+    images : DataFrame
+        ``image_id``, ``group_id``; n rows.
+    """
+
+    network: Classifier
+    backbone: str
+    pixels: np.ndarray
+    target: np.ndarray
+    images: pd.DataFrame
+
+
+def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0, among: set[str] | None = None) -> pd.DataFrame:
+    """Rows of an error table to be explained: correctly recognised pictures, the classes in turn, one a group.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        From `mpox.studies.errors.error_table`.
+    n : int
+        At most so many.
+    seed : int
+        Of the order within a class.
+    among : set of str, optional
+        Image ids to choose from; all by default.
+    """
+    right = errors[~errors["wrong"]]
+    if among is not None:
+        right = right[right["image_id"].isin(among)]
+    right = right.sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
+    turn = right.groupby("label").cumcount()
+    return (
+        right.assign(turn=turn).sort_values(["turn", "label"], kind="stable").head(n).drop(columns="turn").reset_index(drop=True)
+    )
+
+
+def make_cases(
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    protocol: str,
+    model: ModelConfig,
+    chosen: pd.DataFrame,
+    *,
+    n_folds: int,
+    n_repeats: int = 1,
+    seed: int = 0,
+) -> list[Case]:
+    """The chosen pictures, each with the network of the first repeat that was tested on it.
+
+    Parameters
+    ----------
+    store, data, protocol, model, n_folds, n_repeats, seed
+        As for `mpox.cross_validate`.
+    chosen : DataFrame
+        Rows of `mpox.studies.errors.error_table`.
+
+    Raises
+    ------
+    MpoxError
+        If a network is not to be had: the pictures, or a trained network's checkpoint, are not on this machine.
+    """
+    split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    pixels = load_pixels(data.manifest, model.image_size)
+    cases = []
+    for config in configs:
+        rows = chosen[chosen["fold"] == config.fold] if config.repeat == 0 else chosen.head(0)
+        if rows.empty:
+            continue
+        part = split[(split["repeat"] == 0) & (split["fold"] == config.fold)]
+        network = fitted_network(store, data, config, part)
+        if network is None:
+            raise MpoxError(f"The network of the run {config.id} was not kept: run the chapter where the study is trained.")
+        where = data.manifest["image_id"].searchsorted(rows["image_id"])
+        target = np.array([data.classes.index(label) for label in rows["predicted"]])
+        images = rows[["image_id", "group_id"]].reset_index(drop=True)
+        cases.append(Case(network, model.backbone, np.array(pixels[where]), target, images))
+    return cases
+
+
+def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
+    """Heat map of every picture by its id, float32 of shape (size, size) from 0 to 1; see `mpox.models.explain.METHODS`."""
+    function = explain.get_method(method)
+    found: dict[str, np.ndarray] = {}
+    with tqdm(total=sum(len(case.images) for case in cases), desc=method.replace("_", " "), delay=3, leave=False) as bar:
+        for case in cases:
+            for start in range(0, len(case.images), explain.BATCH):
+                rows = slice(start, start + explain.BATCH)
+                maps = function(case.network, case.backbone, case.pixels[rows], case.target[rows])
+                found |= dict(zip(case.images["image_id"][rows], maps, strict=True))
+                bar.update(len(maps))
+    return found
+
+
+class Explanations:
+    """Chosen pictures of a cross-validation; networks and heat maps are made when they are first asked for.
+
+    Parameters
+    ----------
+    store, data, protocol, model, n_folds, n_repeats, seed
+        As for `mpox.cross_validate`; runs of the first repeat are explained.
+    chosen : DataFrame
+        Rows of `mpox.studies.errors.error_table`, for instance from `choose_images`.
+    methods : list of str
+        Of `mpox.models.explain.METHODS`.
+    """
+
+    def __init__(
+        self,
+        store: RunStore | RecordedStore,
+        data: Dataset,
+        protocol: str,
+        model: ModelConfig,
+        chosen: pd.DataFrame,
+        methods: list[str],
+        *,
+        n_folds: int,
+        n_repeats: int = 1,
+        seed: int = 0,
+    ):
+        self.store, self.data, self.chosen, self.methods, self.seed = store, data, chosen, list(methods), seed
+        self._asked = (store, data, protocol, model, chosen)
+        self._folds: dict[str, Any] = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """See `make_cases`."""
+        return make_cases(*self._asked, **self._folds)
+
+    @cached_property
+    def maps(self) -> dict[str, dict[str, np.ndarray]]:
+        """Method to heat maps by image id."""
+        return {method: heat_maps(self.cases, method) for method in self.methods}
+
+    def table(self, name: str, version: int, compute: Callable[["Explanations"], pd.DataFrame]) -> pd.DataFrame:
+        """A check of the heat maps as a derived table of the store: computed once, and read where the pictures are not.
+
+        Parameters
+        ----------
+        name : str
+            What the table is, for people.
+        version : int
+            Raised whenever ``compute`` gives something else.
+        compute : callable
+            Gives the table; only then are networks and maps made.
+        """
+        _, data, protocol, model, chosen = self._asked
+        _, configs = fold_configs(data, protocol, model, **self._folds)
+        spec = {
+            "runs": [config.id for config in configs if config.repeat == 0],
+            "images": chosen["image_id"].tolist(),
+            "methods": self.methods,
+            "versions": [explain.VERSION, version],
+            "seed": self.seed,
+        }
+        return self.store.table(name, spec, lambda: compute(self))
+
+
+def lesion_regions(images_folder: str | Path, image_ids: list[str], size: int) -> dict[str, np.ndarray]:
+    """Planted lesions of the phantom's pictures by image id, bool of shape (size, size).
+
+    Parameters
+    ----------
+    images_folder : path
+        The folder ``images`` of a phantom.
+    image_ids : list of str
+    size : int
+        Side in pixels to which the pictures were squashed.
+    """
+    folder = Path(images_folder).parent / "truth" / "masks"
+    return {
+        name: np.asarray(Image.open(folder / name).resize((size, size), Image.Resampling.BILINEAR)) > 127 for name in image_ids
+    }
+
+
+def mark_regions(images_folder: str | Path, image_ids: list[str], size: int) -> dict[str, np.ndarray]:
+    """The corner that bears the planted mark, of those of the phantom's pictures that have one; see `lesion_regions`."""
+    truths = read_truths(images_folder).set_index("image_id")
+    regions = {}
+    for name in image_ids:
+        if truths.loc[name, "corner_mark"]:
+            with Image.open(Path(images_folder) / name) as picture:
+                width, height = picture.size
+            left, _, _, bottom = corner_box(width, height)
+            region = np.zeros((size, size), dtype=bool)
+            region[: round(bottom * size / height), round(left * size / width) :] = True
+            regions[name] = region
+    return regions
+
+
+#: Raised by one whenever the checks of unchanged maps change.
+VERSION = 1
+CELLS = 28  # side to which maps are averaged before they are compared
+STEPS = 6
+RANDOMISED = ("head", "everything")
+OTHER = "another picture"
+
+
+def randomised(network: Classifier, backbone: str, what: str, pixels: np.ndarray, *, seed: int = 0) -> Classifier:
+    """A copy of a network with weights drawn anew.
+
+    Parameters
+    ----------
+    network : Classifier
+    backbone : str
+        Its name in timm.
+    what : {"head", "everything"}
+        The head alone (normal, with the spread that its weights had), or that and the whole backbone, as timm starts it, its
+        batch-norm statistics taken from ``pixels`` so that its activations have a sensible scale.
+    pixels : ndarray of uint8, shape (n, size, size, 3)
+        At least two pictures.
+    seed : int
+    """
+    if what not in RANDOMISED:
+        raise MpoxError(f"What is randomised must be one of {', '.join(RANDOMISED)}, not '{what}'.")
+    copy = deepcopy(network)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in copy.head.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(0, float(module.weight.std()))
+    if what == "everything":
+        copy.backbone = build_backbone(backbone, weights="random", seed=seed)
+        norms = [module for module in copy.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over the batches
+        with torch.no_grad():
+            copy.backbone.train()(as_batch(backbone, pixels))
+    return copy.eval()
+
+
+def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, seed: int = 0) -> pd.DataFrame:
+    """Parameter randomisation (Adebayo et al. 2018): how alike are the maps of the network and of one with random weights?
+
+    A method whose maps stay as they were shows edges and the middle of the picture, not what the network learnt. For
+    comparison: the map of the same network for another picture, which has nothing in common with the first but the method's
+    habits.
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        Method to heat maps by image id, from `mpox.models.explain.heat_maps`.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row a picture, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+        ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
+        of maps averaged to 28 x 28 cells.
+    """
+    rows = []
+    for what in RANDOMISED:
+        changed = [replace(case, network=randomised(case.network, case.backbone, what, case.pixels, seed=seed)) for case in cases]
+        for method, real in maps.items():
+            other = heat_maps(changed, method)
+            rows += [(name, method, what, *_alike(real[name], other[name])) for name in real]
+    for method, real in maps.items():
+        names = list(real)
+        rows += [
+            (name, method, OTHER, *_alike(real[name], real[next_name]))
+            for name, next_name in zip(names, names[1:] + names[:1], strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["image_id", "method", "compared", "spearman", "ssim"])
+    return _with_groups(table, cases)
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    first, second = (F.adaptive_avg_pool2d(torch.from_numpy(one)[None], CELLS)[0].numpy() for one in (first, second))
+    constant = np.ptp(first) == 0 or np.ptp(second) == 0
+    rank = np.nan if constant else float(spearmanr(first.ravel(), second.ravel()).statistic)
+    return rank, float(structural_similarity(first, second, data_range=1.0))
+
+
+def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The pointing game (Zhang et al. 2018): does a map's maximum lie within a region?
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        See `randomisation`.
+    regions : dict of str to ndarray of bool
+        By image id, shape (size, size); pictures without a region, or with an empty one, are left out.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them
+        within the region), ``chance`` (the region's share of the picture), ``centre`` (0 or 1: whether the middle of the
+        picture lies in it, what a map that always points there would hit).
+    """
+    rows = []
+    for method, found in maps.items():
+        for name, heat in found.items():
+            region = regions.get(name)
+            if region is not None and region.any():
+                middle = region[region.shape[0] // 2, region.shape[1] // 2]
+                rows.append((name, method, region[heat == heat.max()].mean(), region.mean(), float(middle)))
+    table = pd.DataFrame(rows, columns=["image_id", "method", "hit", "chance", "centre"])
+    return _with_groups(table, cases)
+
+
+def deletion_insertion(
+    cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, n_steps: int = STEPS, seed: int = 0
+) -> pd.DataFrame:
+    """Deletion and insertion (Petsiuk et al. 2018), against maps that know nothing of the picture.
+
+    Pixels are taken away in the order of the map, the hottest first, and replaced by the picture's mean colour; or they are put
+    into a blurred picture in this order. The area under the probability of the class over the share of pixels is low for a good
+    map where pixels are deleted, high where they are inserted. ``random`` is a map of random cells as coarse as Grad-CAM's, and
+    ``centre`` a Gaussian in the middle of the picture.
+
+    Parameters
+    ----------
+    cases : list of Case
+    maps : dict of str to dict
+        See `randomisation`.
+    n_steps : int
+        Equal shares in which pixels are taken or put.
+    seed : int
+        Of the random map, and of the order of equally hot pixels.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``),
+        ``area`` (0 to 1).
+    """
+    rng = np.random.default_rng(seed)
+    size = next(iter(next(iter(maps.values())).values())).shape[0]
+    names = [name for case in cases for name in case.images["image_id"]]
+    known = {
+        **maps,
+        "random": {name: _random_map(size, rng) for name in names},
+        "centre": dict.fromkeys(names, _centre_map(size)),
+    }
+    ties = rng.permutation(size * size)
+    rows = []
+    for case in tqdm(cases, desc="deletion and insertion", delay=3, leave=False):
+        mean, blurred = _mean_colour(case.pixels), _blurred(case.pixels)
+        ends = {kind: case.pixels if kind == "deletion" else blurred for kind in ("deletion", "insertion")}
+        others = {"deletion": mean, "insertion": case.pixels}
+        outer = {kind: (_probability(case, ends[kind]), _probability(case, others[kind])) for kind in ends}
+        for method, found in known.items():
+            order = np.stack([np.lexsort((ties, -found[name].ravel())) for name in case.images["image_id"]])
+            for kind in ends:
+                inner = [_probability(case, _mixed(ends[kind], others[kind], order, k / n_steps)) for k in range(1, n_steps)]
+                curve = np.stack([outer[kind][0], *inner, outer[kind][1]])
+                areas = np.trapezoid(curve, dx=1 / n_steps, axis=0)
+                rows += [(name, method, kind, area) for name, area in zip(case.images["image_id"], areas, strict=True)]
+    return _with_groups(pd.DataFrame(rows, columns=["image_id", "method", "kind", "area"]), cases)
+
+
+def _mixed(start: np.ndarray, end: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    """Pictures of ``start`` whose first pixels in the order, a share of them, are those of ``end``."""
+    n, size = start.shape[:2]
+    mixed = start.copy().reshape(n, -1, 3)
+    first = order[:, : round(share * order.shape[1])]
+    rows = np.arange(n)[:, None]
+    mixed[rows, first] = end.reshape(n, -1, 3)[rows, first]
+    return mixed.reshape(n, size, size, 3)
+
+
+def _probability(case: Case, pixels: np.ndarray) -> np.ndarray:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            found.append(case.network(as_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
+    return np.concatenate(found)[np.arange(len(pixels)), case.target]
+
+
+def _mean_colour(pixels: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8), pixels.shape)
+
+
+def _blurred(pixels: np.ndarray) -> np.ndarray:
+    import cv2
+
+    sigma = pixels.shape[1] / 16
+    return np.stack([cv2.GaussianBlur(picture, (0, 0), sigma) for picture in pixels])
+
+
+def _random_map(size: int, rng: np.random.Generator) -> np.ndarray:
+    cells = torch.from_numpy(rng.random((1, 1, 8, 8), dtype=np.float32))
+    return F.interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def _centre_map(size: int) -> np.ndarray:
+    away = (np.arange(size) - (size - 1) / 2) / (size / 4)
+    line = np.exp(-(away**2) / 2)
+    return np.outer(line, line).astype(np.float32)
+
+
+def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:
+    images = pd.concat([case.images for case in cases], ignore_index=True).set_index("image_id")["group_id"]
+    table.insert(1, "group_id", table["image_id"].map(images))
+    return table.round(4)
+
+
+def summarise(
+    table: pd.DataFrame, by: list[str], values: list[str], *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """Means of a check with 95 % intervals from resampling groups.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a picture and whatever ``by`` names; with ``group_id``.
+    by, values : list of str
+        Columns that tell the rows of the result apart, and columns whose means are taken; missing values are left out.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``.
+    """
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        for name in values:
+            known = part.dropna(subset=name)
+            estimate = (np.nan, np.nan, np.nan)
+            if len(known):
+                weights = group_weights(known["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+                estimate = with_percentiles(weights @ known[name].to_numpy(float) / weights.sum(axis=1))
+            rows.append((*key, name, len(known), *estimate))
+    return pd.DataFrame(rows, columns=[*by, "measure", "images", "estimate", "low", "high"])
+
+
+def gain_over(table: pd.DataFrame, baseline: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """Area of each method less that of a map that knows nothing, picture by picture: `summarise` of the paired differences.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `deletion_insertion`.
+    baseline : str
+        ``random`` or ``centre``.
+    """
+    wide = table.pivot(index=["image_id", "group_id", "kind"], columns="method", values="area")
+    gain = wide.sub(wide[baseline], axis=0).drop(columns=["random", "centre"]).reset_index()
+    long = gain.melt(["image_id", "group_id", "kind"], var_name="method", value_name=f"gain over {baseline}")
+    return summarise(long, ["kind", "method"], [f"gain over {baseline}"], n_bootstrap=n_bootstrap, seed=seed)

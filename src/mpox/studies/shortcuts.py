@@ -1,0 +1,686 @@
+"""What else may be behind a score: covered lesions, single facts, single places, corruptions."""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.stats import rankdata
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from mpox._core import MpoxError
+from mpox.data.changes import GRID, UNTOUCHED, lesion_boxes, lesion_map, to_lab, true_mask
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, ensure_phantom, read_truths
+from mpox.data.pixels import load_pixels
+from mpox.models.config import ModelConfig
+from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
+from mpox.runs.cross_validation import predict_splits
+from mpox.runs.recorded import RecordedStore
+from mpox.runs.store import RunStore
+from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
+from mpox.stats.resample import percentile_interval, with_percentiles
+
+#: Protocols: trained and tested on one alteration; trained on originals and tested on alterations or on corruptions; trained with
+#: copies of another tone and tested on originals.
+ALTERED, ALTERED_TEST, CORRUPTED, TONE_AUGMENTED = "altered", "altered_test", "corrupted", "tone_augmented"
+
+
+def train_and_test(
+    store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str
+) -> pd.DataFrame:
+    """Predictions of altered pictures by models trained on pictures altered alike.
+
+    Parameters
+    ----------
+    store : RunStore or RecordedStore
+    data : Dataset
+        The original one.
+    split : DataFrame
+        Of the original one, from `mpox.protocols.splits.make_splits`.
+    model : ModelConfig
+    recipe : str
+        See `mpox.protocols.copies`.
+
+    Returns
+    -------
+    DataFrame
+        See `mpox.cross_validate`; with ``recipe``.
+    """
+    return predict_splits(store, altered(data, recipe), ALTERED, split, model).assign(recipe=recipe)
+
+
+def only_tested(
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    split: pd.DataFrame,
+    model: ModelConfig,
+    recipes: list[str],
+    *,
+    protocol: str = ALTERED_TEST,
+) -> pd.DataFrame:
+    """Predictions of the untouched and the altered test pictures by models trained on untouched ones; one fit a fold for all.
+
+    Parameters
+    ----------
+    store, data, split, model
+        See `train_and_test`.
+    recipes : list of str
+    protocol : str
+        The name under which the runs are kept.
+
+    Returns
+    -------
+    DataFrame
+        See `cross_validate`; with ``recipe`` (`mpox.data.changes.UNTOUCHED` for the pictures as they are), and the original's
+        ``image_id`` and ``group_id`` in every row, so that each recipe's rows are predictions of the same images.
+    """
+    both = with_copies(data, recipes)
+    table = predict_splits(store, both, protocol, copies_in_test(split, both.manifest), model)
+    about = both.manifest.set_index("image_id")[["recipe", "original_id"]]
+    recipe = table["image_id"].map(about["recipe"])
+    return table.assign(recipe=recipe, image_id=table["image_id"].map(about["original_id"]))
+
+
+def train_with_copies(
+    store: RunStore | RecordedStore,
+    data: Dataset,
+    split: pd.DataFrame,
+    model: ModelConfig,
+    recipes: list[str],
+    *,
+    protocol: str = TONE_AUGMENTED,
+) -> pd.DataFrame:
+    """Predictions of untouched pictures by models trained on untouched pictures and an altered copy of each for every recipe.
+
+    Arguments and result as for `only_tested`, without ``recipe``. Copies are in the training part only, in the inner fold of
+    their original.
+    """
+    both = with_copies(data, recipes)
+    return predict_splits(store, both, protocol, copies_in_training(split, both.manifest), model)
+
+
+def recipe_replicates(
+    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """AUROC and accuracy of every recipe, with bootstrap replicates that draw the same groups for all of them.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With ``recipe``; every recipe has predictions of the same images.
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray of float64, shape (n_bootstrap + 1,)
+        Recipe to ``auroc`` (of the positive class against the rest) and ``accuracy``: the estimate, then the replicates; averaged
+        over the repeats.
+
+    Raises
+    ------
+    MpoxError
+        If the images or their groups differ from recipe to recipe.
+    """
+    found, weights, images = {}, None, None
+    for recipe, table in predictions.groupby("recipe", sort=False):
+        classes, repeats = matched_repeats(table, positive)
+        identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()
+        if weights is None:
+            images, weights = identity, group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+        if identity != images:
+            raise MpoxError(f"The recipe '{recipe}' has other images or groups than the first one: predict the same images.")
+        scores: dict[str, list[np.ndarray]] = {"auroc": [], "accuracy": []}
+        for part in repeats:
+            truth = part["label"].to_numpy(dtype=str)
+            probabilities = part[[f"p_{label}" for label in classes]].to_numpy()
+            right = np.array(classes)[probabilities.argmax(axis=1)] == truth
+            scores["auroc"].append(weighted_auroc(truth == positive, probabilities[:, classes.index(positive)], weights))
+            scores["accuracy"].append(weights @ right / weights.sum(axis=1))
+        found[recipe] = {name: np.mean(values, axis=0) for name, values in scores.items()}
+    return found
+
+
+def survival(
+    predictions: pd.DataFrame, untouched: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """How much of the AUROC survives each recipe.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With ``recipe``.
+    untouched : DataFrame
+        Of the same images as they are, by the model trained on them as they are.
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        One row a recipe, `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC (0 to 1, 0.5 is chance);
+        ``change``, ``change_low``, ``change_high``, its paired difference to the untouched pictures; ``survives``,
+        ``survives_low``, ``survives_high``: the part of the AUROC above 0.5 that is left (1 all, 0 none; below 0 where the order
+        is turned round; NaN where the untouched AUROC is not above 0.5).
+    """
+    table = predictions[predictions["recipe"] != UNTOUCHED]
+    both = pd.concat([untouched.assign(recipe=UNTOUCHED), table], ignore_index=True)
+    found = recipe_replicates(both, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+    reference = found[UNTOUCHED]["auroc"]
+    above = np.where(reference > 0.5, reference - 0.5, np.nan)
+    rows = []
+    for recipe, scores in found.items():
+        area = scores["auroc"]
+        rows.append(
+            (recipe, *with_percentiles(area), *with_percentiles(area - reference), *with_percentiles((area - 0.5) / above))
+        )
+    names = [f"{kind}{end}" for kind in ("change", "survives") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["recipe", "estimate", "low", "high", *names])
+
+
+#: Raised by one whenever the numbers of an unchanged table change.
+FACTS_VERSION = 1
+N_BINS = 8
+#: Fact to what it is, for people. All come from `mpox.audit.quality`, `mpox.audit.quality` and the manifest.
+FACTS = {
+    "file_bytes": "file size",
+    "bytes_per_pixel": "bytes per pixel",
+    "jpeg_quality": "JPEG quality",
+    "width": "width",
+    "height": "height",
+    "aspect": "width over height",
+    "sharpness": "sharpness",
+    "blur": "blur",
+    "lightness": "lightness",
+    "contrast": "contrast",
+    "chroma": "chroma",
+    "text_lines": "lines of text",
+    "border": "border",
+    "ita": "skin tone (angle)",
+}
+ALL_BAYES, ALL_TREES = "all together, rates", "all together, boosted trees"
+
+
+def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFrame) -> pd.DataFrame:
+    """The facts of every picture side by side.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        ``image_id``, ``label``, ``width``, ``height``.
+    quality, tones : DataFrame
+        From `mpox.audit.quality.image_quality` and `mpox.audit.quality.skin_tone`, of the same images.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``label`` and the columns of `FACTS` (float; missing where there is none), in the manifest's order.
+    """
+    table = manifest[["image_id", "label", "width", "height"]].assign(aspect=manifest["width"] / manifest["height"])
+    table = table.merge(quality.drop(columns=["dataset", "label"]), on="image_id", validate="1:1")
+    table = table.merge(tones[["image_id", "ita"]], on="image_id", validate="1:1")
+    return table[["image_id", "label", *FACTS]].astype(dict.fromkeys(FACTS, float))
+
+
+def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Out-of-fold scores of facts by the rates of their bins; see the module's docstring.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n, f)
+        Facts, which add up; NaN is missing.
+    positive : ndarray of bool, shape (n, p)
+        Labels, in p versions.
+    fold : ndarray of int, shape (n,)
+        In which fold each image is tested.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, p)
+        Logarithm of the ratio of likelihoods; higher is more likely positive.
+    """
+    scores = np.zeros(positive.shape)
+    for number in np.unique(fold):
+        train, test = fold != number, fold == number
+        y = positive[train].astype(float)
+        for column in values.T:
+            known = column[train][~np.isnan(column[train])]
+            edges = np.unique(np.quantile(known, np.linspace(0, 1, N_BINS + 1)[1:-1])) if len(known) else np.empty(0)
+            bins = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))
+            one_hot = np.eye(len(edges) + 2)[bins[train]]
+            hits, others = one_hot.T @ y, one_hot.T @ (1 - y)
+            rate = np.log((hits + 1) / (y.sum(axis=0) + len(hits))) - np.log((others + 1) / ((1 - y).sum(axis=0) + len(hits)))
+            scores[test] += rate[bins[test]]
+    return scores
+
+
+def tree_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Out-of-fold scores of boosted trees on all facts, float64 of shape (n,); arguments as for `rate_scores`, one label each."""
+    scores = np.empty(len(values))
+    with threadpool_limits(1):
+        for number in np.unique(fold):
+            train, test = fold != number, fold == number
+            trees = HistGradientBoostingClassifier(
+                max_iter=60, max_leaf_nodes=6, min_samples_leaf=8, class_weight="balanced", random_state=seed
+            )
+            scores[test] = trees.fit(values[train], positive[train]).predict_proba(values[test])[:, 1]
+    return scores
+
+
+def dealt_labels(positive: np.ndarray, groups: np.ndarray, n_deals: int, seed: int) -> np.ndarray:
+    """Labels dealt anew to whole groups (the label of a group is that of most of its images): bool, shape (n, n_deals)."""
+    names, codes = np.unique(groups, return_inverse=True)
+    of_group = np.bincount(codes, weights=positive) > np.bincount(codes) / 2
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(of_group)[codes] for _ in range(n_deals)], axis=1).reshape(len(groups), n_deals)
+
+
+def columnwise_auroc(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """AUROC of each column, shape (p,), of labels and scores of shape (n, p); ties count one half."""
+    ranks = rankdata(scores, axis=0)
+    n_positive = positive.sum(axis=0)
+    wins = (ranks * positive).sum(axis=0) - n_positive * (n_positive + 1) / 2
+    return wins / np.maximum(n_positive * (len(positive) - n_positive), 1)
+
+
+def predictor_table(
+    facts: dict[str, np.ndarray],
+    positive: np.ndarray,
+    groups: np.ndarray,
+    fold: np.ndarray,
+    *,
+    n_deals: int = 200,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Out-of-fold AUROC of each fact, or set of facts, by itself, with intervals and against what the best reaches by chance.
+
+    Parameters
+    ----------
+    facts : dict of str to ndarray of float, shape (n, f)
+        Name to a set of numbers that add up (one column for a single fact).
+    positive : ndarray of bool, shape (n,)
+    groups : ndarray of str, shape (n,)
+        Honest groups: resampled for the interval, dealt whole for the chance level.
+    fold : ndarray of int, shape (n,)
+    n_deals : int
+        Deals of the labels.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row a fact: ``fact``, ``estimate``, ``low``, ``high`` (AUROC, 0 to 1), ``chance`` (the 95 % quantile of the best
+        fact's AUROC when labels mean nothing, the same in every row) and ``p`` (of this fact against that, corrected for the
+        number of facts).
+
+    Raises
+    ------
+    MpoxError
+        If there is no fact, or only one class.
+    """
+    if not facts or np.unique(positive).size < 2:
+        raise MpoxError("Single facts can be judged only where there are facts, and images of two kinds.")
+    labels = np.column_stack([positive, dealt_labels(positive, groups, n_deals, seed)])
+    weights = group_weights(groups, n_bootstrap, seed)
+    rows, best = [], np.zeros(n_deals)
+    for name, values in facts.items():
+        scores = rate_scores(values, labels, fold)
+        best = np.maximum(best, columnwise_auroc(labels[:, 1:], scores[:, 1:]))
+        rows.append((name, *with_percentiles(weighted_auroc(positive, scores[:, 0], weights))))
+    table = pd.DataFrame(rows, columns=["fact", "estimate", "low", "high"])
+    table["chance"] = np.quantile(best, 0.95) if n_deals else np.nan
+    table["p"] = [(1 + (best >= estimate).sum()) / (1 + n_deals) for estimate in table["estimate"]]
+    return table
+
+
+def single_facts(
+    table: pd.DataFrame, groups: pd.Series, split: pd.DataFrame, *, positive: str = "Mpox", n_deals: int = 200, seed: int = 0
+) -> pd.DataFrame:
+    """`predictor_table` of every fact that differs between pictures, and of all together.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `fact_table`; a subset of images is allowed.
+    groups : Series
+        Honest groups by ``image_id``.
+    split : DataFrame
+        From `mpox.protocols.splits.make_splits`; its first repeat is used.
+    positive : str
+    n_deals, seed : int
+
+    Returns
+    -------
+    DataFrame
+        As `predictor_table`; boosted trees have no ``p`` (NaN), because they are not refitted on dealt labels.
+    """
+    is_positive = (table["label"] == positive).to_numpy()
+    ids = table["image_id"].map(groups).to_numpy(dtype=str)
+    fold = fold_of(split, table["image_id"])
+    differing = [name for name in FACTS if table[name].nunique(dropna=False) > 1]
+    facts = {name: table[[name]].to_numpy() for name in differing} | {ALL_BAYES: table[differing].to_numpy()}
+    found = predictor_table(facts, is_positive, ids, fold, n_deals=n_deals, seed=seed)
+    scores = tree_scores(table[differing].to_numpy(), is_positive, fold, seed=seed)
+    area = with_percentiles(weighted_auroc(is_positive, scores, group_weights(ids, N_BOOTSTRAP, seed)))
+    trees = pd.DataFrame([(ALL_TREES, *area)], columns=["fact", "estimate", "low", "high"])
+    return pd.concat([found, trees.assign(chance=found["chance"].iloc[0])], ignore_index=True)
+
+
+def fold_of(split: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
+    """The fold in which each image is tested, in the first repeat of a split table: int64, in the order of the ids."""
+    tested = split[(split["role"] == "test") & (split["repeat"] == split["repeat"].min())].set_index("image_id")["fold"]
+    return image_ids.map(tested).to_numpy(dtype=np.int64)
+
+
+#: Raised by one whenever the numbers of an unchanged data set change.
+CELLS_VERSION = 1
+#: Of the bound that holds for all cells at once: stricter than usual, because a flag is an alarm that somebody must look into.
+LEVEL = 0.99
+#: A cell that stands out by less than this is no finding, however sure.
+LEAST = 0.05
+
+
+def cell_colours(data: Dataset, size: int) -> np.ndarray:
+    """Mean and standard deviation of L*, a*, b* in each cell, float64 of shape (n, cells, 6), row by row of the grid.
+
+    Parameters
+    ----------
+    data : Dataset
+    size : int
+        Side in pixels to which the pictures are squashed first.
+    """
+    pixels = load_pixels(data.manifest, size)
+    edges = np.round(np.linspace(0, size, GRID + 1)).astype(int)
+    rows = []
+    for row in tqdm(range(len(data.manifest)), desc="colours of cells", delay=3, leave=False):
+        lab = to_lab(np.asarray(pixels[row])).astype(float)
+        cells = [
+            lab[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].reshape(-1, 3) for i in range(GRID) for j in range(GRID)
+        ]  # fmt: skip
+        rows.append([np.concatenate([cell.mean(axis=0), cell.std(axis=0)]) for cell in cells])
+    return np.array(rows)
+
+
+def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+    """What each cell tells by its colours alone, out-of-fold.
+
+    Parameters
+    ----------
+    data : Dataset
+    split : DataFrame
+        From `mpox.protocols.splits.make_splits`; its first repeat is used.
+    size : int
+        See `cell_colours`.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    DataFrame
+        See `against_others`; ``estimate`` is the cell's AUROC.
+    """
+    colours = cell_colours(data, size)
+    positive = (data.manifest["label"] == data.positive).to_numpy()
+    fold = fold_of(split, data.manifest["image_id"])
+    weights = group_weights(data.manifest["image_id"].map(data.groups).to_numpy(dtype=str), n_bootstrap, seed)
+    areas = [
+        weighted_auroc(positive, rate_scores(colours[:, cell], positive[:, None], fold)[:, 0], weights)
+        for cell in range(colours.shape[1])
+    ]
+    return against_others(np.array(areas))
+
+
+def cells_blanked(
+    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """What each cell costs when it is blanked in the test pictures.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `mpox.studies.shortcuts.only_tested` with `mpox.data.changes.cell_recipes`.
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        See `against_others`; ``estimate`` is the AUROC of the untouched pictures minus that with the cell blanked.
+    """
+    found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+    names = [f"cell-{row}-{column}" for row in range(GRID) for column in range(GRID)]
+    return against_others(np.array([found[UNTOUCHED]["auroc"] - found[name]["auroc"] for name in names]))
+
+
+def against_others(values: np.ndarray) -> pd.DataFrame:
+    """Each cell by itself, and against the median of the other cells.
+
+    Parameters
+    ----------
+    values : ndarray, shape (cells, n_bootstrap + 1)
+        A measure of each cell, row by row of the grid: the estimate, then the replicates.
+
+    Returns
+    -------
+    DataFrame
+        One row a cell: ``row``, ``column`` (from the upper left, from 0), ``estimate``, ``low``, ``high`` (95 %, of this cell
+        alone), ``more`` (estimate minus the median of the other cells), ``at_least`` (99 % lower bound of it, for all cells
+        together) and ``flagged`` (the bound is above 0, and ``more`` is not below `LEAST`).
+    """
+    others = np.stack([np.median(np.delete(values, cell, axis=0), axis=0) for cell in range(len(values))])
+    more = values - others
+    spread = np.maximum(np.nanstd(more[:, 1:], axis=1), 1e-9)
+    largest = ((more[:, 1:] - more[:, :1]) / spread[:, None]).max(axis=0)
+    at_least = more[:, 0] - np.nanquantile(largest, LEVEL) * spread
+    row, column = np.divmod(np.arange(len(values)), GRID)
+    table = pd.DataFrame({"row": row, "column": column, "estimate": values[:, 0]})
+    table[["low", "high"]] = [percentile_interval(line) for line in values]
+    return table.assign(more=more[:, 0], at_least=at_least, flagged=(at_least > 0) & (more[:, 0] >= LEAST))
+
+
+def cell_name(row: int, column: int) -> str:
+    """A cell in words, for instance ``row 1, column 4 (upper right)``."""
+    corner = {
+        (0, 0): "upper left",
+        (0, GRID - 1): "upper right",
+        (GRID - 1, 0): "lower left",
+        (GRID - 1, GRID - 1): "lower right",
+    }
+    words = f"row {row + 1}, column {column + 1}"
+    return f"{words} ({corner[row, column]})" if (row, column) in corner else words
+
+
+#: Share of a lesion's pixels from which it counts as found.
+FOUND = 0.5
+
+
+def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
+    """The lesion map of every picture in numbers.
+
+    Parameters
+    ----------
+    data : Dataset
+    size : int
+        Side in pixels to which the pictures are squashed first.
+
+    Returns
+    -------
+    DataFrame
+        One row an image, in the manifest's order: ``image_id``, ``label``, ``covered`` (share of the picture, 0 to 1), ``boxed``
+        (the same for the boxes over it), ``boxes`` (how many). Where the true masks are at hand also ``lesion`` (true share),
+        ``hit`` (share of the picture that is lesion and covered), ``lesions`` (connected pieces of the true mask) and ``found``
+        (those covered by half at least).
+
+    Raises
+    ------
+    MpoxError
+        If the pictures are not on this machine.
+    """
+    pixels = load_pixels(data.manifest, size)
+    truths = true_mask_paths(data.manifest) if has_true_masks(data) else [None] * len(data.manifest)
+    rows = []
+    for row, path in enumerate(tqdm(truths, desc="lesion maps", delay=3, leave=False)):
+        found = lesion_map(np.asarray(pixels[row]))
+        boxes = lesion_boxes(found)
+        boxed = np.zeros_like(found)
+        for top, left, bottom, right in boxes:
+            boxed[top:bottom, left:right] = True
+        values = {"covered": found.mean(), "boxed": boxed.mean(), "boxes": len(boxes)}
+        rows.append(values | (_against(found, true_mask(path, size)) if path else {}))
+    table = pd.DataFrame(rows).round(5)
+    return pd.concat([data.manifest[["image_id", "label"]].reset_index(drop=True), table], axis=1)
+
+
+def phantom_lesions(spec: PhantomSpec, size: int) -> pd.DataFrame:
+    """The lesion map of every picture of a phantom, against the truth: `lesion_table`, with ``fitzpatrick`` (skin type, 1 to 6).
+
+    Parameters
+    ----------
+    spec : PhantomSpec
+        Another one than that on which the map's constants were set (`mpox.data.changes.SET_ON`).
+    size : int
+    """
+    root = ensure_phantom(spec)
+    manifest = build_manifest(str(root))
+    groups = pd.Series(manifest["image_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+    table = lesion_table(Dataset("phantom", manifest, groups, is_phantom=True, has_pictures=True), size)
+    return table.merge(read_truths(root)[["image_id", "fitzpatrick"]], on="image_id", validate="1:1")
+
+
+def _against(found: np.ndarray, truth: np.ndarray) -> dict:
+    pieces, n_pieces = ndimage.label(truth, np.ones((3, 3)))
+    covered = ndimage.mean(found, pieces, np.arange(1, n_pieces + 1)) if n_pieces else np.empty(0)
+    hit = (found & truth).mean()
+    return {"lesion": truth.mean(), "hit": hit, "lesions": n_pieces, "found": int((covered >= FOUND).sum())}
+
+
+def map_accuracy(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """How well the map finds the true lesions, pixels and lesions counted over all pictures of a kind.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `lesion_table`, with the truth.
+    by : str
+        Column whose values are the kinds; a row ``all`` is added.
+
+    Returns
+    -------
+    DataFrame
+        ``by``, ``images``, ``recall`` (share of lesion pixels that are covered), ``healthy covered`` (share of all other pixels
+        that are), ``iou`` (of map and truth), ``lesions found`` (share of the lesions covered by half at least), ``covered`` and
+        ``lesion`` (mean shares of the picture). NaN where there is no lesion.
+    """
+    rows = []
+    for kind, part in [*table.groupby(by), ("all", table)]:
+        covered, lesion, hit = (part[name].sum() for name in ("covered", "lesion", "hit"))
+        rows.append(
+            {
+                by: kind,
+                "images": len(part),
+                "recall": hit / lesion if lesion else np.nan,
+                "healthy covered": (covered - hit) / (len(part) - lesion),
+                "iou": hit / (covered + lesion - hit) if lesion else np.nan,
+                "lesions found": part["found"].sum() / part["lesions"].sum() if lesion else np.nan,
+                "covered": covered / len(part),
+                "lesion": lesion / len(part),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+EVERY = "all families"
+MEASURES = ("auroc", "accuracy")
+
+
+def robustness(
+    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """AUROC and accuracy at each strength of each family, and averaged over strengths.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `mpox.studies.shortcuts.only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at.
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`; the same groups are drawn for every recipe.
+
+    Returns
+    -------
+    strengths : DataFrame
+        ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``.
+    means : DataFrame
+        ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the mean over
+        the families of it: the complement of the mean corruption error of Hendrycks and Dietterich 2019, without their division
+        by a reference network's error), and ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
+
+    Raises
+    ------
+    MpoxError
+        If there is no corruption, or the untouched pictures are missing.
+    """
+    found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+    families: dict[str, dict[int, str]] = {}
+    for recipe in found:
+        family, _, strength = recipe.rpartition("-")
+        if family and strength.isdecimal():
+            families.setdefault(family, {})[int(strength)] = recipe
+    if not families or UNTOUCHED not in found:
+        raise MpoxError(
+            "Robustness needs predictions of untouched and corrupted pictures: see `mpox.studies.shortcuts.only_tested`."
+        )
+    strengths, means = [], []
+    for metric in MEASURES:
+        untouched = found[UNTOUCHED][metric]
+        of_family = {}
+        for family, recipes in families.items():
+            strengths.append((family, 0, metric, *with_percentiles(untouched)))
+            curve = [(strength, found[recipe][metric]) for strength, recipe in sorted(recipes.items())]
+            strengths += [(family, strength, metric, *with_percentiles(values)) for strength, values in curve]
+            of_family[family] = np.mean([values for _, values in curve], axis=0)
+        of_family[EVERY] = np.mean(list(of_family.values()), axis=0)
+        means += [
+            (family, metric, *with_percentiles(values), *with_percentiles(values - untouched))
+            for family, values in of_family.items()
+        ]
+    columns = ["family", "strength", "metric", "estimate", "low", "high"]
+    changes = ["change", "change_low", "change_high"]
+    return pd.DataFrame(strengths, columns=columns), pd.DataFrame(means, columns=["family", *columns[2:], *changes])
+
+
+def consistency(
+    predictions: pd.DataFrame, recipes: list[str], *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """How often the predicted class changes when the same picture is shown otherwise, and by how much the probability does.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With ``recipe``, the untouched pictures among them.
+    recipes : list of str
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        One row a recipe: ``recipe``; ``changed``, ``changed_low``, ``changed_high`` (share of pictures whose most probable class
+        changes, 0 to 1); ``moved``, ``moved_low``, ``moved_high`` (mean absolute change of the positive class's probability).
+    """
+    classes, before = matched_repeats(predictions[predictions["recipe"] == UNTOUCHED], positive)
+    columns = [f"p_{label}" for label in classes]
+    weights = group_weights(before[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    rows = []
+    for recipe in recipes:
+        _, after = matched_repeats(predictions[predictions["recipe"] == recipe], positive)
+        changed, moved = [], []
+        for first, second in zip(before, after, strict=True):
+            one, other = first[columns].to_numpy(), second[columns].to_numpy()
+            changed.append(weights @ (one.argmax(axis=1) != other.argmax(axis=1)) / weights.sum(axis=1))
+            moved.append(weights @ np.abs(one - other)[:, classes.index(positive)] / weights.sum(axis=1))
+        values = [with_percentiles(np.mean(part, axis=0)) for part in (changed, moved)]
+        rows.append((recipe, *values[0], *values[1]))
+    names = [f"{kind}{end}" for kind in ("changed", "moved") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["recipe", *names])

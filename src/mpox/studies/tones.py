@@ -1,0 +1,274 @@
+"""Performance by skin tone: within strata of the typology angle, and as if both classes had the same tones.
+
+Where a class is darker than the others in a data set, a model can score by tone. Three looks, from the same predictions: the
+metrics of each stratum; the AUROC over pairs of pictures of one stratum only; and the AUROC with each picture weighted so that
+the positives and the others have one distribution over the strata (inverse-probability weights, Hirano, Imbens and Ridder 2003;
+here with classes in the place of treatments). The weights are computed anew in each bootstrap replicate, because they are
+estimates too.
+"""
+
+import numpy as np
+import pandas as pd
+
+from mpox._core import MpoxError
+from mpox.data.dataset import Dataset
+from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
+from mpox.stats.resample import with_percentiles
+from mpox.studies.external import effective_size
+
+#: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has pictures.
+STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
+#: The strata in a word.
+TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
+METRICS = ("auroc", "accuracy", "sensitivity", "specificity")
+#: Groups of each side that a stratum must have to be judged.
+LEAST_GROUPS = 5
+_ENDS = ("estimate", "low", "high")
+
+
+def stratum_of(ita: float) -> str | None:
+    """The stratum of an angle in degrees; ``None`` where there is no angle.
+
+    Examples
+    --------
+    >>> stratum_of(50.0), stratum_of(-40.0)
+    ('very light and light', 'brown and dark')
+    """
+    return None if np.isnan(ita) else next(name for name, limit in STRATA.items() if ita > limit or limit == -90.0)
+
+
+def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
+    """The finding or not, and the stratum of skin tone, in one column.
+
+    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
+    two cancel.
+
+    Parameters
+    ----------
+    data : Dataset
+    tone : DataFrame
+        From `mpox.audit.quality.skin_tone`.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id`` and ``class, skin``: the finding or not, and the stratum in a word, for instance
+        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
+    """
+    manifest = data.manifest
+    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
+    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
+    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
+    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
+    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
+
+
+def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
+    stratum = tones.set_index("image_id")["ita"].map(stratum_of)
+    classes, repeats = matched_repeats(predictions.assign(stratum=predictions["image_id"].map(stratum)), positive)
+    return classes, [part[part["stratum"].notna()].reset_index(drop=True) for part in repeats]
+
+
+def within_strata(
+    predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """The metrics of each stratum of skin tone.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        See `mpox.evaluate`.
+    tones : DataFrame
+        ``image_id`` and ``ita`` in degrees (NaN: in no stratum).
+    positive, n_bootstrap, seed
+        See `mpox.evaluate`; the groups of each stratum are resampled.
+
+    Returns
+    -------
+    DataFrame
+        One row a stratum and metric (``auroc`` of the positive class, ``accuracy``, ``sensitivity``, ``specificity``):
+        ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``, ``low``, ``high``. NaN where a stratum has
+        fewer than five groups of either side.
+    """
+    classes, repeats = _prepared(predictions, tones, positive)
+    rows = []
+    for stratum in STRATA:
+        parts = [part[part["stratum"] == stratum] for part in repeats]
+        first = parts[0]
+        about = (stratum, len(first), first["group_id"].nunique(), int((first["label"] == positive).sum()))
+        if not _has_enough_groups(first, positive):
+            rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
+            continue
+        weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+        found = [_measures(part, classes, positive, weights) for part in parts]
+        rows += [(*about, metric, *with_percentiles(np.mean([one[metric] for one in found], axis=0))) for metric in found[0]]
+    names = ["stratum", "images", "groups", "positives", "metric", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def between_strata(
+    predictions: pd.DataFrame,
+    tones: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    positive: str = "Mpox",
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The metrics of one stratum of skin tone minus those of another.
+
+    Parameters
+    ----------
+    predictions, tones, positive, n_bootstrap, seed
+        See `within_strata`; groups of all strata are resampled together, because a group may have pictures in both.
+    first, second : str
+        Keys of `STRATA`.
+
+    Returns
+    -------
+    DataFrame
+        One row a metric of `within_strata`: ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has
+        fewer than five groups of either side.
+    """
+    classes, repeats = _prepared(predictions, tones, positive)
+    images = repeats[0]
+    weights = group_weights(images["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    replicates: dict[str, list[np.ndarray]] = {metric: [] for metric in METRICS}
+    for part in repeats:
+        ends = []
+        for stratum in (first, second):
+            inside = (part["stratum"] == stratum).to_numpy()
+            if not _has_enough_groups(images[inside], positive):
+                return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
+            ends.append(_measures(part[inside], classes, positive, weights[:, inside]))
+        for metric in METRICS:
+            replicates[metric].append(ends[0][metric] - ends[1][metric])
+    rows = [(metric, *with_percentiles(np.mean(values, axis=0))) for metric, values in replicates.items()]
+    return pd.DataFrame(rows, columns=["metric", *_ENDS])
+
+
+def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
+    sides = images.groupby(images["label"] == positive)["group_id"].nunique()
+    return len(sides) == 2 and sides.min() >= LEAST_GROUPS
+
+
+def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+    truth = part["label"].to_numpy(dtype=str)
+    chosen = np.array(classes)[part[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)]
+    is_positive, says = truth == positive, chosen == positive
+
+    def share(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+        total = weights @ of
+        return np.divide(weights @ (hits & of), total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return {
+        "auroc": weighted_auroc(is_positive, part[f"p_{positive}"].to_numpy(), weights),
+        "accuracy": share(chosen == truth, np.ones(len(truth), bool)),
+        "sensitivity": share(says, is_positive),
+        "specificity": share(~says, ~is_positive),
+    }
+
+
+def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weights that give positives and others the same distribution over the strata, for many weightings at once.
+
+    Within each side a picture of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
+    stratum that one side lacks gets no weight.
+
+    Parameters
+    ----------
+    is_positive : ndarray of bool, shape (n,)
+    stratum : ndarray of int, shape (n,)
+    weights : ndarray, shape (b, n)
+        How often each picture was drawn.
+
+    Returns
+    -------
+    ndarray of float64, shape (b, n)
+
+    Examples
+    --------
+    >>> sides, tones = np.array([1, 1, 0, 0, 0, 0], bool), np.array([0, 1, 0, 1, 1, 1])
+    >>> equal_tone_weights(sides, tones, np.ones((1, 6))).round(2).tolist()
+    [[0.67, 1.33, 1.33, 0.89, 0.89, 0.89]]
+    """
+    n_strata = stratum.max() + 1
+    cells = np.eye(n_strata)[stratum]
+    counts = np.stack([weights @ (cells * side[:, None]) for side in (is_positive, ~is_positive)])  # (2, b, strata)
+    counts = counts * (counts > 0).all(axis=0)
+    pooled = counts.sum(axis=0)
+    pooled = pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
+    own = counts / np.maximum(counts.sum(axis=2, keepdims=True), 1e-12)
+    ratio = np.divide(pooled, own, out=np.zeros_like(own), where=own > 0)
+    return weights * np.where(is_positive, ratio[0][:, stratum], ratio[1][:, stratum])
+
+
+def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC over the pairs of pictures that are of one stratum, for many weightings, shape (b,)."""
+    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for code in np.unique(stratum):
+        inside = stratum == code
+        if np.unique(is_positive[inside]).size < 2:
+            continue
+        part = weights[:, inside]
+        n_pairs = (part @ is_positive[inside]) * (part @ ~is_positive[inside])
+        wins += np.nan_to_num(weighted_auroc(is_positive[inside], score[inside], part)) * n_pairs
+        pairs += n_pairs
+    return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def equal_tones(
+    predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> pd.DataFrame:
+    """AUROC as it is, over pairs of one stratum, and with equal tone distributions, each beside that of the tone alone.
+
+    Parameters
+    ----------
+    predictions, tones, positive, n_bootstrap, seed
+        See `within_strata`. Pictures without an angle, and strata without five groups of each side, are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired):
+        ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``,
+        ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
+        tone tells nothing.
+
+    Raises
+    ------
+    MpoxError
+        If no stratum has five groups of each side.
+    """
+    _, repeats = _prepared(predictions, tones, positive)
+    first = repeats[0]
+    sides = first.groupby(["stratum", first["label"] == positive])["group_id"].nunique().unstack(fill_value=0)
+    kept = sides.index[(sides >= LEAST_GROUPS).all(axis=1) & (sides.shape[1] == 2)]
+    if not len(kept):
+        raise MpoxError(f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: nothing to compare.")
+    repeats = [part[part["stratum"].isin(kept)].reset_index(drop=True) for part in repeats]
+    first = repeats[0]
+    is_positive = (first["label"] == positive).to_numpy()
+    stratum = first["stratum"].map(list(STRATA).index).to_numpy(dtype=np.int64)
+    plain = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
+    equal = equal_tone_weights(is_positive, stratum, plain)
+    scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
+    areas = {
+        "as they are": np.mean([weighted_auroc(is_positive, score, plain) for score in scores], axis=0),
+        "pairs of one stratum": np.mean([_pairs_within(is_positive, score, stratum, plain) for score in scores], axis=0),
+        "re-weighted": np.mean([weighted_auroc(is_positive, score, equal) for score in scores], axis=0),
+    }
+    areas["re-weighted minus as they are"] = areas["re-weighted"] - areas["as they are"]
+    alone = {
+        "as they are": weighted_auroc(is_positive, stratum, plain[:1])[0],
+        "pairs of one stratum": 0.5,
+        "re-weighted": weighted_auroc(is_positive, stratum, equal[:1])[0],
+    }
+    rows = []
+    for how, values in areas.items():
+        used = equal[0] if how == "re-weighted" else plain[0]
+        sizes = [effective_size(used[side]) for side in (is_positive, ~is_positive)]
+        rows.append((how, len(first), *sizes, *with_percentiles(values), alone.get(how, np.nan)))
+    names = ["how", "images", "effective_positives", "effective_others", "estimate", "low", "high", "tone_alone"]
+    return pd.DataFrame(rows, columns=names)
