@@ -180,7 +180,7 @@ places = store.table(
     {"data": [data.hash for data in loaded], "backbone": BACKBONE, "size": model.image_size, "clusters": N_CLUSTERS,
      "version": error_study.VERSION, "seed": SEED},
     lambda: together[["source", "image_id"]].rename(columns={"source": "dataset"}).join(
-        errors.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
+        error_study.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
     ),
 )  # fmt: skip
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
@@ -348,16 +348,10 @@ for name, table in problems.items():
 # of clusters, mean little. No label was used. If data sets, or a few patients, form islands of their own, the features know where a
 # picture comes from.
 
-# %%
-from mpox.book.mapview import MapView
-
-mapped = errors.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
-MapView(
-    mapped,
-    caption="Frozen ImageNet features of every picture, laid out by t-SNE. By colour: class, out-of-fold prediction, data set.",
-    colours=figures_errors.map_colours(mapped),
-    draw=lambda: figures_errors.embedding(mapped),
-)
+# %% mystnb={"image": {"alt": "Scatter plots of the frozen features laid out by t-SNE, coloured by class, by whether the out-of-fold prediction was right, and by data set."}, "figure": {"name": "error-map", "caption": "Frozen ImageNet features of every image, laid out by t-SNE. By colour: class, out-of-fold prediction, data set."}}
+mapped = error_study.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
+figures_errors.embedding(mapped)
+plt.show()
 
 # %%
 errors_by_cluster = pd.concat(

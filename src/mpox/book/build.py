@@ -27,7 +27,6 @@ from mpox.book.cover import FIGURE_MARK, with_cover
 from mpox.book.glossary import glossary_terms
 from mpox.book.launch import launch_links
 from mpox.book.numbers import number_all, refer, references_in
-from mpox.book.pages import finish
 from mpox.book.parts import PARTS, Chapter, collect, substitutions
 from mpox.book.provenance import provenance_tables
 
@@ -39,6 +38,10 @@ QUOTED_DATASETS = ("msld-v1", "msid")
 _SUBSTITUTION = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 _CHAPTER_LINK = re.compile(r"\[([^\]]+)\]\(\.\./(study|instruments)/([\w-]+)\.ipynb(?:#[^)]*)?\)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
+_CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
+#: What opens an entry of the contents; the theme gives it no name.
+_TOGGLE = '<summary><span class="toctree-toggle"'
 
 
 def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) -> list[str]:
@@ -200,7 +203,7 @@ def build_book(
     try:
         problems = _jupyter_book(source, fresh, log)
         if not problems:
-            finish(fresh / "_build" / "html")
+            mend(fresh / "_build" / "html")
             problems = external_requests(fresh / "_build" / "html")
         if problems:
             for line in problems:
@@ -230,6 +233,24 @@ def _jupyter_book(source: Path, out: Path, log: Path) -> list[str]:
     lines = text.splitlines()
     problems = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b:", line)]
     return problems or (lines[-20:] if code else [])
+
+
+def mend(html: Path) -> None:
+    """Three faults of the built pages that no option mends.
+
+    A caption under words, where a cell says why it shows no image, is left out, for it describes an image; the entries of the
+    contents get a name; and an entry of a list of references is a list item, for its own role is no longer in ARIA.
+    """
+    for page in (page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts):
+        text = _FIGURE.sub(_captioned, page.read_text(encoding="utf-8"))
+        text = text.replace(_TOGGLE, _TOGGLE.replace("<summary>", '<summary aria-label="pages of this entry">'))
+        page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
+
+
+def _captioned(found: re.Match) -> str:
+    if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
+        return found[0]
+    return f'<span id="{found["id"] or ""}"></span>{_CAPTION.sub("", found["body"])}'
 
 
 class _Requests(HTMLParser):

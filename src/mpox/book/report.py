@@ -14,8 +14,8 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 from mpox._core import MpoxError
+from mpox.book.explorers import sortable_html
 from mpox.book.quiz import quiz_html, quiz_text, read_quiz
-from mpox.book.sortable import sortable_html
 from mpox.book.wording import as_read, number_text
 from mpox.data.dataset import Dataset
 from mpox.models.hardware import device_name, environment
