@@ -481,7 +481,7 @@ for name in truths:
             pointed.append(checks.summarise(hits, ["method"], ["hit", "chance", "centre", "excess"]).assign(at=kind, dataset=name))
 pointed = pd.concat(pointed) if pointed else None
 if pointed is None:
-    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (the same chapter of Part II).*")
+    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (this chapter of the edition *instruments*).*")
 else:
     cells = pointed.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in pointed.itertuples()])
     cells = cells.pivot(index=["at", "method", "images"], columns="measure", values="value")[["hit", "chance", "centre", "excess"]]
@@ -676,7 +676,7 @@ from mpox.studies.saliency import Explanations, choose_images, heat_maps, random
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
-        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (Part II).*")
+        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (edition *instruments*).*")
         continue
     few = Explanations(store, data, protocol[name], model, choose_images(errors[name], 6, seed=SEED), ["grad_cam"], **folds)
     learnt, rows = few.maps["grad_cam"], []
