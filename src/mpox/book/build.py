@@ -134,8 +134,9 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     pages = {toc["root"], *(name for block in toc["parts"] for name in _files(block))}
     contents = [yaml.safe_load((project / name).read_text(encoding="utf-8")) for name in CONTENTS.values()]
     every = {name for one in contents for name in (one["root"], *(name for block in one["parts"] for name in _files(block)))}
+    elsewhere = every - pages
     for name, notebook in notebooks.items():
-        _as_page(notebook, edition.chapters[name], lambda text, where=name: _linked(refer(text, where), "notebooks", every - pages))
+        _as_page(notebook, edition.chapters[name], lambda text, where=name: _linked(refer(text, where), "notebooks", elsewhere))
         (source / "notebooks").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, source / "notebooks" / f"{name}.ipynb")
 
@@ -152,7 +153,7 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
                 "`mpox.book.report.finding` and run the notebooks again, or mend the page."
             )
         texts |= dict.fromkeys(missing, NOT_BUILT)
-        page.write_text(_linked(refer(text, f"{name}.md"), posixpath.dirname(name), every - pages), encoding="utf-8")
+        page.write_text(_linked(refer(text, f"{name}.md"), posixpath.dirname(name), elsewhere), encoding="utf-8")
 
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
     config["parse"]["myst_substitutions"] = texts
