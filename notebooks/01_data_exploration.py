@@ -203,7 +203,7 @@ unknown = " and ".join(data.name for data in datasets if data.name not in truths
 if unknown:
     report.prose(
         f"How many copies {unknown} really have is not known here. What the search finds of planted copies, kind by kind, is measured in "
-        "[the same section of Part II](../instruments/01_data_exploration.ipynb); what can be said of real pictures comes next."
+        "the same section of the edition *instruments*; what can be said of real pictures comes next."
     )
 for data in [data for data in datasets if data.name in truths]:
     kinds = accuracy_by_kind(data.audit.pairs, truths[data.name])
@@ -492,7 +492,7 @@ if against:
         f"correlation with the truth is {plain['ita'].corr(plain['ita_degrees']):.2f}. Enough to order a set, not to judge a picture."
     )
 else:
-    report.prose("The true angle of these pictures is not known; on the phantom it is (the same chapter of Part II).")
+    report.prose("The true angle of these pictures is not known; on the phantom it is (this chapter of the edition *instruments*).")
 
 # %% [markdown]
 # ### One number against the network

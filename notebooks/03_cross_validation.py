@@ -507,7 +507,7 @@ plt.show()
 # A curve is all thresholds at once; somebody who acts needs one of them. Move it, and see whom it finds and whom it alarms.
 
 # %%
-from mpox.book.roc_explorer import operating_table, show_explorer
+from mpox.book.explorers import operating_table, show_explorer
 
 for name in datasets:
     curves = {protocol: operating_table(probes[name, protocol]) for protocol in reversed(protocols[name])}  # the honest one first

@@ -348,16 +348,10 @@ for name, table in problems.items():
 # of clusters, mean little. No label was used. If data sets, or a few patients, form islands of their own, the features know where a
 # picture comes from.
 
-# %%
-from mpox.book.mapview import MapView
-
+# %% mystnb={"image": {"alt": "Scatter plots of the frozen features laid out by t-SNE, coloured by class, by whether the out-of-fold prediction was right, and by data set."}, "figure": {"name": "error-map", "caption": "Frozen ImageNet features of every image, laid out by t-SNE. By colour: class, out-of-fold prediction, data set."}}
 mapped = error_study.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
-MapView(
-    mapped,
-    caption="Frozen ImageNet features of every picture, laid out by t-SNE. By colour: class, out-of-fold prediction, data set.",
-    colours=figures_errors.map_colours(mapped),
-    draw=lambda: figures_errors.embedding(mapped),
-)
+figures_errors.embedding(mapped)
+plt.show()
 
 # %%
 errors_by_cluster = pd.concat(
@@ -487,7 +481,7 @@ for name in truths:
             pointed.append(checks.summarise(hits, ["method"], ["hit", "chance", "centre", "excess"]).assign(at=kind, dataset=name))
 pointed = pd.concat(pointed) if pointed else None
 if pointed is None:
-    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (the same chapter of Part II).*")
+    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (this chapter of the edition *instruments*).*")
 else:
     cells = pointed.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in pointed.itertuples()])
     cells = cells.pivot(index=["at", "method", "images"], columns="measure", values="value")[["hit", "chance", "centre", "excess"]]
@@ -682,7 +676,7 @@ from mpox.studies.saliency import Explanations, choose_images, heat_maps, random
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
-        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (Part II).*")
+        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (edition *instruments*).*")
         continue
     few = Explanations(store, data, protocol[name], model, choose_images(errors[name], 6, seed=SEED), ["grad_cam"], **folds)
     learnt, rows = few.maps["grad_cam"], []

@@ -566,7 +566,7 @@ for pair in away:
     report.prose(f"{directions[pair]}, without weights: AUROC {plain}.")
 report.show(pd.DataFrame(rows, columns=["direction", "alpha", "training pictures", "effective size", "AUROC"]), digits=1)
 if away and not trained_here:
-    report.prose("*The models of this exercise are trained on the phantoms only (the same page of Part II).*")
+    report.prose("*The models of this exercise are trained on the phantoms only (this page of the edition *instruments*).*")
 
 # %% [markdown] tags=["solution"]
 # With `alpha=1` the relative ratio is r / r: every weight is 1, the effective size is the number of pictures, and the model is the

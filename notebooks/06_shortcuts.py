@@ -644,7 +644,7 @@ from mpox.stats.resample import with_percentiles
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
-        report.prose(f"*{figures.dataset_title(name)}: these models are trained on the phantom only (the same chapter of Part II).*")
+        report.prose(f"*{figures.dataset_title(name)}: these models are trained on the phantom only (this chapter of the edition *instruments*).*")
         continue
     both = with_copies(data, ["covered", "covered_random"])
     rows = splits[name].rename(columns={"image_id": "original_id"})
@@ -688,7 +688,7 @@ from mpox.data.phantom import PhantomSpec, generate
 from mpox.studies import shortcuts
 
 if not any(data.is_phantom for data in loaded):
-    report.prose("*The phantom is asked in Part II, where this exercise draws one.*")
+    report.prose("*The phantom is asked in the edition *instruments*, where this exercise draws one.*")
 else:
     for mark in (True, False):
         with tempfile.TemporaryDirectory() as folder:
@@ -734,7 +734,7 @@ def by_cell(values):
 
 for name, data in datasets.items():
     if not has_true_masks(data):
-        report.prose(f"*{figures.dataset_title(name)}: where its lesions are is not known; on the phantom it is (Part II).*")
+        report.prose(f"*{figures.dataset_title(name)}: where its lesions are is not known; on the phantom it is (edition *instruments*).*")
         continue
     pictures = load_pixels(data.manifest, SIDE)
     truth = np.stack([by_cell(true_mask(path, SIDE)) for path in true_mask_paths(data.manifest)])

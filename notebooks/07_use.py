@@ -406,7 +406,7 @@ for name in datasets:
 # figure](#fig-screening-cost) draws the same sum over the prevalence.
 
 # %%
-from mpox.book.screening_widget import show_widget
+from mpox.book.explorers import show_widget
 from mpox.stats.decisions import Costs, cost_curve, worthwhile_prevalences
 
 costs = Costs(**COSTS)

@@ -24,8 +24,8 @@ import mpox
 from mpox import ModelConfig, cross_validate
 from mpox._core import project_root
 from mpox.audit import audit_version, run_audit
+from mpox.book.chapters import read_chapters
 from mpox.book.execution import run_notebooks
-from mpox.book.parts import read_chapters
 from mpox.book.profiles import declared_parameters, load_profile
 from mpox.book.record import recorded_metrics
 from mpox.book.runfolder import read_run_folder

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from mpox._core import project_root
+from mpox.book.chapters import read_chapters
 from mpox.book.execution import run_notebooks
-from mpox.book.parts import read_chapters
 from mpox.book.profiles import list_notebooks, load_profile, resolve_parameters
 from mpox.book.sync import stale_notebooks
 from mpox.data.phantom import PhantomSpec, generate

@@ -11,8 +11,8 @@ import pytest
 from dcurves import dca
 
 from mpox import MpoxError
-from mpox.book import screening_widget
-from mpox.book.screening_widget import shipped, show_widget, widget_html
+from mpox.book import explorers
+from mpox.book.explorers import shipped, show_widget, widget_html
 from mpox.stats.decisions import (
     ADVANTAGE,
     EVERYONE,
@@ -152,7 +152,7 @@ def test_the_page_fetches_nothing_and_says_the_first_setting_without_a_script(po
 
 def test_a_terminal_reads_a_table(points, monkeypatch):
     shown = []
-    monkeypatch.setattr(screening_widget, "display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr(explorers, "display", lambda bundle, raw: shown.append(bundle))
     show_widget(points, prevalence=0.02, costs=Costs(), caption="Costs")
     cost = expected_cost(0.02, 0.9, 0.7, Costs())
     assert f"{cost:.2f}" in shown[0]["text/plain"] and "<form>" in shown[0]["text/html"]

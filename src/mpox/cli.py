@@ -149,8 +149,8 @@ def audit(datasets, out, data_dir, overrides, patients, patient_pattern, review,
 def book(run_folders: tuple[Path, ...], out: Path | None) -> None:
     """Build the book from finished run folders of `mpox run`.
 
-    Chapters on real images become Part I, chapters on the phantom Part II. Without RUN_FOLDER both parts are
-    built, from _runs/recorded and _runs/quick; with it, the parts that the named runs have.
+    A run on real images becomes the edition "study", a run on the phantom "instruments". Without RUN_FOLDER both are built,
+    from _runs/recorded and _runs/quick.
     """
     from mpox.book.build import build_book
 
@@ -426,7 +426,7 @@ def list_(store, dataset, protocol, regime, sort, as_csv):
 
 
 def _totals(table) -> str:
-    from mpox.book.provenance import duration
+    from mpox.book.chapters import duration
 
     states = table["state"].value_counts()
     parts = [f"{count} {state}" for state, count in states.items() if state != "whole"]

@@ -15,7 +15,7 @@ import yaml
 from myst_parser.mdit_to_docutils.base import default_slugify
 
 from mpox._core import MpoxError
-from mpox.book.parts import TITLE, Chapter
+from mpox.book.chapters import TITLE, Chapter
 
 STATUSES = ("answered", "partly", "not reported", "not applicable")
 #: What a page says where its table shall be: of the items in the ``.yml`` beside it, or of how all checklists were answered.

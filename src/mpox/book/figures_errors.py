@@ -78,7 +78,7 @@ def slices(tables: dict[str, pd.DataFrame], overall: dict[str, float]) -> Figure
 
 
 def map_colours(table: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """How the points of a map can be coloured: by class, by outcome, by data set; see `mpox.book.mapview.map_html`."""
+    """How the points of a map can be coloured: by class, by outcome, by data set."""
     classes, sources = sorted(table["class"].unique()), sorted(table["source"].unique())
     return {
         "class": {label: CLASS_COLOURS.get(label, COLOURS[k % len(COLOURS)]) for k, label in enumerate(classes)},

@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from mpox._core import MpoxError, hash_of, project_root
-from mpox.book.parts import Chapter, read_chapters, what_was_used
+from mpox.book.chapters import Chapter, read_chapters, what_was_used
 from mpox.models.config import RunConfig
 from mpox.runs.store import ASKED, PARTIAL, RECORDED, RUN, read_table, store_folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from mpox._core import MpoxError, atomic_write, explaining, hash_of, move_folder, project_root
-from mpox.book.parts import read_chapters, what_was_used
+from mpox.book.chapters import read_chapters, what_was_used
 from mpox.book.report import estimate
 from mpox.book.runfolder import read_run_folder
 from mpox.models.config import ModelConfig, Training

@@ -6,7 +6,7 @@ Del Bino and Bernerd (2013, Br J Dermatol 169 Suppl 3, 33-40).
 
 What the angle can tell here: a coarse order of the pictures of one set from dark to light skin, good enough to see whether the
 classes differ. What it cannot tell: the skin of a person. These are web pictures without a colour target; light, white balance,
-exposure, camera and compression move the angle by ten degrees and more (the phantom measures it: chapter 1 of Part II), a
+exposure, camera and compression move the angle by ten degrees and more (the phantom measures it, in chapter 1), a
 sun-tanned arm differs from the same person's back, and body sites are not known. It is not ethnicity, and it is not the
 Fitzpatrick type, which is about burning and tanning.
 """

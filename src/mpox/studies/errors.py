@@ -204,7 +204,7 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
 
 
 def map_table(place: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
-    """A map with what the model said of each picture, for `mpox.book.mapview.MapView` and the figure.
+    """A map with what the model said of each picture, for the figure.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a book is made of: the executed notebooks of finished runs, sorted into the book's two parts."""
+"""Executed notebooks read back: what a chapter found, and what it took from the run store."""
 
 import ast
 import json
@@ -14,10 +14,8 @@ import nbformat
 from mpox._core import MpoxError
 from mpox.book.runfolder import read_run_folder
 
-PARTS = {"study": "Part I", "instruments": "Part II"}
-
-_GLUE_MIME = re.compile(r"^(application/papermill\.record/)?text/plain$")
 TITLE = re.compile(r"^# +(.+?) *$", re.M)
+_GLUE_MIME = re.compile(r"^(application/papermill\.record/)?text/plain$")
 
 
 @dataclass(frozen=True)
@@ -28,22 +26,18 @@ class Chapter:
     ----------
     name : str
         File name without suffix, ``03_cross_validation``.
-    part : str
-        ``study`` (real images) or ``instruments`` (phantom).
     title : str
-        The notebook's own title, without any suffix.
     path : Path
         The executed notebook in its run folder.
     provenance : dict
-        The JSON object glued under ``provenance``.
+        What `mpox.book.report.provenance` glued.
     findings : dict of str to str
         The other glued texts by key.
     duration_s : float
-        What the runner measured for the whole notebook, in seconds.
+        Of the whole notebook, in seconds.
     """
 
     name: str
-    part: str
     title: str
     path: Path
     provenance: dict[str, Any] = field(repr=False)
@@ -53,15 +47,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Used:
-    """What chapters took from the run store; each list is sorted.
-
-    Attributes
-    ----------
-    runs, tables, datasets : list of str
-        Ids of runs, keys of derived tables, names of data sets.
-    audits : dict of str to str
-        Names of the data sets of an audit to its key.
-    """
+    """What chapters took from the run store: ids of runs, keys of tables, names of data sets (sorted), and audits' keys."""
 
     runs: list[str]
     tables: list[str]
@@ -70,13 +56,7 @@ class Used:
 
 
 def what_was_used(chapters: Sequence[Chapter]) -> Used:
-    """What chapters say they took from the run store.
-
-    Raises
-    ------
-    MpoxError
-        If a chapter does not say it.
-    """
+    """What chapters say they took from the run store; `MpoxError` if one does not say it."""
     for chapter in chapters:
         if lacks := [key for key in ("run_ids", "table_ids", "datasets", "audits") if key not in chapter.provenance]:
             raise MpoxError(f"{chapter.path} does not say which {', '.join(lacks)} it used: run the notebook again.")
@@ -86,15 +66,13 @@ def what_was_used(chapters: Sequence[Chapter]) -> Used:
     return Used(runs, tables, datasets, {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()})
 
 
-def read_chapters(folder: str | os.PathLike, *, partly: bool = False) -> list[Chapter]:
+def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
     """Read the notebooks of a finished run folder.
 
     Parameters
     ----------
     folder : path
-        A folder made by ``mpox run``.
-    partly : bool
-        Take the notebooks that are done where the run is not finished.
+        Made by ``mpox run``.
 
     Returns
     -------
@@ -116,13 +94,11 @@ def read_chapters(folder: str | os.PathLike, *, partly: bool = False) -> list[Ch
     run = read_run_folder(folder)
     again = f"mpox run --profile {run.profile_file} --out {folder}"
     unfinished = [f"{name} is {entry.status}" for name, entry in run.notebooks.items() if entry.status != "done"]
-    if not partly and (unfinished or run.finished is None):
+    if unfinished or run.finished is None:
         what = ", ".join(unfinished) or "it was stopped"
         raise MpoxError(f"The run in {folder} is not finished: {what}; go on with `{again} --resume`.")
     chapters = []
     for name, entry in run.notebooks.items():
-        if entry.status != "done":
-            continue
         path = folder / f"{name}.ipynb"
         if not path.is_file():
             raise MpoxError(f"The run in {folder} has lost {path.name}; make it again with `{again}`.")
@@ -135,12 +111,12 @@ def _read_chapter(path: Path, duration_s: float) -> Chapter:
     findings = glued_texts(notebook)
     try:
         provenance = json.loads(findings.pop("provenance"))
-        part = "instruments" if provenance["phantom"] else "study"
-    except (KeyError, ValueError, TypeError):
+        assert isinstance(provenance["phantom"], bool)
+    except (AssertionError, KeyError, ValueError, TypeError):
         raise MpoxError(
             f"{path} does not say where it comes from: end the notebook with `mpox.book.report.provenance(...)`."
         ) from None
-    return Chapter(path.stem, part, title_cell(notebook, path)[1], path, provenance, findings, float(duration_s))
+    return Chapter(path.stem, title_cell(notebook, path)[1], path, provenance, findings, float(duration_s))
 
 
 def glued_texts(notebook: nbformat.NotebookNode) -> dict[str, str]:
@@ -172,32 +148,15 @@ def title_cell(notebook: nbformat.NotebookNode, path: Path) -> tuple[nbformat.No
     raise MpoxError(f"{path} has no title: begin the notebook with a Markdown cell `# Title`.")
 
 
-def collect(run_folders: Sequence[str | os.PathLike]) -> dict[str, dict[str, Chapter]]:
-    """Sort the chapters of several runs by part and name; a chapter offered twice for a part is an error."""
-    parts: dict[str, dict[str, Chapter]] = {part: {} for part in PARTS}
-    for chapter in (chapter for folder in run_folders for chapter in read_chapters(folder)):
-        other = parts[chapter.part].setdefault(chapter.name, chapter)
-        if other is not chapter:
-            raise MpoxError(
-                f"{PARTS[chapter.part]} can show {chapter.name} only once, but both {other.path.parent} and "
-                f"{chapter.path.parent} offer it; name one of these run folders."
-            )
-    return parts
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them.
 
-
-def substitutions(parts: dict[str, dict[str, Chapter]]) -> dict[str, str]:
-    """All findings as ``<part>_<key>``; one key with two different texts inside a part is an error."""
-    texts: dict[str, str] = {}
-    origin: dict[str, str] = {}
-    for part, chapters in parts.items():
-        for chapter in chapters.values():
-            for key, text in chapter.findings.items():
-                name = f"{part}_{key}"
-                if texts.setdefault(name, text) != text:
-                    raise MpoxError(
-                        f"The finding `{key}` is '{texts[name]}' in {origin[name]} "
-                        f"and '{text}' in {chapter.path}: "
-                        "give one of them another key, or run both notebooks again."
-                    )
-                origin.setdefault(name, str(chapter.path))
-    return texts
+    Examples
+    --------
+    >>> duration(7.26), duration(72.6), duration(3725)
+    ('7.3 s', '1 min 13 s', '1 h 2 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
