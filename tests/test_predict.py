@@ -133,10 +133,10 @@ def test_a_run_of_an_unregistered_folder_finds_it_by_data_dir(tiny_folder, tmp_p
     run_id = cross_validate(store, data, "source", ModelConfig(image_size=64, mirror=False), n_folds=3)["run_id"].iloc[0]
     with pytest.raises(MpoxError, match="learnt from the folder 'tiny', which is not here"):
         build_predictor(store, run_id)
-    shutil.copytree(tiny_folder, tmp_path / "other" / "tiny")
-    (tmp_path / "other" / "tiny" / "Normal" / "00.png").unlink()
+    shutil.copytree(tiny_folder, tmp_path / "tiny")
+    (tmp_path / "tiny" / "Normal" / "00.png").unlink()
     with pytest.raises(MpoxError, match="is not the one of the run"):
-        build_predictor(open_store(store.root), run_id, str(tmp_path / "other"))
+        build_predictor(open_store(store.root), run_id, str(tmp_path))
     for folder in (tiny_folder.parent, tiny_folder):
         made = build_predictor(open_store(store.root), run_id, str(folder))
     assert not made.provenance["phantom"] and made.provenance["dataset"] == "tiny"
@@ -147,9 +147,6 @@ def test_every_form_of_the_answer_says_the_same(invoke, use_study, made, tested)
     done = invoke(*files, "--run", use_study.run_id[:8], "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert list(said) == [
-        "notice", "run", "classes", "confidence", "threshold", "temperature", "novelty_threshold", "images", "errors",
-    ]  # fmt: skip
     assert said["notice"] == NOTICE and NOTICE in done.stderr and "phantom, not patients" in done.stderr
     assert said["run"] == made.provenance and said["run"]["phantom"] and said["run"]["data_hash"] == use_study.data.hash
     assert said["classes"] == use_study.data.classes and said["confidence"] == 0.9 and said["errors"] == []
@@ -157,9 +154,9 @@ def test_every_form_of_the_answer_says_the_same(invoke, use_study, made, tested)
     np.testing.assert_allclose(
         [list(image["uncalibrated"].values()) for image in said["images"]], probabilities_of(rows), atol=1e-5
     )
-    for image, file in zip(said["images"], files, strict=True):
-        assert image["file"] == str(file) and image["heat_map"] is None
-        assert sum(image["probabilities"].values()) == pytest.approx(1)
+    assert [image["file"] for image in said["images"]] == list(map(str, files))
+    for image in said["images"]:
+        assert sum(image["probabilities"].values()) == pytest.approx(1) and image["heat_map"] is None
         assert image["finding"] == (image["probabilities"]["Mpox"] >= made.threshold)
         assert image["out_of_distribution"] == (image["novelty"] > made.novelty.threshold) == bool(image["warnings"])
     csv = pd.read_csv(StringIO(invoke(*files, "--run", use_study.run_id, "--csv").stdout))
@@ -230,8 +227,6 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
         assert words in why[str(path)] and f"mpox: {path} " in done.stderr
     csv = pd.read_csv(StringIO(invoke(*bad, tested[1][0], "--run", use_study.run_id, "--csv").stdout))
     assert csv["error"].notna().sum() == 4 and len(csv) == 5
-    only = invoke(tmp_path / "gone.png", "--run", use_study.run_id)
-    assert only.exit_code == 1 and not only.stdout and "does not exist" in only.stderr
 
 
 @pytest.mark.parametrize(

@@ -49,18 +49,11 @@ def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkey
     assert np.isclose(accuracy["estimate"], evaluate(live, n_bootstrap=0).iloc[0]["estimate"])
 
 
-def test_no_picture_and_no_path_is_recorded(recorded):
-    _, _, store = recorded
-    for path in store.root.rglob("*"):
-        if path.is_file():
-            assert path.suffix in {".csv", ".json", ".parquet"}
-            if path.suffix != ".parquet":
-                assert str(store.root.parent) not in path.read_text()
-    assert "path" not in pd.read_csv(next((store.root / "manifests").glob("*.csv"))).columns
-
-
-def test_recorded_splits_name_every_image_of_every_run(recorded):
+def test_no_image_and_no_path_is_recorded_and_every_split_is_whole(recorded):
     data, _, store = recorded
+    for path in (path for path in store.root.rglob("*") if path.is_file()):
+        assert path.suffix in {".csv", ".json", ".parquet"}
+        assert path.suffix == ".parquet" or str(store.root.parent) not in path.read_text()
     splits = pd.read_parquet(store.root / "splits.parquet")
     for result in store.results():
         rows = splits[splits["split"] == result.config.split]
@@ -75,11 +68,8 @@ def test_a_run_that_was_not_recorded_is_an_error_and_is_not_computed(recorded):
     with pytest.raises(MpoxError, match="no table"):
         store.table("small", {"a": 2}, lambda: pytest.fail("computed"))
     assert store.table("small", {"a": 1}, lambda: pytest.fail("computed"))["x"].tolist() == [1.5, 2.5]
-
-
-def test_a_folder_without_records_is_an_error(tmp_path):
     with pytest.raises(MpoxError, match="mpox record"):
-        RecordedStore(tmp_path)
+        RecordedStore(store.root / "tables")
 
 
 def test_a_record_replaces_the_one_before_or_leaves_it(recorded, tiny_folder, tmp_path, monkeypatch):
@@ -100,12 +90,6 @@ def test_a_record_replaces_the_one_before_or_leaves_it(recorded, tiny_folder, tm
     assert len(RecordedStore(target).results()) == 3 and [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_readme_needs_its_marks(tmp_path):
-    (tmp_path / "README.md").write_text("# nothing\n")
-    with pytest.raises(MpoxError, match="begin"):
-        update_readme(RESULTS, tmp_path / "README.md")
-
-
 def test_no_patient_crosses_folds_under_the_honest_protocols():
     splits = dict(list(pd.read_parquet(RESULTS / "splits.parquet").groupby("split")))
     runs = [run["config"] for run in json.loads((RESULTS / "runs.json").read_text())]
@@ -116,7 +100,10 @@ def test_no_patient_crosses_folds_under_the_honest_protocols():
         assert not train & test
 
 
-def test_the_readme_says_what_the_records_say():
+def test_the_readme_says_what_the_records_say(tmp_path):
+    (tmp_path / "README.md").write_text("# nothing\n")
+    with pytest.raises(MpoxError, match="begin"):
+        update_readme(RESULTS, tmp_path / "README.md")
     text = (project_root() / "README.md").read_text()
     between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
     assert between.strip() == readme_table(RESULTS)
@@ -189,30 +176,14 @@ def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(re
         cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=3)
 
 
-def test_times_of_another_machine_are_not_adopted(recorded, tmp_path):
+def test_the_recorded_audit_is_adopted_and_used_and_times_are_not(recorded, tiny_folder, tmp_path, monkeypatch):
+    """Another processor finds a few pairs more or fewer: without the recorded audit the recorded runs would be of other folds."""
     data, _, origin = recorded
     timed = origin.root / "tables" / "costs-0123456789abcdef.csv"
     timed.write_text("x\n1\n")
-    try:
-        store = open_store(tmp_path / "store")
-        assert adopt(origin, store)["tables"] == 1
-        assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
-    finally:
-        timed.unlink()
-
-
-def test_an_adopted_audit_is_the_one_that_is_used(recorded, tiny_folder, tmp_path, monkeypatch):
-    """Another processor finds a few pairs more or fewer: without the recorded audit the recorded runs would be of other folds."""
-    data, _, origin = recorded
-    monkeypatch.setattr(origin, "study", {"audits": {data.name: next(iter(store_audits(origin, tiny_folder, tmp_path)))}})
     store = open_store(tmp_path / "store")
-    assert adopt(origin, store)["audits"] == 1 and adopt(origin, store)["audits"] == 0
+    assert adopt(origin, store) == {"runs": 6, "audits": 1, "splits": 6, "tables": 1}
+    timed.unlink()
+    assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
     monkeypatch.setattr("mpox.runs.store.run_audit", None)
     pd.testing.assert_series_equal(store.dataset(tiny_folder).groups, data.groups)
-
-
-def store_audits(origin, folder, tmp_path):
-    """The keys under which a store keeps the audits of a folder here."""
-    store = open_store(tmp_path / "other")
-    store.dataset(folder)
-    return store.used_audits.values()
