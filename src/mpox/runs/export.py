@@ -80,6 +80,7 @@ def export_run(
     """
     require_onnx()
     predictor = build_predictor(store, run_id, data_dir, tell=tell)
+    assert isinstance(store, RunStore), "build_predictor has refused the recorded study"
     size, temperature = predictor.model.image_size, predictor.temperature if calibrated else 1.0
     network = Deployable(predictor.network.network, predictor.model, temperature=temperature).eval()
     try:

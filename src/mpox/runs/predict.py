@@ -108,12 +108,14 @@ def build_predictor(
         buffer = BytesIO()
         torch.save(_fit(store, run, data_dir, tell), buffer)
         atomic_write(path, buffer.getvalue())
-    kept = torch.load(path, weights_only=True)
+    kept: dict[str, Any] = torch.load(path, weights_only=True)
     network = build_model(model.backbone, model.head, len(kept["classes"]), weights="random")
     network.load_state_dict(kept.pop("network"))
-    novelty = {name: part.numpy() if torch.is_tensor(part) else part for name, part in kept.pop("novelty").items()}
-    fitted = {"novelty": Novelty(**novelty), "conformal": ConformalScores(**kept.pop("conformal"))}
-    return Predictor(Deployable(network, model).eval(), model, **fitted, **kept)
+    novelty: dict[str, Any] = {
+        name: part.numpy() if torch.is_tensor(part) else part for name, part in kept.pop("novelty").items()
+    }
+    kept |= {"novelty": Novelty(**novelty), "conformal": ConformalScores(**kept.pop("conformal"))}
+    return Predictor(Deployable(network, model).eval(), model, **kept)
 
 
 def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[str], None]) -> dict:

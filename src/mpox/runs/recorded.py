@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -206,6 +207,10 @@ def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None
         )  # fmt: skip
 
 
+def _as_it_is(result: RunResult, _folder: Path) -> RunResult:
+    return result
+
+
 def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
     """Copy the runs, splits, audits and derived tables that a store lacks, and count them; tables with times are not copied.
 
@@ -217,7 +222,7 @@ def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
         store.keep_split(split, rows.drop(columns="split"))
     for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
         copied["runs"] += not store.has(result.config)
-        store.run(result.config, lambda _, result=result: result)
+        store.run(result.config, partial(_as_it_is, result))
     for name, key in recorded.study.get("audits", {}).items():
         folder = store.root / "audits" / key
         if not folder.is_dir():
