@@ -445,12 +445,45 @@ plt.show()
 
 # %%
 if EXPORTED_FOLDS:
-    from mpox.studies.deployment import deployment
+    import numpy as np
+    import torch
+
+    from mpox.models.backbones import fold_batch_norm
+    from mpox.models.costs import latency
+    from mpox.models.hardware import device_name
+    from mpox.runs.export import asking, export_run
+    from mpox.runs.predict import outputs
+    from mpox.stats.metrics import difference
+
+    def measure_forms(ids: list[str]) -> pd.DataFrame:
+        """Torch and both files: size and latency of the first run, the loss against torch over the test folds of all."""
+        runs = [export_run(store, run_id, DATA_DIR or None, int8=True) for run_id in ids]
+        network, models, positive = runs[0].network, runs[0].models, runs[0].predictor.positive
+        size = runs[0].predictor.model.image_size
+        fold_batch_norm(network.network, torch.zeros(1, 3, size, size))
+        ways = {"torch": lambda pixels: outputs(network, pixels)} | {form: asking(model, threads=1) for form, model in models.items()}
+        sizes = {"torch": sum(part.nbytes for part in network.network.state_dict().values())} | {form: len(model) for form, model in models.items()}
+        rows = []
+        for form, ask in ways.items():
+            first, said = (pd.concat([run.predictions[which] for run in runs], ignore_index=True) for which in ("torch", form))
+            row = {"form": form, "size_mb": sizes[form] / 1e6, "device": device_name("cpu"), "images": len(said)}
+            row["max_abs_difference"] = (first.filter(like="p_") - said.filter(like="p_")).abs().max(axis=None)
+            for batch in (1, 16):
+                pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+                timed = latency(lambda ask=ask, pixels=pixels: ask(pixels), images=batch, rounds=TIMED_ROUNDS)
+                row[f"latency_ms_{batch}"], row[f"latency_p95_ms_{batch}"] = timed
+            for metric, label in (("accuracy", "all"), ("auroc", positive)):
+                row[metric] = evaluate(said, positive=positive, n_bootstrap=0).set_index(["metric", "class"]).loc[(metric, label), "estimate"]
+                lost = difference(first, said, metric, label, positive=positive)
+                row |= dict(zip((f"{metric}_loss{end}" for end in ("", "_low", "_high")), lost, strict=True))
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     for name in datasets:
         table = predictions[name, "reference", "reference"]
         ids = list(dict.fromkeys(table.loc[table["repeat"] == 0, "run_id"]))[:EXPORTED_FOLDS]
-        forms = deployment(store, ids, rounds=TIMED_ROUNDS, data_dir=DATA_DIR or None)
+        spec = {"runs": ids, "rounds": TIMED_ROUNDS, "version": 1}
+        forms = store.table("latency-deployment", spec, lambda ids=ids: measure_forms(ids))
         report.prose(f"**{figures.dataset_title(name)}**, the reference, first repeat; measured on {report.device_words(forms['device'].iloc[0])}")
         shown = ["form", "file_mib", "latency_ms_1", "latency_p95_ms_1", "latency_ms_16", "max_abs_difference", "accuracy", "auroc"]
         report.show(forms.assign(file_mib=forms["size_mb"] * 1e6 / 2**20)[shown])

@@ -22,7 +22,6 @@ from mpox._core import MpoxError, project_root
 from mpox.book.inventory import list_runs, show_run
 from mpox.cli import main
 from mpox.models.config import ModelConfig, RunConfig
-from mpox.runs.recorded import unpack_predictions
 from mpox.runs.store import RunResult, RunStore
 
 CONFIGS = [RunConfig("tiny", "0" * 16, "source", f"{fold}" * 16, 0, fold, ModelConfig(image_size=64)) for fold in range(4)]
@@ -241,8 +240,7 @@ def test_the_recorded_study_is_listed_and_shown():
     assert table["seconds"].sum() == pytest.approx(sum(entry["seconds"] for entry in entries.values()))
     run_id = next(name for name, entry in entries.items() if entry["config"]["model"]["regime"] == "fine_tune")
     shown = show_run(run_id, "recorded")
-    packed = pd.read_parquet(project_root() / "results" / "predictions.parquet")
-    predictions = unpack_predictions(packed).query("run_id == @run_id")
+    predictions = pd.read_parquet(project_root() / "results" / "predictions.parquet").query("run_id == @run_id")
     auroc = shown.metrics.set_index(["metric", "class"])["estimate"]["auroc", "Mpox"]
     assert auroc == pytest.approx(roc_auc_score(predictions["label"] == "Mpox", predictions["p_Mpox"]))
     assert shown.config == entries[run_id]["config"] and "epoch" in shown.history

