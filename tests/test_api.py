@@ -72,7 +72,7 @@ def test_a_page_builds_without_warnings(tmp_path):
     shutil.copy(ROOT / "_config.yml", source)
     shutil.copy(ROOT / "book/references.bib", source / "book")
     shutil.copytree(ROOT / "book/_static_mpox", source / "book/_static_mpox")
-    (source / "book/api.md").write_text(with_api("# API\n\n## Some\n\n<!-- api: _core data.groups data.integrity -->\n"))
+    (source / "book/api.md").write_text(with_api("# API\n\n## Some\n\n<!-- api: _core data.groups data.fetch -->\n"))
     (source / "_toc.yml").write_text("format: jb-book\nroot: book/api\n")
     assert _jupyter_book(source, tmp_path / "out", source / "build.log") == []
     page = (tmp_path / "out/_build/html/book/api.html").read_text(encoding="utf-8")

@@ -141,7 +141,7 @@ def test_bad_pictures_are_named_and_the_others_predicted(invoke, use_study, test
     assert [image["file"] for image in said["images"]] == [str(files[0])]
     why = {error["file"]: error["error"] for error in said["errors"]}
     assert set(why) == set(map(str, bad))
-    for path, words in zip(bad, ("content is text", "does not exist", "without a picture", "more than 30,000"), strict=True):
+    for path, words in zip(bad, ("of no known format", "does not exist", "without a picture", "more than 30,000"), strict=True):
         assert words in why[str(path)] and f"mpox: {path} " in done.stderr
     only = invoke(tmp_path / "gone.png", "--run", use_study.run_id)
     assert only.exit_code == 1 and not only.stdout and "does not exist" in only.stderr

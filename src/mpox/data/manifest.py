@@ -181,12 +181,10 @@ def read_patients(
     ----------
     table : path or DataFrame
         A CSV file in UTF-8 (commas, semicolons or tabs), or a table, with the columns ``image_id`` (posix path below the data
-        set's folder) or ``file`` (the same, or the bare file name where only one image has it), and ``patient_id``; other
-        columns are passed over. An empty ``patient_id`` means: not known.
-    image_ids : collection of str
-        The data set's images.
-    rejected : collection of str
-        Ids of files that could not be used: the table may name them.
+        set's folder) or ``file`` (the same, or the bare file name where only one image has it), and ``patient_id``, empty where
+        it is not known; other columns are passed over.
+    image_ids, rejected : collection of str
+        The data set's images, and the files that could not be used, which the table may name.
 
     Raises
     ------
@@ -204,14 +202,14 @@ def read_patients(
             f"{name} needs the columns image_id (or file) and patient_id; it has {there or 'none'}: rename its columns."
         )
     index = _index({*image_ids, *rejected}, bare_names=key == "file")
-    unknown, unclear, twice = set(), set(), set()
+    unknown, unclear, twice = set[str](), set[str](), set[str]()
     found: dict[str, str] = {}
     for written, patient in zip(frame[key].str.strip(), frame["patient_id"].str.strip(), strict=True):
         plain = unicodedata.normalize("NFC", written.replace("\\", "/").removeprefix("./"))
         matches = index.get(written) or index.get(plain, set())
         if len(matches) != 1:
             (unclear if matches else unknown).add(written)
-        elif found.setdefault(*matches, patient) != patient:
+        elif found.setdefault(next(iter(matches)), patient) != patient:
             twice |= matches
     for wrong, what in (
         (unknown, "which are not in the data set: correct these rows, or remove them"),

@@ -40,28 +40,18 @@ EXTENSIONS = frozenset(suffix for suffix, kind in _FORMATS.items() if kind not i
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that is no good is told by `UnusablePicture`
 _ONE_LARGE = threading.Lock()
 _HEIC_HINT = '; HEIC needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG'
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURN = Image.Transpose
+_TURNS = dict(enumerate((
+    _TURN.FLIP_LEFT_RIGHT, _TURN.ROTATE_180, _TURN.FLIP_TOP_BOTTOM, _TURN.TRANSPOSE, _TURN.ROTATE_270, _TURN.TRANSVERSE,
+    _TURN.ROTATE_90,
+), start=2))  # fmt: skip
 
 
 class UnusablePicture(MpoxError):
     """A file that cannot be used as an image.
 
-    Parameters
-    ----------
-    name : str
-        The file's name, for people.
-    reason : str
-        The rest of the sentence: what is wrong and what to do.
-    passing : bool
-        Whether the machine is the reason (permissions, memory, a disk), so that it may be otherwise the next time.
+    `reason` is the rest of the sentence after its name: what is wrong and what to do. `passing` says that the machine is the
+    reason (permissions, memory, a disk), so that it may be otherwise the next time.
     """
 
     def __init__(self, name: str, reason: str, *, passing: bool = False):
@@ -188,16 +178,6 @@ def read_rgb(path: str | Path) -> Image.Image:
     converted; transparency is laid over white; of an animation the first frame is taken. 16-bit grey is scaled by the range of
     its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files do not tell the range of
     floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds them all is taken.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode ``RGB``.
 
     Raises
     ------
