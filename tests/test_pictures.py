@@ -30,19 +30,6 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", 1000) + b"IDAT" + zlib.compress(bytes(1000))
 
 
-def png_of(bits: int, colour_type: int, rows: np.ndarray, transparency: bytes = b"") -> bytes:
-    """A PNG of a kind that Pillow cannot write; `rows` are big-endian, shape (height, width, channels)."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width = rows.shape[:2]
-    content = b"".join(b"\0" + row.tobytes() for row in rows)
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
-    parts += [chunk(b"tRNS", transparency)] if transparency else []
-    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(content)), chunk(b"IEND", b"")])
-
-
 def colours(path) -> np.ndarray:
     result = read_rgb(path)
     assert result.mode == "RGB"
@@ -153,17 +140,11 @@ RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
 
 
 @pytest.mark.parametrize("divisor", [1, 64, 300, 5000])
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2", "big.tif"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2"])
 def test_16_bits_are_scaled_by_their_range_never_by_the_brightest_pixel(tmp_path, divisor, name):
     values = RAMP // divisor  # down to pictures that are almost black
     if name == "i.tif":
         Image.fromarray(values.astype(np.int32)).save(tmp_path / name)
-    elif name == "big.tif":
-        header = b"MM\0*" + struct.pack(">I", 8)
-        tags = [(256, 3, 16), (257, 3, 16), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 110), (278, 3, 16), (279, 4, 512)]
-        values_of = {3: lambda value: struct.pack(">HH", value, 0), 4: lambda value: struct.pack(">I", value)}
-        entries = b"".join(struct.pack(">HHI", tag, kind, 1) + values_of[kind](value) for tag, kind, value in tags)
-        (tmp_path / name).write_bytes(header + struct.pack(">H", len(tags)) + entries + bytes(4) + values.astype(">u2").tobytes())
     else:
         Image.fromarray(values).save(tmp_path / name)
     result = colours(tmp_path / name)
@@ -182,17 +163,10 @@ def test_12_bit_tiffs_are_scaled_by_their_range(tmp_path):
     assert np.abs(colours(tmp_path / "a.tif")[..., 0] - values.reshape(16, 16) / 4095 * 255).max() <= 0.51
 
 
-def test_16_bit_colour_and_alpha(tmp_path):
-    rgb = np.full((40, 40, 3), (51400, 10280, 257), ">u2")
-    (tmp_path / "rgb.png").write_bytes(png_of(16, 2, rgb))
-    assert np.abs(colours(tmp_path / "rgb.png") - (200, 40, 1)).max() <= 1
-    (tmp_path / "rgba.png").write_bytes(png_of(16, 6, np.full((40, 40, 4), (51400, 10280, 257, 0), ">u2")))
-    assert (colours(tmp_path / "rgba.png") == 255).all()
-    (tmp_path / "la.png").write_bytes(png_of(16, 4, np.full((40, 40, 2), (300, 65535), ">u2")))
-    assert np.abs(colours(tmp_path / "la.png") - 1).max() <= 1
-    grey = np.full((40, 40, 1), 1000, ">u2")
+def test_transparency_of_16_bit_grey_lies_over_white(tmp_path):
+    grey = np.full((40, 40), 1000, np.uint16)
     grey[:20] = 40_000
-    (tmp_path / "grey.png").write_bytes(png_of(16, 0, grey, struct.pack(">H", 1000)))
+    Image.fromarray(grey).save(tmp_path / "grey.png", transparency=1000)
     result = colours(tmp_path / "grey.png")
     assert (result[20:] == 255).all() and np.abs(result[:20] - 40_000 / 257).max() <= 1
 

@@ -114,7 +114,7 @@ def _examine(path: str) -> tuple[list[int] | None, Finding]:
 
 
 def _findings(root: str, files: list[tuple[str, str, str]], title: str, jobs: int | None) -> dict[str, Finding]:
-    """What every candidate is: as one JSON file a folder and version of the decoders remembers it, or decoded now by all cores.
+    """What every candidate is: as the cache (a JSON file a folder and version of the decoders) has it, or decoded now.
 
     A finding is valid while size and times of its file stay what they were. A damaged cache counts as empty.
     """
@@ -156,9 +156,10 @@ def _read_table(path: Path) -> pd.DataFrame:
         separator = max(",;\t", key=text.split("\n", 1)[0].count)
         cells = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
         header, *rows = cells or [[]]
-        if long := next((row for row in rows if len(row) > len(header)), None):
+        width = len(header)
+        if long := next((row for row in rows if any(row[width:])), None):
             raise ValueError(f"a row has more cells than columns, '{long[0]}': put names with commas between quotes")
-        return pd.DataFrame([row + [""] * (len(header) - len(row)) for row in rows], columns=header, dtype="str")
+        return pd.DataFrame([(row + [""] * width)[:width] for row in rows], columns=header, dtype="str")
     except (OSError, ValueError, csv.Error) as error:
         raise MpoxError(f"The table of patients {path} cannot be read ({error}): save it as 'CSV (UTF-8)'.") from error
 
