@@ -121,8 +121,7 @@ _FEATHER = 0.01  # of the side
 def lesion_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Boxes over the components of a lesion map: top, left, bottom, right (open) in pixels, a little larger than the lesions.
 
-    A component that is larger than a sixth of the side, such as a blotch of merged spots, is cut along a grid of that width, so
-    that its boxes follow its form.
+    A component larger than a sixth of the side is cut along a grid of that width, so that its boxes follow its form.
 
     Examples
     --------
@@ -389,11 +388,6 @@ def change(picture: np.ndarray, recipe: str, *, mask: np.ndarray | None = None, 
     -------
     ndarray of uint8, shape (size, size, 3)
 
-    Raises
-    ------
-    MpoxError
-        If there is no such recipe, or it needs a mask and has none.
-
     Examples
     --------
     >>> change(np.full((32, 32, 3), 200, np.uint8), "border_only")[16, 16].tolist()
@@ -439,12 +433,9 @@ def true_mask(path: str, size: int) -> np.ndarray:
 
 
 def alteration_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray]:
-    """What makes the copies of an altered manifest: from the original of a row, and the row, the copy.
-
-    The lesion map of the last image is kept: in the order of the manifest the copies of one image follow each other.
-    """
+    """What makes the copies of an altered manifest: from the original of a row, and the row, the copy."""
     recipes, shas = manifest["recipe"].to_numpy(), manifest["original_sha256"].to_numpy()
-    last: dict[str, np.ndarray] = {}
+    last: dict[str, np.ndarray] = {}  # the copies of one image follow each other
 
     def mapped(picture: np.ndarray, row: int) -> np.ndarray:
         if recipes[row].endswith(TRUE):

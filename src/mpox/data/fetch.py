@@ -50,13 +50,9 @@ def list_images(root: Path) -> list[str]:
 
 
 def differences(root: Path, expected: Mapping[str, str]) -> pd.DataFrame:
-    """Compare the images in a folder with a list of checksums (posix path below ``root`` -> sha256 in hex).
+    """Compare the images in a folder with a list of checksums: a table of ``image_id`` and ``status``, sorted.
 
-    Returns
-    -------
-    DataFrame
-        ``image_id`` and ``status``, sorted by ``image_id``: 'ok', 'changed' (other content), 'missing' (on the list, not in the
-        folder), 'unknown' (an image in the folder that is not on the list).
+    'ok', 'changed' (other content), 'missing' (on the list, not in the folder), 'unknown' (in the folder, not on the list).
     """
     status = dict.fromkeys(list_images(root), "unknown")
     for image_id, digest in expected.items():
@@ -207,16 +203,10 @@ def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable
     Parameters
     ----------
     name : str
-        A registered data set.
     data_dir : path, optional
-        The folder to put the data set's folder into; the user's cache folder if not given.
+        The folder to put the data set's folder into (which is returned); the user's cache folder if not given.
     say : callable
         Told, sentence by sentence, what happens.
-
-    Returns
-    -------
-    Path
-        The data set's folder.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """What grows on the skin: raised lesions of every stage, merging macules, and harmless marks that anyone has.
 
-Every class draws from the same small vocabulary (:class:`Bump`, blotches) with other parameters; so the
-classes differ in form, stage and arrangement, and overlap where a rash is early, faint or old.
+Every class draws from the same small vocabulary with other parameters; so the classes differ in form, stage and arrangement, and
+overlap where a rash is early, faint or old.
 """
 
 from dataclasses import dataclass, replace

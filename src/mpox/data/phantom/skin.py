@@ -1,8 +1,7 @@
 """Who is in the phantom, and what their skin looks like before anything grows on it.
 
-A :class:`Person` holds what all pictures of one patient share. The functions below it turn a person and a
-random generator into the fields from which a picture is shaded: colour (CIELAB), height and body shape.
-Lengths are in picture widths at zoom 1.
+A `Person` holds what all images of one patient share. The functions below it turn a person and a random generator into the fields
+from which an image is shaded: colour (CIELAB), height and body shape. Lengths are in image widths at zoom 1.
 """
 
 from dataclasses import dataclass
@@ -51,8 +50,7 @@ class Person:
 
 def draw_person(seed: int, index: int, label: str) -> Person:
     """Draw patient number `index` (from 0); skin tone runs through the types I to VI alike in every class."""
-    sequence = np.random.SeedSequence([seed, index])
-    rng = np.random.default_rng(sequence)
+    rng = np.random.default_rng([seed, index])
     fitzpatrick = (index // 4) % 6 + 1
     low, high = ITA_RANGES[fitzpatrick]
     ita = float(rng.uniform(low + 0.5, high - 0.5))
