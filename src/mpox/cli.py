@@ -171,7 +171,7 @@ def data():
 
 def _row(spec, data_dir) -> tuple[str, ...]:
     """One row of `mpox data list`."""
-    from mpox.data.download import find_here
+    from mpox.data.registry import find_here
 
     where, how = str(find_here(spec, data_dir=data_dir) or "not here"), f"mpox data fetch {spec.name}"
     if spec.is_phantom:
@@ -216,8 +216,8 @@ def verify(name, data_dir, show_all):
     Prints each picture that is not in order and a summary. Exit status 1 if one is changed or missing.
     """
     from mpox._core import MpoxError
-    from mpox.data.download import verify as verify_files
-    from mpox.data.integrity import explain_differences
+    from mpox.data.fetch import explain_differences
+    from mpox.data.fetch import verify as verify_files
     from mpox.data.registry import get_spec, locate
 
     table = verify_files(name, data_dir=data_dir)
@@ -247,9 +247,9 @@ def verify(name, data_dir, show_all):
 def fetch(name, data_dir):
     """Download the data set NAME, check it, and put it in place whole or not at all.
 
-    A good copy that is here already is left alone; a download that was cut short goes on.
+    A good copy that is there already is left alone; a damaged one is kept under another name.
     """
-    from mpox.data.download import fetch as fetch_data
+    from mpox.data.fetch import fetch as fetch_data
 
     fetch_data(name, data_dir=data_dir, say=click.echo)
 

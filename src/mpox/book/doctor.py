@@ -170,9 +170,8 @@ def gpu() -> Iterator[Finding]:
 
 def data(data_dir: str | os.PathLike | None = None) -> Iterator[Finding]:
     """Which data sets are here, with how many pictures, and whether the recorded study is."""
-    from mpox.data.download import find_here
-    from mpox.data.manifest import EXTENSIONS
-    from mpox.data.registry import REGISTRY
+    from mpox.data.pictures import EXTENSIONS
+    from mpox.data.registry import REGISTRY, find_here
 
     for name in DATASETS:
         spec = REGISTRY[name]

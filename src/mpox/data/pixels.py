@@ -16,16 +16,10 @@ from mpox.data.pictures import read_rgb
 
 
 class RenderedPixels:
-    """Changed copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
+    """Changed copies of images, made as they are asked for: an array to read from, indexed along its first axis.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, or RenderedPixels, shape (m, size, size, 3)
-        The original pictures.
-    origin : ndarray of int, shape (n,)
-        Row of the original of each copy.
-    render : callable
-        ``render(picture, row)`` gives the copy of that row.
+    `pixels` are the originals, uint8 of shape (m, size, size, 3), `origin` the row of the original of each copy;
+    ``render(picture, row)`` gives the copy of that row.
     """
 
     def __init__(self, pixels: "Pixels", origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
@@ -120,11 +114,7 @@ def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | No
 
 
 def to_batch(
-    pixels: np.ndarray,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: torch.device | str = "cpu",
+    pixels: np.ndarray, *, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
     tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
