@@ -222,7 +222,7 @@ class RunConfig:
         Hash of its manifest (`mpox.data.manifest.manifest_hash`).
     protocol : str
         Name of the protocol (`PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
-        (`dose_splits`), ``learning_curve`` (`mpox.studies.learning_curve.learning_splits` below all of the groups), or
+        (`dose_splits`), ``learning_curve`` (`mpox.protocols.sizes.learning_splits` below all of the groups), or
         what `nested`, `pairs`, `external`, `external` and `shortcuts` keep theirs under.
     split : str
         Hash of this fold's rows of the split table (`mpox.protocols.splits.split_hash`).
