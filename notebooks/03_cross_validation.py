@@ -404,9 +404,42 @@ for row in response[top & (response["subset"] == "with sibling") & response["cha
 # the simulation is the match.
 # :::
 
-# %%
-from mpox.stats.simulation import SPREADS, fold_test_experiment
+# %% tags=["hide-input"]
+import numpy as np
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
+SPREADS = (0.0, 0.01, 0.02, 0.05, 0.10)  # true accuracy of the best fold minus that of the worst
+
+
+def with_wilson(hits, n):
+    """A simulated share with its 95 % Wilson interval, which says how exact the simulation is."""
+    return hits / n, *proportion_confint(hits, n, method="wilson")
+
+
+def fold_p_values(right, sizes):
+    """P values of the chi-square test and of the analysis of variance; ``right`` images in each fold, shape (simulations, folds)."""
+    n, k = sizes.sum(), len(sizes)
+    overall = right.sum(axis=1, keepdims=True) / n
+    between = (sizes * (right / sizes - overall) ** 2).sum(axis=1)
+    variance = (overall * (1 - overall))[:, 0]
+    within = (right * (1 - right / sizes)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # all right or all wrong: p is 1
+        chi_square, f = between / variance, between / (k - 1) / (within / (n - k))
+    return stats.chi2.sf(np.nan_to_num(chi_square, posinf=np.inf), k - 1), stats.f.sf(np.nan_to_num(f, posinf=np.inf), k - 1, n - k)
+
+
+def fold_test_experiment(n_images, accuracy, n_folds, spreads, *, n_simulations, seed):
+    """How often p > 0.05 is found for a model whose folds truly differ by each spread, around a mean accuracy."""
+    rng, sizes, rows = np.random.default_rng(seed), np.bincount(np.arange(n_images) % n_folds), []
+    for spread in spreads:
+        right = rng.binomial(sizes, accuracy + spread * np.linspace(-0.5, 0.5, n_folds), size=(n_simulations, n_folds))
+        for test, p in zip(("chi-square", "ANOVA"), fold_p_values(right, sizes), strict=True):
+            rows.append((spread, test, *with_wilson((p > 0.05).sum(), n_simulations)))
+    return pd.DataFrame(rows, columns=["spread", "test", "share_not_significant", "low", "high"])
+
+
+# %%
 blind = []
 for name, data in datasets.items():
     found = metrics[(metrics["dataset"] == name) & (metrics["protocol"] == protocols[name][-1])]
@@ -415,7 +448,7 @@ for name, data in datasets.items():
     spec = {"images": len(data.manifest), "accuracy": round(accuracy, 4), "folds": N_FOLDS, "simulations": 20 * SIMULATIONS}
     spreads = [spread for spread in SPREADS if spread / 2 <= min(accuracy, 1 - accuracy)]  # an accuracy is at most 1
     experiment = fold_test_experiment(
-        spec["images"], spec["accuracy"], N_FOLDS, spreads=spreads, n_simulations=spec["simulations"], seed=SEED
+        spec["images"], spec["accuracy"], N_FOLDS, spreads, n_simulations=spec["simulations"], seed=SEED
     )
     blind.append(experiment.assign(dataset=name))
 blind = pd.concat(blind, ignore_index=True)
@@ -723,8 +756,6 @@ report.prose(
 # at 80 % down to the axis.
 
 # %%
-import numpy as np
-
 from mpox.stats.power import power_table
 
 power = []
@@ -807,16 +838,96 @@ for name, found in need.items():
 # pictures that come in groups, how many hold the truth? Resampling pictures, or Wilson's interval on them, takes four views of one
 # arm for four people, and [the count](#table-coverage) shows it.
 
-# %%
-from mpox.stats.coverage import coverage
-from mpox.stats.simulation import type_one_error
+# %% tags=["hide-input"]
+from scipy.special import expit, ndtr, ndtri
 
+from mpox.stats.delong import clustered_auroc, placement_values
+from mpox.stats.metrics import group_weights as draw_weights
+from mpox.stats.metrics import weighted_auroc
+from mpox.stats.resample import bca_interval, leave_one_out_weights, percentile_interval, wilson
+
+
+def intervals_of_a_study(separation, correlation, rng, *, n_groups=80, per_group=3, n_bootstrap=400):
+    """95 % intervals of a simulated study by (method, metric). Every second group is positive, and a score is a constant for the
+    positives plus normal noise of variance 1, of which the group shares as much as the correlation."""
+    codes = np.repeat(np.arange(n_groups), per_group)
+    positive = codes % 2 == 0
+    shared, own = rng.standard_normal(n_groups)[codes], rng.standard_normal(len(codes))
+    score = expit(separation * (positive - 0.5) + np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own)
+    right = ((score > 0.5) == positive).astype(float)
+    units = {"groups": np.char.mod("g%06d", codes), "images": np.char.mod("i%06d", np.arange(len(codes)))}
+    seed, found = int(rng.integers(2**32)), {}
+
+    def values(weights):
+        return {"accuracy": weights @ right / weights.sum(axis=1), "auroc": weighted_auroc(positive, score, weights)}
+
+    left_out = values(leave_one_out_weights(units["groups"]))
+    for unit, names in units.items():
+        for metric, drawn in values(draw_weights(names, n_bootstrap, seed)).items():
+            found[f"percentile, {unit}", metric] = percentile_interval(drawn)
+            if unit == "groups":
+                found["BCa, groups", metric] = bca_interval(drawn, left_out[metric])
+        area = clustered_auroc(positive, placement_values(positive, score), names)
+        found[f"DeLong, {unit}", "auroc"] = area.low, area.high
+    found["Wilson, images", "accuracy"] = wilson(right.sum(), len(right))[1:]
+    return found
+
+
+def coverage(n_simulations, *, auroc=0.85, correlation=0.6, seed=0):
+    """How many intervals hold the truth, which has a closed form (the binormal model), and how wide they are."""
+    rng, separation = np.random.default_rng(seed), float(np.sqrt(2) * ndtri(auroc))
+    truth = {"accuracy": float(ndtr(separation / 2)), "auroc": auroc}
+    studies, rows = [intervals_of_a_study(separation, correlation, rng) for _ in range(n_simulations)], []
+    for method, metric in sorted(studies[0], key=lambda key: (key[1], key[0])):
+        low, high = np.array([study[method, metric] for study in studies]).T
+        share = ((low <= truth[metric]) & (truth[metric] <= high)).mean()
+        rows.append((method, metric, truth[metric], share, np.sqrt(share * (1 - share) / n_simulations), np.nanmean(high - low)))
+    return pd.DataFrame(rows, columns=["method", "metric", "truth", "coverage", "standard_error", "mean_width"])
+
+
+# %%
 held = store.table("coverage", {"simulations": SIMULATIONS, "seed": SEED}, lambda: coverage(SIMULATIONS, seed=SEED))
 report.show(held, name="coverage", caption="Share of simulated studies whose 95 % interval holds the truth.")
 
 # %% [markdown]
 # Then: two learners that are equally good are compared over and over by repeated cross-validation. A test at the level 0.05 should
 # call them different in 5 % of the studies ([what they do](#table-type-one)).
+
+# %% tags=["hide-input"]
+from mpox.stats.comparison import corrected_t_test
+
+
+def null_differences(rng, n_images, n_folds, n_repeats, n_features, separation):
+    """Accuracy of one learner minus that of its twin in each fold, shape (n_repeats * n_folds,). Both take the class of the nearest
+    mean in training; the first sees one half of the features and the second the other, of the same distribution."""
+    y = np.arange(n_images) % 2
+    x = rng.normal(size=(2, n_images, n_features))
+    x[:, y == 1, 0] += separation
+    differences = []
+    for _ in range(n_repeats):
+        fold = np.empty(n_images, dtype=np.int64)
+        for label in (0, 1):
+            fold[y == label] = rng.permutation(np.arange((y == label).sum()) % n_folds)
+        training = fold != np.arange(n_folds)[:, None]  # (k, n)
+        means = [(training & (y == label)) @ x / (training & (y == label)).sum(axis=1)[:, None] for label in (0, 1)]
+        direction, middle = means[1] - means[0], (means[1] + means[0]) / 2  # (2, k, d)
+        score = np.take_along_axis(x @ direction.transpose(0, 2, 1), fold[None, :, None], axis=2)[..., 0]
+        chosen = score > (direction * middle).sum(axis=2)[:, fold]
+        gain = (chosen[0] == y).astype(float) - (chosen[1] == y)
+        differences.append(np.bincount(fold, gain) / np.bincount(fold))
+    return np.concatenate(differences)
+
+
+def type_one_error(n_images=200, *, n_folds=5, n_repeats=5, n_features=10, separation=2.0, n_simulations=1000, seed=0):
+    """How often the corrected and the plain t-test call two equally good learners different at the level 0.05."""
+    rng, hits = np.random.default_rng(seed), {"corrected t": 0, "plain t": 0}
+    for _ in range(n_simulations):
+        differences = null_differences(rng, n_images, n_folds, n_repeats, n_features, separation)
+        for test in hits:
+            hits[test] += corrected_t_test(differences, n_folds, corrected=test == "corrected t").p < 0.05
+    rows = [(test, n_folds, n_repeats, *with_wilson(found, n_simulations)) for test, found in hits.items()]
+    return pd.DataFrame(rows, columns=["test", "n_folds", "n_repeats", "share_significant", "low", "high"])
+
 
 # %%
 wrong = store.table("type-one-error", {"simulations": SIMULATIONS, "seed": SEED}, lambda: type_one_error(n_simulations=SIMULATIONS, seed=SEED))

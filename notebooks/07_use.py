@@ -128,17 +128,48 @@ strange = {
 told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
 
 # %% tags=["hide-input"]
-from mpox.book.findings_use import what_was_found
+from mpox.stats.conformal import CERTAIN, UNSURE
+from mpox.stats.resample import with_percentiles
+from mpox.studies.unfamiliar import ELSEWHERE, OWN
 
+NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "other medical picture")  # any model of skin should be warned
+POINTS = {
+    "probabilities": "the expected calibration error of the probability of Mpox is {ece_as_they_are}; a perfectly calibrated model would show "
+    "{ece_if_calibrated} on as many images. The intercept is {intercept_as_they_are}, where 0 is right and Mpox is said too readily below it. The Brier "
+    "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
+    "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
+    "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox, to which the promise is made as well, in "
+    "{coverage_mpox}; the answer is a single class for {certain} of the test images, and right in {right} of those.",
+    "images of something else": "of {no_skin} images without any skin, most of them drawn by a program, {warned_no_skin} raise a warning (of the own test "
+    "images {warned_own}); without it, {certain_no_skin} of them would have been given a single class, and the highest probability of Mpox among them is "
+    "{p_highest_no_skin}.",
+    "another collection": "on its Mpox and other rashes such sets hold the true one in {coverage_outside}, and for Mpox in {coverage_outside_mpox}; a warning is "
+    "raised for {warned_elsewhere} of {elsewhere} of its images.",
+}
 at_the_top, said = report.key_findings(), []
 for name in datasets:
-    found = what_was_found(
-        measures=measures.loc[name], replicates={aim: replicates[name, aim] for aim in aims},
-        coverage=coverage[coverage["dataset"] == name], strange=strange[name], outside=outside.get(name),
-    )  # fmt: skip
-    said += [f"**{figures.dataset_title(name)}, {about}**: {text}" for about, text in found.points.items()]
-    for key, text in found.quoted.items():
+    of_sets = coverage[(coverage["dataset"] == name) & (coverage["confidence"] == level)].set_index(["class", "measure"])
+    asked = {f"{of}_{how.replace(' ', '_')}": (measures.loc[name, how, "Mpox", of], 3) for how in changed[name] for of in ("ece", "brier", "slope", "intercept")}
+    asked["ece_if_calibrated"] = (measures.loc[name, "as they are", "Mpox", "ece if calibrated"], 3)
+    held = {"coverage": "coverage", "certain": CERTAIN, "not_sure": UNSURE, "right": "right if certain"}
+    asked |= {key: (of_sets.loc["all", measure], 2) for key, measure in held.items()} | {"coverage_mpox": (of_sets.loc["Mpox", "coverage"], 2)}
+    if name in outside:
+        elsewhere = outside[name].set_index(["class", "measure"])
+        asked |= {"coverage_outside": (elsewhere.loc["all", "coverage"], 2), "coverage_outside_mpox": (elsewhere.loc["Mpox", "coverage"], 2)}
+    quoted = {key: report.with_interval(*row[["estimate", "low", "high"]], digits=digits) for key, (row, digits) in asked.items()}
+    for aim in aims[::-1]:  # the first aim, last, is put into words
+        values = {measure: report.with_interval(*with_percentiles(replicates[name, aim][measure])) for measure in ("sensitivity", "specificity", "flagged")}
+        quoted |= {f"{measure}_at_{round(100 * aim.level)}": text for measure, text in values.items()}
+    warned, no_skin = strange[name].groupby("kind")["warned"].mean(), strange[name][strange[name]["kind"].isin(NO_SKIN)]
+    quoted |= {
+        "no_skin": f"{len(no_skin)}", "elsewhere": f"{(strange[name]['kind'] == ELSEWHERE).sum()}", "warned_no_skin": f"{no_skin['warned'].mean():.0%}",
+        "warned_own": f"{warned[OWN]:.0%}", "p_highest_no_skin": f"{no_skin['p'].max():.2f}", "certain_no_skin": f"{no_skin['certain'].mean():.0%}",
+        "warned_elsewhere": f"{warned[ELSEWHERE]:.0%}" if ELSEWHERE in warned else "not measured",
+    }  # fmt: skip
+    for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
+    shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
+    said += [f"**{figures.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import simulate_clustered
 from scipy.stats import norm
 from sklearn import metrics as sk
 
 from mpox._core import MpoxError
-from mpox.stats.coverage import simulate_clustered
 from mpox.stats.metrics import curve_bands, precision_at, sensitivity_at
 
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import simulate_clustered
 from sklearn.metrics import roc_auc_score
 
 from mpox._core import MpoxError
-from mpox.stats.coverage import simulate_clustered
 from mpox.stats.delong import auroc_delong, clustered_auroc, difference_delong, placement_values
 from mpox.stats.metrics import evaluate, group_weights, replicates, weighted_auroc
 

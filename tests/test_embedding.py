@@ -31,7 +31,7 @@ def test_the_same_features_give_the_same_map(blobs):
 
 
 def test_too_few_pictures_are_refused(blobs):
-    with pytest.raises(MpoxError, match="3 pictures in 8 clusters"):
+    with pytest.raises(MpoxError, match="3 images in 8 clusters"):
         embedding_map(blobs[:3])
 
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from planted import simulate_clustered
 from scipy import stats
 
 from mpox._core import MpoxError
-from mpox.stats.coverage import simulate_clustered
 from mpox.stats.metrics import difference, evaluate, jackknife, replicates
 from mpox.stats.resample import acceleration, bca_interval, percentile_interval, wilson
 

@@ -58,7 +58,7 @@ def test_what_is_added_is_learnt_from_never_held_out_and_no_copy(sets):
 def test_a_set_without_the_target_or_without_anything_new_is_refused(sets):
     target, both = sets
     less = both.manifest[both.manifest["original_id"] != "t000"].reset_index(drop=True)
-    with pytest.raises(MpoxError, match="does not hold all pictures"):
+    with pytest.raises(MpoxError, match="does not hold all images"):
         mixed_splits(target, Dataset(both.name, less, both.groups, False, False))
     shared = both.manifest[(both.manifest["source"] == "target") | both.manifest["group_id"].str.startswith("t")]
     with pytest.raises(MpoxError, match="nothing to add"):

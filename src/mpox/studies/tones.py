@@ -1,7 +1,7 @@
 """Performance by skin tone: within strata of the typology angle, and as if both classes had the same tones.
 
 Where a class is darker than the others in a data set, a model can score by tone. Three looks, from the same predictions: the
-metrics of each stratum; the AUROC over pairs of pictures of one stratum only; and the AUROC with each picture weighted so that
+metrics of each stratum; the AUROC over pairs of images of one stratum only; and the AUROC with each image weighted so that
 the positives and the others have one distribution over the strata (inverse-probability weights, Hirano, Imbens and Ridder 2003;
 here with classes in the place of treatments). The weights are computed anew in each bootstrap replicate, because they are
 estimates too.
@@ -16,7 +16,7 @@ from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weig
 from mpox.stats.resample import with_percentiles
 from mpox.studies.external import effective_size
 
-#: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has pictures.
+#: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
 #: The strata in a word.
 TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
@@ -38,22 +38,10 @@ def stratum_of(ita: float) -> str | None:
 
 
 def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
-    """The finding or not, and the stratum of skin tone, in one column.
+    """``image_id`` and ``class, skin``: the finding or not and the stratum in a word, for instance ``not Mpox, lighter``.
 
     A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
-    two cancel.
-
-    Parameters
-    ----------
-    data : Dataset
-    tone : DataFrame
-        From `mpox.audit.quality.skin_tone`.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id`` and ``class, skin``: the finding or not, and the stratum in a word, for instance
-        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
+    two cancel. Missing where the tone is.
     """
     manifest = data.manifest
     stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
@@ -76,19 +64,16 @@ def within_strata(
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `mpox.evaluate`.
+    predictions, positive, n_bootstrap, seed
+        See `mpox.evaluate`; the groups of each stratum are resampled.
     tones : DataFrame
         ``image_id`` and ``ita`` in degrees (NaN: in no stratum).
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`; the groups of each stratum are resampled.
 
     Returns
     -------
     DataFrame
-        One row a stratum and metric (``auroc`` of the positive class, ``accuracy``, ``sensitivity``, ``specificity``):
-        ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``, ``low``, ``high``. NaN where a stratum has
-        fewer than five groups of either side.
+        One row a stratum and metric of `METRICS`: ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``,
+        ``low``, ``high``. NaN where a stratum has fewer than five groups of either side.
     """
     classes, repeats = _prepared(predictions, tones, positive)
     rows = []
@@ -116,20 +101,10 @@ def between_strata(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The metrics of one stratum of skin tone minus those of another.
+    """The `METRICS` of one stratum of skin tone minus those of another; parameters as in `within_strata`.
 
-    Parameters
-    ----------
-    predictions, tones, positive, n_bootstrap, seed
-        See `within_strata`; groups of all strata are resampled together, because a group may have pictures in both.
-    first, second : str
-        Keys of `STRATA`.
-
-    Returns
-    -------
-    DataFrame
-        One row a metric of `within_strata`: ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has
-        fewer than five groups of either side.
+    ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has fewer than five groups of either side. Groups
+    of all strata are resampled together, because a group may have images in both.
     """
     classes, repeats = _prepared(predictions, tones, positive)
     images = repeats[0]
@@ -173,19 +148,8 @@ def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weights that give positives and others the same distribution over the strata, for many weightings at once.
 
-    Within each side a picture of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
-    stratum that one side lacks gets no weight.
-
-    Parameters
-    ----------
-    is_positive : ndarray of bool, shape (n,)
-    stratum : ndarray of int, shape (n,)
-    weights : ndarray, shape (b, n)
-        How often each picture was drawn.
-
-    Returns
-    -------
-    ndarray of float64, shape (b, n)
+    Within each side an image of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
+    stratum that one side lacks gets no weight. ``weights``, shape (b, n), say how often each image was drawn.
 
     Examples
     --------
@@ -205,7 +169,7 @@ def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np
 
 
 def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC over the pairs of pictures that are of one stratum, for many weightings, shape (b,)."""
+    """AUROC over the pairs of images that are of one stratum, for many weightings, shape (b,)."""
     wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
     for code in np.unique(stratum):
         inside = stratum == code
@@ -223,10 +187,7 @@ def equal_tones(
 ) -> pd.DataFrame:
     """AUROC as it is, over pairs of one stratum, and with equal tone distributions, each beside that of the tone alone.
 
-    Parameters
-    ----------
-    predictions, tones, positive, n_bootstrap, seed
-        See `within_strata`. Pictures without an angle, and strata without five groups of each side, are left out.
+    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out.
 
     Returns
     -------
@@ -235,11 +196,6 @@ def equal_tones(
         ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``,
         ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
         tone tells nothing.
-
-    Raises
-    ------
-    MpoxError
-        If no stratum has five groups of each side.
     """
     _, repeats = _prepared(predictions, tones, positive)
     first = repeats[0]
