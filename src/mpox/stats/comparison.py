@@ -1,6 +1,7 @@
 """Two models on the same folds: paired tests, equivalence, effect size."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
 from mpox._core import MpoxError
-from mpox.stats.metrics import N_BOOTSTRAP, difference, fold_metrics
+from mpox.stats.metrics import codes_of, difference, fold_metrics, probabilities_of
 
 ALPHA = 0.05
 
@@ -32,8 +33,7 @@ class Equivalence:
     """Two one-sided tests: ``p`` is the larger of the two; ``verdict`` is 'equivalent' where it is below 0.05, else 'not shown'.
 
     ``low90`` and ``high90`` are the 90 % confidence interval, which lies within the margin where the verdict is 'equivalent'.
-    ``differs`` says whether the two-sided test against 0 rejects at 0.05; a small, precisely measured difference can do so and
-    be equivalent too.
+    ``differs`` says whether the two-sided test against 0 rejects at 0.05; a small, precisely measured difference can do both.
     """
 
     estimate: float
@@ -67,11 +67,6 @@ def variance_factor(n_differences: int, n_folds: int, *, corrected: bool = True)
     1/J for J independent differences; for J differences of a (repeated) k-fold cross-validation 1/J + n_test/n_train, with
     n_test/n_train = 1/(k - 1) (Nadeau and Bengio 2003, Machine Learning 52:239-281, section 3; Bouckaert and Frank 2004, PAKDD,
     for repeated folds). This is unbiased if any two differences have the correlation 1/k.
-
-    Examples
-    --------
-    >>> round(variance_factor(50, 10), 3), variance_factor(50, 10, corrected=False)
-    (0.131, 0.02)
     """
     return 1 / n_differences + (1 / (n_folds - 1) if corrected else 0)
 
@@ -125,8 +120,6 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
     >>> result = corrected_t_test([0.02, 0.04, 0.00, 0.06, 0.03], n_folds=5)
     >>> round(result.estimate, 3), round(result.t, 3), round(result.p, 3)
     (0.03, 2.0, 0.116)
-    >>> round(corrected_t_test([0.02, 0.04, 0.00, 0.06, 0.03], n_folds=5, corrected=False).p, 3)
-    0.04
     """
     mean, error, df = _summary(differences, n_folds, corrected)
     t = _t(mean, error)
@@ -135,73 +128,37 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
 
 
 def tost(differences, margin: float, n_folds: int) -> Equivalence:
-    """Two one-sided t-tests: is the difference within a margin that was fixed beforehand?
+    """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand?
 
-    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680), with the corrected variance of `corrected_t_test`.
-
-    Parameters
-    ----------
-    differences, n_folds
-        See `corrected_t_test`.
-    margin : float
-        The largest difference that is of no importance, above 0, in units of the metric (0.02 for two points of accuracy).
-
-    Returns
-    -------
-    Equivalence
-        'equivalent' where both one-sided tests reject at 0.05, else 'not shown'. There is no verdict 'different': that is the
-        two-sided test's, in ``differs``.
-
-    Raises
-    ------
-    MpoxError
-        As `corrected_t_test`, or if the margin is not above 0.
+    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680), with the corrected variance of `corrected_t_test`. There
+    is no verdict 'different': that is the two-sided test's, in ``differs``.
 
     Examples
     --------
     >>> tost([0.01, -0.01, 0.00, 0.005, -0.005], margin=0.05, n_folds=5).verdict
     'equivalent'
-    >>> tost([0.10, -0.10, 0.00, 0.05, -0.05], margin=0.05, n_folds=5).verdict
-    'not shown'
     """
-    _check_margin(margin)
     mean, error, df = _summary(differences, n_folds)
-    p = float(max(stats.t.sf(_t(mean + margin, error), df), stats.t.cdf(_t(mean - margin, error), df)))
+    p = float(max(*_beyond(mean, error, df, margin)))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * error
     verdict = "equivalent" if p < ALPHA else "not shown"
-    differs = corrected_t_test(differences, n_folds).p < ALPHA
-    return Equivalence(mean, mean - reach, mean + reach, p, margin, verdict, differs)
+    return Equivalence(mean, mean - reach, mean + reach, p, margin, verdict, corrected_t_test(differences, n_folds).p < ALPHA)
 
 
-def _check_margin(margin: float) -> None:
+def _beyond(mean: float, error: float, df: int, margin: float) -> tuple[float, float]:
+    """The t distribution about the mean: its share below minus the margin, and its share above the margin."""
     if not margin > 0:
         raise MpoxError(f"A margin of equivalence is above 0, in units of the metric, not {margin}.")
+    return float(stats.t.sf(_t(mean + margin, error), df)), float(stats.t.cdf(_t(mean - margin, error), df))
 
 
 def bayesian_correlated_t(differences, rope: float, n_folds: int) -> Posterior:
-    """The Bayesian correlated t-test with a region of practical equivalence (ROPE).
+    """The Bayesian correlated t-test with a region of practical equivalence: differences from -rope to rope.
 
     Corani and Benavoli 2015 (Machine Learning 100:285-304); Benavoli, Corani, Demsar and Zaffalon 2017 (JMLR 18(77), section 3).
     The differences are jointly normal with equal correlations rho = 1/k; with the prior p(mu, sigma) proportional to 1/sigma
     the posterior of the mean is Student's with J - 1 degrees of freedom, location mean and scale
     sqrt(s^2 (1/J + rho/(1 - rho))), which is the standard error of `corrected_t_test`: rho/(1 - rho) = 1/(k - 1).
-
-    Parameters
-    ----------
-    differences, n_folds
-        See `corrected_t_test`.
-    rope : float
-        Half the width of the region, above 0: differences from -rope to rope are of no importance.
-
-    Returns
-    -------
-    Posterior
-        The three probabilities add up to 1.
-
-    Raises
-    ------
-    MpoxError
-        As `tost`.
 
     Examples
     --------
@@ -209,10 +166,8 @@ def bayesian_correlated_t(differences, rope: float, n_folds: int) -> Posterior:
     >>> round(found.p_worse, 3), round(found.p_equivalent, 3), round(found.p_better, 3)
     (0.028, 0.099, 0.873)
     """
-    _check_margin(rope)
     mean, error, df = _summary(differences, n_folds)
-    worse = float(stats.t.sf(_t(mean + rope, error), df))
-    better = float(stats.t.cdf(_t(mean - rope, error), df))
+    worse, better = _beyond(mean, error, df, rope)
     reach = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
     return Posterior(mean, mean - reach, mean + reach, rope, worse, 1 - worse - better, better)
 
@@ -226,6 +181,41 @@ class McNemar:
     c: int
     discordance: float
     p: float
+
+
+def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
+    """McNemar's exact test on the out-of-fold predictions of two models, on the first repeat that is there.
+
+    One repeat, because a second one has the same images and would count each of them twice. The test takes images for
+    independent: where a patient has several, they are right and wrong together, and p comes out too small; then believe the
+    group bootstrap of `mpox.stats.metrics.difference`. It also takes the trained models for given, so it says nothing of other
+    training sets (Dietterich 1998, Neural Computation 10:1895-1923).
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Predictions of the same images (see `mpox.evaluate`).
+
+    Returns
+    -------
+    McNemar
+        ``discordance`` is (b + c) / n.
+
+    Raises
+    ------
+    MpoxError
+        If the images of the first repeat differ.
+    """
+    right = []
+    for predictions in (first, second):
+        once = predictions[predictions["repeat"] == predictions["repeat"].min()]
+        right.append(pd.Series(probabilities_of(once).argmax(axis=1) == codes_of(once), index=once["image_id"]).sort_index())
+    if right[0].index.has_duplicates or not right[0].index.equals(right[1].index):
+        raise MpoxError("McNemar's test needs predictions of the same images, each once a repeat: compare on one data set.")
+    a, b = right[0].to_numpy(), right[1].to_numpy()
+    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
+    found = contingency_tables.mcnemar([[(a & b).sum(), only_first], [only_second, (~a & ~b).sum()]], exact=True)
+    return McNemar(len(a), only_first, only_second, (only_first + only_second) / len(a), float(found.pvalue))
 
 
 @dataclass(frozen=True)
@@ -253,97 +243,13 @@ class Friedman:
     nemenyi: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare_folds` finds; ``differences`` has ``repeat``, ``fold`` and ``difference``, one row a fold."""
-
-    metric: str
-    label: str
-    differences: pd.DataFrame
-    t_test: TTest
-    naive: TTest
-    equivalence: Equivalence
-    posterior: Posterior
-    bootstrap: tuple[float, float, float]
-
-    def row(self) -> dict:
-        """All numbers in one flat row for a table: ``p`` is the corrected test's, ``bootstrap_...`` the paired bootstrap's."""
-        estimate, low, high = self.bootstrap
-        return {
-            "metric": self.metric,
-            "class": self.label,
-            "estimate": self.t_test.estimate,
-            "low": self.t_test.low,
-            "high": self.t_test.high,
-            "sd": float(self.differences["difference"].std()),
-            "t": self.t_test.t,
-            "df": self.t_test.df,
-            "p": self.t_test.p,
-            "p_naive": self.naive.p,
-            "margin": self.equivalence.margin,
-            "low90": self.equivalence.low90,
-            "high90": self.equivalence.high90,
-            "p_equivalence": self.equivalence.p,
-            "verdict": self.equivalence.verdict,
-            "differs": self.equivalence.differs,
-            "p_worse": self.posterior.p_worse,
-            "p_equivalent": self.posterior.p_equivalent,
-            "p_better": self.posterior.p_better,
-            "bootstrap_estimate": estimate,
-            "bootstrap_low": low,
-            "bootstrap_high": high,
-        }
-
-
-def _predicted(predictions: pd.DataFrame) -> np.ndarray:
-    columns = [column for column in predictions.columns if column.startswith("p_")]
-    return np.array([column.removeprefix("p_") for column in columns])[predictions[columns].to_numpy().argmax(axis=1)]
-
-
-def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
-    """McNemar's exact test on the out-of-fold predictions of two models, on the first repeat that is there.
-
-    One repeat, because a second one has the same images and would count each of them twice. The test takes images for
-    independent: where a patient has several, they are right and wrong together, and p comes out too small; then believe the
-    group bootstrap of `mpox.stats.metrics.difference`. It also takes the trained models for given, so it says nothing of other
-    training sets (Dietterich 1998, Neural Computation 10:1895-1923).
-
-    Parameters
-    ----------
-    first, second : DataFrame
-        Predictions of the same images (see `mpox.cross_validate`).
-
-    Returns
-    -------
-    McNemar
-        ``discordance`` is (b + c) / n.
-
-    Raises
-    ------
-    MpoxError
-        If the images of the first repeat differ.
-    """
-    right = []
-    for predictions in (first, second):
-        once = predictions[predictions["repeat"] == predictions["repeat"].min()]
-        right.append(pd.Series(_predicted(once) == once["label"].to_numpy(), index=once["image_id"]).sort_index())
-    if right[0].index.has_duplicates or not right[0].index.equals(right[1].index):
-        raise MpoxError("McNemar's test needs predictions of the same images, each once a repeat: compare on one data set.")
-    a, b = right[0].to_numpy(), right[1].to_numpy()
-    table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
-    found = contingency_tables.mcnemar(table, exact=True)
-    return McNemar(len(a), int(table[0, 1]), int(table[1, 0]), float((table[0, 1] + table[1, 0]) / len(a)), float(found.pvalue))
-
-
 def friedman(scores: pd.DataFrame) -> Friedman:
     """Friedman's test over several models, with Nemenyi's comparison of all pairs.
 
     Demsar 2006 (JMLR 7:1-30), section 3.2: models are ranked within each block, 1 for the best, ties get the mean rank; two mean
     ranks differ at 0.05 if they are further apart than q sqrt(m (m + 1) / (6 N)) for m models and N blocks, q from the
-    studentized range over sqrt(2).
-
-    The test wants independent blocks, such as data sets. Folds of one data set share training images, so p is too small; take
-    folds of one repeat, and read the result as a ranking with a warning.
+    studentized range over sqrt(2). The test wants independent blocks, such as data sets. Folds of one data set share training
+    images, so p is too small; take folds of one repeat, and read the result as a ranking with a warning.
 
     Parameters
     ----------
@@ -383,65 +289,67 @@ def holm(p: pd.Series) -> pd.Series:
     return pd.Series(multipletests(p.to_numpy(), method="holm")[1], index=p.index, name=p.name)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_folds` finds; ``differences`` has ``repeat``, ``fold`` and ``difference``, one row a fold."""
+
+    metric: str
+    label: str
+    differences: pd.DataFrame
+    t_test: TTest
+    naive: TTest
+    equivalence: Equivalence
+    posterior: Posterior
+    bootstrap: tuple[float, float, float]
+
+    def row(self) -> dict[str, Any]:
+        """All numbers in one flat row for a table: ``p`` is the corrected test's, ``bootstrap_...`` the paired bootstrap's."""
+        test, same, after = asdict(self.t_test), asdict(self.equivalence), asdict(self.posterior)
+        return {
+            "metric": self.metric,
+            "class": self.label,
+            **{name: test[name] for name in ("estimate", "low", "high")},
+            "sd": float(self.differences["difference"].std()),
+            **{name: test[name] for name in ("t", "df", "p")},
+            "p_naive": self.naive.p,
+            **{name: same[name] for name in ("margin", "low90", "high90")},
+            "p_equivalence": self.equivalence.p,
+            **{name: same[name] for name in ("verdict", "differs")},
+            **{name: after[name] for name in ("p_worse", "p_equivalent", "p_better")},
+            **dict(zip(("bootstrap_estimate", "bootstrap_low", "bootstrap_high"), self.bootstrap, strict=True)),
+        }
+
+
 def fold_differences(
     first: pd.DataFrame, second: pd.DataFrame, metric: str, label: str, *, positive: str = "Mpox"
 ) -> pd.DataFrame:
-    """``first`` minus ``second`` in one metric, fold by fold.
-
-    Parameters
-    ----------
-    first, second, metric, label, positive
-        See `compare_folds`.
-
-    Returns
-    -------
-    DataFrame
-        ``repeat``, ``fold``, ``difference``.
-
-    Raises
-    ------
-    MpoxError
-        See `compare_folds`.
-    """
+    """``first`` minus ``second`` in one metric, fold by fold: ``repeat``, ``fold``, ``difference``; see `compare_folds`."""
     keys = ["repeat", "fold"]
-    dealt = [table[[*keys, "image_id"]].sort_values([*keys, "image_id"], ignore_index=True) for table in (first, second)]
-    if not dealt[0].equals(dealt[1]):
+    tested = [table[[*keys, "image_id"]].sort_values([*keys, "image_id"], ignore_index=True) for table in (first, second)]
+    if not tested[0].equals(tested[1]):
         raise MpoxError(
             "The two models were not tested on the same folds: compare models of one protocol, with the same repeats and seed."
         )
-    values = []
-    for table in (first, second):
-        found = fold_metrics(table, positive=positive)
-        found = found[(found["metric"] == metric) & (found["class"] == label)]
-        if found.empty:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `mpox.evaluate`.")
-        values.append(found.set_index(keys)["estimate"])
-    return (values[0] - values[1]).rename("difference").reset_index()
+    one, other = (fold_metrics(t, [(metric, label)], positive=positive).set_index(keys)["estimate"] for t in (first, second))
+    return (one - other).rename("difference").reset_index()
 
 
 def compare_folds(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    metric: str,
-    label: str,
-    margin: float,
-    *,
-    positive: str = "Mpox",
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    first: pd.DataFrame, second: pd.DataFrame, metric: str, label: str, margin: float, *, positive: str = "Mpox", **resampling: Any
 ) -> Comparison:
     """Compare two models that were cross-validated on the same folds: difference, tests, equivalence, paired bootstrap.
 
     Parameters
     ----------
     first, second : DataFrame
-        Predictions (see `mpox.cross_validate`) with the same test images in the same folds and repeats.
+        Predictions (see `mpox.evaluate`) with the same test images in the same folds and repeats.
     metric, label : str
         As in the result of `mpox.evaluate`, such as ``"accuracy", "all"``.
     margin : float
         Of `tost` and `bayesian_correlated_t`; fixed before looking.
-    positive, n_bootstrap, seed
-        See `mpox.stats.metrics.difference`.
+    positive : str
+    **resampling
+        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
 
     Returns
     -------
@@ -468,5 +376,5 @@ def compare_folds(
         corrected_t_test(values, n_folds, corrected=False),
         tost(values, margin, n_folds),
         bayesian_correlated_t(values, margin, n_folds),
-        difference(first, second, metric, label, positive=positive, n_bootstrap=n_bootstrap, seed=seed),
+        difference(first, second, metric, label, positive=positive, **resampling),
     )

@@ -1,13 +1,14 @@
 """How performance grows with data and with size: power laws, the Pareto front, rise and fall."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
-from mpox.stats.metrics import N_BOOTSTRAP, replicates
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import replicates
+from mpox.stats.resample import Replicates
 
 #: Bounds of the law's exponent; Hestness et al. measured 0.07 to 0.35 for deep networks, theory gives 1/2 or 1.
 EXPONENTS = (0.01, 4.0)
@@ -234,13 +235,7 @@ class RiseAndFall:
 
 
 def rise_and_fall(
-    predictions: dict[str, pd.DataFrame],
-    metric: str = "auroc",
-    label: str = "Mpox",
-    *,
-    positive: str = "Mpox",
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    predictions: dict[str, pd.DataFrame], metric: str = "auroc", label: str = "Mpox", *, positive: str = "Mpox", **resampling: Any
 ) -> RiseAndFall:
     """Test "performance first rises, then falls" on out-of-fold predictions of the same images; see `judge` for the tests.
 
@@ -251,8 +246,9 @@ def rise_and_fall(
         groups, so that their replicates are paired.
     metric, label : str
         As in the result of `mpox.evaluate`; a metric of which more is better.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
+    positive : str
+    **resampling
+        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
 
     Raises
     ------
@@ -261,13 +257,11 @@ def rise_and_fall(
     """
     known, values = None, {}
     for model, table in predictions.items():
-        found = replicates(table, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-        if (metric, label) not in found:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
+        found = replicates(table, [(metric, label)], positive=positive, **resampling)
         images = sorted(table[["repeat", "image_id", "group_id"]].itertuples(index=False, name=None))
         if known is not None and images != known:
             raise MpoxError(f"'{model}' was not asked about the same images, repeats and groups as the models before it.")
-        known, values[model] = images, found[metric, label]
+        known, values[model] = images, np.asarray(found[metric, label])
     return judge(pd.DataFrame(values))
 
 
@@ -340,7 +334,7 @@ def _share(wrong: np.ndarray) -> np.ndarray:
 
 
 def _with_limits(name: str, values: np.ndarray) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), with_percentiles(values), strict=True))
+    return dict(zip((name, f"{name}_low", f"{name}_high"), Replicates.of(values).row().values(), strict=True))
 
 
 def monotone_fit(rows: np.ndarray) -> np.ndarray:
