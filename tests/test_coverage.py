@@ -6,7 +6,7 @@ import pytest
 from scipy.special import logit
 from scipy.stats import multivariate_normal, norm, t
 
-from mpox._core import MpoxError
+from mpox import MpoxError
 from mpox.stats.coverage import coverage, simulate_clustered, true_values
 from mpox.stats.metrics import evaluate
 

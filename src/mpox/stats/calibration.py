@@ -45,25 +45,8 @@ def checked(probabilities: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
 def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> float:
     """The temperature T that minimises the log loss of softmax(log p / T) (Guo et al. 2017, section 4.2).
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (n, C)
-        Of images that the model has not seen; rows add up to 1.
-    y : ndarray of int, shape (n,)
-        Their classes.
-
-    Returns
-    -------
-    float
-        Above 1 where the model was too sure, below 1 where it was not sure enough; within `TEMPERATURES`.
-
-    Examples
-    --------
-    Nine in ten are right where the model says 0.99: odds of 9 in place of 99.
-
-    >>> p = np.tile([0.99, 0.01], (10, 1))
-    >>> round(fit_temperature(p, np.array([0] * 9 + [1])), 2), round(float(np.log(99) / np.log(9)), 2)
-    (2.09, 2.09)
+    For probabilities (n, C) and classes (n,) of images that the model has not seen. Above 1 where the model was too sure, below 1
+    where it was not sure enough; within `TEMPERATURES`.
     """
     probabilities, y = checked(probabilities, y)
     logs, rows = _log(probabilities), np.arange(len(y))
@@ -76,13 +59,7 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / T), shape (n, C); the order of the classes of an image does not change.
-
-    Examples
-    --------
-    >>> apply_temperature(np.array([[0.9, 0.1]]), 2.0).round(3).tolist()
-    [[0.75, 0.25]]
-    """
+    """softmax(log p / T), shape (n, C); the order of the classes of an image does not change."""
     return softmax(_log(np.asarray(probabilities, dtype=float)) / temperature, axis=1)
 
 
@@ -138,11 +115,6 @@ def calibrated(predictions: pd.DataFrame, nested: pd.DataFrame, method: str) -> 
     -------
     DataFrame
         The predictions, with other probabilities; for ``temperature`` with a column ``temperature``.
-
-    Raises
-    ------
-    MpoxError
-        If the method is unknown, or the nested predictions do not belong to the predictions.
     """
     if method not in METHODS:
         raise MpoxError(f"There is no calibration '{method}': choose one of {', '.join(METHODS)}.")
@@ -162,24 +134,8 @@ def by_fold(
 ) -> pd.DataFrame:
     """Do something to the test predictions of each fold, with the nested predictions of the same fold and nothing else.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.cross_validate`.
-    nested : DataFrame
-        From `mpox.runs.cross_validation.predict_nested`, of the same model and folds. Repeats that are not nested are left out.
-    work : callable
-        Takes the test predictions and the nested predictions of one fold, gives a table.
-
-    Returns
-    -------
-    DataFrame
-        The tables of all folds, one below the other.
-
-    Raises
-    ------
-    MpoxError
-        If a fold has no nested predictions, an image of its test part is among them, or there is no repeat in common.
+    ``nested`` comes from `mpox.runs.cross_validation.predict_nested`, of the same model and folds; repeats that are not nested
+    are left out. A test group among the nested predictions is an error. The tables that ``work`` makes are joined.
     """
     inside = {key: part for key, part in nested.groupby(["repeat", "fold"])}
     tables = []
@@ -228,12 +184,10 @@ def reliability_bins(predictions: pd.DataFrame, of: str = "Mpox", *, n_bins: int
 
     Parameters
     ----------
-    predictions, of
-        See `stated`.
-    n_bins : int
-        The bins stay the same in all replicates.
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
+    predictions, **resampling
+        As in `mpox.evaluate`.
+    of, n_bins
+        See `stated` and `mass_bins`; the bins stay the same in all replicates.
 
     Returns
     -------
@@ -341,10 +295,8 @@ def calibration_table(
 
     Parameters
     ----------
-    predictions, of, n_bins
-        See `reliability_bins`.
-    n_bootstrap, seed : int
-        See `mpox.evaluate`.
+    predictions, of, n_bins, n_bootstrap, seed
+        As in `reliability_bins`.
 
     Returns
     -------

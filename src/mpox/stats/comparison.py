@@ -36,26 +36,17 @@ class Equivalence:
     ``differs`` says whether the two-sided test against 0 rejects at 0.05; a small, precisely measured difference can do both.
     """
 
-    estimate: float
     low90: float
     high90: float
     p: float
-    margin: float
     verdict: str
     differs: bool
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Probabilities that the first model is worse by more than ``rope``, practically equivalent, or better by more than it.
+    """Probabilities that the first model is worse by more than the margin, practically equivalent, or better by more than it."""
 
-    ``low`` and ``high`` are the 95 % credible interval of the mean difference.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    rope: float
     p_worse: float
     p_equivalent: float
     p_better: float
@@ -92,6 +83,9 @@ def _t(value: float, error: float) -> float:
 def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TTest:
     """The corrected resampled t-test of Nadeau and Bengio for (repeated) k-fold cross-validation.
 
+    t = mean / sqrt(s^2 (1/J + 1/(k - 1))) with J - 1 degrees of freedom, J = repeats * folds; see `variance_factor`. The
+    correlation of 1/k behind it is a guess that holds on average: no unbiased estimate exists (Bengio and Grandvalet 2004).
+
     Parameters
     ----------
     differences : array-like of float, shape (n_repeats * n_folds,)
@@ -100,20 +94,6 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
         k; a test fold then has 1/(k - 1) of the training images.
     corrected : bool
         False gives the plain paired t-test, which takes the folds for independent; kept to show what it does.
-
-    Returns
-    -------
-    TTest
-
-    Raises
-    ------
-    MpoxError
-        If the number of differences is no multiple of ``n_folds``, or one is missing.
-
-    Notes
-    -----
-    t = mean / sqrt(s^2 (1/J + 1/(k - 1))) with J - 1 degrees of freedom, J = repeats * folds; see `variance_factor`. The
-    correlation of 1/k behind it is a guess that holds on average: no unbiased estimate exists (Bengio and Grandvalet 2004).
 
     Examples
     --------
@@ -130,19 +110,14 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
 def tost(differences, margin: float, n_folds: int) -> Equivalence:
     """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand?
 
-    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680), with the corrected variance of `corrected_t_test`. There
-    is no verdict 'different': that is the two-sided test's, in ``differs``.
-
-    Examples
-    --------
-    >>> tost([0.01, -0.01, 0.00, 0.005, -0.005], margin=0.05, n_folds=5).verdict
-    'equivalent'
+    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680), with the corrected variance of `corrected_t_test`.
+    There is no verdict 'different': that is the two-sided test's, in ``differs``.
     """
     mean, error, df = _summary(differences, n_folds)
     p = float(max(*_beyond(mean, error, df, margin)))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * error
     verdict = "equivalent" if p < ALPHA else "not shown"
-    return Equivalence(mean, mean - reach, mean + reach, p, margin, verdict, corrected_t_test(differences, n_folds).p < ALPHA)
+    return Equivalence(mean - reach, mean + reach, p, verdict, corrected_t_test(differences, n_folds).p < ALPHA)
 
 
 def _beyond(mean: float, error: float, df: int, margin: float) -> tuple[float, float]:
@@ -152,29 +127,22 @@ def _beyond(mean: float, error: float, df: int, margin: float) -> tuple[float, f
     return float(stats.t.sf(_t(mean + margin, error), df)), float(stats.t.cdf(_t(mean - margin, error), df))
 
 
-def bayesian_correlated_t(differences, rope: float, n_folds: int) -> Posterior:
-    """The Bayesian correlated t-test with a region of practical equivalence: differences from -rope to rope.
+def bayesian_correlated_t(differences, margin: float, n_folds: int) -> Posterior:
+    """The Bayesian correlated t-test with a region of practical equivalence (ROPE): differences from -margin to margin.
 
     Corani and Benavoli 2015 (Machine Learning 100:285-304); Benavoli, Corani, Demsar and Zaffalon 2017 (JMLR 18(77), section 3).
     The differences are jointly normal with equal correlations rho = 1/k; with the prior p(mu, sigma) proportional to 1/sigma
     the posterior of the mean is Student's with J - 1 degrees of freedom, location mean and scale
-    sqrt(s^2 (1/J + rho/(1 - rho))), which is the standard error of `corrected_t_test`: rho/(1 - rho) = 1/(k - 1).
-
-    Examples
-    --------
-    >>> found = bayesian_correlated_t([0.02, 0.04, 0.00, 0.06, 0.03], rope=0.01, n_folds=5)
-    >>> round(found.p_worse, 3), round(found.p_equivalent, 3), round(found.p_better, 3)
-    (0.028, 0.099, 0.873)
+    sqrt(s^2 (1/J + rho/(1 - rho))), which is the standard error of `corrected_t_test`: rho/(1 - rho) = 1/(k - 1). So its 95 %
+    credible interval is that test's confidence interval.
     """
-    mean, error, df = _summary(differences, n_folds)
-    worse, better = _beyond(mean, error, df, rope)
-    reach = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
-    return Posterior(mean, mean - reach, mean + reach, rope, worse, 1 - worse - better, better)
+    worse, better = _beyond(*_summary(differences, n_folds), margin)
+    return Posterior(worse, 1 - worse - better, better)
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """``b`` images that only the first model gets right, ``c`` that only the second does, of ``n``; exact two-sided ``p``."""
+    """``b`` images that only the first model gets right, ``c`` only the second, of ``n``; ``discordance`` is (b + c) / n."""
 
     n: int
     b: int
@@ -190,21 +158,6 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
     independent: where a patient has several, they are right and wrong together, and p comes out too small; then believe the
     group bootstrap of `mpox.stats.metrics.difference`. It also takes the trained models for given, so it says nothing of other
     training sets (Dietterich 1998, Neural Computation 10:1895-1923).
-
-    Parameters
-    ----------
-    first, second : DataFrame
-        Predictions of the same images (see `mpox.evaluate`).
-
-    Returns
-    -------
-    McNemar
-        ``discordance`` is (b + c) / n.
-
-    Raises
-    ------
-    MpoxError
-        If the images of the first repeat differ.
     """
     right = []
     for predictions in (first, second):
@@ -220,19 +173,9 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
 
 @dataclass(frozen=True)
 class Friedman:
-    """Friedman's test over models, and what it takes for two mean ranks to differ.
+    """Chi-square with (models - 1) degrees of freedom, corrected for ties; ``mean_ranks`` of the models, 1 is best.
 
-    Attributes
-    ----------
-    statistic, p : float
-        Chi-square with (models - 1) degrees of freedom, corrected for ties.
-    n_blocks : int
-    mean_ranks : Series
-        Model to mean rank; 1 is best.
-    critical_difference : float
-        Mean ranks that are further apart differ at 0.05 (Nemenyi).
-    nemenyi : DataFrame
-        Models x models, p values of the pairs, adjusted for all pairs.
+    Mean ranks further apart than ``critical_difference`` differ at 0.05; ``nemenyi`` are the p values of all pairs, adjusted.
     """
 
     statistic: float
@@ -255,15 +198,6 @@ def friedman(scores: pd.DataFrame) -> Friedman:
     ----------
     scores : DataFrame, shape (N, m)
         Blocks in the rows, at least two, models in the columns, at least three; higher is better.
-
-    Returns
-    -------
-    Friedman
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer blocks or models, or scores are missing.
     """
     n_blocks, n_models = scores.shape
     if n_blocks < 2 or n_models < 3 or scores.isna().any(axis=None):
@@ -295,6 +229,7 @@ class Comparison:
 
     metric: str
     label: str
+    margin: float
     differences: pd.DataFrame
     t_test: TTest
     naive: TTest
@@ -304,18 +239,13 @@ class Comparison:
 
     def row(self) -> dict[str, Any]:
         """All numbers in one flat row for a table: ``p`` is the corrected test's, ``bootstrap_...`` the paired bootstrap's."""
-        test, same, after = asdict(self.t_test), asdict(self.equivalence), asdict(self.posterior)
+        sides = asdict(self.equivalence)
         return {
-            "metric": self.metric,
-            "class": self.label,
-            **{name: test[name] for name in ("estimate", "low", "high")},
-            "sd": float(self.differences["difference"].std()),
-            **{name: test[name] for name in ("t", "df", "p")},
-            "p_naive": self.naive.p,
-            **{name: same[name] for name in ("margin", "low90", "high90")},
-            "p_equivalence": self.equivalence.p,
-            **{name: same[name] for name in ("verdict", "differs")},
-            **{name: after[name] for name in ("p_worse", "p_equivalent", "p_better")},
+            **{"metric": self.metric, "class": self.label, "sd": float(self.differences["difference"].std())},
+            **asdict(self.t_test),
+            **{"p_naive": self.naive.p, "margin": self.margin, "p_equivalence": sides.pop("p")},
+            **sides,
+            **asdict(self.posterior),
             **dict(zip(("bootstrap_estimate", "bootstrap_low", "bootstrap_high"), self.bootstrap, strict=True)),
         }
 
@@ -335,21 +265,25 @@ def fold_differences(
 
 
 def compare_folds(
-    first: pd.DataFrame, second: pd.DataFrame, metric: str, label: str, margin: float, *, positive: str = "Mpox", **resampling: Any
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    metric: str,
+    label: str,
+    margin: float,
+    *,
+    positive: str = "Mpox",
+    **resampling: Any,
 ) -> Comparison:
     """Compare two models that were cross-validated on the same folds: difference, tests, equivalence, paired bootstrap.
 
     Parameters
     ----------
     first, second : DataFrame
-        Predictions (see `mpox.evaluate`) with the same test images in the same folds and repeats.
+        Predictions with the same test images in the same folds and repeats.
     metric, label : str
-        As in the result of `mpox.evaluate`, such as ``"accuracy", "all"``.
+        As in the result of `mpox.evaluate`, such as ``"accuracy", "all"``, and so the others.
     margin : float
-        Of `tost` and `bayesian_correlated_t`; fixed before looking.
-    positive : str
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
+        Of `tost` and `bayesian_correlated_t`, in units of the metric; fixed before looking.
 
     Returns
     -------
@@ -369,12 +303,9 @@ def compare_folds(
     n_folds = int(per_repeat.iloc[0])
     values = differences["difference"].to_numpy()
     return Comparison(
-        metric,
-        label,
-        differences,
-        corrected_t_test(values, n_folds),
-        corrected_t_test(values, n_folds, corrected=False),
-        tost(values, margin, n_folds),
-        bayesian_correlated_t(values, margin, n_folds),
-        difference(first, second, metric, label, positive=positive, **resampling),
+        *(metric, label, margin, differences, corrected_t_test(values, n_folds)),
+        naive=corrected_t_test(values, n_folds, corrected=False),
+        equivalence=tost(values, margin, n_folds),
+        posterior=bayesian_correlated_t(values, margin, n_folds),
+        bootstrap=difference(first, second, metric, label, positive=positive, **resampling),
     )

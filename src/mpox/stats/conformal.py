@@ -21,25 +21,17 @@ NOTHING, CERTAIN, UNSURE = "no class fits", "one class", "not sure"
 
 @dataclass(frozen=True)
 class ConformalScores:
-    """What was learnt on held-out images; only numbers, so that `dataclasses.asdict` gives JSON.
-
-    Parameters
-    ----------
-    scores : tuple of tuple of float
-        Sorted nonconformity scores, 1 minus the probability of the true class: one tuple a class, or the same one for all
-        classes where they were not told apart.
-    by_class : bool
-    """
+    """Sorted nonconformity scores of held-out images, a tuple a class; only numbers, so that `dataclasses.asdict` gives JSON."""
 
     scores: tuple[tuple[float, ...], ...]
     by_class: bool
 
 
 def fit_conformal(probabilities: np.ndarray, y: np.ndarray, *, by_class: bool = True) -> ConformalScores:
-    """Split-conformal scores of held-out images, (n, C) and (n,): 1 minus the probability of the true class (Sadinle et al. 2019).
+    """Split-conformal scores, 1 minus the probability of the true class (Sadinle et al. 2019), from (n, C) and (n,).
 
-    ``by_class`` compares scores with those of the same class only (label-conditional, or Mondrian: Vovk et al. 2005, section 4.5),
-    so that the coverage holds for each class and not just on average. A class that was never held out can never be excluded.
+    ``by_class`` compares scores with those of the same class only (label-conditional, or Mondrian: Vovk et al. 2005, section
+    4.5), so that the coverage holds for each class. A class that was never held out can never be excluded.
     """
     probabilities, y = checked(probabilities, y)
     scores = 1 - probabilities[np.arange(len(y)), y]
@@ -60,16 +52,9 @@ def p_values(scores: ConformalScores, probabilities: np.ndarray) -> np.ndarray:
 
 
 def predict_sets(scores: ConformalScores, probabilities: np.ndarray, confidence: float = 0.9) -> np.ndarray:
-    """The classes that cannot be excluded: bool of shape (n, C); a row may have several, or none.
+    """The classes that cannot be excluded at a confidence (0 to 1): bool of shape (n, C); a row may have several, or none.
 
-    The confidence, between 0 and 1, is the coverage that is asked for. With n held-out images of a class nothing above n / (n + 1)
-    can exclude it.
-
-    Examples
-    --------
-    >>> scores = fit_conformal(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]]), np.array([0, 0, 1, 1]))
-    >>> predict_sets(scores, np.array([[0.85, 0.15], [0.6, 0.4]]), confidence=0.6).tolist()
-    [[True, False], [False, False]]
+    With n held-out images of a class nothing above a confidence of n / (n + 1) can exclude it.
     """
     if not 0 < confidence < 1:
         raise MpoxError(f"A confidence lies between 0 and 1, not at {confidence}.")
@@ -112,9 +97,9 @@ def coverage_table(sets: pd.DataFrame, **resampling: Any) -> pd.DataFrame:
     Parameters
     ----------
     sets : DataFrame
-        From `conformal_sets`; of one repeat, or several, which are pooled.
+        From `conformal_sets`; repeats are pooled.
     **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
+        As in `mpox.evaluate`.
 
     Returns
     -------

@@ -31,11 +31,6 @@ class Aim:
         cleared, with as few misses as that allows; or the largest sum of both (Youden 1950, Cancer 3:32-35).
     level : float, optional
         From 0 to 1, for the first two kinds.
-
-    Examples
-    --------
-    >>> str(Aim("sensitivity", 0.95)), str(Aim("youden"))
-    ('sensitivity >= 0.95', 'largest sensitivity + specificity')
     """
 
     kind: str
@@ -62,12 +57,6 @@ def choose_threshold(scores: np.ndarray, is_positive: np.ndarray, *, aim: Aim = 
     The candidates are the scores themselves, and infinity (nobody is positive), as in `sklearn.metrics.roc_curve`. For a
     sensitivity it is the highest candidate that reaches it, for a specificity the lowest; of several with the largest sum of both
     the lowest, which misses fewer.
-
-    Examples
-    --------
-    >>> scores, truth = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
-    >>> choose_threshold(scores, truth, aim=Aim("sensitivity", 0.9)), choose_threshold(scores, truth)
-    (0.35, 0.35)
     """
     scores, is_positive = np.asarray(scores, dtype=float), np.asarray(is_positive, dtype=bool)
     if np.isnan(scores).any():
@@ -101,18 +90,11 @@ def carry_thresholds(predictions: pd.DataFrame, nested: pd.DataFrame, aim: Aim, 
         Of test images: from `mpox.cross_validate` or `mpox.runs.cross_validation.validate_externally`.
     nested : DataFrame
         Of the training images of the same repeats and folds: from `mpox.runs.cross_validation.predict_nested`.
-    aim : Aim
-    positive : str
 
     Returns
     -------
     DataFrame
         ``predictions`` with ``threshold``, one value a repeat and fold.
-
-    Raises
-    ------
-    MpoxError
-        If a fold has no nested predictions, or one of its test images is among them.
     """
     inside = {key: part for key, part in nested.groupby(["repeat", "fold"])}
     parts = []
@@ -131,16 +113,14 @@ def crossfit_thresholds(
 ) -> pd.DataFrame:
     """Choose thresholds on the test images themselves, but never on the group that is scored.
 
-    The threshold of a fold is chosen on the other folds; groups are kept together, classes even. The models are not trained again:
-    this is what a user gets who keeps the model and re-chooses its threshold on labelled images of their own. The assignment to
-    folds is repeated, since one of them is a matter of luck.
+    The threshold of a fold is chosen on the other folds; groups are kept together, classes even. The models are not trained
+    again: this is what a user gets who keeps the model and re-chooses its threshold on labelled images of their own. The
+    assignment to folds is repeated, since one of them is a matter of luck.
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `mpox.evaluate`.
-    aim : Aim
-    positive : str
+    predictions, aim, positive
+        As in `mpox.evaluate` and `choose_threshold`.
     n_folds, n_repeats, seed : int
         Of the fold assignment. With fewer groups of a class than folds, as many folds as there are.
 
@@ -199,21 +179,15 @@ def operating_point(
     predictions : DataFrame
         See `mpox.evaluate`; with ``threshold`` where it differs between rows (`carry_thresholds`, `crossfit_thresholds`).
     threshold : float, optional
-        One for all rows.
-    positive : str
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`. How the threshold came about is not in the intervals.
+        One for all rows. How it came about is not in the intervals.
+    positive, **resampling
+        As in `mpox.evaluate`.
 
     Returns
     -------
     DataFrame
         ``metric`` (`OPERATING`: sensitivity, specificity, positive and negative predictive value *at the prevalence of these
         images*, and the share of images that are flagged), ``estimate``, ``low``, ``high``; NaN where undefined.
-
-    Raises
-    ------
-    MpoxError
-        If there is no threshold, or the predictions cannot be evaluated.
     """
     found = operating_replicates(predictions, threshold, positive=positive, **resampling)
     return pd.DataFrame([{"metric": name, **values.row()} for name, values in found.items()])
@@ -230,13 +204,7 @@ def operating_difference(first: pd.DataFrame, second: pd.DataFrame, *, positive:
 
 
 def at_prevalence(probability: np.ndarray, before: float, after: float) -> np.ndarray:
-    """Probabilities for a place where the finding is more or less common, if it looks the same there (Elkan 2001, theorem 2).
-
-    Examples
-    --------
-    >>> at_prevalence(np.array([0.5]), before=0.5, after=0.01).round(3).tolist()
-    [0.01]
-    """
+    """Probabilities for a place where the finding is more or less common, if it looks the same there (Elkan 2001, theorem 2)."""
     factor = after / (1 - after) * (1 - before) / before
     return probability * factor / (probability * factor + 1 - probability)
 
@@ -276,26 +244,18 @@ def decision_curve(
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `mpox.evaluate`. Repeats are averaged.
-    positive : str
+    predictions, positive, **resampling
+        As in `mpox.evaluate`. Repeats are averaged.
     thresholds : ndarray, shape (k,), optional
         Probabilities at which someone would act, at least 0 and below 1; from 0.01 to 0.99 without it.
     prevalence : float, optional
         Of another place: the probabilities are moved there by `at_prevalence`.
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
 
     Returns
     -------
     DataFrame
         ``strategy`` (`MODEL`, `EVERYONE`, `NOBODY`, and `ADVANTAGE`, of which the band is paired), ``threshold``, ``estimate``,
         ``low``, ``high``: net benefit in true positives a person.
-
-    Raises
-    ------
-    MpoxError
-        If a threshold or the prevalence is out of range, or there are not images of both sides.
     """
     thresholds = np.linspace(0.01, 0.99, 99) if thresholds is None else np.asarray(thresholds, dtype=float)
     if not ((thresholds >= 0) & (thresholds < 1)).all() or not (prevalence is None or 0 < prevalence < 1):
@@ -327,25 +287,8 @@ def useful_range(curve: pd.DataFrame) -> tuple[float, float] | None:
 def predictive_values(sensitivity, specificity, prevalence: float) -> dict[str, Any]:
     """What a result means at a prevalence, by Bayes' theorem; sensitivity and specificity are held to be the same everywhere.
 
-    Parameters
-    ----------
-    sensitivity, specificity : float, ndarray or Replicates
-        From 0 to 1.
-    prevalence : float
-        From 0 to 1.
-
-    Returns
-    -------
-    dict
-        As they came: ``ppv`` (of those flagged, the share who have it), ``npv`` (of those not flagged, the share who do not), both
-        NaN where there are none; ``flagged``, ``missed``, ``false_alarms``: shares of all who are looked at.
-
-    Examples
-    --------
-    A finding in 1 of 100 people, sensitivity 90 %, specificity 91 %: of eleven flagged, ten are false alarms.
-
-    >>> round(float(predictive_values(0.90, 0.91, 0.01)["ppv"]), 3)
-    0.092
+    ``ppv`` (of those flagged, the share who have it) and ``npv`` (of those not flagged, the share who do not), both NaN where
+    there are none; ``flagged``, ``missed``, ``false_alarms``: shares of all who are looked at. Numbers, arrays or `Replicates`.
     """
     if not 0 <= prevalence <= 1:
         raise MpoxError(f"A prevalence lies from 0 to 1, not at {prevalence}.")
@@ -358,18 +301,9 @@ def predictive_values(sensitivity, specificity, prevalence: float) -> dict[str, 
 
 
 def predictive_table(replicates: dict[str, Replicates], prevalences: np.ndarray) -> pd.DataFrame:
-    """`predictive_values` over prevalences, with 95 % intervals.
+    """`predictive_values` over prevalences: ``prevalence``, ``measure`` (`MEASURES`), ``estimate``, ``low``, ``high``.
 
-    Parameters
-    ----------
-    replicates : dict
-        ``sensitivity`` and ``specificity``, from `operating_replicates`.
-    prevalences : ndarray, shape (k,)
-
-    Returns
-    -------
-    DataFrame
-        ``prevalence``, ``measure`` (`MEASURES`), ``estimate``, ``low``, ``high``.
+    The ``replicates`` of the sensitivity and the specificity are those of `operating_replicates`.
     """
     sensitivity, specificity = Replicates.of(replicates["sensitivity"]), Replicates.of(replicates["specificity"])
     rows = [
@@ -382,17 +316,7 @@ def predictive_table(replicates: dict[str, Replicates], prevalences: np.ndarray)
 
 @dataclass(frozen=True)
 class Costs:
-    """What things cost, all in the same unit; at least 0.
-
-    Parameters
-    ----------
-    picture : float
-        Taking and judging an image of one person.
-    false_alarm : float
-        A person without Mpox who is sent on: the laboratory test, and the days of waiting.
-    missed : float
-        A person with Mpox who is sent home.
-    """
+    """What things cost, in one unit: an image of a person; a false alarm (laboratory test, days of waiting); a missed case."""
 
     picture: float = 1.0
     false_alarm: float = 50.0
@@ -408,32 +332,16 @@ def expected_cost(prevalence, sensitivity, specificity, costs: Costs):
     """Expected cost of a person who is screened with the model: picture + false alarms + missed cases.
 
     The laboratory test of a person who does have Mpox is not counted: it is needed on every way.
-
-    Examples
-    --------
-    >>> round(expected_cost(0.01, 0.9, 0.8, Costs(picture=1, false_alarm=50, missed=2000)), 2)
-    12.9
     """
     alarms = (1 - prevalence) * (1 - specificity)
     return costs.picture + alarms * costs.false_alarm + prevalence * (1 - sensitivity) * costs.missed
 
 
 def strategy_costs(prevalence: float, sensitivity, specificity, costs: Costs) -> pd.DataFrame:
-    """The expected cost of a person under each strategy, with 95 % intervals.
+    """The expected cost of a person under each strategy: ``strategy``, ``estimate``, ``low``, ``high``.
 
-    Parameters
-    ----------
-    prevalence : float
-        From 0 to 1.
-    sensitivity, specificity : Replicates, or ndarray of shape (b + 1,) with the estimate first
-        From `operating_replicates`.
-    costs : Costs
-
-    Returns
-    -------
-    DataFrame
-        ``strategy`` (`MODEL_FIRST`, `LABORATORY_FOR_EVERYONE`, `NO_SCREENING`), ``estimate``, ``low``, ``high``; the last two owe
-        nothing to the model, so that their limits are the estimate.
+    Sensitivity and specificity are `Replicates`, or arrays with the estimate first. `LABORATORY_FOR_EVERYONE` and `NO_SCREENING`
+    owe nothing to the model, so that their limits are the estimate.
     """
     if not 0 <= prevalence <= 1:
         raise MpoxError(f"A prevalence lies from 0 to 1, not at {prevalence}.")
@@ -454,12 +362,6 @@ def worthwhile_prevalences(sensitivity: float, specificity: float, costs: Costs)
 
     Below the first no screening is cheaper, above the second the laboratory for everyone: where `expected_cost` equals
     prevalence x missed, and (1 - prevalence) x false alarm.
-
-    Examples
-    --------
-    >>> low, high = worthwhile_prevalences(0.9, 0.8, Costs(picture=1, false_alarm=50, missed=2000))
-    >>> round(low, 4), round(high, 4)
-    (0.0061, 0.1625)
     """
     alarm = (1 - specificity) * costs.false_alarm
     gain, spared = sensitivity * costs.missed + alarm, (1 - sensitivity) * costs.missed + specificity * costs.false_alarm

@@ -31,13 +31,7 @@ class Auroc:
 
 
 def placement_values(is_positive: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Placement value of each image, from 0 to 1, from ranks (Sun and Xu 2014); both classes must be there.
-
-    Examples
-    --------
-    >>> placement_values(np.array([0, 0, 1, 1], bool), np.array([.1, .4, .35, .8])).tolist()
-    [1.0, 0.5, 0.5, 1.0]
-    """
+    """Placement value of each image, from 0 to 1, from ranks (Sun and Xu 2014); both classes must be there."""
     rank = rankdata(score)
     values = np.empty(len(score))
     values[is_positive] = (rank[is_positive] - rankdata(score[is_positive])) / (~is_positive).sum()
@@ -46,7 +40,7 @@ def placement_values(is_positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def clustered_auroc(is_positive: np.ndarray, placements: np.ndarray, groups: np.ndarray) -> Auroc:
-    """Area and standard error from placement values, or means of them, summed within groups; the interval is not cut at 0 and 1.
+    """Area and standard error from placement values, or means of them; the interval is not cut at 0 and 1.
 
     With A the area; m and n a group's numbers of positives and of negatives, M and N those of all groups; U and V a group's sums
     of its positives' and of its negatives' placement values; and I10, I01, I the numbers of groups with positives, with negatives
@@ -73,22 +67,16 @@ def auroc_delong(predictions: pd.DataFrame, *, positive: str = "Mpox") -> Auroc:
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `mpox.evaluate`. Scores of different folds are pooled within a repeat as if one model had given them; that the folds'
-        models share training images is not accounted for (nor is it by a bootstrap of the images). An image's placement values
-        are averaged over the repeats: the mean AUROC is linear in these.
-    positive : str
+    predictions, positive
+        As in `mpox.evaluate`. Scores of different folds are pooled within a repeat as if one model had given them; that the
+        folds' models share training images is not accounted for (nor is it by a bootstrap of the images). An image's placement
+        values are averaged over the repeats: the mean AUROC is linear in these.
 
     Returns
     -------
     Auroc
         The estimate is that of `mpox.evaluate`; the interval is cut at 0 and 1. Where the classes are separated completely the
         standard error is 0, which says that the method has no answer there, not that nothing is uncertain.
-
-    Raises
-    ------
-    MpoxError
-        If there are not positives in two groups at least, and negatives in two; if the repeats differ in their images.
     """
     _, repeats = matched_repeats(predictions, positive)
     is_positive = two_sides(repeats, positive)

@@ -79,23 +79,9 @@ def weight_by_score(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray
 
 
 def weighted_auroc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve for many weightings at once; ties count one half.
+    """Area under the ROC curve, shape (b,), for weights (b, n), `is_positive` (bool) and score (n,); ties count one half.
 
-    Parameters
-    ----------
-    is_positive : ndarray of bool, shape (n,)
-    score : ndarray, shape (n,)
-    weights : ndarray, shape (b, n)
-
-    Returns
-    -------
-    ndarray, shape (b,)
-        From 0 to 1; NaN where a weighting has no positive or no negative.
-
-    Examples
-    --------
-    >>> weighted_auroc(np.array([0, 0, 1, 1], bool), np.array([.1, .4, .35, .8]), np.ones((1, 4))).tolist()
-    [0.75]
+    NaN where a weighting has no positive or no negative.
     """
     positive, negative = weight_by_score(is_positive, score, weights)
     below = np.cumsum(negative, axis=1) - negative
@@ -139,26 +125,9 @@ def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
 def weighted_metrics(
     repeats: list[pd.DataFrame], weights: np.ndarray, *, positive: str = "Mpox", keys: Iterable[tuple[str, str]] | None = None
 ) -> dict[tuple[str, str], np.ndarray]:
-    """The way from predictions and weights to metrics, which all tables of metrics take.
+    """The one way from predictions and weights (b, n) to metrics: (metric, class) to an array (b,), averaged over the repeats.
 
-    Parameters
-    ----------
-    repeats : list of DataFrame
-        Predictions of each repeat, rows in the same order (`matched_repeats`).
-    weights : ndarray, shape (b, n)
-    positive : str
-    keys : iterable of (str, str), optional
-        (metric, class) of `evaluate`: only these are computed.
-
-    Returns
-    -------
-    dict of (str, str) to ndarray of float64, shape (b,)
-        Averaged over the repeats.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such metric.
+    ``repeats`` are the predictions of each, rows in one order (`matched_repeats`); of ``keys`` alone, where these are given.
     """
     classes = class_names(repeats[0])
     of_class = [(metric, label) for metric in OF_CLASS for label in (*classes, MACRO)]
@@ -203,12 +172,10 @@ def replicates(
 
     Parameters
     ----------
-    predictions, positive
-        See `evaluate`. Predictions of the same images in the same groups are resampled alike: their replicates are paired.
+    predictions, positive, **resampling
+        As in `evaluate`. Predictions of the same images in the same groups are resampled alike: their replicates are paired.
     keys : iterable of (str, str), optional
         (metric, class): only these are computed.
-    **resampling
-        ``n_bootstrap``, ``seed`` and ``interval`` of `mpox.stats.resample.bootstrap`.
 
     Returns
     -------
@@ -239,12 +206,8 @@ def evaluate(
         same images.
     positive : str
         The class whose sensitivity and specificity are given (the predicted class is the most probable one).
-    n_bootstrap : int
-        Replicates of the clustered bootstrap; 0 leaves the intervals out.
-    seed : int
-        Of the bootstrap.
-    interval : {"percentile", "bca"}
-        See `mpox.stats.resample.Replicates.interval`.
+    n_bootstrap, seed, interval
+        Of `mpox.stats.resample.bootstrap`; without replicates (0) there are no intervals.
 
     Returns
     -------
@@ -283,12 +246,9 @@ def difference(
     Parameters
     ----------
     first, second : DataFrame
-        Predictions of the same images (see `evaluate`), by two models or under two protocols; the numbers of repeats may differ.
+        Predictions of the same images, by two models or under two protocols; the numbers of repeats may differ.
     metric, label : str
-        As in the result of `evaluate`.
-    positive : str
-    **resampling
-        ``n_bootstrap``, ``seed`` and ``interval`` of `evaluate`.
+        As in the result of `evaluate`, and so the others.
 
     Returns
     -------
@@ -297,7 +257,7 @@ def difference(
     Raises
     ------
     MpoxError
-        If the metric or the kind of interval is unknown, or the images or their groups differ.
+        If the metric is unknown, or the images or their groups differ.
     """
     key = (metric, label)
     one, other = (replicates(table, [key], positive=positive, **resampling)[key] for table in (first, second))
@@ -312,29 +272,14 @@ def auroc_of_number(
 
     Parameters
     ----------
-    number : ndarray of float, shape (n,)
+    number, is_positive, groups : ndarray of float, of bool and of str, shape (n,)
         Without missing values.
-    is_positive : ndarray of bool, shape (n,)
-    groups : ndarray of str, shape (n,)
-        Resampled for the interval.
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `evaluate`.
 
     Returns
     -------
     estimate, low, high : float
         AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5. NaN
         where there are no positives, or nothing else.
-
-    Raises
-    ------
-    MpoxError
-        If a number is missing.
-
-    Examples
-    --------
-    >>> auroc_of_number(np.array([4.0, 3, 2, 1]), np.array([0, 0, 1, 1], bool), np.array(list("abcd")), n_bootstrap=0)[0]
-    1.0
     """
     if np.isnan(number).any():
         raise MpoxError("An AUROC of a number needs that number of every image: leave out the images without one.")
@@ -348,24 +293,8 @@ def without_class(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
     """The same predictions without one class: its images are left out, and its probability is shared out among the others.
 
     A data set of healthy skin and of rashes has an easy part. Without the easy class the metrics say how well the rashes are told
-    from each other by the same model; it is not trained again.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        See `evaluate`.
-    label : str
-        The class to leave out.
-
-    Returns
-    -------
-    DataFrame
-        The other classes' probabilities are divided by their sum (equal ones where that is 0).
-
-    Raises
-    ------
-    MpoxError
-        If there is no such class, or fewer than two others.
+    from each other by the same model; it is not trained again. The other probabilities are divided by their sum (equal ones where
+    that is 0).
 
     Examples
     --------
@@ -417,7 +346,7 @@ def precision_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray
 def _counts(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight of the positives and of the negatives above each threshold, the highest threshold (above all scores) first.
 
-    Only of the weightings that have both; the third array, shape (b,), says which these are.
+    Only of the weightings that have both; the third array, (b,), says which these are.
     """
     counts = [np.pad(np.cumsum(side[:, ::-1], axis=1), ((0, 0), (1, 0))) for side in weight_by_score(is_positive, score, weights)]
     defined = (counts[0][:, -1] > 0) & (counts[1][:, -1] > 0)
@@ -445,26 +374,17 @@ def curve_bands(
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `evaluate`. Scores of different folds are pooled within a repeat.
+    predictions, positive, **resampling
+        As in `evaluate`. Scores of different folds are pooled within a repeat.
     kind : {"roc", "pr"}
         Sensitivity over 1 - specificity, or precision over recall.
-    positive : str
     grid : ndarray, shape (k,), optional
         Values of x, from 0 to 1; without it 101 from 0 to 1.
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `evaluate`.
 
     Returns
     -------
     DataFrame
         ``x``, ``estimate``, ``low``, ``high``, all from 0 to 1.
-
-    Raises
-    ------
-    MpoxError
-        If the kind is unknown, a value of the grid is not from 0 to 1, there are not images of both sides, or the repeats differ
-        in their images.
     """
     if kind not in _CURVES:
         raise MpoxError(f"There is no curve '{kind}': choose one of {', '.join(_CURVES)}.")

@@ -17,11 +17,10 @@ N_HELD_OUT = 5
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """What is needed to score an image; arrays and numbers only.
+    """What is needed to score an image; a score above ``threshold`` is a warning (``quantile`` of held-out images have none).
 
-    ``reference`` are the training features at length 1, float32 of shape (m, d), or the mean of each class. For ``mahalanobis`` the
-    inverse of the covariance is ``scale`` times the identity, less the product of ``directions``, (d, r), with their transpose; for
-    ``neighbours`` the scale is 0. A score above ``threshold`` is a warning: the share ``quantile`` of held-out images has none.
+    ``reference`` is (m, d), float32: training features of length 1, or the mean of each class. The inverse of the covariance is
+    ``scale`` (0 for neighbours) times the identity, less the product of ``directions``, (d, r), with their transpose.
     """
 
     method: str
@@ -50,22 +49,14 @@ def fit_novelty(
 
     Parameters
     ----------
-    features : ndarray, shape (n, d)
-        Of the training images.
-    labels : ndarray, shape (n,), optional
-        Needed by ``mahalanobis`` alone.
-    groups : ndarray, shape (n,), optional
-        What is held out together, so that a sibling in training does not make an image look usual; by default each image.
+    features, labels, groups : ndarray, shape (n, d), (n,) and (n,)
+        Labels are needed by ``mahalanobis`` alone. Groups are held out together, so that a sibling in training does not make an
+        image look usual; by default each image is one.
     method : {"neighbours", "mahalanobis"}
     neighbours : int
         k, at least 1; for fewer training images as many as there are.
     quantile : float
         Share of held-out training images without a warning, between 0 and 1.
-
-    Raises
-    ------
-    MpoxError
-        If the method is unknown or lacks labels, a number is out of its range, or there are fewer than two groups.
     """
     features = np.asarray(features, dtype=np.float32)
     groups = np.arange(len(features)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -75,7 +66,7 @@ def fit_novelty(
     if method == "mahalanobis" and labels is None:
         raise MpoxError("The score 'mahalanobis' needs the labels of the training images.")
     if not 0 < quantile < 1 or neighbours < 1:
-        raise MpoxError(f"A novelty score takes a quantile between 0 and 1 and at least 1 neighbour, not {quantile}, {neighbours}.")
+        raise MpoxError(f"Novelty takes a quantile between 0 and 1 and at least 1 neighbour, not {quantile} and {neighbours}.")
     if n_folds < 2:
         raise MpoxError("A novelty score needs training images of at least two groups.")
     labels = np.zeros(len(features)) if labels is None else np.asarray(labels)
@@ -87,15 +78,7 @@ def fit_novelty(
 
 
 def novelty_score(novelty: Novelty, features: np.ndarray) -> np.ndarray:
-    """How unlike the training images: float64 of shape (n,), at least 0; above ``novelty.threshold`` is a warning.
-
-    Examples
-    --------
-    >>> usual = np.random.default_rng(0).normal([9, 0, 0], 1, (40, 3))
-    >>> fitted = fit_novelty(usual)
-    >>> (novelty_score(fitted, np.array([[9, 0, 0], [0, 0, 9]])) > fitted.threshold).tolist()
-    [False, True]
-    """
+    """How unlike the training images: float64 of shape (n,), at least 0; above ``novelty.threshold`` is a warning."""
     features = np.asarray(features, dtype=np.float32)
     d = novelty.reference.shape[1]
     if features.ndim != 2 or features.shape[1] != d:

@@ -19,29 +19,9 @@ PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
 def mcnemar_power(n, difference, discordance: float) -> np.ndarray:
     """Power of McNemar's two-sided test at 0.05, by the normal approximation of Connor 1987 (Biometrics 43:207-211).
 
-    Parameters
-    ----------
-    n : array-like of int
-        Independent images, or groups if each has one image or its images are right and wrong together.
-    difference : array-like of float
-        True difference of the two accuracies, 0 to ``discordance``.
-    discordance : float
-        Share of the images that exactly one of the two models gets right, above 0 to 1; see `mpox.stats.comparison.mcnemar`.
-
-    Returns
-    -------
-    ndarray of float64
-        0 to 1; NaN where the difference is larger than the discordance, which cannot be.
-
-    Notes
-    -----
-    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for the
-    difference d and the discordance psi. The exact test is a little more cautious than this approximation.
-
-    Examples
-    --------
-    >>> mcnemar_power([100, 400], 0.05, discordance=0.15).round(2).tolist()
-    [0.25, 0.73]
+    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for n
+    independent images (or groups), the difference d of the two accuracies and the discordance psi: the share of images that
+    exactly one of the two models gets right (above 0 to 1). NaN where d is larger than psi, which cannot be.
     """
     n, difference = np.asarray(n, dtype=np.float64), np.abs(np.asarray(difference, dtype=np.float64))
     _check_discordance(discordance)
@@ -62,11 +42,6 @@ def mcnemar_size(difference: float, discordance: float, *, power: float = POWER)
 
     n = (z_(1 - alpha/2) sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2; NaN where the difference is larger than the discordance,
     infinite where it is 0.
-
-    Examples
-    --------
-    >>> mcnemar_size(0.02, discordance=0.15)
-    2941.0
     """
     _check_discordance(discordance)
     if abs(difference) > discordance:
@@ -78,13 +53,7 @@ def mcnemar_size(difference: float, discordance: float, *, power: float = POWER)
 
 
 def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER) -> float:
-    """The inverse of `mcnemar_power`: the smallest difference that n images (or groups) show; NaN where even the largest is not.
-
-    Examples
-    --------
-    >>> round(mcnemar_detectable(162, discordance=0.15), 3)
-    0.085
-    """
+    """The inverse of `mcnemar_power`: the smallest difference that n images show; NaN where even the largest is not."""
     if not mcnemar_power(n, discordance, discordance) >= power:
         return np.nan
     return float(optimize.brentq(lambda value: float(mcnemar_power(n, value, discordance)) - power, 0.0, discordance))
@@ -93,26 +62,7 @@ def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER) -> f
 def t_test_power(difference, sd: float, n_folds: int, n_repeats: int) -> np.ndarray:
     """Power of the corrected resampled t-test at 0.05, by the noncentral t distribution.
 
-    Exact if the fold differences are normal and any two have the correlation 1/k, as the test itself supposes; ``sd`` is then the
-    square root of what their sample variance estimates.
-
-    Parameters
-    ----------
-    difference : array-like of float
-        True difference, in units of the metric.
-    sd : float
-        Standard deviation of the differences over the folds, as observed (``sd`` of `mpox.stats.comparison.Comparison.row`).
-    n_folds, n_repeats : int
-
-    Returns
-    -------
-    ndarray of float64
-        Probability that the two-sided test rejects.
-
-    Examples
-    --------
-    >>> t_test_power([0, 0.05], sd=0.04, n_folds=5, n_repeats=5).round(2).tolist()
-    [0.05, 0.61]
+    Exact if the fold differences, of standard deviation ``sd``, are normal and any two have the correlation 1/k.
     """
     df, error = _error(sd, n_folds, n_repeats)
     critical, shift = stats.t.ppf(1 - ALPHA / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
@@ -127,13 +77,7 @@ def _error(sd: float, n_folds: int, n_repeats: int) -> tuple[int, float]:
 
 
 def t_test_detectable(sd: float, n_folds: int, n_repeats: int, *, power: float = POWER) -> float:
-    """The inverse of `t_test_power`: the smallest true difference that is shown with this power.
-
-    Examples
-    --------
-    >>> round(t_test_detectable(0.04, n_folds=5, n_repeats=5), 3)
-    0.063
-    """
+    """The inverse of `t_test_power`: the smallest true difference that is shown with this power."""
     _, top = _error(sd, n_folds, n_repeats)
     while t_test_power(top, sd, n_folds, n_repeats) < power:
         top *= 2
@@ -156,11 +100,8 @@ def power_table(
     ----------
     n_groups : int
         Patients or photographs of the study, each counted once: the cautious count where a group has several images.
-    discordance : float
-        See `mcnemar_power`.
-    sd : float
-        See `t_test_power`; observed with these groups, folds and repeats.
-    n_folds, n_repeats : int
+    discordance, sd, n_folds, n_repeats
+        See `mcnemar_power` and `t_test_power`; observed in the study.
     differences : sequence of float
         True differences of accuracy to ask about.
     power : float
@@ -172,11 +113,6 @@ def power_table(
         difference that is shown with ``power``), ``difference``, ``power`` (with which this one would be shown), ``needed``
         (groups for this one to be shown with ``power``). For the corrected t-test ``needed`` supposes that the variance of the
         fold differences falls as one over the number of groups.
-
-    Raises
-    ------
-    MpoxError
-        If the discordance is not above 0 and at most 1, the sd is not above 0, or there are too few folds or repeats.
 
     Examples
     --------
@@ -208,10 +144,9 @@ def fold_estimates(runs: dict[int, pd.DataFrame], metric: str, label: str, *, po
     Parameters
     ----------
     runs : dict of int to DataFrame
-        Seed of the model to its predictions from `mpox.cross_validate`; the same folds under every seed.
-    metric, label : str
-        As in the result of `mpox.evaluate`.
-    positive : str
+        Seed of the model to its predictions; the same folds under every seed.
+    metric, label, positive : str
+        As in `mpox.evaluate`.
 
     Returns
     -------
@@ -254,11 +189,6 @@ def variance_components(table: pd.DataFrame) -> pd.DataFrame:
         With ``n_test`` a last row, beside the split and not a part of it: the variance p (1 - p) / n that a fold's metric would
         have from drawing its test images alone, one by one, p being the mean estimate. Images of a group resemble each other, so
         that the true variance from sampling is larger.
-
-    Raises
-    ------
-    MpoxError
-        If the data are not balanced, a run is there twice, an estimate is missing, or there are fewer than two folds.
     """
     values = _cube(table)
     n_repeats, n_folds, n_seeds = values.shape

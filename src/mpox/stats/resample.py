@@ -16,18 +16,9 @@ INTERVALS = ("percentile", "bca")
 
 
 def group_weights(groups: np.ndarray, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> np.ndarray:
-    """Weights of a clustered bootstrap (Field and Welsh 2007).
+    """Weights of a clustered bootstrap (Field and Welsh 2007), float64 of shape (n_bootstrap + 1, n), from each image's group.
 
-    Parameters
-    ----------
-    groups : ndarray, shape (n,)
-        Group of each image.
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    ndarray of float64, shape (n_bootstrap + 1, n)
-        Row 0 is all ones; each other row says how often the image's group was drawn, among as many draws as there are groups.
+    Row 0 is all ones; each other row says how often the image's group was drawn, among as many draws as there are groups.
     """
     _, codes = np.unique(groups, return_inverse=True)
     n_groups = codes.max() + 1
@@ -36,7 +27,7 @@ def group_weights(groups: np.ndarray, n_bootstrap: int = N_BOOTSTRAP, seed: int 
 
 
 def leave_one_out_weights(groups: np.ndarray) -> np.ndarray:
-    """Weights of a jackknife, float64 of shape (n_groups, n): row g is 0 for the images of the g-th group and 1 for all others."""
+    """Weights of a jackknife, float64 of shape (n_groups, n): row g is 0 for the images of the g-th group, 1 for others."""
     names, codes = np.unique(groups, return_inverse=True)
     return (np.arange(len(names))[:, None] != codes).astype(float)
 
@@ -45,8 +36,8 @@ def leave_one_out_weights(groups: np.ndarray) -> np.ndarray:
 class Replicates(NDArrayOperatorsMixin):
     """A measure of a sample, and the same measure of the samples that resampling its groups gives.
 
-    Measures of the same groups under the same seed are paired draw by draw, so that a formula of them is a measure with replicates,
-    too: ``a - b``, ``100 * a / (a + b)``, ``np.log(a)``. Its interval is that of the formula.
+    Measures of the same groups under the same seed are paired draw by draw, so that a formula of them is a measure, too:
+    ``a - b``, ``100 * a / (a + b)``, ``np.log(a)``. Its interval is that of the formula.
 
     Attributes
     ----------
@@ -83,7 +74,8 @@ class Replicates(NDArrayOperatorsMixin):
         known = [one.left_out for one in inputs if isinstance(one, Replicates)]
         if any(one is None for one in known):
             return found
-        return replace(found, left_out=ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options))
+        left_out = ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options)
+        return replace(found, left_out=left_out)
 
     def interval(self, level: float = 0.95) -> tuple[Any, Any]:
         """Lower and upper limit: the middle share ``level`` of the draws (Efron and Tibshirani 1993, chapter 13), or BCa.
@@ -109,7 +101,7 @@ class Replicates(NDArrayOperatorsMixin):
         return low, high
 
     def row(self) -> dict[str, Any]:
-        """``estimate``, ``low`` and ``high`` (95 %), for a row of a table, or for a column each where the measure is an array."""
+        """``estimate``, ``low`` and ``high`` (95 %) for a row of a table; where the measure is an array, a column each."""
         low, high = self.interval()
         values = {"estimate": self.estimate, "low": low, "high": high}
         return values if np.ndim(self.estimate) else {name: float(value) for name, value in values.items()}
@@ -123,7 +115,7 @@ def bootstrap(
     seed: int = 0,
     interval: str = "percentile",
 ) -> Any:
-    """The replicates of whatever is a function of the images' weights.
+    """The replicates of whatever is a function of the images' weights; every interval from groups comes from here.
 
     Parameters
     ----------
@@ -131,20 +123,13 @@ def bootstrap(
         Takes weights, shape (b, n), and gives an array of shape (b, ...), or a dict of such arrays.
     groups : ndarray, shape (n,)
         Group of each image: groups are drawn whole.
-    n_bootstrap : int
-        0 leaves the intervals out.
-    seed : int
+    n_bootstrap, seed : int
     interval : {"percentile", "bca"}
         For BCa each group is left out in turn, too.
 
     Returns
     -------
     Replicates, or dict of Replicates
-
-    Raises
-    ------
-    MpoxError
-        If the kind of interval is unknown.
 
     Examples
     --------
@@ -197,26 +182,10 @@ def bca_interval(values, left_out: np.ndarray) -> tuple[float, float]:
 
 
 def wilson(successes: float, n: int) -> tuple[float, float, float]:
-    """A proportion with Wilson's score interval of 95 % (Wilson 1927; method 3 of Newcombe 1998), from statsmodels.
+    """A proportion with Wilson's score interval of 95 % (Wilson 1927; method 3 of Newcombe 1998): estimate, low, high.
 
     It takes the n trials for independent, which images of one patient are not: use it for groups, or for one image a group.
-
-    Parameters
-    ----------
-    successes : float
-        From 0 to n; need not be whole, so that counts may be averages over repeats.
-    n : int
-        At least 1.
-
-    Returns
-    -------
-    estimate, low, high : float
-        From 0 to 1.
-
-    Raises
-    ------
-    MpoxError
-        If there are no trials, or the successes are not from 0 to n.
+    Successes need not be whole, so that they may be averages over repeats.
 
     Examples
     --------

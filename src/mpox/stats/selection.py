@@ -15,7 +15,7 @@ BEST_PER_FOLD = "on the test folds: best of each fold"
 
 
 class HasHistory(Protocol):
-    """A store of runs, of which each kept a table of its settings or epochs."""
+    """A store of runs that kept a table of their settings or epochs."""
 
     def history(self, run_id: str) -> pd.DataFrame: ...
 
@@ -24,12 +24,12 @@ def validation_scores(store: HasHistory, candidates: dict[str, pd.DataFrame]) ->
     """The inner validation loss of each run.
 
     It is the mean log loss of the true class, in nats, unweighted, at the setting or epoch that the run itself chose by it.
-    **What it is a mean over differs between regimes.** Probes and nearest neighbours (`FROZEN`): over all inner folds, so that
-    every training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0 alone, a quarter
-    of the training images; the best of all epochs. The latter has more noise and is more flattered by its own minimum; and the
-    probe predicts with a model that was fitted again on all training images, the network does not. Losses of candidates of one
-    kind are comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights and a hidden head
-    without, so that an unweighted loss favours the latter where classes are uneven.
+    **What it is a mean over differs between regimes.** Probes and nearest neighbours: over all inner folds, so that every
+    training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0 alone, a quarter of
+    the training images; the best of all epochs. The latter has more noise and is more flattered by its own minimum; and the probe
+    predicts with a model that was fitted again on all training images, the network does not. Losses of candidates of one kind are
+    comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights and a hidden head without,
+    so that an unweighted loss favours the latter where classes are uneven.
 
     Parameters
     ----------
@@ -42,11 +42,6 @@ def validation_scores(store: HasHistory, candidates: dict[str, pd.DataFrame]) ->
     -------
     DataFrame
         ``candidate``, ``repeat``, ``fold``, ``run_id``, ``loss`` (at least 0, lower is better).
-
-    Raises
-    ------
-    MpoxError
-        If a run is not in the store, or has no validation loss.
     """
     rows = []
     for name, predictions in candidates.items():
@@ -64,7 +59,7 @@ def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame)
     Parameters
     ----------
     candidates : dict of str to DataFrame
-        Name to predictions (see `mpox.cross_validate`), all of the same folds.
+        Name to predictions, all of the same folds.
     validation : DataFrame
         From `validation_scores`. Where losses are equal, the candidate that comes first in ``candidates`` is chosen.
 
@@ -75,11 +70,6 @@ def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame)
     choices : DataFrame
         One row a repeat and fold: ``repeat``, ``fold``, ``candidate``, ``loss``, and ``margin``, how much higher the loss of the
         second best is (NaN for one candidate).
-
-    Raises
-    ------
-    MpoxError
-        If the candidates' folds differ, or a loss is missing.
     """
     _check_same_folds(candidates)
     losses = validation.pivot(index=["repeat", "fold"], columns="candidate", values="loss").reindex(columns=list(candidates))
@@ -124,11 +114,8 @@ def optimism(
     ----------
     candidates, validation
         See `choose_nested`.
-    metric, label : str
-        As in the result of `mpox.evaluate`; more is better. The choices on the test folds are made by it.
-    positive : str
-    **resampling
-        ``n_bootstrap`` and ``seed`` of `mpox.evaluate`.
+    metric, label, positive, **resampling
+        As in `mpox.evaluate`; more is better. The choices on the test folds are made by this metric.
 
     Returns
     -------
@@ -139,11 +126,6 @@ def optimism(
         predictions is shown: for a metric that is no mean over images, such as AUROC, the best of each fold need not be best
         together. The difference of the best overall holds two things: the flattery, and what the nested choice lost (or won) by
         choosing fold by fold, by a loss and from less data.
-
-    Raises
-    ------
-    MpoxError
-        See `choose_nested`; or there is no such metric, or it is not defined in a fold.
     """
     key, folds = (metric, label), ["repeat", "fold"]
     nested, choices = choose_nested(candidates, validation)
@@ -191,20 +173,6 @@ def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
     DataFrame
         As one of the tables, in the first one's order. ``run_id``, ``regime`` and ``backbone`` join the models' own with `JOINT`,
         each named once.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than two tables, or they differ in their images, folds, groups, labels or classes.
-
-    Examples
-    --------
-    >>> one = pd.DataFrame({
-    ...     "run_id": ["a"], "dataset": ["d"], "protocol": ["source"], "regime": ["svm"], "backbone": ["lbp"], "repeat": [0],
-    ...     "fold": [0], "image_id": ["1.png"], "group_id": ["g"], "label": ["Mpox"], "p_Mpox": [0.5], "p_Normal": [0.5]})
-    >>> both = ensemble([one, one.assign(run_id="b", backbone="hog", p_Mpox=0.9, p_Normal=0.1)])
-    >>> both[["run_id", "backbone", "p_Mpox"]].values.tolist()
-    [['a + b', 'lbp + hog', 0.7]]
     """
     if len(tables) < 2:
         raise MpoxError("An ensemble needs the predictions of at least two models.")
