@@ -94,12 +94,6 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
         k; a test fold then has 1/(k - 1) of the training images.
     corrected : bool
         False gives the plain paired t-test, which takes the folds for independent; kept to show what it does.
-
-    Examples
-    --------
-    >>> result = corrected_t_test([0.02, 0.04, 0.00, 0.06, 0.03], n_folds=5)
-    >>> round(result.estimate, 3), round(result.t, 3), round(result.p, 3)
-    (0.03, 2.0, 0.116)
     """
     mean, error, df = _summary(differences, n_folds, corrected)
     t = _t(mean, error)
@@ -290,11 +284,6 @@ def compare_folds(
     Comparison
         Differences are ``first`` minus ``second``. The t-tests' estimate is the mean over folds, the bootstrap's that of
         `mpox.evaluate`, over all images of a repeat; they agree where a metric is a mean over images and folds are equally large.
-
-    Raises
-    ------
-    MpoxError
-        If the folds or their images differ, a metric is unknown or undefined in a fold, or the margin is not above 0.
     """
     differences = fold_differences(first, second, metric, label, positive=positive)
     per_repeat = differences.groupby("repeat").size()

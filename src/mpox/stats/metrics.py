@@ -253,11 +253,6 @@ def difference(
     Returns
     -------
     estimate, low, high : float
-
-    Raises
-    ------
-    MpoxError
-        If the metric is unknown, or the images or their groups differ.
     """
     key = (metric, label)
     one, other = (replicates(table, [key], positive=positive, **resampling)[key] for table in (first, second))
@@ -295,12 +290,6 @@ def without_class(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
     A data set of healthy skin and of rashes has an easy part. Without the easy class the metrics say how well the rashes are told
     from each other by the same model; it is not trained again. The other probabilities are divided by their sum (equal ones where
     that is 0).
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"label": ["a", "b", "c"], "p_a": [0.5, 0.2, 0.0], "p_b": [0.3, 0.2, 0.5], "p_c": [0.2, 0.6, 0.5]})
-    >>> without_class(table, "c")["p_a"].tolist()
-    [0.625, 0.5]
     """
     others = [column for column in predictions.columns if column.startswith("p_") and column != f"p_{label}"]
     if f"p_{label}" not in predictions or len(others) < 2:

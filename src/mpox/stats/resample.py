@@ -134,7 +134,7 @@ def bootstrap(
     Examples
     --------
     >>> right = np.array([1.0, 1.0, 0.0, 1.0])
-    >>> bootstrap(lambda w: w @ right / w.sum(axis=1), np.array(["a", "a", "b", "c"]), n_bootstrap=100).estimate
+    >>> float(bootstrap(lambda weights: weighted_mean(right, weights), np.array(["a", "a", "b", "c"])).estimate)
     0.75
     """
     if interval not in INTERVALS:

@@ -185,11 +185,6 @@ def slice_errors(
         ``column``, ``slice`` (its value), ``n_images``, ``n_groups``, ``error_rate`` with ``low`` and ``high``, ``rest`` (error
         rate outside), ``difference`` with ``difference_low`` and ``difference_high``, ``p`` (two-sided, `permute_errors`),
         ``p_corrected``; in the order of the columns of ``metadata``.
-
-    Raises
-    ------
-    MpoxError
-        If the correction is unknown, or nothing is known of an image.
     """
     if correction not in CORRECTIONS:
         raise MpoxError(f"There is no correction '{correction}': choose one of {', '.join(CORRECTIONS)}.")
@@ -238,11 +233,6 @@ def find_slices(
         of searches, this one included, whose best score is as high), ``examined`` (slices looked at). A pair of conditions
         that scores no higher than one of its conditions alone is not shown, but was examined. The intervals are those of a slice
         that was chosen before; the rate of one that was chosen for being high is too high on average.
-
-    Raises
-    ------
-    MpoxError
-        If ``max_conditions`` is not 1 or 2, or nothing is known of an image.
     """
     if max_conditions not in (1, 2):
         raise MpoxError(f"Slices have one or two conditions, not {max_conditions}: more would leave too few groups in each.")
