@@ -775,7 +775,6 @@ few_predictions = {
 
 # %% tags=["solution"]
 from mpox.stats.metrics import replicates
-from mpox.stats.resample import with_percentiles
 
 rows = []
 for name in datasets:
@@ -783,9 +782,9 @@ for name in datasets:
     lost = {}
     for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
         changes = {word: drawn[word][metric, label] - drawn["reference"][metric, label] for word in few if word != "reference"}
-        lost[metric] = min(changes, key=lambda word: changes[word][0])
+        lost[metric] = min(changes, key=lambda word: changes[word].estimate)
         for word, values in changes.items():
-            rows.append((figures.dataset_title(name), word, metric, report.with_interval(*with_percentiles(values), digits=3)))
+            rows.append((figures.dataset_title(name), word, metric, report.with_interval(*values.row().values(), digits=3)))
     report.prose(f"{figures.dataset_title(name)}: most accuracy is lost with {lost['accuracy']}, most AUROC with {lost['auroc']}.")
 changes = pd.DataFrame(rows, columns=["data set", "variant", "metric", "minus the reference"])
 report.show(changes.pivot(index=["data set", "variant"], columns="metric", values="minus the reference").rename_axis(columns=None))

@@ -640,7 +640,6 @@ for name, data in datasets.items():
 from mpox.protocols.copies import with_copies
 from mpox.runs.cross_validation import predict_splits
 from mpox.stats.metrics import replicates
-from mpox.stats.resample import with_percentiles
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
@@ -660,10 +659,10 @@ for name, data in datasets.items():
         plain, covered = (replicates(tested[recipe == kind], seed=SEED)["auroc", data.positive] for kind in (UNTOUCHED, "covered"))
         cost[taught] = plain - covered
         report.prose(
-            f"Trained on `{taught}`: AUROC {report.with_interval(*with_percentiles(plain))} on untouched pictures, less by "
-            f"{report.with_interval(*with_percentiles(cost[taught]))} where lesions are covered."
+            f"Trained on `{taught}`: AUROC {report.with_interval(*plain.row().values())} on untouched pictures, less by "
+            f"{report.with_interval(*cost[taught].row().values())} where lesions are covered."
         )
-    change = with_percentiles(cost["covered_random"] - cost[UNTOUCHED])
+    change = (cost["covered_random"] - cost[UNTOUCHED]).row().values()
     report.prose(f"The loss after training on `covered_random` minus that before: {report.with_interval(*change)}.")
 
 # %% [markdown] tags=["solution"]

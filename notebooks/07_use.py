@@ -273,7 +273,7 @@ for (name, aim), table in at.items():
         "thresholds of the folds": f"{table['threshold'].min():.2f} to {table['threshold'].max():.2f}",
     }
     shown = {
-        measure: report.with_interval(values[measure][0], *np.nanquantile(values[measure][1:], [0.025, 0.975]))
+        measure: report.with_interval(*values[measure].row().values())
         for measure in ("sensitivity", "specificity", "flagged")
     }
     rows.append({**about, **shown})
@@ -459,7 +459,7 @@ plt.show()
 # %%
 for name in datasets:
     values = replicates[name, aims[0]]
-    span = worthwhile_prevalences(values["sensitivity"][0], values["specificity"][0], costs)
+    span = worthwhile_prevalences(values["sensitivity"].estimate, values["specificity"].estimate, costs)
     says = f"between prevalences of {100 * span[0]:.1f} % and {100 * min(span[1], 1):.1f} %" if span else "at no prevalence"
     report.prose(
         f"{figures.dataset_title(name)}: with a picture at {costs.picture:g}, a false alarm at {costs.false_alarm:g} and a missed case at "
@@ -515,13 +515,11 @@ report.quiz("07")
 # At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
 
 # %% tags=["solution"]
-from mpox.stats.resample import with_percentiles
-
 rows = []
 for (name, aim), values in replicates.items():
     alarms, hits = 1 - values["specificity"], values["sensitivity"]
     even = 100 * alarms / (alarms + hits)
-    rows.append((figures.dataset_title(name), str(aim), report.with_interval(*with_percentiles(even), digits=1)))
+    rows.append((figures.dataset_title(name), str(aim), report.with_interval(*even.row().values(), digits=1)))
 report.show(pd.DataFrame(rows, columns=["data set", "aim", "prevalence at which half are right (%)"]))
 
 # %% [markdown] tags=["solution"]

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from predictions import table as one_repeat
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from mpox._core import MpoxError
+from mpox import MpoxError
 from mpox.book import figures_learning
 from mpox.stats.power import FOLD, REPEAT, SAMPLING, SEED, fold_estimates, variance_components
 
@@ -75,10 +76,8 @@ def test_data_that_are_not_balanced_are_refused():
 
 
 def predictions(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"image_id": [f"{n:02d}" for n in range(40)], "label": ["Mpox", "Normal", "Normal", "Normal"] * 10})
-    p = rng.uniform(0, 1, 40)
-    return table.assign(repeat=0, fold=np.arange(40) // 20, group_id=table["image_id"], p_Mpox=p, p_Normal=1 - p)
+    p = np.random.default_rng(seed).uniform(0, 1, 40)
+    return one_repeat(np.arange(40) % 4 == 0, p, fold=np.arange(40) // 20, classes=("Mpox", "Normal"))
 
 
 def test_the_estimates_of_runs_are_counted_by_hand():

@@ -14,8 +14,8 @@ from mpox.protocols.splits import has_sibling
 from mpox.runs.cross_validation import predict_splits
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, replicates
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import groups_of, replicates
+from mpox.stats.resample import N_BOOTSTRAP, Replicates, bootstrap, ratio
 
 #: The columns of `dose_response`.
 DOSE_COLUMNS = (
@@ -71,24 +71,23 @@ def dose_response(
         random split has one in training), ``metric``, ``class``, ``estimate``, ``low``, ``high``, and ``change``,
         ``change_low``, ``change_high``: the paired difference to the lowest dose. A subset without images has NaN.
     """
-    bootstrap = {"n_bootstrap": n_bootstrap, "seed": seed}
     curve = [(metric, label or positive) for metric, label in MEASURES]
     rows, reference = [], None
     for dose, table in predictions.groupby("dose"):
         n_train = float(table.drop_duplicates(["repeat", "fold"])["n_train"].mean())
-        scores = replicates(table, positive=positive, **bootstrap)
+        scores = replicates(table, keys=curve, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
         values = {("all", *measure): scores[measure] for measure in curve}
         for kind, name in ((True, "with sibling"), (False, "without sibling")):
-            values[name, "accuracy", "all"] = _subset_accuracy(table, kind, **bootstrap)
+            values[name, "accuracy", "all"] = _subset_accuracy(table, kind, n_bootstrap=n_bootstrap, seed=seed)
         reference = reference or values
         for key, found in values.items():
-            change = with_percentiles(found - reference[key])
-            rows.append((dose, table["exposed"].mean(), n_train, *key, *with_percentiles(found), *change))
+            about = (dose, table["exposed"].mean(), n_train)
+            rows.append((*about, *key, *found.row().values(), *(found - reference[key]).row().values()))
     return pd.DataFrame(rows, columns=DOSE_COLUMNS)
 
 
-def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Accuracy among the test images with, or without, a possible sibling: estimate and replicates, shape (n_bootstrap + 1,).
+def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: int, seed: int) -> Replicates:
+    """Accuracy among the test images with, or without, a possible sibling.
 
     Which images these are changes from repeat to repeat; hits and images are summed over the repeats before they are divided.
     """
@@ -97,6 +96,7 @@ def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: in
     inside = table["has_sibling"].to_numpy(dtype=bool) == with_sibling
     counts = table.assign(images=inside.astype(float), hits=(inside & (chosen == table["label"].to_numpy())).astype(float))
     counts = counts.groupby(["image_id", "group_id"], sort=True)[["images", "hits"]].sum().reset_index()
-    weights = group_weights(counts["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    images, hits = weights @ counts["images"].to_numpy(), weights @ counts["hits"].to_numpy()
-    return np.divide(hits, images, out=np.full(len(images), np.nan), where=images > 0)
+    hits, images = counts["hits"].to_numpy(), counts["images"].to_numpy()
+    return bootstrap(
+        lambda weights: ratio(weights @ hits, weights @ images), groups_of(counts), n_bootstrap=n_bootstrap, seed=seed
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from mpox.models.explain import BATCH, as_batch
 from mpox.runs.cross_validation import fitted_network, fold_configs
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import groups_of
+from mpox.stats.resample import N_BOOTSTRAP, bootstrap, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -369,15 +369,13 @@ def summarise(
 
     ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``; missing values are left out.
     """
-    rows = []
+    rows, nothing = [], {"estimate": np.nan, "low": np.nan, "high": np.nan}
     for key, part in table.groupby(by, sort=False):
         for name in values:
             known = part.dropna(subset=name)
-            estimate = (np.nan, np.nan, np.nan)
-            if len(known):
-                weights = group_weights(known["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-                estimate = with_percentiles(weights @ known[name].to_numpy(float) / weights.sum(axis=1))
-            rows.append((*key, name, len(known), *estimate))
+            mean = partial(weighted_mean, known[name].to_numpy(float))
+            drawn = bootstrap(mean, groups_of(known), n_bootstrap=n_bootstrap, seed=seed).row() if len(known) else nothing
+            rows.append({**dict(zip(by, key, strict=True)), "measure": name, "images": len(known), **drawn})
     return pd.DataFrame(rows, columns=[*by, "measure", "images", "estimate", "low", "high"])
 
 

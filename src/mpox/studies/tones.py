@@ -7,13 +7,15 @@ here with classes in the place of treatments). The weights are computed anew in 
 estimates too.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import OVERALL, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.stats.resample import N_BOOTSTRAP, bootstrap, group_weights, with_percentiles
 from mpox.studies.external import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
@@ -75,7 +77,7 @@ def within_strata(
         One row a stratum and metric of `METRICS`: ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``,
         ``low``, ``high``. NaN where a stratum has fewer than five groups of either side.
     """
-    classes, repeats = _prepared(predictions, tones, positive)
+    _, repeats = _prepared(predictions, tones, positive)
     rows = []
     for stratum in STRATA:
         parts = [part[part["stratum"] == stratum] for part in repeats]
@@ -84,9 +86,8 @@ def within_strata(
         if not _has_enough_groups(first, positive):
             rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
             continue
-        weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-        found = [_measures(part, classes, positive, weights) for part in parts]
-        rows += [(*about, metric, *with_percentiles(np.mean([one[metric] for one in found], axis=0))) for metric in found[0]]
+        found = bootstrap(_measures(parts, positive), groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
+        rows += [(*about, metric, *values.row().values()) for metric, values in found.items()]
     names = ["stratum", "images", "groups", "positives", "metric", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=names)
 
@@ -106,21 +107,19 @@ def between_strata(
     ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has fewer than five groups of either side. Groups
     of all strata are resampled together, because a group may have images in both.
     """
-    classes, repeats = _prepared(predictions, tones, positive)
+    _, repeats = _prepared(predictions, tones, positive)
     images = repeats[0]
-    weights = group_weights(images["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    replicates: dict[str, list[np.ndarray]] = {metric: [] for metric in METRICS}
-    for part in repeats:
-        ends = []
-        for stratum in (first, second):
-            inside = (part["stratum"] == stratum).to_numpy()
-            if not _has_enough_groups(images[inside], positive):
-                return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
-            ends.append(_measures(part[inside], classes, positive, weights[:, inside]))
-        for metric in METRICS:
-            replicates[metric].append(ends[0][metric] - ends[1][metric])
-    rows = [(metric, *with_percentiles(np.mean(values, axis=0))) for metric, values in replicates.items()]
-    return pd.DataFrame(rows, columns=["metric", *_ENDS])
+    insides = [(images["stratum"] == stratum).to_numpy() for stratum in (first, second)]
+    if not all(_has_enough_groups(images[inside], positive) for inside in insides):
+        return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
+    ends = [_measures([part[inside] for part in repeats], positive) for inside in insides]
+
+    def apart(weights: np.ndarray) -> dict[str, np.ndarray]:
+        one, other = (measure(weights[:, inside]) for measure, inside in zip(ends, insides, strict=True))
+        return {metric: one[metric] - other[metric] for metric in METRICS}
+
+    found = bootstrap(apart, groups_of(images), n_bootstrap=n_bootstrap, seed=seed)
+    return pd.DataFrame([{"metric": metric, **values.row()} for metric, values in found.items()])
 
 
 def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
@@ -128,21 +127,15 @@ def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
     return len(sides) == 2 and sides.min() >= LEAST_GROUPS
 
 
-def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:
-    truth = part["label"].to_numpy(dtype=str)
-    chosen = np.array(classes)[part[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)]
-    is_positive, says = truth == positive, chosen == positive
+def _measures(parts: list[pd.DataFrame], positive: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """A function of weights: `METRICS` of the positive class, averaged over the repeats."""
+    keys = [(metric, OVERALL if metric == "accuracy" else positive) for metric in METRICS]
 
-    def share(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
-        total = weights @ of
-        return np.divide(weights @ (hits & of), total, out=np.full(len(weights), np.nan), where=total > 0)
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found = weighted_metrics(parts, weights, positive=positive, keys=keys)
+        return {metric: values for (metric, _), values in found.items()}
 
-    return {
-        "auroc": weighted_auroc(is_positive, part[f"p_{positive}"].to_numpy(), weights),
-        "accuracy": share(chosen == truth, np.ones(len(truth), bool)),
-        "sensitivity": share(says, is_positive),
-        "specificity": share(~says, ~is_positive),
-    }
+    return measure
 
 
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
