@@ -135,7 +135,7 @@ def test_the_command_writes_the_file_and_says_what_was_checked(invoke, use_study
     again = invoke("--run", use_study.run_id, "--out", out)
     assert again.exit_code == 1 and "exists already" in again.stderr
     assert invoke("--run", use_study.run_id, "--out", out, "--force").exit_code == 0
-    monkeypatch.setattr("mpox.runs.run_lookup.training_data", missing)
+    monkeypatch.setattr("mpox.runs.listing.training_data", missing)
     done = invoke("--run", use_study.run_id, "--out", tmp_path / "other.onnx")
     assert done.exit_code == 0 and "random pictures" in done.stdout
 

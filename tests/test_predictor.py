@@ -11,13 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox.book.garbage import find_garbage
-from mpox.book.inventory import list_runs, show_run
 from mpox.runs import predict
 from mpox.runs.cross_validation import fold_configs, predict_nested, predict_splits
+from mpox.runs.listing import find_run, list_runs, training_data
 from mpox.runs.predict import BUNDLE, build_predictor, read_square
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import fit_conformal
 from mpox.stats.decisions import Aim, choose_threshold
@@ -111,10 +109,8 @@ def test_the_run_with_its_bundle_is_still_a_whole_run(use_study, monkeypatch, tm
     monkeypatch.setenv("MPOX_PROJECT", str(tmp_path))  # whatever the project's run folders refer to
     build_predictor(use_study.store, use_study.run_id, use_study.folder)
     runs = list_runs(use_study.store.root).set_index("id")
-    assert runs.loc[use_study.run_id, "state"] == "whole"
-    assert BUNDLE in set(show_run(use_study.run_id, use_study.store.root).files["file"])
-    garbage = find_garbage(use_study.store.root, everything=True)
-    assert garbage.left.empty and f"runs/{use_study.run_id}" in set(garbage.remove["path"])
+    assert not runs.loc[use_study.run_id, "damaged"]
+    assert (use_study.store.root / "runs" / use_study.run_id / BUNDLE).is_file()
 
 
 def test_a_probe_that_cannot_be_fitted_again_is_an_error(use_study, tmp_path):

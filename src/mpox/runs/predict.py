@@ -25,8 +25,8 @@ from mpox.models.config import ModelConfig, current_engine
 from mpox.models.features import features
 from mpox.models.hardware import torch_device
 from mpox.runs.cross_validation import CHECKPOINT, fitted_network, load_model, predict_nested, refuse_without_network
+from mpox.runs.listing import find_run, training_data
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.runs.store import RunResult, RunStore
 from mpox.stats.calibration import apply_temperature, class_names, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import NOTHING, ConformalScores, fit_conformal, predict_sets
@@ -158,14 +158,14 @@ def build_predictor(
     run_id : str
         The beginning of it is enough.
     data_dir : path, optional
-        See `mpox.runs.run_lookup.training_data`.
+        See `mpox.runs.listing.training_data`.
     tell : callable
         Told what takes its time.
 
     Raises
     ------
     MpoxError
-        If the store is the recorded study; see `run_lookup`; if the run has no network, or it was not kept; if the weights
+        If the store is the recorded study; see `mpox.runs.listing`; if the run has no network, or it was not kept; if the weights
         behind a probe, or the code, are not those of the run; if there are too few groups for nested predictions.
     """
     if isinstance(store, RecordedStore):

@@ -17,9 +17,9 @@ from mpox.models.backbones import Deployable, fold_batch_norm
 from mpox.models.costs import WARM_UP
 from mpox.models.hardware import device_name
 from mpox.runs.export import Exported, as_input, export_onnx, quantise, run_onnx, session
+from mpox.runs.listing import find_run, training_data
 from mpox.runs.predict import Predictor, build_predictor, outputs
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.runs.store import RunStore
 from mpox.stats.metrics import N_BOOTSTRAP, replicates
 from mpox.stats.resample import with_percentiles
