@@ -99,12 +99,12 @@ def validate_externally(
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
+    store, model
+        As in `cross_validate`.
     data : Dataset
         From `mpox.protocols.pairs.combine`, with both data sets.
     train_source, test_source : str
         Names of the data sets.
-    model : ModelConfig
     seed : int
         Of the inner folds.
 
@@ -113,11 +113,6 @@ def validate_externally(
     DataFrame
         As `cross_validate`, under the protocol ``external``, with a column ``shared`` (bool): the test image's honest group
         has an image in training. `mpox.studies.external.external_metrics` evaluates it.
-
-    Raises
-    ------
-    MpoxError
-        See `mpox.protocols.splits.make_external_split`.
     """
     split = make_external_split(data.manifest, train_source, test_source, seed=seed)
     predictions = predict_splits(store, data, "external", split, model)
@@ -140,14 +135,13 @@ def predict_splits(
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
+    store, data, model
+        As in `cross_validate`.
     protocol : str
         The name under which the runs are kept.
     split : DataFrame
         See `make_splits`. Images of the data set without a row in a fold are neither trained on nor tested there. A
         column ``weight`` says how much a training image counts (linear probe only).
-    model : ModelConfig
     compute : callable, optional
         Instead of `compute_run`, with the same arguments; of a module's top level. The protocol's name must tell its runs apart.
 
@@ -263,12 +257,8 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
-    config : RunConfig
-        Of the regime ``linear_probe`` with a linear head, or of one that trains a network.
-    rows : DataFrame
-        The run's part of the split table: ``image_id``, ``role``, ``inner_fold``.
+    store, data, config, rows
+        A run of the regime ``linear_probe`` with a linear head or of one that trains a network, and its part of the split table.
 
     Returns
     -------
@@ -325,22 +315,16 @@ def predict_nested(store: RunStore | RecordedStore, data: Dataset, split: pd.Dat
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
+    store, data, model
+        As in `cross_validate`.
     split : DataFrame
         The outer folds; see `nested_splits`.
-    model : ModelConfig
 
     Returns
     -------
     DataFrame
         As `mpox.cross_validate` gives it, under the protocol ``nested``, with ``fold`` the *outer* fold and ``inner_fold`` what
         was held out: one row a repeat, outer fold and training image.
-
-    Raises
-    ------
-    MpoxError
-        See `nested_splits` and `mpox.runs.cross_validation.predict_splits`.
     """
     table = predict_splits(store, data, "nested", nested_splits(split), model)
     return table.assign(inner_fold=table["fold"] % FOLD_STEP, fold=table["fold"] // FOLD_STEP)
