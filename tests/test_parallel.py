@@ -19,6 +19,7 @@ from mpox.runs.parallel import Task, compute_missing, worker_settings, workers_a
 from mpox.runs.store import RunResult, RunStore
 
 PROBE = ModelConfig(backbone="tf_efficientnet_lite0", image_size=64)
+HISTOGRAM = ModelConfig(backbone="colour_histogram", image_size=64)
 TUNED = ModelConfig(
     regime="fine_tune",
     backbone="tf_efficientnet_lite0",
@@ -44,7 +45,7 @@ def cluster():
 
 
 def tasks_of(store: RunStore, data, n_folds: int = 3) -> list[Task]:
-    tasks = split_runs(data, "source", make_splits(data.manifest, "source", n_folds=n_folds), PROBE)
+    tasks = split_runs(data, "source", make_splits(data.manifest, "source", n_folds=n_folds), HISTOGRAM)
     for config, rows in tasks:
         store.keep_split(config.split, rows)
     return tasks
@@ -157,6 +158,7 @@ def test_what_every_run_failed_for_is_raised_as_it_is(study, monkeypatch):
         cross_validate(study[0], study[1], "source", PROBE, n_folds=3)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_no_run_when_it_is_asked_again(study):
     compute_missing(*study, die_once_in_fold_one)
     assert all(study[0].has(config) for config, _ in study[2])
@@ -169,6 +171,7 @@ def hang_in_fold_one(config, data, rows, folder, bar):
     return guess(config, data, rows, folder, bar)
 
 
+@pytest.mark.slow
 def test_an_interruption_kills_the_workers_and_keeps_whole_runs(study):
     store, _, tasks = study
     pid = store.root / "runs" / "pid"
