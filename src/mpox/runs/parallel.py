@@ -117,7 +117,8 @@ def _outcomes(store: RunStore, data: Dataset, tasks: list[Task], compute: Callab
     elif workers > 1 and len(tasks) > 1:
         fill_caches(data, model)
         settings = {name: text for name, text in os.environ.items() if name.startswith("MPOX_")}
-        with joblib.parallel_config("loky", inner_max_num_threads=threads):
+        # workers of their own: one that an audit has started would be taken for leaking when it imports torch
+        with joblib.parallel_config("loky", inner_max_num_threads=threads, idle_worker_timeout=600):
             yield from _side_by_side(store, tasks, (data, compute, threads, settings), n_jobs=workers)
     else:
         before = torch.get_num_threads()
