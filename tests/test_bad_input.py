@@ -111,7 +111,7 @@ CASES = {
         ]
     },
     "incomplete run": (run_without_its_last_prediction, "lacks predictions of its test fold: remove it"),
-    "killed run": (killed_run, "1 of 3 runs failed.*killed, twice; most often the machine ran out of memory"),
+    "killed run": (killed_run, "1 of 3 runs failed.*killed each time it was begun; most often the machine ran out of memory"),
     "no run store": (lambda place: list_runs(place.folder / "nowhere"), "There is no run store in .*nowhere"),
     "no such run": (lambda place: find_run(place.store, "ffffffffff"), "No run's id begins with 'ffffffffff'"),
     "a path for a run": (lambda place: find_run(place.store, "../../etc"), "No run's id begins"),

@@ -88,6 +88,7 @@ def always_die_in_fold_one(config, data, rows, folder, bar):
 
 def no_weights(config, data, rows, folder, bar):
     (folder.parent / "begun").open("a").write("x")
+    time.sleep(0.5)
     raise WeightsMissing("no weights, and three ways to get them")
 
 
@@ -117,7 +118,7 @@ def test_five_runs_on_a_dask_cluster_are_those_of_this_process(cluster, tmp_path
     store = RunStore(tmp_path / "here")
     data = store.dataset(tiny_folder)
     here = cross_validate(store, data, "source", PROBE, n_folds=5)
-    monkeypatch.setattr("mpox.runs.parallel._run", forget)  # not in this process
+    monkeypatch.setattr("mpox.runs.parallel._in_processes", None)
     with Client(cluster), joblib.parallel_config("dask"):
         there = cross_validate(RunStore(tmp_path / "there"), data, "source", PROBE, n_folds=5)
     pd.testing.assert_frame_equal(there, here, check_exact=True)
@@ -126,6 +127,10 @@ def test_five_runs_on_a_dask_cluster_are_those_of_this_process(cluster, tmp_path
     with pytest.raises(MpoxError, match="1 of 5 runs failed; .*ValueError.'the planted failure'"):
         compute_missing(store, data, tasks_of(store, data, 5), fail_in_fold_one)
     assert len(list((store.root / "runs").glob("[!.]*"))) == 4
+    with pytest.raises(MpoxError, match="process that computed the run was killed each time"):
+        compute_missing(store, data, tasks_of(store, data, 5), always_die_in_fold_one)
+    processes = {store.get(config).environment["process"] for config, _ in tasks_of(store, data, 5) if store.has(config)}
+    assert os.getpid() not in processes
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -143,10 +148,10 @@ def test_a_failing_run_does_not_stop_the_others(workers, study, monkeypatch):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_concerns_all_runs_alike_is_raised_at_once(workers, study, monkeypatch):
     monkeypatch.setenv("MPOX_WORKERS", workers)
-    store = study[0]
+    store, data, _ = study
     with pytest.raises(WeightsMissing, match="^no weights, and three ways"):
-        compute_missing(*study, no_weights)
-    assert len((store.root / "runs" / "begun").read_text()) <= int(workers)
+        compute_missing(store, data, tasks_of(store, data, 6), no_weights)
+    assert len((store.root / "runs" / "begun").read_text()) <= 2 * int(workers)
 
 
 def test_what_every_run_failed_for_is_raised_as_it_is(study, monkeypatch):

@@ -1,4 +1,4 @@
-"""The runs that a table lacks, computed side by side: by joblib in processes of this machine, or on a Dask cluster."""
+"""The runs that a table lacks, computed side by side: by joblib in processes of this machine, or on its Dask cluster."""
 
 import os
 import threading
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import joblib
 import pandas as pd
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 from tqdm.auto import tqdm
 
@@ -25,8 +26,8 @@ Outcome = tuple[str, Exception | None]
 #: Seconds in which a scheduler must answer, and in which a file written by another machine must have appeared.
 PATIENCE_S = 10
 KILLED = (
-    "The process that computed the run was killed, twice; most often the machine ran out of memory: use fewer workers "
-    "(MPOX_WORKERS), a smaller batch_size or image_size."
+    "The process that computed the run was killed each time it was begun; most often the machine ran out of memory: use fewer "
+    "workers (MPOX_WORKERS), a smaller batch_size or image_size."
 )
 #: A run sets torch's threads and its random generator, which belong to the process: one run at a time.
 _ONE_RUN = threading.Lock()
@@ -101,7 +102,7 @@ def _cluster() -> Iterator[None]:
             f"No Dask cluster can be reached at {address} ({error}): install mpox[cluster], start one with `dask scheduler`, "
             "correct MPOX_SCHEDULER, or leave it out to compute on this machine."
         ) from error
-    with client, joblib.parallel_config("dask", wait_for_workers_timeout=24 * 3600):
+    with client, joblib.parallel_config("dask"):
         yield
 
 
@@ -111,15 +112,16 @@ def _outcomes(store: RunStore, data: Dataset, tasks: list[Task], compute: Callab
 
     model = tasks[0][0].model
     workers, threads = workers_and_threads(model.device)
-    if type(get_active_backend()[0]).__name__ == "DaskDistributedBackend":
-        for run_id, error in _side_by_side(store, tasks, (data, compute, threads, None), n_jobs=-1, pre_dispatch="all"):
+    backend = get_active_backend()[0]
+    if type(backend).__name__ == "DaskDistributedBackend":
+        for run_id, error in _on_dask(backend, store, tasks, (data, compute, threads, None)):
             yield run_id, error or _unseen(store, run_id)
     elif workers > 1 and len(tasks) > 1:
         fill_caches(data, model)
         settings = {name: text for name, text in os.environ.items() if name.startswith("MPOX_")}
         # workers of their own: one that an audit has started would be taken for leaking when it imports torch
         with joblib.parallel_config("loky", inner_max_num_threads=threads, idle_worker_timeout=600):
-            yield from _side_by_side(store, tasks, (data, compute, threads, settings), n_jobs=workers)
+            yield from _in_processes(workers, store, tasks, (data, compute, threads, settings))
     else:
         before = torch.get_num_threads()
         try:
@@ -129,18 +131,32 @@ def _outcomes(store: RunStore, data: Dataset, tasks: list[Task], compute: Callab
             torch.set_num_threads(before)
 
 
-def _side_by_side(store: RunStore, tasks: list[Task], call: tuple, **options) -> Iterator[Outcome]:
+def _on_dask(backend, store: RunStore, tasks: list[Task], call: tuple) -> Iterator[Outcome]:
+    """Given to the cluster itself: `joblib.Parallel` waits for ever for a run whose workers die, and leaves a single one idle."""
+    from distributed import KilledWorker, as_completed
+
+    client, root = backend.client, store.root.resolve()
+    runs = {client.submit(_work, root, task, *call, pure=False, **backend.submit_kwargs): task[0].id for task in tasks}
+    try:
+        for future in as_completed(list(runs)):
+            try:
+                yield future.result()
+            except KilledWorker:  # three other workers died of it, too
+                yield runs[future], MpoxError(KILLED)
+    finally:
+        client.cancel(list(runs))
+
+
+def _in_processes(workers: int, store: RunStore, tasks: list[Task], call: tuple) -> Iterator[Outcome]:
     """A worker that dies takes the others along, and nobody can tell whose fault it was: the lost runs are begun anew, singly."""
     batches, told = [tasks], set()
     for batch in batches:
         try:
-            pool = joblib.Parallel(return_as="generator_unordered", batch_size=1, **options)
+            pool = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
             for run_id, error in pool(joblib.delayed(_work)(store.root.resolve(), task, *call) for task in batch):
                 told.add(run_id)
                 yield run_id, error
-        except Exception as error:
-            if type(error).__name__ not in ("TerminatedWorkerError", "KilledWorker"):
-                raise
+        except TerminatedWorkerError:
             if batch is tasks:
                 batches += [[task] for task in tasks if task[0].id not in told and not store.has(task[0])]
             else:
