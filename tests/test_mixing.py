@@ -76,7 +76,7 @@ def test_predictions_come_back_under_the_targets_names_and_pair_with_its_own(set
         return (rng.normal(size=(len(manifest), 5)) + (sign * weight)[:, None]).astype(np.float32)
 
     monkeypatch.setattr("mpox.models.features.features", features)
-    monkeypatch.setattr("mpox.runs.workers.fill_caches", lambda data, model: None)
+    monkeypatch.setattr("mpox.runs.parallel.fill_caches", lambda data, model: None)
     store = open_store(tmp_path / "store")
     model = ModelConfig(backbone="colour_histogram", image_size=32)
     alone = cross_validate(store, target, "source", model, n_folds=3)

@@ -223,7 +223,7 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
     assert done.exit_code == 1 and [image["file"] for image in said["images"]] == [str(tested[1][0])]
     why = {error["file"]: error["error"] for error in said["errors"]}
     assert set(why) == set(map(str, bad))
-    for path, words in zip(bad, ("content is text", "does not exist", "without an image", "more than 30,000"), strict=True):
+    for path, words in zip(bad, ("of no known format", "does not exist", "without an image", "more than 30,000"), strict=True):
         assert words in why[str(path)] and f"mpox: {path} " in done.stderr
     csv = pd.read_csv(StringIO(invoke(*bad, tested[1][0], "--run", use_study.run_id, "--csv").stdout))
     assert csv["error"].notna().sum() == 4 and len(csv) == 5

@@ -52,7 +52,7 @@ def plant(monkeypatch, shift: float, *, among: set[str] | None = None, d: int = 
         return x.astype(np.float32)
 
     monkeypatch.setattr("mpox.models.features.features", features)
-    monkeypatch.setattr("mpox.runs.workers.fill_caches", lambda data, model: None)
+    monkeypatch.setattr("mpox.runs.parallel.fill_caches", lambda data, model: None)
 
 
 def auroc(predictions: pd.DataFrame) -> tuple[float, float, float]:

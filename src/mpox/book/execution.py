@@ -20,7 +20,7 @@ from mpox.book.kernels import Kernels, NotebookFailure, execute, kernel_environm
 from mpox.book.profiles import Profile, declared_parameters, list_notebooks, load_profile, resolve_parameters, select_notebooks
 from mpox.book.runfolder import NotebookRun, NotebookRuns, RunState, now, read_run_folder
 from mpox.data.pack import open_pack
-from mpox.runs.scheduling import worker_settings
+from mpox.runs.parallel import worker_settings
 from mpox.runs.store import RECORDED
 
 _LOCK = ".lock"

@@ -21,8 +21,8 @@ from mpox.models.backbones import Deployable, build_model
 from mpox.models.config import ModelConfig, current_engine
 from mpox.models.hardware import torch_device
 from mpox.runs.cross_validation import fitted_network, predict_nested, refuse_without_network
+from mpox.runs.listing import find_run, training_data
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.runs.store import RunResult, RunStore
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import NOTHING, ConformalScores, fit_conformal, predict_sets

@@ -2,26 +2,21 @@
 
 import json
 import os
-import re
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from mpox._core import TEMPORARY, MpoxError, atomic_write, explaining, hash_of, locked, move_folder, project_root
+from mpox._core import MpoxError, atomic_write, explaining, hash_of, locked, project_root, replacing_folder
 from mpox.audit import Audit, audit_version, read_audit, run_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.manifest import build_manifest, manifest_hash
 from mpox.data.pack import named_pack
 from mpox.data.registry import get_spec
 from mpox.models.config import RunConfig
-from mpox.models.training import STATE, STATE_FILES
 
 RECORDED = "recorded"
-#: In the folder of a run that is being computed, what it will be the run of.
-ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,8 @@ class RunResult:
 class RunStore:
     """Runs and derived tables as folders and files under one root.
 
-    A run is computed under a temporary name and renamed when it is whole. Two processes that ask for the same run do not collide:
-    one computes, the other waits and reads.
+    It is a cache: what is deleted is computed again. A run is written under a temporary name and renamed when it is whole. Of two
+    processes that ask for the same run one computes, the other waits and reads.
 
     Parameters
     ----------
@@ -137,27 +132,15 @@ class RunStore:
         return result
 
     def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
-        """Read a run, or compute it: ``compute`` gets a folder that survives an interruption, for its intermediate state."""
-        found = self.get(config)
-        if found is not None:
-            return found
-        folder = self.run_folder(config)
-        partial = folder.with_name(f".{config.id}.partial")
-        with locked(f"{partial}.lock"):
-            if not (folder / "config.json").is_file():
-                if not (partial / "config.json").is_file():  # else all is written, only the name is missing
-                    with explaining(partial):
-                        partial.mkdir(parents=True, exist_ok=True)
-                        _remove(partial.glob(f".*{TEMPORARY}"))
-                        atomic_write(partial / ASKED, json.dumps(asdict(config), indent=1))
-                    _write_run(partial, compute(partial))
-                with explaining(folder):
-                    left = [*partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")]
-                    _remove([partial / ASKED, partial / STATE, *left])
-                    shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
-                    move_folder(partial, folder)
-            else:
-                shutil.rmtree(partial, ignore_errors=True)
+        """Read a run, or compute it, whole or not at all: ``compute`` gets the folder to write its checkpoint into."""
+        if not self.has(config):
+            folder = self.run_folder(config)
+            lock = folder.with_name(f".{config.id}.lock")
+            with locked(lock):
+                if not self.has(config):
+                    with replacing_folder(folder) as fresh:
+                        _write_run(fresh, compute(fresh))
+                lock.unlink(missing_ok=True)  # who waits for it finds the run
         return self._read(config)
 
     def history(self, run_id: str) -> pd.DataFrame:
@@ -192,11 +175,6 @@ class RunStore:
         return read_table(path)
 
 
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
 def _manifest(name: str, data_dir: str | os.PathLike | None) -> pd.DataFrame:
     """The manifest of a data set, from the pack if it is there, without ``path``; else from the pictures."""
     pack = named_pack()
@@ -212,7 +190,6 @@ def _manifest(name: str, data_dir: str | os.PathLike | None) -> pd.DataFrame:
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
-    """Write a run's files; the configuration, written last, says that all are there."""
     atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
@@ -253,7 +230,3 @@ def store_folder(name: str | os.PathLike = "") -> Path:
     """Where the store of a name lies, or would lie; see `open_store`."""
     folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
     return project_root() / Path(folder).expanduser()
-
-
-RUN = re.compile(r"([0-9a-f]{16})")
-PARTIAL = re.compile(r"\.([0-9a-f]{16})\.partial")
