@@ -550,7 +550,7 @@ def scan(
         If the data set is missing or its folder cannot be listed, or what is said about patients is not in order.
         A single file never raises.
     """
-    spec = get_spec(name)
+    spec = get_spec(name, data_dir=data_dir)
     root = locate(name, data_dir=data_dir)
     if not is_printable(os.path.realpath(root)):
         raise MpoxError(f"The path {printable(str(root))} has a name that is not UTF-8: rename that folder.")

@@ -167,13 +167,16 @@ REGISTRY = {
 }
 
 
-def get_spec(name: str | os.PathLike) -> DatasetSpec:
+def get_spec(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> DatasetSpec:
     """The registered data set of that name, or a description of the user's own folder.
 
     Parameters
     ----------
     name : str or path
-        A registered name (see `REGISTRY`) or a folder with one sub-folder a class.
+        A registered name (see `REGISTRY`), or a folder with one sub-folder a class. A path that is none here stands for the
+        folder of that name in a data root: so a study finds its data on another machine.
+    data_dir : path, optional
+        See `mpox._core.data_roots`.
 
     Raises
     ------
@@ -187,8 +190,9 @@ def get_spec(name: str | os.PathLike) -> DatasetSpec:
     """
     if str(name) in REGISTRY:
         return REGISTRY[str(name)]
-    folder = Path(name).expanduser()
-    if str(name) and folder.is_dir():
+    places = [Path(name).expanduser(), *(root / Path(name).name for root in data_roots(data_dir))]
+    folder = next((place for place in places if str(name) and place.is_dir()), None)
+    if folder:
         planted = (folder.resolve().parent / "truth" / "spec.json").is_file()
         return DatasetSpec(
             name=str(folder.resolve()),
@@ -214,7 +218,7 @@ def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
     MpoxError
         If the data set is not on this machine; the sentence tells how to get it.
     """
-    spec = get_spec(name)
+    spec = get_spec(name, data_dir=data_dir)
     if spec.name not in REGISTRY:
         return Path(spec.name)
     if spec.is_phantom:
