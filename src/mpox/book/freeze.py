@@ -80,20 +80,10 @@ def freeze(
     store: RunStore | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Frozen:
-    """Write the images, audits and weights that a run of a profile needs into a folder that is a data root anywhere.
+    """Write the images, audits and weights that a run of a profile needs into the new folder `out`, a data root anywhere.
 
-    Parameters
-    ----------
-    out : path
-        The new folder; ``MPOX_DATA`` of the other machine.
-    profile, overrides
-        See `mpox.book.profiles.load_profile` and `resolve_parameters`.
-    data_dir : path, optional
-        Where the data sets lie.
-    store : RunStore, optional
-        Where audits are kept; the default one if not given.
-    say : callable
-        Told the size before anything is written, and which weights are not available.
+    `store` keeps the audits (the default store if not given); `say` is told the size before anything is written, and which
+    weights are not available.
 
     Raises
     ------
