@@ -41,7 +41,8 @@ def asked_for(
         If the profile is not in order, or reads the recorded study.
     """
     resolved = resolve_parameters(list_notebooks(), load_profile(profile).parameters, overrides or {})
-    values, words = set(), set()
+    values: set[str] = set()
+    words: set[str] = set()
     for notebook, given in resolved.items():
         given = declared_parameters(notebook) | given
         if given.get("RUN_STORE") == RECORDED:
@@ -51,7 +52,8 @@ def asked_for(
             if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
                 constants = (node.value for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Constant))
                 words.update(value for value in constants if isinstance(value, str))
-    return sorted(text for text in values if _is_dataset(text, data_dir)), sorted(filter(timm.is_model, values | words))
+    datasets = [text for text in values if _is_dataset(text, data_dir)]
+    return sorted(datasets), sorted(text for text in values | words if timm.is_model(text))
 
 
 def _texts(value: Any) -> Iterator[str]:
