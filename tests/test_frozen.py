@@ -143,6 +143,7 @@ def test_nothing_half_written_stays(laptop, tmp_path, monkeypatch):
         (["tiny"], "pathlib.Path.write_bytes", Mock(side_effect=full), "cannot be written .No space left on device"),
         (["tiny"], "shutil.disk_usage", Mock(return_value=small), "MB are free: free space"),
         ([str(ball)], "shutil.disk_usage", shutil.disk_usage, "is a phantom, and can be drawn"),
+        (["tinny"], "shutil.disk_usage", shutil.disk_usage, "'tinny' is neither a registered data set"),
     ]:
         with monkeypatch.context() as patch, pytest.raises(MpoxError, match=said):
             patch.setattr(target, effect)

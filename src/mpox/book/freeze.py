@@ -47,6 +47,8 @@ def asked_for(
         given = declared_parameters(notebook) | given
         if given.get("RUN_STORE") == RECORDED:
             raise MpoxError("The recorded study needs no images and no weights: name another profile.")
+        for name in given.get("DATASETS", []):
+            get_spec(name, data_dir=data_dir)  # a misspelt one must not be passed over
         values.update(_texts(given))
         for cell in read_notebook(notebook).cells:
             if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
