@@ -254,6 +254,29 @@ def fetch(name, data_dir):
     fetch_data(name, data_dir=data_dir, say=click.echo)
 
 
+@data.command("freeze")
+@click.option("--profile", required=True, metavar="NAME|FILE", help="Freeze what a run of this profile asks for.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter's value, as in `mpox run`.")
+@click.option("--out", required=True, metavar="FOLDER", help="The new folder.")
+@_DATA_DIR
+def freeze(profile, pairs, out, data_dir):
+    """Write what a profile's run asks for into one FOLDER, for a machine without a network.
+
+    \b
+    mpox data freeze --profile gpu --out frozen     # here; then: tar -cf frozen.tar frozen
+    mpox run --profile gpu --data-dir frozen        # there
+
+    It holds the images, the audits, the weights of the networks, and a checksum of every file. It contains pictures of patients:
+    do not publish it.
+    """
+    from mpox.book.freeze import freeze as freeze_study
+    from mpox.book.profiles import parse_overrides
+
+    frozen = freeze_study(out, profile, overrides=parse_overrides(pairs), data_dir=data_dir, say=click.echo)
+    if frozen.datasets:
+        click.echo(f"{out} contains pictures of patients: do not publish it.")
+
+
 @click.command("record")
 @click.argument("run_folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where to; default: results/ in the project.")
@@ -305,9 +328,8 @@ def sync(notebooks: tuple[str, ...], check: bool) -> None:
 )
 @click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
-@click.option("--data-dir", metavar="DIR", help="Where the data sets lie (MPOX_DATA for the notebooks).")
+@click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
-@click.option("--pack", metavar="FILE", help="Pictures and weights from `mpox pack` (MPOX_PACK for the notebooks).")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -317,7 +339,7 @@ def sync(notebooks: tuple[str, ...], check: bool) -> None:
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Notebooks to run side by side; 1 by default.")
-def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeout, workers, scheduler, jobs):
+def run(notebooks, profile, pairs, out, resume, data_dir, decisions, timeout, workers, scheduler, jobs):
     """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03).
 
     \b
@@ -337,7 +359,6 @@ def run(notebooks, profile, pairs, out, resume, data_dir, decisions, pack, timeo
             resume=resume,
             data_dir=data_dir,
             decisions=decisions,
-            pack=pack,
             cell_timeout_s=timeout,
             workers=workers,
             scheduler=scheduler,
@@ -414,90 +435,6 @@ def adopt(store, origin):
     click.echo(f"{', '.join(f'{count} {kind}' for kind, count in copied.items())} copied to {target.root}.")
 
 
-class _PackGroup(click.Group):
-    """``mpox pack DATASET...`` writes; only the word ``show`` in the first place means another command."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(context, args if args[:1] == ["show"] else ["write", *args])
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
-    try:
-        return sorted({int(word) for word in value.split(",") if word.strip()})
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of whole numbers like 160,224.") from None
-
-
-def _words(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
-
-
-@click.group("pack", cls=_PackGroup)
-def pack() -> None:
-    """Write pictures, weights and audits into one file, for a machine without network."""
-
-
-@pack.command("write", short_help="Write a pack.")
-@click.argument("datasets", nargs=-1, metavar="[DATASET]...")
-@click.option("--sizes", default="", callback=_numbers, metavar="N,N", help="Sides in pixels at which pictures are packed.")
-@click.option(
-    "--backbones", default="", callback=_words, metavar="NAME,NAME", help="timm models whose ImageNet weights are packed."
-)
-@click.option("--profile", metavar="NAME|FILE", help="Pack what a run of this profile needs; the other words add to it.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file; its name ends in .mpoxpack.")
-@click.option("--data-dir", metavar="DIR", help="Where the registered data sets lie (default: MPOX_DATA, then the cache folder).")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
-def write(datasets, sizes, backbones, profile, out, data_dir, force) -> None:
-    """Write one file that `mpox run --pack FILE` reads on a machine without network and without pictures.
-
-    \b
-    mpox pack --profile cpu --out study.mpoxpack
-    mpox pack msid ./my_pictures --sizes 160,224 --backbones tf_efficientnet_lite1 --out mine.mpoxpack
-    mpox pack show study.mpoxpack
-
-    It holds, of each DATASET, the manifest, the audit and the decoded pictures; and weights, versions and checksums. Data sets
-    that are packed together are audited together. It contains pictures of patients: do not publish it.
-    """
-    from mpox.book.pack_write import Needs, needs_of_profile, write_pack
-
-    asked = needs_of_profile(profile) if profile else Needs([], [], [], [])
-    needs = Needs(
-        list(dict.fromkeys([*asked.datasets, *datasets])),
-        sorted({*asked.sizes, *sizes}),
-        list(dict.fromkeys([*asked.backbones, *backbones])),
-        asked.welcome,
-    )
-    contents = write_pack(out, needs, data_dir=data_dir, force=force, say=click.echo)
-    images = sum(data.images for data in contents.datasets)
-    click.echo(
-        f"Packed {len(contents.datasets)} data sets ({images} images) and weights of {len(contents.backbones)} backbones in "
-        f"{out} ({contents.size_mb:,.1f} MB)."
-    )
-    if not all(data.is_phantom for data in contents.datasets):
-        click.echo(f"{out} contains pictures of patients: do not publish it.")
-
-
-@pack.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
-def show_pack(file: Path) -> None:
-    """List what the pack FILE contains; nothing is unpacked."""
-    from mpox.data.pack_read import read_contents
-
-    contents, digest = read_contents(file)
-    rows = []
-    for data in contents.datasets:
-        counts = ", ".join(f"{count} {label}" for label, count in data.classes.items())
-        title = f"{data.name} (phantom, not patients)" if data.is_phantom else data.name
-        rows.append(("data set", f"{title}: {data.images} images ({counts})"))
-    rows += [("sizes", ", ".join(f"{size} px" for size in contents.sizes) or "none")]
-    rows += [("weights", f"{backbone}: {origin}") for backbone, origin in contents.backbones.items()]
-    rows += [("audits", ", ".join("+".join(audit.names) for audit in contents.audits) or "none")]
-    rows += [("versions", ", ".join(f"{name} {version}" for name, version in contents.environment.items()))]
-    rows += [("size", f"{contents.size_mb:,.1f} MB in {len(contents.members)} members"), ("pack", digest[:16])]
-    for name, value in rows:
-        click.echo(f"{name:<9}  {value}")
-    if not all(data.is_phantom for data in contents.datasets):
-        click.echo("It contains pictures of patients: do not publish it.")
 
 
 @click.command("predict")
@@ -652,7 +589,7 @@ def main():
     """
 
 
-for command in (doctor, data, audit, pack, run, runs, predict, export, record, sync, exercises, book):
+for command in (doctor, data, audit, run, runs, predict, export, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":

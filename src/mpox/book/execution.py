@@ -19,7 +19,6 @@ from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.book.kernels import Kernels, NotebookFailure, execute, kernel_environment, log_file
 from mpox.book.profiles import Profile, declared_parameters, list_notebooks, load_profile, resolve_parameters, select_notebooks
 from mpox.book.runfolder import NotebookRun, NotebookRuns, RunState, now, read_run_folder
-from mpox.data.pack import open_pack
 from mpox.runs.parallel import worker_settings
 from mpox.runs.store import RECORDED
 
@@ -35,7 +34,6 @@ def run_notebooks(
     resume: bool = False,
     data_dir: str | os.PathLike | None = None,
     decisions: str | os.PathLike | None = None,
-    pack: str | os.PathLike | None = None,
     cell_timeout_s: float | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -61,8 +59,6 @@ def run_notebooks(
         Where the data sets lie: ``MPOX_DATA`` of the kernels.
     decisions : path, optional
         Pairs that a person confirmed or rejected (see `mpox.audit.result.read_overrides`): ``MPOX_OVERRIDES`` of the kernels.
-    pack : path, optional
-        What ``mpox pack`` made (see `mpox.data.pack`), in place of picture folders and weights: ``MPOX_PACK`` of the kernels.
     cell_timeout_s : float, optional
         Seconds after which a cell counts as failed; no limit by default.
     workers : int, optional
@@ -85,8 +81,7 @@ def run_notebooks(
     ------
     MpoxError
         Before anything is written or run: an unknown notebook, profile or parameter, a value of the wrong
-        type, a folder that is no run folder or that is in use, decisions that cannot be read or have no effect, a pack that
-        cannot be used.
+        type, a folder that is no run folder or that is in use, decisions that cannot be read or have no effect.
     KeyboardInterrupt
         After the interruption has been noted in ``run.json``.
     """
@@ -106,14 +101,12 @@ def run_notebooks(
             "--overrides has no effect on the recorded study, whose audit is made: leave it out, or name a profile for which the "
             "pictures are here."
         )
-    if pack is not None:
-        open_pack(pack)
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
     words = ["mpox", "run", *(chosen if chosen != list_notebooks() else ()), "--profile", str(profile)]
     for key, value in overrides.items():
         words += ["-p", key, json.dumps(value)]
     words += ["--out", str(out)] * bool(out) + ["--data-dir", str(data_dir)] * bool(data_dir)
-    words += ["--overrides", str(decisions)] * bool(decisions) + ["--pack", str(pack)] * bool(pack)
+    words += ["--overrides", str(decisions)] * bool(decisions)
     words += ["--workers", str(workers)] * bool(workers) + ["--scheduler", str(scheduler)] * bool(scheduler)
     words += ["--jobs", str(jobs)] * (jobs > 1) + ["--resume"]
     go_on = shlex.join(words)
@@ -130,7 +123,7 @@ def run_notebooks(
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".kernel-", ignore_cleanup_errors=True) as scratch,
             kernel_environment(
-                Path(scratch), profile=asked.name, data_dir=data_dir, decisions=decisions, pack=pack, settings=settings
+                Path(scratch), profile=asked.name, data_dir=data_dir, decisions=decisions, settings=settings
             ),
             log_file(folder / "run.log"),
         ):

@@ -145,7 +145,6 @@ def kernel_environment(
     profile: str,
     data_dir: str | os.PathLike | None = None,
     decisions: str | os.PathLike | None = None,
-    pack: str | os.PathLike | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Set, and restore afterwards, what kernels inherit; ``python3`` means this interpreter meanwhile.
@@ -160,8 +159,6 @@ def kernel_environment(
         Becomes ``MPOX_DATA``.
     decisions : path, optional
         Becomes ``MPOX_OVERRIDES``.
-    pack : path, optional
-        Becomes ``MPOX_PACK``.
     settings : mapping, optional
         More variables, as they are.
     """
@@ -185,11 +182,10 @@ def kernel_environment(
         **(settings or {}),
     }
     # kernels work in notebooks/: a path that is relative to here must not become relative to there
-    paths = ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK")
+    paths = ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES")
     named: dict[str, str | os.PathLike | None] = {variable: os.environ.get(variable) for variable in paths}
     named["MPOX_DATA"] = data_dir or named["MPOX_DATA"]
     named["MPOX_OVERRIDES"] = decisions or named["MPOX_OVERRIDES"]
-    named["MPOX_PACK"] = pack or named["MPOX_PACK"]
     changes |= {variable: str(Path(path).expanduser().resolve()) for variable, path in named.items() if path}
     before = {variable: os.environ.get(variable) for variable in changes}
     os.environ.update(changes)

@@ -310,7 +310,7 @@ def scan(
         If the data set is missing or its folder cannot be listed, or what is said about patients is not in order.
         A single file never raises.
     """
-    spec = get_spec(name)
+    spec = get_spec(name, data_dir=data_dir)
     root = locate(name, data_dir=data_dir)
     real = os.path.realpath(root)
     if printable(real) != real:

@@ -136,8 +136,10 @@ REGISTRY = {
 }
 
 
-def get_spec(name: str | os.PathLike) -> DatasetSpec:
+def get_spec(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> DatasetSpec:
     """The registered data set of that name, or a description of the user's own folder (one sub-folder a class).
+
+    A path that is no folder here stands for the folder of that name in a data root: so a study finds its data on another machine.
 
     Raises
     ------
@@ -151,8 +153,9 @@ def get_spec(name: str | os.PathLike) -> DatasetSpec:
     """
     if str(name) in REGISTRY:
         return REGISTRY[str(name)]
-    folder = Path(name).expanduser()
-    if not str(name) or not folder.is_dir():
+    places = [Path(name).expanduser(), *(root / Path(name).name for root in data_roots(data_dir))]
+    folder = next((place for place in places if str(name) and place.is_dir()), None)
+    if folder is None:
         raise MpoxError(
             f"'{name}' is neither a registered data set ({', '.join(REGISTRY)}) nor an existing folder: "
             "give one of these names, or the path of a folder that has one sub-folder a class."
@@ -184,7 +187,7 @@ def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
     MpoxError
         If the data set is not on this machine; the sentence tells how to get it.
     """
-    spec = get_spec(name)
+    spec = get_spec(name, data_dir=data_dir)
     if spec.name not in REGISTRY:
         return Path(spec.name)
     if spec.is_phantom:

