@@ -15,9 +15,9 @@ from mpox.book.build import NOT_BUILT, build_book, external_requests, stage
 from mpox.book.chapter import UNFOLD, _is_plumbing, _joined
 from mpox.book.numbers import names_in
 from mpox.book.parts import PARTS, collect, glued_texts, read_chapters
-from mpox.book.profiles import read_notebook
 from mpox.book.provenance import duration, provenance_tables
 from mpox.book.report import KEY_FINDINGS, NOT_YET, TABLE_MARK
+from mpox.book.run import read_notebook
 from mpox.cli import book as book_command
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from mpox._core import MpoxError, project_root
 from mpox.book import report
 from mpox.book.numbers import Numbered, names_in, number_all, number_page, refer, refer_on_page, references_in
 from mpox.book.parts import Chapter
-from mpox.book.profiles import list_notebooks, read_notebook
+from mpox.book.run import list_notebooks, read_notebook
 
 ORDER = ["02_second", "06_shortcuts", "06_other_data"]
 WHOLE = {"study": True, "instruments": True}

@@ -8,12 +8,11 @@ from datetime import date
 
 import pytest
 import yaml
+from myst_parser.mdit_to_docutils.base import default_slugify
 
-from mpox._core import MpoxError, project_root
-from mpox.book.checklists import headings, notebook_headings
-from mpox.book.launch import launch_links
+from mpox._core import project_root
 from mpox.book.numbers import references_in
-from mpox.book.profiles import list_notebooks, read_notebook
+from mpox.book.run import list_notebooks, read_notebook
 
 ROOT = project_root()
 PROSE = [*sorted((ROOT / "book").rglob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]
@@ -70,9 +69,19 @@ def test_everything_cited_is_a_reference():
 
 
 # --------------------------------------------------------------------------------------------------- links
+def headings(markdown: str) -> set[str]:
+    """The slugs of the headings of the second and third level, by which the book links to them."""
+    found = re.findall(r"^#{2,3} +(.+?) *$", re.sub(r"^(```|~~~).*?^\1", "", markdown, flags=re.M | re.S), flags=re.M)
+    return {default_slugify(text) for text in found}
+
+
+def notebook_headings(name: str) -> set[str]:
+    return headings("\n\n".join(cell.source for cell in read_notebook(name).cells if cell.cell_type == "markdown"))
+
+
 def test_links_between_pages_lead_to_a_page_and_a_heading():
     """Those to figures and tables become numbers when the book is staged; ``test_book_numbers.py`` has them."""
-    chapters = {name: notebook_headings(read_notebook(name)) for name in list_notebooks()}
+    chapters = {name: notebook_headings(name) for name in list_notebooks()}
     checked = 0
     for path in (path for path in PROSE if path.suffix == ".md"):
         for target, slug in re.findall(r"\]\(((?:\.\./)*[\w/.-]*\.(?:md|ipynb))?#?([\w-]*)\)", TEXT[path]):
@@ -101,6 +110,43 @@ def test_files_that_are_named_exist(name):
     assert [path for path in paths if not (ROOT / path).exists()] == []
     for module, symbol in re.findall(r"`([A-Z_]{4,})` \(`(src/[\w/.]+)`\)", text):
         assert module in (ROOT / symbol).read_text()
+
+
+# ---------------------------------------------------------------------------------------------- checklists
+#: How many items each publication has, and the first and last number.
+PUBLISHED = {
+    "claim_2024": (44, "1", "44"),
+    "tripod_ai": (52, "1", "27c"),
+    "clear_derm": (25, "Data 1", "Application 2"),
+    "reforms": (32, "1a", "8b"),
+}
+STATUSES = ["Answered", "Partly", "Not reported", "Not applicable"]
+
+
+def items(key: str) -> dict[str, str]:
+    """Number to status; an item that is answered says where, another one why not."""
+    text = TEXT[ROOT / f"book/checklists/{key}.md"]
+    rows = re.findall(r"^\| \*\*(.+?)\*\* .+? \| .+? \| \*\*(.+?)\.\*\* \S.* \|$", text, flags=re.M)
+    assert len(dict(rows)) == len(rows) == len(re.findall(r"^\| \*\*", text, flags=re.M))
+    return dict(rows)
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_every_item_of_a_checklist_is_there_in_order_and_counted(key):
+    found, (count, first, last) = items(key), PUBLISHED[key]
+    numbers = list(found)
+    assert len(numbers) == count and numbers[0] == first and numbers[-1] == last
+    order = [[int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", number)] for number in numbers]
+    assert order == sorted(order) or key == "clear_derm"
+    counts = " | ".join(str(list(found.values()).count(status)) for status in STATUSES)
+    assert set(found.values()) <= set(STATUSES)
+    assert f"({key}.md) | {count} | {counts} |" in TEXT[ROOT / "book/checklists/index.md"]
+
+
+def test_nothing_is_claimed_of_what_the_collections_do_not_tell():
+    """Consent, who labelled and who is shown are not known to anyone; a page that says otherwise would be wrong."""
+    unknown = [("claim_2024", "16"), ("claim_2024", "36"), ("tripod_ai", "17"), ("tripod_ai", "8b"), ("clear_derm", "Data 7")]
+    assert {items(key)[number] for key, number in unknown} == {"Not reported"}
 
 
 # ------------------------------------------------------------------------------------- citation, changelog
@@ -145,16 +191,6 @@ def test_the_workflow_publishes_what_make_book_builds():
     assert deploy["needs"] == "build" and deploy["permissions"] == {"pages": "write", "id-token": "write"}
     plan = subprocess.run(["make", "-n", "book"], cwd=ROOT, capture_output=True, text=True) if shutil.which("make") else None
     assert plan is None or "mpox book" in plan.stdout
-
-
-# -------------------------------------------------------------------------------------------- launch links
-def test_launch_links_need_an_address():
-    assert launch_links({"url": "", "branch": "main"}, "03_cross_validation") == launch_links(None, "x") == ""
-    text = launch_links({"url": "https://github.com/some-one/a.study/", "branch": "dev"}, "03_cross_validation")
-    assert "(https://mybinder.org/v2/gh/some-one/a.study/dev?urlpath=lab/tree/notebooks/03_cross_validation.ipynb)" in text
-    assert "(https://colab.research.google.com/github/some-one/a.study/blob/dev/notebooks/03_cross_validation.ipynb)" in text
-    with pytest.raises(MpoxError, match=r"repository.url in _config.yml is https://example.org/x/y"):
-        launch_links({"url": "https://example.org/x/y"}, "03")
 
 
 def test_the_configuration_invents_no_address():

@@ -22,10 +22,8 @@ import yaml
 from mpox._core import MpoxError, project_root
 from mpox.book.api import with_api
 from mpox.book.chapter import chapter_page, page_foot
-from mpox.book.checklists import filled, linkable_pages
 from mpox.book.cover import FIGURE_MARK, with_cover
 from mpox.book.glossary import glossary_terms
-from mpox.book.launch import launch_links
 from mpox.book.numbers import number_all, refer, references_in
 from mpox.book.pages import finish
 from mpox.book.parts import PARTS, Chapter, collect, substitutions
@@ -37,7 +35,7 @@ NOT_BUILT = "*(not in this build)*"
 QUOTED_DATASETS = ("msld-v1", "msid")
 
 _SUBSTITUTION = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
-_CHAPTER_LINK = re.compile(r"\[([^\]]+)\]\(\.\./(study|instruments)/([\w-]+)\.ipynb(?:#[^)]*)?\)")
+_CHAPTER_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(study|instruments)/([\w-]+)\.ipynb(?:#[^)]*)?\)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -61,8 +59,8 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     Raises
     ------
     MpoxError
-        When a page quotes a finding that no chapter computed or refers to a figure that none shows, a checklist names a section
-        that is not there, a chapter has not said its findings, or is missing in ``_toc.yml``.
+        When a page quotes a finding that no chapter computed or refers to a figure that none shows, or a chapter has not said its
+        findings or is missing in ``_toc.yml``.
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(project / "book", source / "book", ignore=shutil.ignore_patterns(".*", "_build"))
@@ -73,10 +71,9 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     numbers = number_all(parts, [entry.split("/")[-1] for entry in _listed(toc_text)])
     whole = {part: _is_whole(part, parts[part], toc_text) for part in PARTS}
     terms = glossary_terms(source / "book" / "glossary.md")
-    pages = linkable_pages(parts, source / "book")
     missing: list[str] = []
     for page in sorted((source / "book").rglob("*.md")):
-        text = with_api(filled(page.read_text(encoding="utf-8"), page, pages))
+        text = with_api(page.read_text(encoding="utf-8"))
         quoted = set(PARTS) if PROVENANCE_MARK in text else set()
         if FIGURE_MARK in text or references_in(text):
             quoted.add("study")
@@ -108,8 +105,7 @@ def stage(parts: dict[str, dict[str, Chapter]], *, project: Path, source: Path) 
     for part, chapters in parts.items():
         for chapter in chapters.values():
             twin = parts["study" if part == "instruments" else "instruments"].get(chapter.name)
-            links = launch_links(config.get("repository"), chapter.name)
-            notebook = chapter_page(chapter, twin=twin, numbers=numbers, whole=whole, terms=terms, links=links)
+            notebook = chapter_page(chapter, twin=twin, numbers=numbers, whole=whole, terms=terms)
             (source / part).mkdir(exist_ok=True)
             nbformat.write(notebook, source / part / f"{chapter.name}.ipynb")
     return notes

@@ -8,7 +8,6 @@ import nbformat
 from nbformat.v4 import new_markdown_cell
 
 from mpox._core import MpoxError
-from mpox.book.effort import reading_minutes
 from mpox.book.exercises import fold
 from mpox.book.glossary import FirstUses
 from mpox.book.numbers import Numbers, number_page, refer_on_page
@@ -36,7 +35,6 @@ def chapter_page(
     numbers: Numbers,
     whole: Mapping[str, bool],
     terms: Iterable[str] = (),
-    links: str = "",
 ) -> nbformat.NotebookNode:
     """An executed notebook as a page of the book.
 
@@ -56,8 +54,6 @@ def chapter_page(
         Whether a part has all its chapters; see `mpox.book.numbers.refer`.
     terms : iterable of str
         Of the glossary.
-    links : str
-        Sentence for the header of a chapter of Part II, whose notebook is the committed one; see `mpox.book.launch`.
 
     Raises
     ------
@@ -65,7 +61,6 @@ def chapter_page(
         If the chapter has not said its key findings, or refers to a figure or table that is not there.
     """
     notebook = nbformat.read(chapter.path, as_version=4)
-    minutes = reading_minutes(notebook)
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -84,7 +79,7 @@ def chapter_page(
     page = FirstUses(terms)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "markdown"):
         cell.source = page.link(cell.source)
-    _head(notebook, chapter, twin, minutes, links)
+    _head(notebook, chapter, twin)
     sha = hashlib.sha256(chapter.path.read_bytes()).hexdigest()[:12]
     notebook.cells.append(new_markdown_cell(_foot(f"This page: {_run(chapter)}; executed notebook `{sha}`.")))
     return notebook
@@ -113,18 +108,18 @@ def _is_folded(cell: nbformat.NotebookNode) -> bool:
     return cell.metadata.get("mystnb", {}).get("code_prompt_show") == UNFOLD
 
 
-def _head(notebook: nbformat.NotebookNode, chapter: Chapter, twin: Chapter | None, minutes: int, links: str) -> None:
+def _head(notebook: nbformat.NotebookNode, chapter: Chapter, twin: Chapter | None) -> None:
     cell, title = title_cell(notebook, chapter.path)
     data = ", ".join(chapter.provenance.get("datasets", [])) or "none"
     profile = chapter.provenance.get("profile", "unknown")
-    time = f"about {minutes} minutes to read, {duration(chapter.duration_s)} to run"
+    time = f"{duration(chapter.duration_s)} to run"
     if chapter.part == "instruments":
         title = f"{title} (phantom)"
         link = f" [The same chapter on real images](../study/{twin.name}.ipynb)." if twin else ""
         header = (
             ":::{admonition} Phantom, not patients\n:class: warning mpox-phantom\n"
             "Every picture on this page was drawn by a program, its truth planted. What is measured here "
-            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}{links and f' {links}'}\n:::"
+            f"tests the instruments and says nothing about disease. Profile: {profile}; {time}.{link}\n:::"
         )
     else:
         link = f" · [the same chapter on the phantom](../instruments/{twin.name}.ipynb)" if twin else ""

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from mpox._core import MpoxError, WeightsMissing, hash_of, replacing
 from mpox.audit import accuracy, quality
 from mpox.audit.result import hash_of_decisions, read_overrides
-from mpox.book.profiles import declared_parameters, list_notebooks, load_profile, resolve_parameters
+from mpox.book.run import declared_parameters, list_notebooks, load_profile, resolve_parameters
 from mpox.data import skintone
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import manifest_hash
@@ -66,7 +66,7 @@ def needs_of_profile(name_or_file: str | Path) -> Needs:
     Parameters
     ----------
     name_or_file : str or path
-        See `mpox.book.profiles.load_profile`.
+        See `mpox.book.run.load_profile`.
 
     Raises
     ------

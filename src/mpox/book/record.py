@@ -17,7 +17,7 @@ import pandas as pd
 from mpox._core import MpoxError, atomic_write, explaining, hash_of, move_folder, project_root
 from mpox.book.parts import read_chapters, what_was_used
 from mpox.book.report import estimate
-from mpox.book.runfolder import read_run_folder
+from mpox.book.run import read_run_folder
 from mpox.models.config import ModelConfig, Training
 from mpox.runs.recorded import BITS, RecordedStore, pack_predictions
 from mpox.runs.store import RECORDED, RunResult, RunStore, read_run, store_folder
