@@ -156,31 +156,18 @@ def test_a_chapter_says_what_it_is_for_and_where_to_go_on(name):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_says_its_key_findings_once_and_the_learner_notebook_leaves_them_out(name):
-    """The committed notebook, which was executed, has them filled in above its first section."""
-    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
-    texts = [
-        (number, "".join(output["data"]["text/markdown"]))
-        for number, cell in enumerate(notebook.cells)
-        for output in cell.get("outputs", [])
-        if KEY_FINDINGS in "".join(output.get("data", {}).get("text/markdown", ""))
-    ]
-    ((place, text),) = texts
-    section = next(number for number, cell in enumerate(notebook.cells) if cell.source.startswith("## "))
-    assert (
-        text.startswith(f"{KEY_FINDINGS}\n\n- ")
-        and NOT_YET not in text
-        and (place < section or "what_was_found" in notebook.cells[place].source)
-    )
+def test_a_committed_chapter_shows_its_key_findings_once_and_its_quiz_as_it_is_now(name):
+    """It was executed: the findings are filled in above its first section. The learner notebook leaves them out."""
+    cells = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    texts = [(cell, output.get("data", {}).get("text/markdown", "")) for cell in cells for output in cell.get("outputs", [])]
+    ((cell, text),) = [(cell, text) for cell, text in texts if KEY_FINDINGS in text]
+    section = next(number for number, cell in enumerate(cells) if cell.source.startswith("## "))
+    assert cells.index(cell) < section or "what_was_found" in cell.source
+    assert text.startswith(f"{KEY_FINDINGS}\n\n- ") and NOT_YET not in text
     assert "95 % CI" in text and "nan" not in text
     assert "key_findings" not in (FOLDER / f"{name}.ipynb").read_text()
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_the_committed_chapter_shows_the_quiz_as_it_is_now(name):
-    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
-    (cell,) = [cell for cell in notebook.cells if cell.source.startswith("report.quiz(")]
-    assert cell.outputs[0]["data"]["text/plain"] == quiz_text(read_quiz(_quiz(name)))
+    (quiz,) = [cell for cell in cells if cell.source.startswith("report.quiz(")]
+    assert quiz.outputs[0]["data"]["text/plain"] == quiz_text(read_quiz(_quiz(name)))
 
 
 # ----------------------------------------------------------------------------- solutions run, and by themselves
