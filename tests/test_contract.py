@@ -25,9 +25,7 @@ from mpox import ModelConfig, cross_validate
 from mpox._core import project_root
 from mpox.audit import audit_version, run_audit
 from mpox.book.chapters import read_chapters
-from mpox.book.execution import run_notebooks
-from mpox.book.profiles import declared_parameters, load_profile
-from mpox.book.runfolder import read_run_folder
+from mpox.book.run import declared_parameters, load_profile, read_run_folder, run_notebooks
 from mpox.data.changes import corruption_recipes, recipe_hash, view_hash
 from mpox.data.manifest import build_manifest, manifest_hash
 from mpox.data.phantom import PhantomSpec, generate

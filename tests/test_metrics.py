@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpox.stats.coverage import simulate_clustered
 from predictions import clustered, noisy, table
 from scipy.stats import norm
 from sklearn import metrics as sk
 
 from mpox import MpoxError
-from mpox.stats.coverage import simulate_clustered
 from mpox.stats.delong import auroc_delong, clustered_auroc, placement_values
 from mpox.stats.metrics import (
     auroc_of_number,

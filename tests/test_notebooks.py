@@ -1,5 +1,6 @@
 """The notebooks: in step with their sources, executed from end to end, and still true."""
 
+import ast
 import json
 import platform
 import re
@@ -9,10 +10,10 @@ import sys
 import nbformat
 import pytest
 
-from mpox._core import project_root
+from mpox._core import MpoxError, project_root
 from mpox.book.chapters import read_chapters
-from mpox.book.execution import run_notebooks
-from mpox.book.profiles import list_notebooks, load_profile, resolve_parameters
+from mpox.book.record import record
+from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters, run_notebooks
 from mpox.book.sync import stale_notebooks
 from mpox.data.phantom import PhantomSpec, generate
 from mpox.runs.recorded import open_store
@@ -37,13 +38,12 @@ def machine_marks(text: str) -> list[str]:
     return [found for mark in marks for found in re.findall(mark, text)]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["/home/ann/x.png", r"C:\\Users\\ann", "<Axes at 0x7f3a2c81d0>", "10.0.0.12", "http://mirror.example/simple",
-     "ann@example.org", "http://localhost:8888", "UserWarning: old", "Traceback (most recent call last)"],
-)  # fmt: skip
-def test_marks_of_a_machine_are_found(text):
-    assert machine_marks(json.dumps(f"before {text} after"))
+def test_marks_of_a_machine_are_found():
+    for text in (
+        "/home/ann/x.png", r"C:\\Users\\ann", "<Axes at 0x7f3a2c81d0>", "10.0.0.12", "http://mirror.example/simple",
+        "ann@example.org", "http://localhost:8888", "UserWarning: old", "Traceback (most recent call last)",
+    ):  # fmt: skip
+        assert machine_marks(json.dumps(f"before {text} after"))
     assert machine_marks("cpu (8 threads), torch 2.6.0, https://doi.org/10.1007/s10916, 0.87 (95 % CI 0.82 to 0.91)") == []
 
 
@@ -84,8 +84,6 @@ def test_profiles_name_only_parameters_that_exist(profile):
 
 def test_profile_quick_is_the_notebooks_default():
     """So that what the committed notebooks show is what `mpox run --profile quick` shows."""
-    from mpox.book.profiles import declared_parameters
-
     for name, values in resolve_parameters(NAMES, load_profile("quick").parameters, {}).items():
         defaults = declared_parameters(name)
         assert {key: defaults[key] for key in values} == values
@@ -94,6 +92,15 @@ def test_profile_quick_is_the_notebooks_default():
 def test_profile_recorded_reads_what_profile_cpu_computed():
     recorded, cpu = load_profile("recorded").parameters, load_profile("cpu").parameters
     assert recorded == {**cpu, "RUN_STORE": "recorded"}
+
+
+def test_a_parameters_cell_holds_only_upper_case_literals():
+    """papermill injects its values after this cell: anything derived in it would keep the default."""
+    for name in NAMES:
+        (cell,) = [cell for cell in read_notebook(name).cells if "parameters" in cell.metadata.get("tags", [])]
+        lines = ast.parse(cell.source).body
+        assert [line.targets[0].id for line in lines] == list(declared_parameters(name))
+        assert all(key.isupper() for key in declared_parameters(name))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +132,7 @@ def tiny_run(tmp_path_factory):
     return base
 
 
+@pytest.mark.slow
 def test_papermill_runs_every_notebook(tiny_run):
     chapters = read_chapters(tiny_run / "run")
     assert [chapter.name for chapter in chapters] == NAMES
@@ -132,25 +140,16 @@ def test_papermill_runs_every_notebook(tiny_run):
         assert chapter.provenance["phantom"] is True
         assert chapter.provenance["profile"] == "quick"
         assert chapter.provenance["package_version"]
-
-
-def test_every_run_a_notebook_names_is_in_the_store(tiny_run):
+    # every run that a notebook names is in the store, and no other
     store = open_store(tiny_run / "store")
-    named = {run_id for chapter in read_chapters(tiny_run / "run") for run_id in chapter.provenance["run_ids"]}
+    named = {run_id for chapter in chapters for run_id in chapter.provenance["run_ids"]}
     assert named == {folder.name for folder in (store.root / "runs").iterdir() if not folder.name.startswith(".")}
-
-
-def test_findings_are_computed_from_the_predictions(tiny_run):
-    """The text that other pages quote is the estimate of the stored predictions."""
-    chapter = {chapter.name: chapter for chapter in read_chapters(tiny_run / "run")}["03_cross_validation"]
-    text = chapter.findings["cv_phantom_source_accuracy"]
+    text = chapters[NAMES.index("03_cross_validation")].findings["cv_phantom_source_accuracy"]
     assert re.fullmatch(r"0\.\d\d \(95 % CI 0\.\d\d to [01]\.\d\d\)", text)
 
 
+@pytest.mark.slow
 def test_a_run_on_the_phantom_cannot_be_recorded(tiny_run):
-    from mpox._core import MpoxError
-    from mpox.book.record import record
-
     with pytest.raises(MpoxError, match="phantom"):
         record(tiny_run / "run", out=tiny_run / "results")
     assert not (tiny_run / "results").exists()
@@ -165,6 +164,7 @@ def _nbval(folder, environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_committed_notebooks_still_hold(users_environment):
     """nbval executes them anew with their defaults and compares the cells that are tagged for it."""
     done = _nbval(project_root() / "notebooks", users_environment)
@@ -172,6 +172,7 @@ def test_committed_notebooks_still_hold(users_environment):
     assert done.returncode == 0, done.stdout[-6000:]
 
 
+@pytest.mark.slow
 def test_nbval_notices_a_wrong_number(tmp_path, users_environment):
     """The check above can fail: alter one committed number and see."""
     path = project_root() / "notebooks" / "01_data_exploration.ipynb"

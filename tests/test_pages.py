@@ -75,6 +75,43 @@ def test_files_that_are_named_exist(name):
         assert module in (ROOT / symbol).read_text()
 
 
+# ---------------------------------------------------------------------------------------------- checklists
+#: How many items each publication has, and the first and last number.
+PUBLISHED = {
+    "claim_2024": (44, "1", "44"),
+    "tripod_ai": (52, "1", "27c"),
+    "clear_derm": (25, "Data 1", "Application 2"),
+    "reforms": (32, "1a", "8b"),
+}
+STATUSES = ["Answered", "Partly", "Not reported", "Not applicable"]
+
+
+def items(key: str) -> dict[str, str]:
+    """Number to status; an item that is answered says where, another one why not."""
+    text = TEXT[ROOT / f"book/checklists/{key}.md"]
+    rows = re.findall(r"^\| \*\*(.+?)\*\* .+? \| .+? \| \*\*(.+?)\.\*\* \S.* \|$", text, flags=re.M)
+    assert len(dict(rows)) == len(rows) == len(re.findall(r"^\| \*\*", text, flags=re.M))
+    return dict(rows)
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_every_item_of_a_checklist_is_there_in_order_and_counted(key):
+    found, (count, first, last) = items(key), PUBLISHED[key]
+    numbers = list(found)
+    assert len(numbers) == count and numbers[0] == first and numbers[-1] == last
+    order = [[int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", number)] for number in numbers]
+    assert order == sorted(order) or key == "clear_derm"
+    counts = " | ".join(str(list(found.values()).count(status)) for status in STATUSES)
+    assert set(found.values()) <= set(STATUSES)
+    assert f"({key}.md) | {count} | {counts} |" in TEXT[ROOT / "book/checklists/index.md"]
+
+
+def test_nothing_is_claimed_of_what_the_collections_do_not_tell():
+    """Consent, who labelled and who is shown are not known to anyone; a page that says otherwise would be wrong."""
+    unknown = [("claim_2024", "16"), ("claim_2024", "36"), ("tripod_ai", "17"), ("tripod_ai", "8b"), ("clear_derm", "Data 7")]
+    assert {items(key)[number] for key, number in unknown} == {"Not reported"}
+
+
 # ------------------------------------------------------------------------------------- citation, changelog
 def test_the_citation_is_valid_and_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())

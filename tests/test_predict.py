@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from mpox.runs.run_lookup import find_run, training_data
 from PIL import Image
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
@@ -21,7 +22,6 @@ from mpox.runs import predict
 from mpox.runs.cross_validation import fitted_network, fold_configs, network_of_probe, predict_nested, predict_splits
 from mpox.runs.predict import NOTICE, Predictor, build_predictor, outputs, read_square
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import ConformalScores, fit_conformal
 from mpox.stats.decisions import Aim, choose_threshold

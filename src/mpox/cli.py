@@ -1,9 +1,9 @@
 """The command `mpox`."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -299,7 +299,6 @@ def record(run_folder: Path, out: Path | None) -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail if a notebook is not in step with its source.")
 def sync(notebooks: tuple[str, ...], check: bool) -> None:
     """Execute the NOTEBOOKS (all by default) with their default parameters and write the paired .ipynb files."""
-    from mpox._core import MpoxError
     from mpox.book.sync import stale_notebooks
     from mpox.book.sync import sync as sync_notebooks
 
@@ -311,65 +310,33 @@ def sync(notebooks: tuple[str, ...], check: bool) -> None:
 
 @click.command("run")
 @click.argument("notebooks", nargs=-1)
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Parameter values: quick, recorded, cpu, gpu, or a .yml.",
-)
-@click.option(
-    "-p",
-    "pairs",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="One parameter's value, as YAML; wins over the profile. Repeatable.",
-)
+@click.option("--profile", default="quick", show_default=True, metavar="NAME|FILE", help="quick, recorded, cpu, gpu, or a .yml.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A value, as YAML; wins over the profile.")
 @click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
 @click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Limit for a cell; none by default.",
-)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Notebooks to run side by side; 1 by default.")
-def run(notebooks, profile, pairs, out, resume, data_dir, decisions, timeout, workers, scheduler, jobs):
-    """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03).
+def run(notebooks, pairs, **options):
+    """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03), up to the first failure.
 
     \b
     mpox run --profile quick
     mpox run 03 04 --profile cpu -p N_FOLDS 3 -p BACKBONES "[tf_efficientnet_lite0]"
     mpox run --profile quick --resume
     """
-    from mpox.book.execution import run_notebooks
-    from mpox.book.profiles import parse_overrides
+    from mpox.book.run import parse_overrides, run_notebooks
 
+    go_on = "Go on from it with: " + shlex.join(["mpox", *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+    bar, overrides = sys.stderr.isatty(), parse_overrides(pairs)
     try:
-        result = run_notebooks(
-            notebooks,
-            profile=profile,
-            overrides=parse_overrides(pairs),
-            out=out,
-            resume=resume,
-            data_dir=data_dir,
-            decisions=decisions,
-            cell_timeout_s=timeout,
-            workers=workers,
-            scheduler=scheduler,
-            jobs=jobs,
-            progress=sys.stderr.isatty(),
-            echo=click.echo,
-        )
+        result = run_notebooks(notebooks, overrides=overrides, progress=bar, echo=click.echo, **options)
     except KeyboardInterrupt:
+        click.echo(f"Interrupted. {go_on}", err=True)
         sys.exit(130)
     if result.failure:
-        click.echo(f"\n{result.failure}", err=True)
+        click.echo(f"\n{result.failure}\n{go_on}", err=True)
         sys.exit(1)
 
 
@@ -538,28 +505,30 @@ def export(run_id, form, out, int8, raw, store, data_dir, force) -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail if a learner notebook is not in step with its chapter.")
 def exercises(check: bool) -> None:
     """Derive the learner notebooks in notebooks/exercises from the chapters: solutions become blanks."""
-    from mpox._core import MpoxError
-    from mpox.book.exercises import stale_exercises, write_exercises
+    from mpox.book.exercises import exercise_files, stale_exercises
 
     if not check:
-        write_exercises(say=click.echo)
+        for path, text in exercise_files().items():
+            click.echo(f"wrote {atomic_write(path, text)}")
     elif stale := stale_exercises():
         raise MpoxError(f"Exercises not in step with their chapters: {', '.join(stale)}. Run `mpox exercises`.")
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @click.option("--data-dir", metavar="DIR", help="Where the data sets lie (or set MPOX_DATA).")
-def doctor(as_json: bool, data_dir: str | None) -> None:
+def doctor(data_dir: str | None) -> None:
     """Say whether this machine is ready for the notebooks, and what to do where it is not.
 
     Exit status 1 if something is missing that they need.
     """
-    from mpox.book.doctor import as_text, examine, is_ready
+    from mpox.book.doctor import MISSING, examine
 
-    rows = examine(data_dir)
-    click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else as_text(rows))
-    sys.exit(0 if is_ready(rows) else 1)
+    missing = []
+    for row in examine(data_dir):
+        click.echo(f"{row.state:<8} {row.check:<9} {row.found}" + (f"\n{'':<18} -> {row.advice}" if row.advice else ""))
+        missing += [row.check] if row.state == MISSING else []
+    click.echo(f"\nNot ready: {', '.join(missing)}." if missing else "\nReady.")
+    sys.exit(1 if missing else 0)
 
 
 class _Group(click.Group):

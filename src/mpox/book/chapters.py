@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 from mpox._core import MpoxError
-from mpox.book.runfolder import read_run_folder
+from mpox.book.run import read_run_folder
 
 TITLE = re.compile(r"^# +(.+?) *$", re.M)
 _GLUE_MIME = re.compile(r"^(application/papermill\.record/)?text/plain$")

@@ -15,15 +15,7 @@ from mpox._core import MpoxError, project_root
 
 @dataclass(frozen=True)
 class Option:
-    """One answer that can be chosen.
-
-    Attributes
-    ----------
-    text : str
-    why : str
-        Why it is right, or what is wrong with it.
-    right : bool
-    """
+    """An answer that can be chosen, and why it is right or what is wrong with it."""
 
     text: str
     why: str
@@ -39,23 +31,7 @@ class Question:
 
 
 def read_quiz(chapter: str) -> list[Question]:
-    """The questions of a chapter, from ``notebooks/quizzes/NN.yml``.
-
-    Parameters
-    ----------
-    chapter : str
-        Its two digits, such as ``"03"``, or its whole name where two pages have the same digits.
-
-    Returns
-    -------
-    list of Question
-
-    Raises
-    ------
-    MpoxError
-        If there is no such quiz, or a question has no text, fewer than two options, an option without a reason, or not exactly
-        one right option.
-    """
+    """The questions in ``notebooks/quizzes/<chapter>.yml``: a chapter's digits, or its name where two have the same digits."""
     path = project_root() / "notebooks" / "quizzes" / f"{chapter}.yml"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yml"))) or "none"
@@ -77,11 +53,7 @@ def read_quiz(chapter: str) -> list[Question]:
 
 
 def quiz_html(questions: list[Question]) -> str:
-    """The quiz as a piece of HTML with its style and script; nothing is fetched from anywhere.
-
-    Each question is a group of radio buttons. The script adds a button to each that says, in a live region, whether the chosen
-    option is right and why, and counts the questions answered right at the first try. A drop-down has all answers.
-    """
+    """The quiz as HTML with its style and script; nothing is fetched from anywhere."""
     name = "mpox-quiz-" + hashlib.sha256(repr(questions).encode()).hexdigest()[:12]
     style, script = (Path(__file__).with_name(f"quiz.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
     groups = "\n".join(_question_html(question, number, name) for number, question in enumerate(questions, start=1))

@@ -10,7 +10,7 @@ import pandas as pd
 from mpox._core import MpoxError, atomic_write, project_root
 from mpox.book.chapters import read_chapters, what_was_used
 from mpox.book.report import estimate
-from mpox.book.runfolder import read_run_folder
+from mpox.book.run import read_run_folder
 from mpox.models.config import ModelConfig
 from mpox.runs.recorded import model_settings, write_record
 from mpox.runs.store import RECORDED, RunStore, store_folder

@@ -1,4 +1,4 @@
-"""Keeps the committed ``notebooks/NN_name.ipynb`` in step with their sources: executed, text outputs kept, pictures stripped."""
+"""Keep the committed ``notebooks/NN_name.ipynb`` in step with their sources: executed, text outputs kept, images stripped."""
 
 import tempfile
 from collections.abc import Callable
@@ -7,10 +7,7 @@ from pathlib import Path
 import nbformat
 
 from mpox._core import MpoxError, atomic_write, project_root
-from mpox.book.kernels import NotebookFailure, execute, kernel_environment
-from mpox.book.profiles import list_notebooks, read_notebook, select_notebooks
-
-_PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
+from mpox.book.run import NotebookFailure, execute, kernel_environment, list_notebooks, read_notebook, select_notebooks
 
 
 def stale_notebooks() -> list[str]:
@@ -22,62 +19,38 @@ def _in_step(name: str) -> bool:
     path = project_root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return False
-    paired, source = nbformat.read(path, as_version=4), read_notebook(name)
-    cells = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in paired.cells]
-    wanted = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in source.cells]
-    executed = all(cell.get("execution_count") for cell in paired.cells if cell.cell_type == "code")
-    return cells == wanted and executed
+    paired = nbformat.read(path, as_version=4)
+    cells, wanted = (
+        [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+        for notebook in (paired, read_notebook(name))
+    )
+    return cells == wanted and all(cell.get("execution_count") for cell in paired.cells if cell.cell_type == "code")
 
 
 def sync(names: tuple[str, ...] = (), *, say: Callable[[str], None] = print) -> None:
-    """Execute notebooks with their default parameters and write them beside their sources.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Which; all by default.
-    say : callable
-        Told which one is done.
-
-    Raises
-    ------
-    MpoxError
-        If a notebook fails; the ones before it are written.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = Path(temporary)
-        (scratch / "executed").mkdir()
-        with kernel_environment(scratch, profile="defaults"):
-            for name in select_notebooks(names):
-                executed = scratch / "executed" / f"{name}.ipynb"
-                try:
-                    execute(name, {}, executed, scratch=scratch)
-                except NotebookFailure as failure:
-                    raise MpoxError(f"{name} failed: {failure}\n{failure.description}") from failure
-                notebook = stripped(nbformat.read(executed, as_version=4))
-                target = project_root() / "notebooks" / f"{name}.ipynb"
-                atomic_write(target, nbformat.writes(notebook) + "\n")
-                say(f"wrote {target.name}")
+    """Execute notebooks, all by default, with their default parameters and write them beside their sources."""
+    with tempfile.TemporaryDirectory() as scratch, kernel_environment("defaults"):
+        for name in select_notebooks(names):
+            executed = Path(scratch) / f"{name}.ipynb"
+            try:
+                execute(name, {}, executed, progress_bar=False)
+            except NotebookFailure as failure:
+                raise MpoxError("\n".join(failure.args)) from failure
+            notebook = stripped(nbformat.read(executed, as_version=4))
+            atomic_write(project_root() / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+            say(f"wrote {name}.ipynb")
 
 
 def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A notebook without pictures, progress bars, times and the marks of the program that executed it."""
+    """A notebook without images, progress bars, times and the marks of the program that executed it."""
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "jupytext") if key in notebook.metadata}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "mystnb")}
-        if not cell.metadata.get("tags"):
-            cell.metadata.pop("tags", None)
-        if cell.cell_type != "code":
-            continue
-        kept = []
-        for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr":
-                continue
-            for kind in _PICTURES:
-                output.get("data", {}).pop(kind, None)
-            if "data:image/" in output.get("data", {}).get("text/html", ""):
-                del output["data"]["text/html"]
-            kept.append(output)
-        cell.outputs = kept
+        cell.metadata = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for data in (output.get("data", {}) for output in cell.outputs):
+                for kind in list(data):
+                    if kind.startswith("image/") or (kind == "text/html" and "data:image/" in data[kind]):
+                        del data[kind]
     return notebook

@@ -1,0 +1,364 @@
+"""Run the notebooks with papermill: a profile's values go in, executed notebooks and a summary of the run come out."""
+
+import contextlib
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import os
+import textwrap
+import time
+from ast import literal_eval
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import filelock
+import nbformat
+import yaml
+
+from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, locked, project_root
+from mpox.audit.result import hash_of_decisions, read_overrides
+from mpox.runs.store import RECORDED
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+_SHOWN_LINES = 25
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of parameter values; `file` is relative to the project, or absolute where it lies outside."""
+
+    name: str
+    file: str
+    parameters: dict[str, Any]
+
+
+def list_notebooks() -> list[str]:
+    """The stems of ``notebooks/NN_name.py``, in the order in which they run."""
+    names = sorted(path.stem for path in (project_root() / "notebooks").glob("[0-9][0-9]_*.py"))
+    if not names:
+        raise MpoxError(f"No notebooks in {project_root()}: install a checkout with 'pip install -e .', or set MPOX_PROJECT.")
+    return names
+
+
+def select_notebooks(wanted: Iterable[str] = ()) -> list[str]:
+    """Full names of notebooks given as ``03_cross_validation``, ``03``, ``cross_validation`` or a path; all if none is given."""
+    names, chosen = list_notebooks(), set()
+    for text in wanted:
+        name = Path(text).name.removesuffix(".py").removesuffix(".ipynb")
+        found = [n for n in names if name in (n, n[:2], n[3:])]
+        if not found:
+            raise MpoxError(f"There is no notebook {text!r}{_did_you_mean(name, names)}; there are {', '.join(names)}.")
+        chosen.update(found)
+    return [name for name in names if name in chosen] if chosen else names
+
+
+def read_notebook(name: str) -> nbformat.NotebookNode:
+    """The notebook made from ``notebooks/<name>.py``: not executed, without outputs."""
+    import jupytext
+
+    path = project_root() / "notebooks" / f"{name}.py"
+    try:
+        notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    except Exception as error:
+        raise MpoxError(f"{path} is not a py:percent notebook ({str(error).strip().splitlines()[0]}): correct it.") from error
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+# --------------------------------------------------------------------------------------------------- parameters
+def declared_parameters(name: str) -> dict[str, Any]:
+    """The parameters that a notebook declares in its cell tagged ``parameters``, with their defaults; the cell is not run.
+
+    papermill injects its values after this cell: anything derived in it would keep the default, so only literals may stand there.
+    """
+    from papermill import inspect_notebook
+
+    declared = {}
+    for key, parameter in inspect_notebook(read_notebook(name)).items():
+        try:
+            declared[key] = literal_eval(parameter["default"])
+        except (SyntaxError, ValueError) as error:
+            raise MpoxError(f"notebooks/{name}.py: the parameters cell may hold only literals; move {key} below it.") from error
+    return declared
+
+
+def load_profile(name_or_file: str | Path) -> Profile:
+    """Read a profile, as ``papermill -f`` does: ``profiles/<name>.yml`` or a path ending in ``.yml`` or ``.yaml``."""
+    from papermill.iorw import read_yaml_file
+
+    path = Path(name_or_file).expanduser()
+    if path.suffix not in (".yml", ".yaml"):
+        path = project_root() / "profiles" / f"{name_or_file}.yml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (project_root() / "profiles").glob("*.yml"))
+        hint = _did_you_mean(str(name_or_file), known)
+        raise MpoxError(f"There is no profile {str(name_or_file)!r}{hint}; there are {', '.join(known)}, or name a .yml file.")
+    try:
+        values = read_yaml_file(str(path)) or {}
+    except yaml.YAMLError as error:
+        raise MpoxError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) and key.isupper() for key in values):
+        raise MpoxError(f"{path}: a profile is a flat mapping, one line 'UPPER_CASE_NAME: value' for each parameter.")
+    return Profile(path.stem, str(path.resolve()).removeprefix(f"{project_root()}{os.sep}"), values)
+
+
+def parse_overrides(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Parameter values from the command line: pairs ``NAME VALUE``, values in YAML; a later one counts."""
+    try:
+        return {name: yaml.safe_load(text) for name, text in pairs}
+    except yaml.YAMLError as error:
+        raise MpoxError(f"A value of -p is not valid YAML ({' '.join(str(error).split())}).") from error
+
+
+def resolve_parameters(
+    notebooks: Iterable[str], profile: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Which values each notebook is given: those, of the profile and the overrides, that it declares; an override wins.
+
+    Everything is checked against every notebook of the project, chosen or not, so that a slip in a profile shows at once: a name
+    that none declares, or a value that is not of its default's type. A whole number becomes a float where the default is one.
+    """
+    declared = {name: declared_parameters(name) for name in list_notebooks()}
+    known, values = sorted(set().union(*declared.values())), {**profile, **overrides}
+    for key in values:
+        if key not in known:
+            raise MpoxError(f"No notebook has the parameter {key}{_did_you_mean(key, known)}; there are {', '.join(known)}.")
+    resolved = {
+        name: {key: _fit(key, values[key], default, name) for key, default in defaults.items() if key in values}
+        for name, defaults in declared.items()
+    }
+    return {name: resolved[name] for name in notebooks}
+
+
+def _fit(key: str, value: Any, default: Any, notebook: str) -> Any:
+    kind, wanted = (_KINDS.get(type(thing), "nothing") for thing in (value, default))
+    if default is not None and kind != wanted:
+        raise MpoxError(f"{key} must be {wanted}, as {default!r} in notebooks/{notebook}.py; {value!r} is {kind}.")
+    if isinstance(default, float):
+        return float(value)
+    if isinstance(default, list) and len({_KINDS.get(type(item)) for item in default}) == 1:
+        return [_fit(f"Each item of {key}", item, default[0], notebook) for item in value]
+    return value
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    upper = {name.upper(): name for name in known}
+    close = difflib.get_close_matches(word.upper(), upper, n=1)
+    return f" (did you mean {upper[close[0]]}?)" if close else ""
+
+
+# ------------------------------------------------------------------------------------------------- one notebook
+class NotebookFailure(Exception):
+    """A notebook that did not come to its end: the reason in one line, then the failing cell with the error."""
+
+
+def execute(
+    name: str, parameters: Mapping[str, Any], result: Path, *, mark: Any = None, log: TextIO | None = None, **options: Any
+) -> None:
+    """Execute ``notebooks/<name>.py`` within `kernel_environment` and write `result`, a partial notebook if it fails.
+
+    What the cells print is appended to `log`. Only a notebook that came to its end has the `mark`, in papermill's metadata;
+    `options` go to `papermill.execute_notebook`.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError, strip_color
+
+    nbformat.write(read_notebook(name), result)
+    literal = str(result).replace("{", "{{").replace("}", "}}")  # papermill takes paths for format strings
+    options |= {"stdout_file": log, "stderr_file": log, "extra_arguments": ["--IPKernelApp.log_level=50"], "start_timeout": 300}
+    try:
+        executed = papermill.execute_notebook(
+            literal, literal, dict(parameters), kernel_name="python3", cwd=project_root() / "notebooks", **options
+        )
+    except Exception as error:
+        reason = trace = f"{type(error).__name__}: {error}"
+        if isinstance(error, PapermillExecutionError):
+            reason, trace = f"{error.ename}: {error.evalue}", strip_color("\n".join(error.traceback))
+        elif isinstance(error, DeadKernelError):
+            reason = trace = "The kernel died; most often the machine ran out of memory."
+        cells = nbformat.read(result, as_version=4).cells
+        started = [cell.source for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
+        cell = textwrap.indent("\n".join("".join(started[-1:]).splitlines()[:_SHOWN_LINES]), "    ")
+        lines = "\n".join(trace.rstrip().splitlines()[-_SHOWN_LINES:])
+        description = f"{name} failed in this cell:\n\n{cell}\n\n{lines}\n\nThe partial notebook: {result}"
+        raise NotebookFailure(reason.splitlines()[0], description) from error
+    # the book offers this file for download: no path of this machine in it
+    executed.metadata.papermill.update(input_path=f"notebooks/{name}.py", output_path=result.name, mpox=mark)
+    atomic_write(result, nbformat.writes(executed))
+
+
+@contextlib.contextmanager
+def kernel_environment(profile: str, **settings: Any) -> Iterator[None]:
+    """Set, and restore afterwards, what kernels inherit: what torch needs, ``MPOX_PROFILE``, and settings that have a value."""
+    before = dict(os.environ)
+    changes = TORCH_ENVIRONMENT | {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore:IProgress not found", "MPOX_PROFILE": profile}
+    changes |= {name: str(value) for name, value in settings.items() if value}
+    for name in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK", "MPOX_WEIGHTS"):
+        if path := changes.get(name) or before.get(name):  # kernels work in notebooks/: relative to here is not relative to there
+            changes[name] = str(Path(path).expanduser().resolve())
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+# ------------------------------------------------------------------------------------------------- a run folder
+@dataclass(frozen=True)
+class NotebookRun:
+    """What became of one notebook: `status` is pending, running, done or failed; `error` is its last line."""
+
+    status: str
+    duration_s: float | None
+    source_sha256: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class NotebookRuns:
+    """A run folder, as in its ``run.json``; times are ISO 8601, UTC; `failure`, for a person, is not kept there."""
+
+    folder: Path
+    profile: str
+    profile_file: str
+    parameters: dict[str, Any]
+    started: str
+    finished: str | None
+    package_version: str
+    notebooks: dict[str, NotebookRun]
+    failure: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every notebook is done."""
+        return all(notebook.status == "done" for notebook in self.notebooks.values())
+
+    def noted(self, name: str, **changes: Any) -> "NotebookRuns":
+        """The run with one notebook's state changed, written to the disk."""
+        notebooks = {**self.notebooks, name: replace(self.notebooks[name], **changes)}
+        run = replace(self, notebooks=notebooks)
+        run = replace(run, finished=_now() if run.ok else None)
+        content = {key: value for key, value in asdict(run).items() if key not in ("folder", "failure")}
+        atomic_write(run.folder / "run.json", json.dumps(content, indent=2) + "\n")
+        return run
+
+
+def read_run_folder(folder: str | os.PathLike) -> NotebookRuns:
+    """Read the ``run.json`` of a folder that `run_notebooks` made."""
+    path = Path(folder) / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kept = ("status", "duration_s", "source_sha256", "error")
+        notebooks = {name: NotebookRun(*(entry[key] for key in kept)) for name, entry in content.pop("notebooks").items()}
+        return NotebookRuns(folder=Path(folder), notebooks=notebooks, **content)
+    except FileNotFoundError:
+        raise MpoxError(f"{folder} is no run folder (it has no run.json): make one with 'mpox run'.") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MpoxError(f"{path} is damaged: delete the folder and run again.") from error
+
+
+def run_notebooks(
+    notebooks: Iterable[str] = (),
+    *,
+    profile: str | Path = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    data_dir: str | os.PathLike | None = None,
+    decisions: str | os.PathLike | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> NotebookRuns:
+    """Execute notebooks in order, each in a fresh kernel, up to the first failure.
+
+    `notebooks`, `profile` and `overrides` are as in `select_notebooks`, `load_profile` and `resolve_parameters`. The run folder
+    `out`, ``_runs/<profile>`` of the project by default, is started over, unless `resume`: then what is done with the same
+    parameters, source and decisions is skipped, and what was not named is kept. `data_dir`, `decisions`, `workers` and
+    `scheduler` become ``MPOX_DATA``, ``MPOX_OVERRIDES``, ``MPOX_WORKERS`` and ``MPOX_SCHEDULER`` of the kernels. `progress` shows
+    papermill's bar over the cells, `echo` is given each line.
+    """
+    chosen, asked, overrides = select_notebooks(notebooks), load_profile(profile), dict(overrides or {})
+    parameters = resolve_parameters(chosen, asked.parameters, overrides)
+    for key in overrides.keys() - set().union(*parameters.values()):
+        echo(f"note: -p {key} changes nothing here, it belongs to other notebooks")
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise MpoxError(f"There is no data folder {data_dir}: name one that exists with --data-dir.")
+    in_force = hash_of_decisions(read_overrides(Path(decisions).expanduser() if decisions else None))
+    if decisions and any(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
+        raise MpoxError("--overrides has no effect on the recorded study, whose audit is made: leave it out.")
+    folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
+    before = _previous(folder, asked, resume=resume)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / ".lock", timeout=0))
+        except filelock.Timeout:
+            raise MpoxError(f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out.") from None
+        if before and not resume:
+            for file in ("run.log", *(f"{Path(name).name}.ipynb" for name in before.notebooks)):
+                (folder / file).unlink(missing_ok=True)
+            before = None
+        sources = {name: (project_root() / "notebooks" / f"{name}.py").read_bytes() for name in chosen}
+        marks = {name: {"source_sha256": hashlib.sha256(sources[name]).hexdigest(), "decisions": in_force} for name in chosen}
+        entries = before.notebooks if before else {}
+        entries |= {name: NotebookRun("pending", None, marks[name]["source_sha256"]) for name in chosen}
+        run = NotebookRuns(
+            folder, asked.name, asked.file, {**asked.parameters, **overrides}, before.started if before else _now(), None,
+            importlib.metadata.version("mpox"), dict(sorted(entries.items())),
+        )  # fmt: skip
+        echo(f"profile {asked.name} -> {folder} (log: run.log)")
+        log = stack.enter_context((folder / "run.log").open("a", encoding="utf-8"))
+        settings = {"MPOX_DATA": data_dir, "MPOX_OVERRIDES": decisions, "MPOX_WORKERS": workers, "MPOX_SCHEDULER": scheduler}
+        stack.enter_context(kernel_environment(asked.name, **settings))
+        for number, name in enumerate(chosen, start=1):
+            label, path = f"[{number}/{len(chosen)}] {name:<28}", folder / f"{name}.ipynb"
+            if resume and (took := _done_before(path, parameters[name], marks[name])):
+                run = run.noted(name, status="done", duration_s=took)
+                echo(f"{label} skipped (done before)")
+                continue
+            run, start = run.noted(name, status="running"), time.monotonic()
+            bar = {"desc": name, "leave": False} if progress else False
+            failure: BaseException | None = None
+            try:
+                execute(name, parameters[name], path, mark=marks[name], log=log, progress_bar=bar)
+            except (NotebookFailure, KeyboardInterrupt) as error:
+                failure = error
+            took, status = round(time.monotonic() - start, 1), "failed" if failure else "done"
+            reason, description = (failure.args or ("interrupted", "")) if failure else (None, None)
+            run = run.noted(name, status=status, duration_s=took, error=reason)
+            echo(f"{label} {status:<7} {took:8.1f} s")
+            if isinstance(failure, KeyboardInterrupt):
+                raise failure
+            if failure:
+                return replace(run, failure=description)
+    echo(f"executed notebooks are in {folder}")
+    return run
+
+
+def _previous(folder: Path, profile: Profile, *, resume: bool) -> NotebookRuns | None:
+    """What an existing folder holds; an error if it must not be touched or cannot be gone on with."""
+    if not folder.exists() or all(entry.name == ".lock" for entry in folder.iterdir()):
+        return None
+    if not (folder / "run.json").is_file():
+        raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
+    run = read_run_folder(folder)
+    if resume and run.profile_file != profile.file:
+        raise MpoxError(f"{folder} is a run of the profile {run.profile} ({run.profile_file}): resume it with that --profile.")
+    return run
+
+
+def _done_before(path: Path, parameters: dict[str, Any], mark: dict[str, str]) -> float | None:
+    """Seconds that an executed notebook took, if papermill's metadata say that it is the result of just this."""
+    about = nbformat.read(path, as_version=4).metadata.get("papermill", {}) if path.is_file() else {}
+    return about["duration"] if (about.get("parameters"), about.get("mpox")) == (parameters, mark) else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,383 @@
+"""`mpox run`: what is checked before anything runs, what the kernels see, how a run is gone on with; papermill by itself."""
+
+import ast
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from mpox._core import MpoxError, project_root
+from mpox.book.run import (
+    declared_parameters,
+    list_notebooks,
+    load_profile,
+    parse_overrides,
+    read_run_folder,
+    resolve_parameters,
+    run_notebooks,
+    select_notebooks,
+)
+from mpox.cli import main
+from mpox.cli import run as run_command
+from mpox.data.phantom import PhantomSpec, generate
+
+ONE = """# %% [markdown]
+# # One
+
+# %% tags=["parameters"]
+SEED = 1
+RATE: float = 0.5
+NAMES = [
+    "a",
+    "b",
+]
+LIMIT = None
+DEVICE = "auto"
+STRICT = True
+
+# %%
+import os
+import sys
+
+names = ["MPOX_PROFILE", "MPOX_DATA", "MPOX_OVERRIDES", "MPOX_WORKERS", "PYTHONHASHSEED", "PYTHONWARNINGS"]
+names += ["MALLOC_MMAP_THRESHOLD_"]
+print({"env": {n: os.environ.get(n) for n in names}, "python": sys.executable, "cwd": os.getcwd()})
+
+# %%
+print([SEED, RATE, NAMES, LIMIT])
+"""
+TWO = """# %% [markdown]
+# # Two
+
+# %% tags=["parameters"]
+SEED = 1
+EPOCHS = 3
+
+# %%
+from pathlib import Path
+
+# %%
+print("two", SEED, EPOCHS)
+if not Path("mended").exists():
+    raise ValueError("the planted mistake\\nhas two lines")
+"""
+THREE = """# %% tags=["parameters"]
+RUN_STORE = ""
+
+# %%
+print("three")
+"""
+HANG = """# %% tags=["parameters"]
+WAY = "sleep"
+
+# %%
+import os
+import time
+from pathlib import Path
+
+Path("pid").write_text(str(os.getpid()))
+if WAY == "sleep":
+    time.sleep(120)
+os._exit(3)
+"""
+HEADER = "dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n"
+
+
+def make_project(root: Path, **sources: str) -> Path:
+    (root / "notebooks").mkdir(parents=True)
+    (root / "profiles").mkdir()
+    for name, source in sources.items():
+        (root / "notebooks" / f"{name.lstrip('n')}.py").write_text(source)
+    (root / "profiles/tiny.yml").write_text("SEED: 5\nRATE: 1.0e-3\n")
+    (root / "profiles/quick.yml").write_text("SEED: 6\n")
+    return root
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    root = make_project(tmp_path / "project", n01_one=ONE, n02_two=TWO, n03_three=THREE)
+    monkeypatch.setenv("MPOX_PROJECT", str(root))
+    return root
+
+
+def printed(notebook: Path) -> list[str]:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [o.text for c in cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stdout"]
+
+
+# ------------------------------------------------------------------------------------------ before anything runs
+def test_notebooks_are_listed_and_selected_in_running_order(project):
+    assert list_notebooks() == select_notebooks() == ["01_one", "02_two", "03_three"]
+    assert select_notebooks(["notebooks/03_three.ipynb", "one", "01"]) == ["01_one", "03_three"]
+    with pytest.raises(MpoxError, match=r"'thre' \(did you mean 03_three\?\)"):
+        select_notebooks(["thre"])
+
+
+def test_parameters_go_to_the_notebooks_that_declare_them_and_overrides_win(project):
+    profile = load_profile("tiny")
+    assert (profile.name, profile.file) == ("tiny", "profiles/tiny.yml")
+    overrides = parse_overrides([("SEED", "7"), ("EPOCHS", "1"), ("EPOCHS", "2"), ("LIMIT", "[1, 2]")])
+    assert resolve_parameters(list_notebooks(), profile.parameters, overrides) == {
+        "01_one": {"SEED": 7, "RATE": 0.001, "LIMIT": [1, 2]},
+        "02_two": {"SEED": 7, "EPOCHS": 2},
+        "03_three": {},
+    }
+    rate = resolve_parameters(["01_one"], {"RATE": 1}, {})["01_one"]["RATE"]
+    assert (rate, type(rate)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SEED", "many", "SEED must be a number.* 'many' is text"),
+        ("SEED", "true", "SEED must be a number.* True is true or false"),
+        ("NAMES", "a", "NAMES must be a list.* 'a' is text"),
+        ("NAMES", "[a, 1]", "Each item of NAMES must be text.* 1 is a number"),
+        ("DEVICE", "null", "DEVICE must be text.* None is nothing"),
+        ("SEDE", "1", r"No notebook has the parameter SEDE \(did you mean SEED\?\); there are .*EPOCHS"),
+        ("NAMES", "[a", "not valid YAML"),
+    ],
+)
+def test_a_wrong_override_is_an_error_before_anything_is_written(project, name, value, message):
+    before = sorted(project.rglob("*"))
+    result = CliRunner().invoke(run_command, ["--profile", "tiny", "-p", name, value])
+    with pytest.raises(MpoxError, match=message):
+        raise result.exception
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SEED: 1\nEPOCH: 2\n", r"the parameter EPOCH \(did you mean EPOCHS\?\)"),
+        ("SEED: [1\n", "not valid YAML"),
+        ("- SEED\n", "flat mapping"),
+        ("train:\n  SEED: 1\n", "flat mapping"),
+    ],
+)
+def test_a_wrong_profile_is_an_error_before_anything_is_written(project, text, message):
+    file = project / "mine.yml"
+    file.write_text(text)
+    before = sorted(project.rglob("*"))
+    with pytest.raises(MpoxError, match=message):
+        run_notebooks(profile=file)
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", ["DERIVED = SEED * 2", "import os", "A ="])
+def test_a_parameters_cell_holds_literals_only(project, line):
+    (project / "notebooks/01_one.py").write_text(f'# %% tags=["parameters"]\nSEED = 1\n{line}\n')
+    with pytest.raises(MpoxError, match="01_one.py: the parameters cell may hold only literals"):
+        declared_parameters("01_one")
+
+
+def test_what_a_run_cannot_use_is_an_error_and_a_folder_of_something_else_is_not_touched(project):
+    folder = project / "precious"
+    folder.mkdir()
+    (folder / "01_one.ipynb").write_text("mine")
+    (project / "mine.csv").write_text(HEADER)
+    for message, options in {
+        "was not made by 'mpox run'": {"out": folder},
+        "There is no data folder": {"data_dir": project / "nowhere"},
+        "cannot be read": {"decisions": project / "nowhere.csv"},
+        "no effect on the recorded study": {"decisions": project / "mine.csv", "overrides": {"RUN_STORE": "recorded"}},
+        r"'quik' \(did you mean quick\?\); there are quick, tiny": {"profile": "quik"},
+    }.items():
+        with pytest.raises(MpoxError, match=message):
+            run_notebooks(**{"profile": "tiny", **options})
+    assert [p.name for p in folder.iterdir()] == ["01_one.ipynb"]
+    with pytest.raises(MpoxError, match="no run folder"):
+        read_run_folder(folder)
+
+
+# ------------------------------------------------------------------------- a run that fails, is mended, and resumed
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """One run that fails in its second notebook, is mended, resumed, changed and resumed again."""
+    base = tmp_path_factory.mktemp("story")
+    root = make_project(base / "project", n01_one=ONE, n02_two=TWO, n03_three=THREE)
+    (base / "data").mkdir()
+    (base / "mine.csv").write_text(HEADER)
+    told = {"base": base, "root": root, "folder": root / "_runs/tiny"}
+    call = ["--profile", "tiny", "-p", "SEED", "7", "--data-dir", "data", "--overrides", "mine.csv", "--workers", "3"]
+
+    def step(name, *words):
+        result = CliRunner().invoke(run_command, [*call, *words])
+        state = json.loads((told["folder"] / "run.json").read_text())
+        written = {p.name: p.stat().st_mtime_ns for p in told["folder"].glob("*.ipynb")}
+        told[name] = result, state, written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPOX_PROJECT", str(root))
+        patch.setenv("MPOX_DATA", "elsewhere")
+        patch.chdir(base)
+        told["environment"] = dict(os.environ), os.getcwd()
+        patch.setattr(sys, "argv", ["mpox", "run", *call])
+        step("failed")
+        told["environment after"] = dict(os.environ), os.getcwd()
+        told["printed"] = [ast.literal_eval(text) for text in printed(told["folder"] / "01_one.ipynb")]
+        (root / "notebooks/mended").touch()
+        step("resumed", "--resume")
+        (root / "notebooks/03_three.py").write_text(THREE + "\n# %%\nprint('changed')\n")
+        step("source changed", "--resume")
+        step("parameter changed", "-p", "EPOCHS", "9", "--resume")
+        with (base / "mine.csv").open("a") as decisions:
+            decisions.write("web,a.png,web,b.png,reject,seen\n")
+        step("decision changed", "-p", "EPOCHS", "9", "--resume")
+        with pytest.raises(MpoxError, match="is a run of the profile tiny"):
+            run_notebooks(profile="quick", out=told["folder"], resume=True)
+        result = run_notebooks(["03"], profile="quick", out=told["folder"])
+        told["started over"] = result, sorted(p.name for p in told["folder"].iterdir())
+        yield told
+
+
+def test_kernels_get_the_parameters_the_profile_and_this_python_and_nothing_is_left(story):
+    facts, values = story["printed"]
+    assert values == [7, 0.001, ["a", "b"], None]
+    assert facts["python"] == sys.executable
+    assert facts["cwd"] == str(story["root"] / "notebooks")
+    assert facts["env"] == {
+        "MPOX_PROFILE": "tiny",
+        "MPOX_DATA": str(story["base"] / "data"),
+        "MPOX_OVERRIDES": str(story["base"] / "mine.csv"),
+        "MPOX_WORKERS": "3",
+        "PYTHONHASHSEED": "0",
+        "PYTHONWARNINGS": "ignore:IProgress not found",
+        "MALLOC_MMAP_THRESHOLD_": "17179869184",
+    }
+    assert story["environment after"] == story["environment"]
+
+
+def test_a_failing_cell_stops_the_run_and_is_shown_and_noted(story):
+    result, state, written = story["failed"]
+    assert result.exit_code == 1
+    assert "[2/3] 02_two                       failed" in result.stdout
+    for part in (
+        "02_two failed in this cell:",
+        '    print("two", SEED, EPOCHS)',
+        "ValueError: the planted mistake",
+        f"The partial notebook: {story['folder'] / '02_two.ipynb'}",
+        "mpox run --profile tiny -p SEED 7 --data-dir data --overrides mine.csv --workers 3 --resume",
+    ):
+        assert part in result.stderr
+    assert sorted(written) == ["01_one.ipynb", "02_two.ipynb"]
+    assert (state["profile"], state["profile_file"]) == ("tiny", "profiles/tiny.yml")
+    assert (state["parameters"], state["finished"]) == ({"SEED": 7, "RATE": 0.001}, None)
+    one, two, three = (state["notebooks"][name] for name in ("01_one", "02_two", "03_three"))
+    assert [n["status"] for n in (one, two, three)] == ["done", "failed", "pending"]
+    assert (one["error"], two["error"], three["duration_s"]) == (None, "ValueError: the planted mistake", None)
+    assert 0 < one["duration_s"] < 60
+    assert one["source_sha256"] == hashlib.sha256(ONE.encode()).hexdigest()
+
+
+def test_resume_goes_on_from_the_failed_notebook(story):
+    result, state, written = story["resumed"]
+    assert result.exit_code == 0
+    assert [n["status"] for n in state["notebooks"].values()] == ["done"] * 3
+    assert written["01_one.ipynb"] == story["failed"][2]["01_one.ipynb"]
+    assert "[1/3] 01_one                       skipped" in result.stdout
+    assert state["finished"] >= state["started"] == story["failed"][1]["started"]
+    assert state["notebooks"]["02_two"]["error"] is None
+
+
+def test_resume_runs_again_only_what_changed(story):
+    steps = [story[name][2] for name in ("resumed", "source changed", "parameter changed", "decision changed")]
+    again = [{name for name in after if after[name] != before[name]} for before, after in zip(steps, steps[1:], strict=False)]
+    assert again == [{"03_three.ipynb"}, {"02_two.ipynb"}, {"01_one.ipynb", "02_two.ipynb", "03_three.ipynb"}]
+
+
+def test_without_resume_a_run_folder_is_started_over_and_holds_no_path_of_this_machine(story):
+    result, files = story["started over"]
+    assert result.ok and list(result.notebooks) == ["03_three"] and result == read_run_folder(result.folder)
+    assert files == [".lock", "03_three.ipynb", "run.json", "run.log"]
+    notebook = nbformat.read(result.folder / "03_three.ipynb", as_version=4)
+    assert notebook.metadata.papermill.input_path == "notebooks/03_three.py"
+    assert str(story["base"]) not in nbformat.writes(notebook)
+    assert (result.folder / "run.log").read_text() == "three\nchanged\n"
+
+
+# ------------------------------------------------------------------------------------------- kernels that do not end
+def test_a_dead_kernel_fails_like_any_other_cell_and_is_not_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPOX_PROJECT", str(make_project(tmp_path / "{project}", n01_hang=HANG)))
+    (tmp_path / "empty.yml").write_text("")
+    for resume in (False, True):
+        result = run_notebooks(profile=tmp_path / "empty.yml", overrides={"WAY": "die"}, resume=resume)
+        assert not result.ok and result.notebooks["01_hang"].error.startswith("The kernel died")
+        assert "os._exit(3)" in result.failure
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path, monkeypatch):
+    project = make_project(tmp_path / "project", n01_hang=HANG, n02_three=THREE)
+    monkeypatch.setenv("MPOX_PROJECT", str(project))
+    (project / "profiles/quick.yml").write_text("WAY: sleep\n")
+    command = [sys.executable, "-c", "from mpox.cli import main; main()", "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        pid, deadline = project / "notebooks/pid", time.monotonic() + 60
+        while not (pid.is_file() and pid.read_text()) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert [n.status for n in read_run_folder(project / "_runs/quick").notebooks.values()] == ["running", "pending"]
+        with pytest.raises(MpoxError, match="Another 'mpox run' is writing"):
+            run_notebooks(profile="quick", resume=True)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Interrupted. Go on from it with: mpox run --resume" in stderr and "Traceback" not in stdout + stderr
+    run = read_run_folder(project / "_runs/quick")
+    assert [(n.status, n.error) for n in run.notebooks.values()] == [("failed", "interrupted"), ("pending", None)]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ sync
+def test_sync_writes_executed_notebooks_with_their_texts_and_without_images_and_times(project):
+    drawn = """# %%
+import sys
+from IPython.display import HTML, display
+from IPython.display import Image
+
+print("text")
+print("a bar", file=sys.stderr)
+display(HTML("<img src='data:image/png;base64,'>"), Image(b"", format="png"))
+"""
+    (project / "notebooks/03_three.py").write_text(drawn)
+    result = CliRunner().invoke(main, ["sync", "03"])
+    assert (result.exit_code, result.output) == (0, "wrote 03_three.ipynb\n")
+    notebook = nbformat.read(project / "notebooks/03_three.ipynb", as_version=4)
+    (cell,) = notebook.cells
+    assert "papermill" not in notebook.metadata and cell.metadata == {} and cell.id == "cell-00"
+    assert [output.get("text") or list(output.data) for output in cell.outputs] == ["text\n", ["text/plain"], ["text/plain"]]
+    result = CliRunner().invoke(main, ["sync", "--check"])
+    assert result.exit_code == 1 and "Not in step with their sources: 01_one, 02_two. Run `mpox sync`" in result.stderr
+    result = CliRunner().invoke(main, ["sync"])
+    assert result.exit_code == 1 and "02_two failed in this cell" in result.stderr
+
+
+# -------------------------------------------------------------------------------------------------- papermill alone
+@pytest.mark.slow
+def test_papermill_by_itself_runs_a_chapter_with_a_profile_from_any_folder(tmp_path, monkeypatch):
+    """The profile holds parameters of other chapters, too; papermill says so and goes on."""
+    generate(tmp_path / "phantom", PhantomSpec(n_patients=24, size=64, seed=1, copies=2))
+    root, chapter = project_root(), "notebooks/01_data_exploration.ipynb"
+    values = {"DATASETS": [str(tmp_path / "phantom")], "RUN_STORE": str(tmp_path / "store"), "BACKBONE": "colour_histogram"}
+    values |= {"IMAGE_SIZE": 64, "N_FOLDS": 2, "REPEATS": {"linear_probe": 1}}
+    profile, notebook = (os.path.relpath(root / name, tmp_path) for name in ("profiles/quick.yml", chapter))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-f", profile, "-y", json.dumps(values)]
+    command += [notebook, "out.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Passed unknown parameter: TRAINING" in done.stderr
+    about = nbformat.read(tmp_path / "out.ipynb", as_version=4).metadata.papermill
+    assert about.exception is None and about.parameters.N_FOLDS == 2
