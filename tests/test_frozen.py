@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from mpox import cross_validate
 from mpox._core import MpoxError, WeightsMissing
-from mpox.book.execution import run_notebooks
 from mpox.book.freeze import asked_for, freeze
+from mpox.book.run import run_notebooks
 from mpox.cli import main
 from mpox.data.frozen import find_frozen
 from mpox.data.phantom import PhantomSpec, generate

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mpox.stats.coverage import simulate_clustered
+from planted import simulate_clustered
 from predictions import clustered, noisy, table
 from scipy.stats import norm
 from sklearn import metrics as sk

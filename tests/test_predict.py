@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from mpox.runs.run_lookup import find_run, training_data
 from PIL import Image
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
@@ -20,6 +19,7 @@ from mpox.models.backbones import Deployable
 from mpox.models.heads import fit
 from mpox.runs import predict
 from mpox.runs.cross_validation import fitted_network, fold_configs, network_of_probe, predict_nested, predict_splits
+from mpox.runs.listing import find_run, training_data
 from mpox.runs.predict import NOTICE, Predictor, build_predictor, outputs, read_square
 from mpox.runs.recorded import RecordedStore
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of

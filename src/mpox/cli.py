@@ -270,7 +270,7 @@ def freeze(profile, pairs, out, data_dir):
     do not publish it.
     """
     from mpox.book.freeze import freeze as freeze_study
-    from mpox.book.profiles import parse_overrides
+    from mpox.book.run import parse_overrides
 
     frozen = freeze_study(out, profile, overrides=parse_overrides(pairs), data_dir=data_dir, say=click.echo)
     if frozen.datasets:
@@ -361,7 +361,7 @@ def list_(store, dataset, protocol, regime, sort, as_csv):
 
     The recorded study (--store recorded) keeps neither a date nor a size for each run.
     """
-    from mpox.book.provenance import duration
+    from mpox.book.chapters import duration
     from mpox.runs.listing import list_runs
 
     table = list_runs(store)
@@ -402,8 +402,6 @@ def adopt(store, origin):
     click.echo(f"{', '.join(f'{count} {kind}' for kind, count in copied.items())} copied to {target.root}.")
 
 
-
-
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--run", "run_id", required=True, metavar="ID", help="The run to ask; the beginning of its id is enough.")
@@ -434,7 +432,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
-    predictor = build_predictor(open_store(store), run_id, data_dir, tell=_note)
+    predictor = build_predictor(open_store(store), run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
     click.echo(NOTICE, err=True)
     if predictor.provenance["phantom"]:
         click.echo(PHANTOM, err=True)
@@ -480,7 +478,14 @@ def export(run_id, form, out, int8, raw, store, data_dir, force) -> None:
     require_onnx()
     if out.exists() and not force:
         raise MpoxError(f"{out} exists already: name another file with --out, or say --force.")
-    exported = export_run(open_store(store), run_id, data_dir, int8=int8, calibrated=not raw, tell=_note)
+    exported = export_run(
+        open_store(store),
+        run_id,
+        data_dir,
+        int8=int8,
+        calibrated=not raw,
+        tell=lambda text: click.echo(f"note: {text}", err=True),
+    )
     predictor, model = exported.predictor, exported.models["onnx int8" if int8 else "onnx"]
     atomic_write(out, model)
     size = predictor.model.image_size

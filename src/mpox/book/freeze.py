@@ -17,10 +17,10 @@ from safetensors.torch import save
 
 from mpox._core import MpoxError, WeightsMissing
 from mpox.audit.result import hash_of_decisions, read_overrides
-from mpox.book.profiles import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters
+from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters
 from mpox.data.dataset import Dataset
 from mpox.data.frozen import Frozen, Source, write_frozen
-from mpox.data.manifest import PATIENTS_FILE, class_folders
+from mpox.data.manifest import PATIENTS_FILE
 from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate
 from mpox.models.backbones import find_weights, load_pretrained, weights_origin
 from mpox.runs.store import RECORDED, RunStore, store_folder
@@ -69,8 +69,8 @@ def _is_dataset(text: str, data_dir: str | os.PathLike | None) -> bool:
     if text in REGISTRY:
         return not REGISTRY[text].is_phantom
     try:
-        labels = class_folders(locate(text, data_dir=data_dir))
-    except MpoxError:
+        labels = [child.name for child in locate(text, data_dir=data_dir).iterdir() if child.is_dir()]
+    except (MpoxError, OSError):
         return False
     return "Mpox" in {LABEL_ALIASES.get(label.lower(), label) for label in labels}
 

@@ -16,9 +16,9 @@ from mpox._core import MpoxError
 from mpox.data.pixels import load_pixels
 from mpox.data.registry import REGISTRY
 from mpox.models.backbones import Deployable
+from mpox.runs.listing import find_run, training_data
 from mpox.runs.predict import BATCH, NOTICE, Predictor, build_predictor, outputs
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.run_lookup import find_run, training_data
 from mpox.runs.store import RunStore
 
 #: Version of ONNX's set of operators.
