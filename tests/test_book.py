@@ -55,7 +55,7 @@ def shown_by_name(key: str) -> nbformat.NotebookNode:
     if kind == "fig":
         about = {"figure": {"caption": f"The figure {name}.", "name": name}, "image": {"alt": "A rising curve."}}
         picture = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
-        return new_code_cell("figures.show()", outputs=[picture], metadata={"mystnb": about})
+        return new_code_cell("plots.show()", outputs=[picture], metadata={"mystnb": about})
     caption = f'<caption {TABLE_MARK}="{name}"><span class="mpox-caption">The table {name}.</span></caption>'
     html = f"<table>{caption}<tr><td>1</td></tr></table>"
     table = new_output("display_data", data={"text/html": html, "text/plain": "1"})
@@ -102,7 +102,7 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
         new_markdown_cell(f"## Result\n\n{sections}"),
         *map(shown_by_name, named),
         new_code_cell(
-            "figures.show()",
+            "plots.show()",
             outputs=[figure],
             metadata={"mystnb": {"figure": {"caption": "A curve."}, "image": {"alt": "A rising curve."}}},
         ),
@@ -232,7 +232,7 @@ def test_staged_chapters_are_labelled_and_linked(project, tmp_path):
     assert [cell.source for cell in folded[:2]] == ["SEED = 0", "# Parameters\nSEED = 1"]
     assert {cell.metadata.mystnb.code_prompt_show for cell in folded[2:]} == {UNFOLD}
     shown = [cell.source for cell in study.cells if cell.cell_type == "code" and cell not in folded]
-    assert "table" in shown and "figures.show()" not in shown
+    assert "table" in shown and "plots.show()" not in shown
     assert study.cells[2].metadata.mystnb.code_prompt_show == "Parameters and their defaults"
     assert "/home/someone" not in nbformat.writes(study)
 
@@ -241,7 +241,7 @@ def test_a_program_that_shows_results_is_folded_and_a_short_one_that_computes_is
     cells = {
         "predictions = cross_validate(store, data, 'source', model)": False,
         "for row in rows:\n    report.prose(f'{row}')": True,
-        "figures_use.coverage(table)\nplt.show()": True,
+        "plots.forest(table, x)\nplt.show()": True,
         "import pandas as pd\n\nfrom mpox import evaluate": True,
         "from mpox import evaluate\n\nmetrics = evaluate(predictions)": False,
         "\n".join(f"x{k} = {k}" for k in range(9)): True,

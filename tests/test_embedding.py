@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mpox._core import MpoxError
-from mpox.book import figures_errors
+from mpox.book import plots
 from mpox.book.mapview import MapView, map_html
 from mpox.studies.errors import embedding_map, map_table
 
@@ -65,8 +65,12 @@ def test_mistakes_are_drawn_on_top():
     assert found["source"].tolist() == ["s", "t", "s", "t"] and found["probability"].tolist() == [0.9, 0.7, 0.8, 0.6]
 
 
+def map_colours(found: pd.DataFrame) -> dict:
+    return {key: plots.palette(found[key]) for key in ("class", "outcome", "source")}
+
+
 def test_the_page_is_self_contained_and_safe():
-    text = map_html(table(), caption=f"Map {EVIL}", colours=figures_errors.map_colours(table()))
+    text = map_html(table(), caption=f"Map {EVIL}", colours=map_colours(table()))
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "<img" not in text and "url(" not in text
     assert text.count("</script>") == 1, "nothing in the data ends the script"
@@ -76,7 +80,7 @@ def test_the_page_is_self_contained_and_safe():
 
 def test_one_source_gets_no_button():
     one = table().assign(source="s")
-    payload = map_html(one, caption="x", colours=figures_errors.map_colours(one))
+    payload = map_html(one, caption="x", colours=map_colours(one))
     assert '"source":{' not in payload.split("mpoxMap(")[-1]
 
 
@@ -131,7 +135,7 @@ def use(actions: list) -> list:
         "shapes": {"A": 0, "B": 1},
     }
     asked = json.dumps([[[10, 10], [90, 10], [10, 90], [90, 90]], data, actions])
-    html = map_html(table(), caption="x", colours=figures_errors.map_colours(table()))
+    html = map_html(table(), caption="x", colours=map_colours(table()))
     script = re.search(r"<script>(.*)\nmpoxMap\(", html, re.DOTALL)[1]
     done = subprocess.run(["node", "-e", script + PAGE, asked], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -157,9 +161,7 @@ def test_buttons_colour_the_points():
 
 def test_on_paper_it_is_a_figure_and_in_a_terminal_a_sentence():
     found = table()
-    view = MapView(
-        found, caption="A map.", colours=figures_errors.map_colours(found), draw=lambda: figures_errors.embedding(found)
-    )
+    view = MapView(found, caption="A map.", colours=map_colours(found), draw=lambda: plots.points(found, "x", "y", hue="class"))
     bundle = view._repr_mimebundle_()
     assert bundle["text/plain"] == "A map. 4 pictures, 2 of them predicted wrongly."
     assert bundle["image/png"].startswith("iVBOR") and "<svg" in bundle["text/html"]

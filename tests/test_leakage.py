@@ -12,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
 from mpox._core import MpoxError, TooFewImages
-from mpox.book import figures_leakage
 from mpox.data.changes import render_view, view_hash
 from mpox.data.dataset import Dataset
 from mpox.data.groups import connected, same_value_links
@@ -170,14 +169,6 @@ def test_only_the_doses_asked_for_are_run(planted, tmp_path):
     store = RunStore(tmp_path)
     predictions = leak_dose(store, planted, NEIGHBOUR, doses=[0], n_folds=4)
     assert len(store.used_runs) == 4 and not predictions["exposed"].any() and predictions["has_sibling"].any()
-
-
-def test_the_dose_figure_says_its_regimes(planted, tmp_path):
-    predictions = leak_dose(RunStore(tmp_path), planted, NEIGHBOUR, doses=(0, 1), n_folds=4)
-    table = dose_response(predictions, n_bootstrap=20).assign(dataset="planted", regime="nearest_neighbour")
-    figure = figures_leakage.dose_response(table, {("accuracy", "all"): "accuracy", ("auroc", "Mpox"): "AUROC"})
-    assert len(figure.axes) == 2
-    assert all("nearest neighbour" in [text.get_text() for text in axis.texts] for axis in figure.axes)
 
 
 @settings(max_examples=30, deadline=None)
@@ -349,9 +340,6 @@ def test_a_subset_without_a_side_has_a_reason_and_no_metric(two_sets, tmp_path):
         only = found[found["subset"] == "shared only"]
         assert only["estimate"].isna().all() and set(only["reason"]) == {reason}
         assert found.loc[found["subset"] == "all images", "estimate"].notna().all()
-        shown = found[found["metric"] == "accuracy"].assign(direction="one to two", regime="nearest_neighbour")
-        texts = [text.get_text() for text in figures_leakage.external(shown, xlabel="accuracy").axes[0].texts]
-        assert f"not defined: {reason}" in texts
 
 
 @pytest.mark.filterwarnings("error")

@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox.book import figures_use
 from mpox.book.findings_use import what_was_found
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
@@ -24,11 +23,10 @@ from mpox.stats.calibration import (
     class_names,
     codes_of,
     probabilities_of,
-    reliability_bins,
     with_temperature,
 )
 from mpox.stats.conformal import conformal_sets, coverage_table
-from mpox.stats.decisions import Aim, Costs, cost_curve, decision_curve, operating_replicates, predictive_table
+from mpox.stats.decisions import Aim, operating_replicates
 from mpox.studies.unfamiliar import (
     ELSEWHERE,
     OWN,
@@ -211,27 +209,3 @@ def test_the_words_follow_the_figures(phantom, asked):
     assert found.points["another collection"].startswith("on its Mpox and other rashes such sets hold the true one in")
     assert found.quoted["coverage_outside"] == found.quoted["coverage"] and found.quoted["specificity_at_95"].startswith("1.00")
     assert found.quoted["warned_elsewhere"].endswith("%")
-
-
-def test_every_figure_is_drawn_from_its_table_and_says_what_its_axes_are(phantom, asked, oddities):
-    predictions, nested = phantom
-    two = {"as they are": predictions, "temperature": calibrated(predictions, nested, "temperature")}
-    bins = pd.concat([reliability_bins(t, n_bootstrap=20).assign(dataset="phantom", calibration=name) for name, t in two.items()])
-    curve = decision_curve(predictions, n_bootstrap=20).assign(dataset="phantom", where="here")
-    values = operating_replicates(predictions, 0.3, n_bootstrap=20)
-    ppv = predictive_table(values, np.array([0.01, 0.1])).assign(dataset="phantom", aim="any")
-    sets = coverage_table(conformal_sets(predictions, nested), n_bootstrap=20).assign(dataset="phantom", confidence=0.9)
-    costs = cost_curve(np.array([0.01, 0.1]), values["sensitivity"], values["specificity"], Costs()).assign(dataset="phantom")
-    drawn = [
-        figures_use.reliability(bins, xlabel="stated"),
-        figures_use.decision_curves(curve),
-        figures_use.predictive_values(ppv),
-        figures_use.coverage(sets),
-        figures_use.novelty(asked[-1].assign(dataset="phantom"), score="neighbours", xlabel="score"),
-        figures_use.screening_costs(costs),
-    ]
-    for figure in drawn:
-        figure.canvas.draw()
-        assert all(axis.get_xlabel() for axis in figure.axes) and figure.axes[0].get_ylabel() or len(figure.axes) == 1
-    assert [axis.get_title() for axis in drawn[0].axes] == list(two)
-    assert len(figures_use.sheet(oddities[:3], ["a", "b", "c"]).axes[0].images) == 1

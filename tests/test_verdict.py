@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import chi2
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
-from mpox.book import figures_verdict
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine
 from mpox.runs.cross_validation import validate_externally
@@ -22,7 +21,6 @@ from mpox.studies.verdict import (
     REPRODUCED,
     Interval,
     answer,
-    claim_intervals,
     conclude,
     conclusion,
     flattering_protocols,
@@ -250,35 +248,6 @@ def test_a_table_is_for_one_data_set_and_regime(recorded):
     for column in ("dataset", "regime"):
         with pytest.raises(MpoxError, match="one data set and one regime"):
             verdict_table(pd.concat([metrics, metrics.assign(**{column: "another"})]))
-
-
-def test_the_figure_has_a_panel_a_claim_with_the_published_value_and_every_interval(recorded):
-    import matplotlib.pyplot as plt
-
-    table = claim_intervals(*recorded)
-    table = table[table["dataset"] == "msld-v1"]
-    figure = figures_verdict.claims(table)
-    numbers = [claim for claim in CLAIMS if claim.published is not None]
-    assert len(figure.axes) == len(numbers)
-    for axis, claim in zip(figure.axes, numbers, strict=True):
-        dashed = [line for line in axis.lines if line.get_linestyle() == "--"]
-        assert [line.get_xdata()[0] for line in dashed] == [claim.published]
-        assert len(axis.containers) == 5
-    plt.close(figure)
-
-
-def test_the_cover_has_a_line_a_protocol_and_a_marker_a_data_set(recorded):
-    table = claim_intervals(*recorded)
-    table = table[table["claim"].isin(["f1", "roc_auc_mpox"])]
-    figure = figures_verdict.cover(table)
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["F1; published 0.958", "ROC AUC; published 0.998"]
-    for axis, key in zip(figure.axes, ("f1", "roc_auc_mpox"), strict=True):
-        part = table[table["claim"] == key].dropna(subset=["estimate"])
-        lines = [label.get_text() for label in axis.get_yticklabels()]
-        drawn = {(lines[round(y)], x) for points in axis.containers for x, y in points.lines[0].get_xydata().tolist()}
-        assert drawn == set(zip(part["protocol"], part["estimate"], strict=True)) and len(axis.containers) == len(part)
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(dict.fromkeys(table["dataset"]))
 
 
 # ------------------------------------------------------------------------------------------------ the answer

@@ -26,7 +26,7 @@ FOLDED = {
 UNFOLD = "Show the code"
 #: Lines of a program that a page shows without being asked.
 SHORT = 8
-_SHOWING = re.compile(r"\b(report|plt|figures\w*)\.|MapView|_widget\(|_explorer\(")
+_SHOWING = re.compile(r"\b(report|plt|plots)\.|MapView|_widget\(|_explorer\(")
 
 
 def chapter_page(
