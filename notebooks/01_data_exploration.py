@@ -183,7 +183,7 @@ report.show(by_class, digits=2, name="copies-by-class", caption="Images that hav
 # %% mystnb={"image": {"alt": "Bar charts of group sizes: how many groups have one image, two images, and so on, on a logarithmic scale."}, "figure": {"name": "group-sizes", "caption": "How many groups have how many images, on a logarithmic scale; the last bar is the largest group. Patient and photograph together."}}
 sizes = [data.groups.value_counts().rename("size").value_counts().sort_index().reset_index(name="groups") for data in datasets]
 sizes = pd.concat([table.assign(dataset=data.name) for data, table in zip(datasets, sizes, strict=True)])
-plots.bars(sizes, "groups", "size", col="dataset", log=True, xlabel="groups", ylabel="images in the group")
+plots.bars(sizes, "groups", "size", col="dataset", log="x", xlabel="groups", ylabel="images in the group")
 plt.show()
 
 # %% [markdown]

@@ -224,7 +224,7 @@ drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apa
 overall = pd.DataFrame({"dataset": errors, "estimate": [table["error"].mean() for table in errors.values()]})
 overall = overall.assign(dataset=list(errors), label="all pictures")
 plots.forest(
-    drawn, "line", x="error_rate", hue="found", row="dataset", reference=overall, xlabel="error rate", percent=True
+    drawn, "line", x="error_rate", hue="found", row="dataset", reference=overall, xlabel="error rate", percent="x"
 )
 plt.show()
 

@@ -167,7 +167,7 @@ def test_bars_stack_hues_with_hatches_and_say_their_numbers():
     assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [(0, 5), (0, 0), (5, 491), (0, 46)]
     assert [text.get_text() for text in axis.texts] == ["5 file, 491 geometric", "46"]
     assert len({bar.get_hatch() for bar in axis.patches}) == 2 and legend(figure) == ["file", "geometric"]
-    assert plots.bars(table, "pairs", "method", hue="method", col="dataset", log=True).legends == []
+    assert plots.bars(table, "pairs", "method", hue="method", col="dataset", log="x").legends == []
 
 
 def test_sheet_lays_out_images_and_says_where_those_are_that_are_not_here(capsys):

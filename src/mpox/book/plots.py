@@ -10,6 +10,8 @@ reference : label to a value (a line) or to two ends (a grey band); or a table w
     ``high``, and the columns that say which panels it is for. `matrix` and `bars` have none.
 width, height : of a panel, inches.
 sharex, sharey : as `matplotlib.pyplot.subplots`.
+log, percent : the axes that are logarithmic, or in per cent: ``"x"``, ``"y"`` or ``"xy"``.
+diagonal : whether to draw the line of equality.
 ax : one axes to draw on, in place of a new figure with panels.
 
 Values come in the order of a column that is categorical, else as they appear. A table that has no rows, or lacks a column, is an
@@ -17,6 +19,7 @@ Values come in the order of a column that is categorical, else as they appear. A
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -53,9 +56,6 @@ LOOKS = {
     "Normal": ("#7F7F7F", "^"),
     "msld-v1": ("#0072B2", "o"),
     "msid": ("#D55E00", "s"),
-    "all images": ("#D55E00", "o"),
-    "without shared": ("#009E73", "s"),
-    "shared only": ("#7F7F7F", "^"),
     "not told apart": ("#7F7F7F", "o"),
     "more errors": ("#D55E00", "s"),
     "fewer errors": ("#0072B2", "D"),
@@ -86,12 +86,10 @@ def looks(values: Iterable) -> dict[Any, tuple[str, str]]:
     {'patient': ('#0072B2', 's'), 'probe': ('#D55E00', 'o')}
     """
     values = _levels(values)
-    known = [LOOKS[value] for value in values if value in LOOKS]
-    colours = [colour for colour in COLOURS if colour not in {colour for colour, _ in known}] or list(COLOURS)
-    markers = [marker for marker in MARKERS if marker not in {marker for _, marker in known}] or list(MARKERS)
-    others = [value for value in values if value not in LOOKS]
-    free = {value: (colours[k % len(colours)], markers[k % len(markers)]) for k, value in enumerate(others)}
-    return {value: LOOKS.get(value) or free[value] for value in values}
+    taken = {sign for value in values for sign in LOOKS.get(value, ())}
+    colours, markers = ([sign for sign in signs if sign not in taken] for signs in (COLOURS, MARKERS))
+    free = zip(cycle(colours or COLOURS), cycle(markers or MARKERS))
+    return {value: LOOKS.get(value) or next(free) for value in values}
 
 
 def palette(values: Iterable) -> dict[Any, str]:
@@ -111,7 +109,6 @@ def forest(
     goal: str | None = None,
     missing: str | None = None,
     values: str = "",
-    percent: bool = False,
     legend: bool = True,
     **shared,
 ) -> Figure:
@@ -131,15 +128,13 @@ def forest(
         Column that says why an estimate is missing; it is written in its place.
     values : str, optional
         How the estimate is written above its point, as ``"{:.2f}"``.
-    percent : bool
-        Write the x axis in per cent.
     legend : bool
         Not needed where ``y`` names the hues.
     """
     table = _checked(table, [x, low, high], [y, hue, style, goal, missing])
     table = table if missing else _checked(table[table[x].notna()])
     keys = [key for key in dict.fromkeys((hue, style)) if key and key != y]
-    places = _given(y, shared.get("row"), shared.get("col"))
+    places = [key for key in (y, shared.get("row"), shared.get("col")) if key]
     abreast = table.groupby(places, observed=True)[keys].apply(lambda part: len(part.drop_duplicates())).max() if keys else 1
     default = {"width": 3.5 if "col" in shared else 6.6, "height": lambda part: 0.75 + part[y].nunique() * (0.13 + 0.2 * abreast)}
     panels = _Panels(table, **{**default, "sharey": "row", "xlabel": "estimate, with 95 % interval", **shared})
@@ -151,8 +146,8 @@ def forest(
             kind = tuple(one[key] for key in keys) if abreast > 1 else ()
             place = lines.index(one[y]) + (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.72 / len(kinds)
             if pd.isna(one[x]):
-                reason = f"not defined: {one[missing]}"
-                axis.text(0.02, place, reason, transform=axis.get_yaxis_transform(), fontsize=8, va="center")
+                beside = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
+                axis.text(0.02, place, f"not defined: {one[missing]}", **beside)
                 continue
             shade, shape = colour[one[hue]] if hue else (COLOURS[0], "o")
             shape = marker[one[style]][1] if style else shape
@@ -164,11 +159,8 @@ def forest(
             if values:
                 above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                 axis.annotate(values.format(one[x]), (one[x], place), **above)
-        _scales(axis, "", "x" if percent else "")
-    entries = [(level, _sample(*look)) for level, look in colour.items() if hue != y]
-    entries += [
-        (level, _sample("black", shape, mfc="white" if k else "black")) for k, (level, (_, shape)) in enumerate(marker.items())
-    ]
+    entries = [(level, _key(*one)) for level, one in colour.items() if hue != y]
+    entries += [(level, _key("black", one[1], fill="white" if k else "")) for k, (level, one) in enumerate(marker.items())]
     return panels.finish(entries if legend else [])
 
 
@@ -183,9 +175,6 @@ def bands(
     units: str | None = None,
     intervals: str = "band",
     join: bool = True,
-    diagonal: bool = False,
-    log: str = "",
-    percent: str = "",
     **shared,
 ) -> Figure:
     """Lines with the intervals of their points.
@@ -202,10 +191,6 @@ def bands(
         Bars are for few points; those of different hues lie beside each other unless the axis is logarithmic.
     join : bool
         Whether the points are joined.
-    diagonal : bool
-        Draw the line of equality.
-    log, percent : str
-        Axes that are logarithmic, or in per cent: ``"x"``, ``"y"`` or ``"xy"``.
     """
     ends = [key for key in (low, high) if key in table]
     table = _checked(table, [x, y, *ends], [hue, units])
@@ -215,7 +200,7 @@ def bands(
     few = not join or max(part[x].nunique() for _, part, _ in panels) <= 12
     for axis, part, _ in panels:
         present = [level for level in look if level is None or (part[hue] == level).any()]
-        step = 0.012 * np.ptp(table[x]) if intervals == "bars" and "x" not in log else 0
+        step = 0.012 * np.ptp(table[x]) if intervals == "bars" and "x" not in shared.get("log", "") else 0
         for number, level in enumerate(present):
             rows = (part if level is None else part[part[hue] == level]).sort_values(x, kind="stable")
             rows = rows.assign(**{x: rows[x] + (number - (len(present) - 1) / 2) * step})
@@ -230,15 +215,11 @@ def bands(
             else:
                 drawn = {"fmt": "none" if join else shape, "color": shade, "capsize": 2, "elinewidth": 0.9, "markersize": 5}
                 axis.errorbar(rows[x], rows[y], yerr=_arms(rows[y], rows[low], rows[high]), **drawn)
-        _equality(axis, diagonal)
-        _scales(axis, log, percent)
-    entries = [(level, _sample(shade, shape if few else "", ls=dash[level])) for level, (shade, shape) in look.items()]
+    entries = [(level, _key(shade, shape if few else "", dash[level])) for level, (shade, shape) in look.items()]
     return panels.finish(entries if hue not in (panels.row, panels.col) else [])
 
 
-def points(
-    table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: bool = False, diagonal: bool = False, **shared
-) -> Figure:
+def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: bool = False, **shared) -> Figure:
     """A point a row: a scatter plot, or, where ``y`` holds texts, strips of points, shaken so that they can be counted.
 
     Parameters
@@ -249,8 +230,6 @@ def points(
         Columns; ``x`` is a number.
     box : bool
         On strips: draw the quartiles behind the points, with whiskers of at most 1.5 times their distance.
-    diagonal : bool
-        Draw the line of equality.
     """
     table = _checked(_checked(table, [x], [y, hue]).dropna(subset=[x, y]))
     strips = not pd.api.types.is_numeric_dtype(table[y])
@@ -266,9 +245,8 @@ def points(
         if strips and box:
             shades = {float(k): look.get(line, ("#D9D9D9",))[0] for k, line in enumerate(lines)}
             quartiles = {"showfliers": False, "width": 0.66, "linecolor": "black", "boxprops": {"alpha": 0.55}}
-            sns.boxplot(
-                x=part[x], y=on, hue=on, palette=shades, legend=False, orient="h", native_scale=True, ax=axis, **quartiles
-            )
+            along = {"x": part[x], "y": on, "hue": on, "palette": shades, "orient": "h", "native_scale": True, "legend": False}
+            sns.boxplot(**along, **quartiles, ax=axis)
             sns.scatterplot(x=part[x], y=places, color="black", s=6, alpha=0.35, linewidth=0, ax=axis, zorder=3)
         else:
             for level, (shade, shape) in look.items():
@@ -277,8 +255,7 @@ def points(
                 sns.scatterplot(x=part[x][shown], y=places[shown], ax=axis, **dots)
         if strips:
             axis.set_ylim(len(lines) - 0.45, -0.55)
-        _equality(axis, diagonal)
-    return panels.finish([(level, _sample(*one, ls="")) for level, one in look.items()] if hue != y else [])
+    return panels.finish([(level, _key(*one, "")) for level, one in look.items()] if hue != y else [])
 
 
 def matrix(
@@ -291,8 +268,6 @@ def matrix(
     frame: str | None = None,
     limits: tuple[float, float] | None = None,
     cmap: str = "Blues",
-    ticks: bool = True,
-    cell: tuple[float, float] = (1.2, 0.7),
     **shared,
 ) -> Figure:
     """A heat map with a text in each cell.
@@ -309,33 +284,25 @@ def matrix(
         Column of bool: the cells that get a frame.
     limits : tuple of float, optional
         Values of the first and the last shade; by default the least and the largest of the panel.
-    ticks : bool
-        Whether the cells' names stand at the axes.
-    cell : tuple of float
-        Width and height of a cell, inches.
     """
     table = _checked(table, [value], [x, y, text, frame])
     table = table.assign(__text=table[text] if text else table[value].map("{:.2f}".format))
-    size = {"width": lambda part: 0.9 + cell[0] * part[x].nunique(), "height": lambda part: 0.8 + cell[1] * part[y].nunique()}
+    size = {"width": lambda part: 0.9 + 1.2 * part[x].nunique(), "height": lambda part: 0.8 + 0.7 * part[y].nunique()}
     panels = _Panels(table, **{**size, "sharex": False, "sharey": False, **shared})
     for axis, part, _ in panels:
-        shape = {"index": _levels(part[y]), "columns": _levels(part[x])}
-        cells = part.pivot(index=y, columns=x).reindex(index=shape["index"])
+        lines, columns = _levels(part[y]), _levels(part[x])
+        shades, words = (part.pivot(index=y, columns=x, values=one).loc[lines, columns] for one in (value, "__text"))
         low, high = limits or (part[value].min(), part[value].max())
         look = {"cmap": cmap, "vmin": low, "vmax": high, "cbar": False, "annot_kws": {"fontsize": 9}}
-        sns.heatmap(cells[value][shape["columns"]], annot=cells["__text"][shape["columns"]], fmt="", ax=axis, **look)
+        sns.heatmap(shades, annot=words, fmt="", ax=axis, **look)
         for one in part[part[frame].astype(bool)].to_dict("records") if frame else []:
-            corner = (shape["columns"].index(one[x]) + 0.04, shape["index"].index(one[y]) + 0.04)
+            corner = (columns.index(one[x]) + 0.04, lines.index(one[y]) + 0.04)
             axis.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, color="#D55E00", linewidth=3))
         axis.tick_params(length=0, labelrotation=0)
-        if not ticks:
-            axis.set(xticks=[], yticks=[])
     return panels.finish([])
 
 
-def bars(
-    table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, log: bool = False, numbers: str = "{:g}", **shared
-) -> Figure:
+def bars(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, numbers: str = "{:g}", **shared) -> Figure:
     """Lengths of ``x`` as horizontal bars, a line for each value of ``y``; hues are stacked, and the numbers stand at the end.
 
     Parameters
@@ -344,8 +311,6 @@ def bars(
         A row a part of a bar.
     x, y : str
         Columns: the length, at least 0 or missing, and the line.
-    log : bool
-        Logarithmic from 1 on, linear below.
     numbers : str
         How a length is written; ``""`` writes none.
     """
@@ -367,9 +332,8 @@ def bars(
         if numbers:
             texts = [", ".join(" ".join(one) if len(said) > 1 else one[0] for one in said) for said in words]
             axis.bar_label(artists, labels=texts, padding=3, fontsize=8)
-            axis.set_xlim(0, start.max() * (3 if log else 1.12 + 0.025 * max(map(len, texts))) or 1)
-        if log:
-            axis.set_xscale("symlog", linthresh=1)
+            room = 3 if shared.get("log") else 1.12 + 0.025 * max(map(len, texts))
+            axis.set_xlim(0.7 if shared.get("log") else 0, start.max() * room or 1)
         axis.grid(axis="y", visible=False)
     entries = [(level, Patch(facecolor=shade, hatch=hatch[level], edgecolor="white")) for level, (shade, _) in look.items()]
     return panels.finish(entries if hue != y else [])
@@ -431,18 +395,16 @@ def sheet(
 
 
 class _Panels:
-    """A figure with an axes for each value of ``row`` and ``col``.
-
-    Iterating gives each axes, its rows of the table, and those of all axes beside it.
-    """
+    """A figure with an axes for each value of ``row`` and ``col``; gives each axes, its rows, and those of all axes beside it."""
 
     def __init__(
         self, table, *, width, height, row=None, col=None, wrap=0, ax=None, xlabel="", ylabel="", reference=None,
-        sharex=True, sharey=True, upright=True,
+        sharex=True, sharey=True, log="", percent="", diagonal=False, upright=True,
     ):  # fmt: skip
         _checked(table, [], [row, col])
         self.row, self.col, self.ax, self.upright = row, col, ax, upright
         self.labels, self.reference = (xlabel, ylabel), reference
+        self.log, self.percent, self.diagonal = log, percent, diagonal
         down, across = _levels(table[row]) if row else [None], _levels(table[col]) if col else [None]
         self.where = [{key: value for key, value in ((row, r), (col, c)) if key} for r in down for c in across]
         self.parts = [_at(table, where) for where in self.where]
@@ -467,9 +429,8 @@ class _Panels:
 
     def finish(self, entries: list[tuple[Any, Any]]) -> Figure:
         """Labels, titles, reference lines, and the legend, which lies below the panels and so covers nothing."""
-        named = {
-            key for label in self.labels if isinstance(label, Mapping) for key in self.where[0] if self.where[0][key] in label
-        }
+        mappings, first = [label for label in self.labels if isinstance(label, Mapping)], self.where[0]
+        named = {key for key, value in first.items() if any(value in label for label in mappings)}
         seen: dict[str, Any] = {}
         for number, (axis, where, part) in enumerate(zip(self.axes, self.where, self.parts, strict=True)):
             outer = {self.row: number % self.columns == 0, self.col: number < self.columns or not self.row}
@@ -488,15 +449,29 @@ class _Panels:
             if part.empty:
                 axis.text(0.5, 0.5, "not measured", ha="center", transform=axis.transAxes)
             seen |= {label: artist for label, artist in self._refer(axis, where) if label}
+            self._scale(axis)
         shown = [(_word(level), artist) for level, artist in entries if len(entries) > 1] + list(seen.items())
         if shown:
             texts, handles = zip(*shown, strict=True)
-            abreast = int(self.figure.get_size_inches()[0] * 11 / (max(map(len, texts)) + 7))
-            where = (
-                {"loc": "outside lower center"} if self.ax is None else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
-            )
-            (self.ax or self.figure).legend(handles, texts, ncols=max(1, min(len(texts), abreast)), fontsize=9, **where)
+            room = self.figure.get_size_inches()[0] * (13 if self.ax is None else 6)
+            abreast = int(room / (max(map(len, texts)) + 7))
+            below = {"ncols": max(1, min(len(texts), abreast)), "fontsize": 9}
+            if self.ax is None:
+                self.figure.legend(handles, texts, loc="outside lower center", **below)
+            else:
+                self.ax.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, -0.18), **below)
         return self.figure
+
+    def _scale(self, axis: Axes) -> None:
+        if self.diagonal:
+            axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1, zorder=0)
+        for name, part in (("x", axis.xaxis), ("y", axis.yaxis)):
+            if name in self.log:
+                getattr(axis, f"set_{name}scale")("log")
+                part.set_minor_formatter(NullFormatter())
+            if name in self.log or name in self.percent:
+                scale, unit = (100, " %") if name in self.percent else (1, "")
+                part.set_major_formatter(lambda value, _, scale=scale, unit=unit: f"{scale * value:g}{unit}")
 
     def _refer(self, axis: Axes, where: dict) -> list[tuple[str, Any]]:
         """Draw the reference lines and bands of a panel; gives their labels and artists."""
@@ -536,24 +511,20 @@ def _lines(axis: Axes, values: pd.Series) -> list:
 
 
 def _word(level: Any) -> str:
-    return dataset_title(level) if level in LOOKS else dataset_title(str(level)).replace("_", " ")
+    return str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " ")
 
 
-def _sample(colour: str, marker: str, **look) -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, **look)
+def _key(colour: str, marker: str, line: str = "-", fill: str = "") -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, linestyle=line, markerfacecolor=fill or colour)
 
 
 def _at(table: pd.DataFrame, where: dict) -> pd.DataFrame:
     return table[np.logical_and.reduce([np.ones(len(table), bool), *(table[key] == value for key, value in where.items())])]
 
 
-def _given(*keys: str | None) -> list[str]:
-    return list(dict.fromkeys(key for key in keys if key))
-
-
 def _checked(table: pd.DataFrame, numbers: Sequence[str] = (), others: Sequence[str | None] = ()) -> pd.DataFrame:
     """The table with its numbers as floats."""
-    if missing := [key for key in (*numbers, *_given(*others)) if key not in table]:
+    if missing := [key for key in (*numbers, *others) if key and key not in table]:
         raise MpoxError(f"The table of this figure lacks {', '.join(missing)}: it has {', '.join(map(str, table.columns))}.")
     if table.empty:
         raise MpoxError("There is nothing to draw: the table of this figure has no rows.")
@@ -564,18 +535,3 @@ def _arms(value, low, high) -> np.ndarray:
     """The two arms of intervals, shape (2, n); an end on the wrong side of its value, or a missing one, has no arm."""
     arms = np.atleast_1d(np.asarray(value - low, float)), np.atleast_1d(np.asarray(high - value, float))
     return np.nan_to_num(np.clip(arms, 0, None))
-
-
-def _equality(axis: Axes, wanted: bool) -> None:
-    if wanted:
-        axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1, zorder=0)
-
-
-def _scales(axis: Axes, log: str, percent: str) -> None:
-    for name, part in (("x", axis.xaxis), ("y", axis.yaxis)):
-        if name in log:
-            getattr(axis, f"set_{name}scale")("log")
-            part.set_minor_formatter(NullFormatter())
-        if name in log or name in percent:
-            scale, unit = (100, " %") if name in percent else (1, "")
-            part.set_major_formatter(lambda value, _, scale=scale, unit=unit: f"{scale * value:g}{unit}")
