@@ -95,7 +95,8 @@ for data in datasets:
         report.show(rejected)
 
 # %% mystnb={"image": {"alt": "Bar charts of the number of images in each class, one panel for each data set."}, "figure": {"name": "images-by-class", "caption": "Images in each class. A model that always names the largest class sets the lowest bar for accuracy."}}
-counts = pd.concat([data.manifest for data in datasets]).groupby(["dataset", "label"], sort=False).size().reset_index(name="images")
+counts = [data.manifest["label"].value_counts().sort_index().reset_index(name="images") for data in datasets]
+counts = pd.concat([table.assign(dataset=data.name) for data, table in zip(datasets, counts, strict=True)])
 plots.bars(counts, "images", "label", hue="label", col="dataset", xlabel="images")
 plt.show()
 
@@ -477,7 +478,7 @@ limits = [90, *(max(limit, -90) for limit in skintone.CLASSES.values())]
 for axis in figure.axes:
     axis.vlines(limits[1:-1], *axis.get_ylim(), color="black", linestyle=":", linewidth=0.8)
     middles = [(upper + lower) / 2 for upper, lower in zip(limits[:-1], limits[1:], strict=True)]
-    axis.secondary_xaxis("top").set_xticks(middles, [name.replace(" ", "\n") for name in skintone.CLASSES], fontsize=7)
+    axis.secondary_xaxis("top").set_xticks(middles, [name.replace(" ", "\n").replace("rm", "r-\nm") for name in skintone.CLASSES], fontsize=7)
 plt.show()
 
 # %% tags=["nbval-check-output"]

@@ -322,7 +322,7 @@ if curves:
     drawn = response[response["subset"] == "all"]
     drawn = drawn.assign(measure=[measures.get(key) for key in zip(drawn["metric"], drawn["class"], strict=True)])
     about = {"xlabel": "share of test images with a sibling in training", "ylabel": {word: word for word in measures.values()}}
-    look = {"intervals": "bars", "percent": "x", "sharex": "col", "sharey": "row", "size": (3.7, 2.5), **about}
+    look = {"intervals": "bars", "percent": "x", "sharex": "col", "sharey": "row", "width": 3.7, "height": 2.5, **about}
     plots.bands(drawn.dropna(subset="measure"), "share", hue="regime", row="measure", col="dataset", **look)
     plt.show()
 

@@ -432,7 +432,7 @@ shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].a
 words = {"parameters (M)": "millions", "multiply-adds (M)": "millions a picture", "median_ms_1": "ms a picture, one thread"}
 priced_by = shown.melt(["dataset", "model", *area.values()], list(words), "cost", "price").dropna(subset="price")
 names = {"parameters (M)": "parameters", "multiply-adds (M)": "multiply-adds", "median_ms_1": "latency"}
-look = {"intervals": "bars", "join": False, "sharex": "row", "sharey": "col", "size": (3.7, 2.6)}
+look = {"intervals": "bars", "join": False, "sharex": "row", "sharey": "col", "width": 3.7, "height": 2.6}
 figure = plots.bands(
     priced_by, "price", y="auroc", low="auroc_low", high="auroc_high", hue="model", row="cost", col="dataset",
     xlabel={key: f"{names[key]} ({unit})" for key, unit in words.items()}, ylabel="AUROC (Mpox)", **look,

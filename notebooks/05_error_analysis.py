@@ -221,11 +221,10 @@ drawn = pd.concat([table.assign(dataset=name) for name, table in slices.items()]
 drawn["line"] = drawn["column"] + ": " + drawn["slice"] + " (" + drawn["n_groups"].astype(str) + ")"
 drawn["found"] = drawn["difference"].gt(0).map({True: "more errors", False: "fewer errors"})
 drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apart")
-overall = pd.DataFrame({"dataset": errors, "estimate": [table["error"].mean() for table in errors.values()]})
-overall = overall.assign(dataset=list(errors), label="all pictures")
-plots.forest(
-    drawn, "line", x="error_rate", hue="found", row="dataset", reference=overall, xlabel="error rate", percent="x"
-)
+means = {name: table["error"].mean() for name, table in errors.items()}
+overall = pd.DataFrame({"dataset": list(means), "estimate": list(means.values()), "label": "all pictures"})
+look = {"xlabel": "error rate", "percent": "x"}
+plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=overall, **look)
 plt.show()
 
 # %%

@@ -448,7 +448,7 @@ for name, data in datasets.items():
 curves, means = pd.concat(curves, ignore_index=True), pd.concat(means, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-auroc", "caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched."}}
-look = {"hue": "dataset", "col": "family", "wrap": 4, "xlabel": "strength", "size": (1.85, 2.0)}
+look = {"hue": "dataset", "col": "family", "wrap": 4, "xlabel": "strength", "width": 1.85, "height": 2.0}
 area = curves[curves["metric"] == "auroc"]
 plots.bands(area, "strength", reference={"chance": 0.5}, ylabel="AUROC", **look)
 plt.show()

@@ -158,7 +158,7 @@ bins = pd.concat(
     ],
     ignore_index=True,
 )
-look = {"intervals": "bars", "join": False, "diagonal": True, "size": (2.5, 2.5)}
+look = {"intervals": "bars", "join": False, "diagonal": True, "width": 2.5, "height": 2.5}
 axes_of = {"xlabel": "stated probability of Mpox", "ylabel": "observed share"}
 plots.bands(bins, "stated", y="observed", hue="calibration", row="dataset", col="calibration", **look, **axes_of)
 plt.show()
@@ -395,7 +395,8 @@ plt.show()
 
 # %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"name": "novelty", "caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). First line: the model's own test pictures."}}
 scores = pd.concat([table.assign(dataset=name) for name, table in strange.items()], ignore_index=True)
-plots.points(scores, "neighbours", "kind", col="dataset", reference={"warning": 1.0}, xlabel="novelty score / threshold")
+look = {"reference": {"warning": 1.0}, "xlabel": "novelty score / threshold", "sharey": "row"}
+plots.points(scores, "neighbours", "kind", col="dataset", **look)
 plt.show()
 
 # %%

@@ -51,8 +51,8 @@ LOOKS = {
     "other data": ("#000000", "v"),
     "Mpox": ("#CC79A7", "D"),
     "Chickenpox": ("#E69F00", "o"),
-    "Measles": ("#56B4E9", "s"),
-    "Others": ("#0072B2", "P"),
+    "Measles": ("#56B4E9", "v"),
+    "Others": ("#0072B2", "s"),
     "Normal": ("#7F7F7F", "^"),
     "msld-v1": ("#0072B2", "o"),
     "msid": ("#D55E00", "s"),
@@ -133,17 +133,21 @@ def forest(
     """
     table = _checked(table, [x, low, high], [y, hue, style, goal, missing])
     table = table if missing else _checked(table[table[x].notna()])
-    keys = [key for key in dict.fromkeys((hue, style)) if key and key != y]
-    places = [key for key in (y, shared.get("row"), shared.get("col")) if key]
-    abreast = table.groupby(places, observed=True)[keys].apply(lambda part: len(part.drop_duplicates())).max() if keys else 1
-    default = {"width": 3.5 if "col" in shared else 6.6, "height": lambda part: 0.75 + part[y].nunique() * (0.13 + 0.2 * abreast)}
+    keys = [key for key in dict.fromkeys((hue, style)) if key and key not in (y, shared.get("row"), shared.get("col"))]
+
+    def abreast(rows: pd.DataFrame) -> int:
+        return rows[[y, *keys]].drop_duplicates()[y].value_counts().max()
+
+    default = {"width": 3.5 if "col" in shared else 6.6}
+    default["height"] = lambda rows: 0.75 + rows[y].nunique() * (0.16 + 0.15 * abreast(rows))
     panels = _Panels(table, **{**default, "sharey": "row", "xlabel": "estimate, with 95 % interval", **shared})
     colour, marker = looks(table[hue]) if hue else {}, looks(table[style]) if style else {}
     for axis, part, line_table in panels:
         lines = _lines(axis, line_table[y])
-        kinds = list(dict.fromkeys(line_table[keys].itertuples(index=False, name=None))) if abreast > 1 else [()]
+        alone = abreast(line_table) == 1
+        kinds = [()] if alone else list(dict.fromkeys(line_table[keys].itertuples(index=False, name=None)))
         for one in part.to_dict("records"):
-            kind = tuple(one[key] for key in keys) if abreast > 1 else ()
+            kind = () if alone else tuple(one[key] for key in keys)
             place = lines.index(one[y]) + (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.72 / len(kinds)
             if pd.isna(one[x]):
                 beside = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
@@ -157,8 +161,9 @@ def forest(
             if goal and pd.notna(one[goal]):
                 axis.plot([one[goal]] * 2, [place - 0.4, place + 0.4], color="black", linestyle="--", linewidth=1)
             if values:
-                above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-                axis.annotate(values.format(one[x]), (one[x], place), **above)
+                above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+                plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+                axis.annotate(values.format(one[x]), (one[x], place), bbox=plate, **above)
     entries = [(level, _key(*one)) for level, one in colour.items() if hue != y]
     entries += [(level, _key("black", one[1], fill="white" if k else "")) for k, (level, one) in enumerate(marker.items())]
     return panels.finish(entries if legend else [])
@@ -233,13 +238,14 @@ def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: 
     """
     table = _checked(_checked(table, [x], [y, hue]).dropna(subset=[x, y]))
     strips = not pd.api.types.is_numeric_dtype(table[y])
-    default = {"height": lambda part: 0.8 + 0.34 * part[y].nunique(), "sharey": "row"} if strips else {"height": 3.7}
-    panels = _Panels(table, **{"width": 3.7, **default, **shared})
+    default = {"width": 3.7 if "col" in shared or not strips else 6.6, "height": 3.7}
+    default |= {"height": lambda rows: 0.8 + 0.34 * rows[y].nunique(), "sharey": False} if strips else {}
+    panels = _Panels(table, **{**default, **shared})
     look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
     for axis, part, line_table in panels:
         places = part[y]
         if strips:
-            lines = _lines(axis, line_table[y])
+            lines = _lines(axis, (line_table if shared.get("sharey") else part)[y])
             on = places.map(lines.index).astype(float)
             places = on + np.random.default_rng(0).uniform(-0.26, 0.26, len(part))
         if strips and box:
@@ -332,8 +338,10 @@ def bars(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, numbers
         if numbers:
             texts = [", ".join(" ".join(one) if len(said) > 1 else one[0] for one in said) for said in words]
             axis.bar_label(artists, labels=texts, padding=3, fontsize=8)
-            room = 3 if shared.get("log") else 1.12 + 0.025 * max(map(len, texts))
-            axis.set_xlim(0.7 if shared.get("log") else 0, start.max() * room or 1)
+            inches = panels.figure.get_size_inches()[0] / panels.columns - 1.2  # of the axis; a letter takes 0.065
+            free = 1 - np.clip([0.065 * len(text) / inches for text in texts], 0, 0.8)
+            first = 0.7 if shared.get("log") else 0
+            axis.set_xlim(first, max(first * (start / first) ** (1 / free) if first else start / free) * 1.03 or 1)
         axis.grid(axis="y", visible=False)
     entries = [(level, Patch(facecolor=shade, hatch=hatch[level], edgecolor="white")) for level, (shade, _) in look.items()]
     return panels.finish(entries if hue != y else [])
