@@ -183,7 +183,7 @@ places = store.table(
     {"data": [data.hash for data in loaded], "backbone": BACKBONE, "size": model.image_size, "clusters": N_CLUSTERS,
      "version": error_study.VERSION, "seed": SEED},
     lambda: together[["source", "image_id"]].rename(columns={"source": "dataset"}).join(
-        errors.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
+        error_study.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
     ),
 )  # fmt: skip
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
