@@ -360,7 +360,7 @@ for name, table in problems.items():
 # %%
 from mpox.book.mapview import MapView
 
-mapped = errors.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
+mapped = error_study.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
 ways = ["class", "outcome", "source"]
 MapView(
     mapped,

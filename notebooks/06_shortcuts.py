@@ -324,7 +324,7 @@ grid = pd.concat(grid, ignore_index=True)
 # %% mystnb={"image": {"alt": "A grid of four by four cells with the AUROC of each cell's colours alone and, where cells were blanked, the AUROC lost by that, flagged cells framed, one row a data set."}, "figure": {"name": "cells", "caption": "What each cell of the picture tells alone and, where cells were blanked, what that costs. A frame: more than the other cells, by a 99 % bound for all cells at once."}}
 titles = {"alone": "AUROC of the cell alone", "blanked": "AUROC lost when it is blanked"}
 named = grid.replace({"way": titles}).assign(row=grid["row"] + 1, column=grid["column"] + 1)
-look = {"cmap": "cividis", "frame": "flagged", "limits": None if any(blanks.values()) else (0.4, 1), "width": 3.6, "height": 3.6}
+look = {"frame": "flagged", "limits": None if any(blanks.values()) else (0.4, 1), "width": 3.6, "height": 3.6}
 plots.matrix(named, "column", "row", "estimate", row="dataset", col="way", xlabel="column", ylabel="row", **look)
 plt.show()
 

@@ -265,7 +265,7 @@ values = pd.concat(
     [predictive_table(replicates[key], grid).assign(dataset=key[0], aim=str(key[1])) for key in at], ignore_index=True
 )
 shown = values[values["measure"].isin(["ppv", "npv"])]
-scales = {"log": "x", "percent": "x", "sharey": "col", "xlabel": "prevalence (logarithmic)"}
+scales = {"log": "x", "percent": "x", "sharey": False, "xlabel": "prevalence (logarithmic)"}
 names = {"ppv": "positive predictive value", "npv": "negative predictive value"}
 plots.bands(shown, "prevalence", hue="aim", row="dataset", col="measure", ylabel=names, **scales)
 plt.show()
@@ -298,6 +298,7 @@ for name, table in predictions.items():
 curves = pd.concat(curves, ignore_index=True)
 best = curves.groupby(["dataset", "where"])["estimate"].transform("max")
 shown = curves[(curves["strategy"] != ADVANTAGE) & (curves["estimate"] > -0.15 * best)]
+shown = shown.assign(low=shown["low"].where(shown["strategy"] == MODEL), high=shown["high"].where(shown["strategy"] == MODEL))
 axes_of = {"xlabel": "threshold: probability at which one would act", "ylabel": "net benefit (true positives a person)"}
 plots.bands(shown, "threshold", hue="strategy", row="dataset", col="where", sharex=False, sharey=False, **axes_of)
 plt.show()
@@ -331,12 +332,12 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
 # :::
 
 # %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"name": "conformal", "caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
-every = coverage["class"] == "all"
-_, axes = plt.subplots(len(datasets), 2, figsize=(7.4, 3.4 * len(datasets)), squeeze=False)
+_, axes = plt.subplots(len(datasets), 2, figsize=(7.4, 3.3 * len(datasets)), squeeze=False)
+look = {"intervals": "bars", "join": False, "diagonal": True, "xlabel": "coverage asked for", "ylabel": "coverage achieved"}
 for (left, right), (name, part) in zip(axes, coverage.groupby("dataset", sort=False), strict=True):
-    kept, answers = part[~every & (part["measure"] == "coverage")], part[every & (part["measure"].isin([CERTAIN, UNSURE, NOTHING]))]
-    look = {"intervals": "bars", "join": False, "diagonal": True, "ylabel": "coverage achieved"}
-    plots.bands(kept, "confidence", hue="class", xlabel="coverage asked for", ax=left, **look)
+    kept = part[(part["class"] != "all") & (part["measure"] == "coverage")]
+    answers = part[(part["class"] == "all") & part["measure"].isin([CERTAIN, UNSURE, NOTHING])]
+    plots.bands(kept, "confidence", hue="class", ax=left, **look)
     plots.bars(answers, "estimate", "confidence", hue="measure", xlabel="share of test pictures", numbers="", ax=right)
     left.set_title(plots.dataset_title(name), loc="left")
 plt.show()

@@ -223,12 +223,14 @@ for name, table in tables.items():
     )
 
 # %% mystnb={"image": {"alt": "A line for each published figure of performance, one panel a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dash."}, "figure": {"name": "claims", "caption": "Each published figure (dash) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
+from textwrap import fill
+
 intervals = verdict.claim_intervals(metrics, external)
 probed = intervals[intervals["regime"] == "linear_probe"].dropna(subset=["estimate"])
 probed["protocol"] = pd.Categorical(probed["protocol"], [*verdict.STRICTNESS, verdict.OTHER])
-subjects = {claim.key: claim.subject.replace(", ", ",\n", 1) for claim in verdict.CLAIMS}
+subjects = {claim.key: fill(claim.subject, 20) for claim in verdict.CLAIMS}
 about = {"goal": "published", "xlabel": "value, with 95 % interval"}
-plots.forest(probed.replace({"claim": subjects}), "claim", hue="protocol", col="dataset", width=7.4, **about)
+plots.forest(probed.replace({"claim": subjects}), "claim", hue="protocol", col="dataset", width=3.8, **about)
 plt.show()
 
 # %% [markdown]
@@ -283,7 +285,8 @@ for name, table in tables.items():
 
 # %% tags=["cover-figure"] mystnb={"image": {"alt": "F1 and ROC AUC of one model, a panel each, with a marker a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"name": "one-model", "caption": "One model, one set of pictures, several ways of testing: F1 and ROC AUC of the linear probe on each data set, with 95 % intervals from resampling groups. Dashed: the published values. `augment_before_split`: pictures are multiplied by augmentation, then divided. `random_image`: divided picture by picture. `patient`, `source`: no patient, and no copy of a photograph, on both sides. *other data*: trained on this collection, tested on what another one does not share with it."}}
 two = probed[probed["claim"].isin(["f1", "roc_auc_mpox"])].replace({"claim": {"f1": "F1", "roc_auc_mpox": "ROC AUC"}})
-values = two.drop_duplicates("claim")[["claim"]].assign(estimate=two["published"], label="published")
+two["claim"] += "; published " + two["published"].astype(str)
+values = two.drop_duplicates("claim")[["claim", "published"]].rename(columns={"published": "estimate"}).assign(label="published")
 about = {"hue": "protocol", "style": "dataset", "row": "claim", "reference": values, "width": 4.8}
 plots.forest(two, "protocol", xlabel="value, with 95 % interval", **about)
 plt.show()

@@ -19,7 +19,7 @@ Values come in the order of a column that is categorical, else as they appear. A
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -78,13 +78,7 @@ def dataset_title(name: str) -> str:
 
 
 def looks(values: Iterable) -> dict[Any, tuple[str, str]]:
-    """Colour and marker of each value: those of `LOOKS`, and for the others the first that are free.
-
-    Examples
-    --------
-    >>> looks(["patient", "probe"])
-    {'patient': ('#0072B2', 's'), 'probe': ('#D55E00', 'o')}
-    """
+    """Colour and marker of each value: those of `LOOKS`, and for the others the first that are free."""
     values = _levels(values)
     taken = {sign for value in values for sign in LOOKS.get(value, ())}
     colours, markers = ([sign for sign in signs if sign not in taken] for signs in (COLOURS, MARKERS))
@@ -139,16 +133,17 @@ def forest(
         return rows[[y, *keys]].drop_duplicates()[y].value_counts().max()
 
     default = {"width": 3.5 if "col" in shared else 6.6}
-    default["height"] = lambda rows: 0.75 + rows[y].nunique() * (0.16 + 0.15 * abreast(rows))
+    default["height"] = lambda rows: 0.75 + rows[y].nunique() * (0.14 + 0.14 * abreast(rows))
     panels = _Panels(table, **{**default, "sharey": "row", "xlabel": "estimate, with 95 % interval", **shared})
     colour, marker = looks(table[hue]) if hue else {}, looks(table[style]) if style else {}
     for axis, part, line_table in panels:
         lines = _lines(axis, line_table[y])
-        alone = abreast(line_table) == 1
-        kinds = [()] if alone else list(dict.fromkeys(line_table[keys].itertuples(index=False, name=None)))
+        beside = keys if abreast(line_table) > 1 else []
+        present = set(line_table[beside].itertuples(index=False, name=None))
+        kinds = [kind for kind in product(*(_levels(table[key]) for key in beside)) if kind in present]
         for one in part.to_dict("records"):
-            kind = () if alone else tuple(one[key] for key in keys)
-            place = lines.index(one[y]) + (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.72 / len(kinds)
+            shift = kinds.index(tuple(one[key] for key in beside)) - (len(kinds) - 1) / 2
+            place = lines.index(one[y]) + shift * 0.72 / len(kinds)
             if pd.isna(one[x]):
                 beside = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
                 axis.text(0.02, place, f"not defined: {one[missing]}", **beside)
@@ -265,16 +260,7 @@ def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: 
 
 
 def matrix(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    value: str,
-    *,
-    text: str | None = None,
-    frame: str | None = None,
-    limits: tuple[float, float] | None = None,
-    cmap: str = "Blues",
-    **shared,
+    table: pd.DataFrame, x: str, y: str, value: str, *, text: str = "", frame: str = "", limits: tuple | None = None, **shared
 ) -> Figure:
     """A heat map with a text in each cell.
 
@@ -284,11 +270,11 @@ def matrix(
         A row a cell.
     x, y, value : str
         Columns: where the cell is, and the number that its shade shows.
-    text : str, optional
-        Column of what is written; by default the value with two decimals.
-    frame : str, optional
+    text : str
+        Column of what is written; without it the value with two decimals.
+    frame : str
         Column of bool: the cells that get a frame.
-    limits : tuple of float, optional
+    limits : (float, float), optional
         Values of the first and the last shade; by default the least and the largest of the panel.
     """
     table = _checked(table, [value], [x, y, text, frame])
@@ -299,7 +285,7 @@ def matrix(
         lines, columns = _levels(part[y]), _levels(part[x])
         shades, words = (part.pivot(index=y, columns=x, values=one).loc[lines, columns] for one in (value, "__text"))
         low, high = limits or (part[value].min(), part[value].max())
-        look = {"cmap": cmap, "vmin": low, "vmax": high, "cbar": False, "annot_kws": {"fontsize": 9}}
+        look = {"cmap": "Blues", "vmin": low, "vmax": high, "cbar": False, "annot_kws": {"fontsize": 9}}
         sns.heatmap(shades, annot=words, fmt="", ax=axis, **look)
         for one in part[part[frame].astype(bool)].to_dict("records") if frame else []:
             corner = (columns.index(one[x]) + 0.04, lines.index(one[y]) + 0.04)
@@ -368,8 +354,6 @@ def sheet(
         Whose images they are; its name is the title.
     overlays : sequence of ndarray, optional
         Heat maps from 0 to 1, shape (height, width), laid over the images.
-    columns : int
-    title : str
     """
     from mpox.book.report import prose
 
@@ -463,16 +447,14 @@ class _Panels:
             texts, handles = zip(*shown, strict=True)
             room = self.figure.get_size_inches()[0] * (13 if self.ax is None else 6)
             abreast = int(room / (max(map(len, texts)) + 7))
-            below = {"ncols": max(1, min(len(texts), abreast)), "fontsize": 9}
-            if self.ax is None:
-                self.figure.legend(handles, texts, loc="outside lower center", **below)
-            else:
-                self.ax.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, -0.18), **below)
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)} if self.ax else {"loc": "outside lower center"}
+            (self.ax or self.figure).legend(handles, texts, ncols=max(1, min(len(texts), abreast)), fontsize=9, **place)
         return self.figure
 
     def _scale(self, axis: Axes) -> None:
         if self.diagonal:
-            axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1, zorder=0)
+            ends = axis.get_xlim()
+            axis.plot(ends, ends, color="grey", linestyle=":", linewidth=1, zorder=0, scalex=False, scaley=False)
         for name, part in (("x", axis.xaxis), ("y", axis.yaxis)):
             if name in self.log:
                 getattr(axis, f"set_{name}scale")("log")
@@ -513,7 +495,7 @@ def _levels(values: Iterable) -> list:
 def _lines(axis: Axes, values: pd.Series) -> list:
     """The values as the lines of an axes, the first on top."""
     lines = _levels(values)
-    axis.set_yticks(range(len(lines)), map(_word, lines))
+    axis.set_yticks(range(len(lines)), map(_word, lines), fontsize=9 if len(lines) < 12 else 8)
     axis.set_ylim(len(lines) - 0.45, -0.55)
     return lines
 
