@@ -221,10 +221,10 @@ drawn = pd.concat([table.assign(dataset=name) for name, table in slices.items()]
 drawn["line"] = drawn["column"] + ": " + drawn["slice"] + " (" + drawn["n_groups"].astype(str) + ")"
 drawn["found"] = drawn["difference"].gt(0).map({True: "more errors", False: "fewer errors"})
 drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apart")
-means = {name: table["error"].mean() for name, table in errors.items()}
-overall = pd.DataFrame({"dataset": list(means), "estimate": list(means.values()), "label": "all pictures"})
+overall = {name: table["error"].mean() for name, table in errors.items()}
+rates = pd.DataFrame({"dataset": list(overall), "estimate": list(overall.values()), "label": "all pictures"})
 look = {"xlabel": "error rate", "percent": "x"}
-plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=overall, **look)
+plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
 plt.show()
 
 # %%

@@ -282,8 +282,8 @@ lines = pd.concat([pd.DataFrame([{"label": "chance", "estimate": 0.5}]), pd.Data
     "label": "best of them by chance, " + best["tested"], "estimate": best["chance"], "dataset": best["dataset"]
 })])  # fmt: skip
 ordered = pd.concat([table.sort_values("estimate", ascending=False) for _, table in told.groupby("dataset", sort=False)])
-area = "AUROC of the fact alone (Mpox against the rest)"
-plots.forest(ordered, "words", hue="tested", row="dataset", reference=lines, xlabel=area)
+alone = "AUROC of the fact alone (Mpox against the rest)"
+plots.forest(ordered, "words", hue="tested", row="dataset", reference=lines, xlabel=alone)
 plt.show()
 
 # %%
@@ -362,10 +362,10 @@ for name, data in datasets.items():
 within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"name": "tone-strata", "caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
-area = within[within["metric"] == "auroc"]
-names = [f"{row.stratum} ({row.positives} of {row.images})" for row in area.itertuples()]
+strata = within[within["metric"] == "auroc"]
+names = [f"{row.stratum} ({row.positives} of {row.images})" for row in strata.itertuples()]
 whole = equal[~equal["how"].str.contains("minus")]
-lines = pd.concat([area.assign(line=names, of="one stratum"), whole.assign(line="all: " + whole["how"], of="all strata")])
+lines = pd.concat([strata.assign(line=names, of="one stratum"), whole.assign(line="all: " + whole["how"], of="all strata")])
 look = {"missing": "why", "reference": {"chance": 0.5}, "xlabel": "AUROC (Mpox against the rest)"}
 plots.forest(lines.assign(why="too few groups of a side"), "line", hue="of", row="dataset", **look)
 plt.show()
@@ -449,8 +449,7 @@ curves, means = pd.concat(curves, ignore_index=True), pd.concat(means, ignore_in
 
 # %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-auroc", "caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched."}}
 look = {"hue": "dataset", "col": "family", "wrap": 4, "xlabel": "strength", "width": 1.85, "height": 2.0}
-area = curves[curves["metric"] == "auroc"]
-plots.bands(area, "strength", reference={"chance": 0.5}, ylabel="AUROC", **look)
+plots.bands(curves[curves["metric"] == "auroc"], "strength", reference={"chance": 0.5}, ylabel="AUROC", **look)
 plt.show()
 
 # %% mystnb={"image": {"alt": "Accuracy over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-accuracy", "caption": "Accuracy over the strength of each corruption, with 95 % bands."}}

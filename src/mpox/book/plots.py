@@ -14,8 +14,7 @@ log, percent : the axes that are logarithmic, or in per cent: ``"x"``, ``"y"`` o
 diagonal : whether to draw the line of equality.
 ax : one axes to draw on, in place of a new figure with panels.
 
-Values come in the order of a column that is categorical, else as they appear. A table that has no rows, or lacks a column, is an
-`MpoxError`.
+Values come in the order of a categorical column, else as they appear. A table that lacks rows or a column is an `MpoxError`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
