@@ -475,10 +475,11 @@ tones = pd.concat(
 angle = "individual typology angle, degrees (left: darker)"
 figure = plots.points(tones, "ita", "label", hue="label", row="dataset", box=True, xlabel=angle)
 limits = [90, *(max(limit, -90) for limit in skintone.CLASSES.values())]
+middles = [(upper + lower) / 2 for upper, lower in zip(limits[:-1], limits[1:], strict=True)]
+names = [name.replace(" ", "\n").replace("rm", "r-\nm") for name in skintone.CLASSES]
 for axis in figure.axes:
     axis.vlines(limits[1:-1], *axis.get_ylim(), color="black", linestyle=":", linewidth=0.8)
-    middles = [(upper + lower) / 2 for upper, lower in zip(limits[:-1], limits[1:], strict=True)]
-    axis.secondary_xaxis("top").set_xticks(middles, [name.replace(" ", "\n").replace("rm", "r-\nm") for name in skintone.CLASSES], fontsize=7)
+    axis.secondary_xaxis("top").set_xticks(middles, names, fontsize=7)
 plt.show()
 
 # %% tags=["nbval-check-output"]

@@ -354,8 +354,9 @@ last = list(datasets)[-1]
 report.prose(f"**{plots.dataset_title(last)}**")
 found = ranked[last]
 _, axis = plt.subplots(figsize=(6.6, 1.3 + 0.28 * len(found.mean_ranks)))
-look = {"label_fmt_left": "{label} ({rank:.2f})", "label_fmt_right": "({rank:.2f}) {label}", "color_palette": ["black"]}
-scikit_posthocs.critical_difference_diagram(found.mean_ranks, found.nemenyi, alpha=0.05, ax=axis, **look)
+look = {"label_fmt_left": "{label} ({rank:.2f})", "label_fmt_right": "({rank:.2f}) {label}", "alpha": 0.05}
+black = ["black"] * len(found.mean_ranks)
+scikit_posthocs.critical_difference_diagram(found.mean_ranks, found.nemenyi, color_palette=black, ax=axis, **look)
 axis.grid(visible=False)
 axis.set_title(f"mean rank over {found.n_blocks} blocks; critical difference {found.critical_difference:.2f}", loc="left")
 plt.show()
@@ -423,20 +424,21 @@ report.prose(
     "shortly after the one before, and not with those of another table."
 )
 
-# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one panel below the other."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
+# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, a row of panels for each cost, data sets side by side."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
 from mpox.stats.growth import pareto_front
 
 shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].assign(
     model=lambda table: table["level"].where(table["factor"] != "reference", table["backbone"]).str.removeprefix("tf_efficientnet_")
 )
-words = {"parameters (M)": "millions", "multiply-adds (M)": "millions a picture", "median_ms_1": "ms a picture, one thread"}
-priced_by = shown.melt(["dataset", "model", *area.values()], list(words), "cost", "price").dropna(subset="price")
-names = {"parameters (M)": "parameters", "multiply-adds (M)": "multiply-adds", "median_ms_1": "latency"}
-look = {"intervals": "bars", "join": False, "sharex": "row", "sharey": "col", "width": 3.7, "height": 2.6}
-figure = plots.bands(
-    priced_by, "price", y="auroc", low="auroc_low", high="auroc_high", hue="model", row="cost", col="dataset",
-    xlabel={key: f"{names[key]} ({unit})" for key, unit in words.items()}, ylabel="AUROC (Mpox)", **look,
-)  # fmt: skip
+prices = {
+    "parameters (M)": "parameters (millions)",
+    "multiply-adds (M)": "multiply-adds a picture (millions)",
+    "median_ms_1": "latency of a picture (ms, one thread)",
+}
+priced_by = shown.melt(["dataset", "model", *area.values()], list(prices), "cost", "price").dropna(subset="price")
+look = {"intervals": "bars", "join": False, "shift": 0, "sharex": "row", "sharey": "col", "width": 3.7, "height": 2.6}
+ends = {"y": "auroc", "low": "auroc_low", "high": "auroc_high", "xlabel": prices, "ylabel": "AUROC (Mpox)"}
+figure = plots.bands(priced_by, "price", hue="model", row="cost", col="dataset", **ends, **look)
 for axis, (_, part) in zip(figure.axes, priced_by.groupby(["cost", "dataset"], sort=False), strict=True):
     front = part[pareto_front(part, "price", "auroc")].sort_values("price")
     axis.step(front["price"], front["auroc"], "k", where="post", linewidth=1, zorder=0)

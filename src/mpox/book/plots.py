@@ -174,6 +174,7 @@ def bands(
     units: str | None = None,
     intervals: str = "band",
     join: bool = True,
+    shift: float = 0.012,
     **shared,
 ) -> Figure:
     """Lines with the intervals of their points.
@@ -187,9 +188,11 @@ def bands(
     units : str, optional
         Column whose values are lines of their own within a hue, for instance folds.
     intervals : {"band", "bars"}
-        Bars are for few points; those of different hues lie beside each other unless the axis is logarithmic.
+        Bars are for few points.
     join : bool
         Whether the points are joined.
+    shift : float
+        How far the bars of two hues lie apart, as a share of the x axis.
     """
     ends = [key for key in (low, high) if key in table]
     table = _checked(table, [x, y, *ends], [hue, units])
@@ -199,7 +202,7 @@ def bands(
     few = not join or max(part[x].nunique() for _, part, _ in panels) <= 12
     for axis, part, _ in panels:
         present = [level for level in look if level is None or (part[hue] == level).any()]
-        step = 0.012 * np.ptp(table[x]) if intervals == "bars" and "x" not in shared.get("log", "") else 0
+        step = shift * np.ptp(part[x]) if intervals == "bars" else 0
         for number, level in enumerate(present):
             rows = (part if level is None else part[part[hue] == level]).sort_values(x, kind="stable")
             rows = rows.assign(**{x: rows[x] + (number - (len(present) - 1) / 2) * step})
