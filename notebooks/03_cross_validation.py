@@ -422,7 +422,7 @@ for name, data in datasets.items():
 blind = pd.concat(blind, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "Share of simulated studies in which a test between folds gives p above 0.05, over the true difference between the best and the worst fold, one line a data set and test."}, "figure": {"name": "fold-tests", "caption": "How often a test between folds says 'no significant difference' when the folds truly differ, simulated with the sizes of these data sets. At a spread of zero 95 % is right; everywhere else a high line is a test that does not see."}}
-plots.bands(
+figure = plots.bands(
     blind.assign(points=100 * blind["spread"]),
     "points",
     y="share_not_significant",
@@ -434,6 +434,7 @@ plots.bands(
     xlabel="best fold minus worst, true accuracy (points)",
     ylabel="simulations with p > 0.05",
 )
+figure.axes[0].set_ylim(0, 1.03)
 plt.show()
 
 # %%
@@ -764,7 +765,7 @@ plots.bands(
     hue="test",
     col="dataset",
     percent="y",
-    reference={"80 %": 0.8},
+    reference={"80 % power": 0.8},
     xlabel="true difference in accuracy (points)",
     ylabel="probability of p < 0.05",
 )

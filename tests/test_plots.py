@@ -49,7 +49,7 @@ def test_forest_draws_estimates_whiskers_lines_and_panels():
     figure = plots.forest(estimates(), "regime", hue="protocol", row="dataset", xlabel="AUROC", reference={"published": 0.95})
     top, bottom = figure.axes
     assert (top.get_title("left"), bottom.get_title("left")) == ("msld-v1", "msid")
-    assert words(top) == ["linear probe", "fine tune"] and top.get_ylim()[0] > top.get_ylim()[1], "the first line is on top"
+    assert words(top) == ["linear_probe", "fine_tune"] and top.get_ylim()[0] > top.get_ylim()[1], "the first line is on top"
     drawn = errorbars(top)
     assert np.allclose([one[:1] + one[2:4] for one in drawn], [(v, v - 0.1, v + 0.05) for v in (0.6, 0.62, 0.65, 0.67)])
     assert [round(one[1]) for one in drawn] == [0, 0, 1, 1] and drawn[0][1] < drawn[1][1], "what shares a line lies side by side"
