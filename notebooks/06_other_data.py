@@ -51,9 +51,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from mpox import ModelConfig, evaluate, open_store
-from mpox.book import figures, report
+from mpox.book import plots, report
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 
 # %%
@@ -61,7 +61,6 @@ at_the_top = report.key_findings()
 
 # %% tags=["exercise-setup"]
 from mpox._core import TooFewImages
-from mpox.book import figures_external
 from mpox.protocols.splits import make_external_split
 from mpox.runs.cross_validation import predict_nested
 from mpox.stats.comparison import holm
@@ -139,9 +138,10 @@ for pair in pairs:
         compared.append({**ceiling, "place": "ceiling", "line": f"ceiling ({images})", "direction": directions[pair]})
 standing = pd.concat([standing, pd.DataFrame(compared).assign(reason="")], ignore_index=True) if compared else standing
 
-# %% mystnb={"image": {"alt": "AUROC for Mpox against other rashes with 95 percent intervals, a panel for each direction: on all test pictures, without shared ones, on shared ones only; then at home, the training collection cross-validated by itself, and the ceiling, the target cross-validated by itself on the same pictures."}, "figure": {"name": "transport", "caption": "AUROC for Mpox against other rashes on the other collection, with 95 % intervals from resampling groups; in brackets the number of test pictures. At home and ceiling are cross-validations within one collection: the one trained on, and the one tested on. Dotted: a coin."}}
+# %% mystnb={"image": {"alt": "AUROC for Mpox against other rashes with 95 percent intervals, a panel for each direction: on all test pictures, without shared ones, on shared ones only; then at home, the training collection cross-validated by itself, and the ceiling, the target cross-validated by itself on the same pictures."}, "figure": {"name": "transport", "caption": "AUROC for Mpox against other rashes on the other collection, with 95 % intervals from resampling groups; in brackets the number of test pictures. At home and ceiling are cross-validations within one collection: the one trained on, and the one tested on."}}
 if len(standing):
-    figures_external.transport(standing, xlabel="AUROC (Mpox against other rashes)")
+    look = {"values": "{:.2f}", "missing": "reason", "legend": False, "xlabel": "AUROC (Mpox against other rashes)"}
+    plots.forest(standing, "line", hue="place", row="direction", reference={"a coin": 0.5}, **look)
     plt.show()
 
 # %%
@@ -224,7 +224,10 @@ for pair in readable:
 if points:
     points = pd.concat(points, ignore_index=True)
     points["level"] = points["level"].astype(float)
-    figures_external.operating_points(points[points["metric"].isin(["sensitivity", "specificity"])])
+    shown = points[points["metric"].isin(["sensitivity", "specificity"])].assign(line=points["aim"] + ": " + points["place"])
+    shown["level"] = shown["level"].where(shown["metric"] == "sensitivity")
+    look = {"goal": "level", "values": "{:.2f}", "legend": False, "xlabel": {name: name for name in shown["metric"]}}
+    plots.forest(shown, "line", hue="place", row="direction", col="metric", **look)
     plt.show()
 
 # %%
@@ -315,7 +318,8 @@ for pair, both in drawn.items():
 # %% mystnb={"image": {"alt": "Standardised differences of lightness, contrast, chroma, sharpness, blur, skin tone, size and file size between two collections with 95 percent intervals, for all pictures and within each class."}, "figure": {"name": "collections", "caption": "Differences of single facts between the collections, in standard deviations with 95 % intervals from resampling groups; shared photographs are left out. The grey band is from -0.1 to 0.1. A fact that never varies is not shown."}}
 if measured:
     measured = pd.concat(measured, ignore_index=True)
-    figures_external.fact_differences(measured, external.FACTS)
+    look = {"reference": {"-0.1 to 0.1": (-0.1, 0.1)}, "xlabel": "difference (standard deviations)"}
+    plots.forest(measured.replace({"fact": external.FACTS}), "fact", hue="class", row="pair", **look)
     plt.show()
 
 # %%
@@ -365,7 +369,10 @@ if len(helped):
 
 # %% mystnb={"image": {"alt": "Paired differences in AUROC of each remedy against no remedy with 95 percent intervals, coloured by what the remedy sees of the target, a panel for each direction."}, "figure": {"name": "remedies", "caption": "What each remedy changes in AUROC on the unshared pictures of the target, against the same model without it; paired, with 95 % intervals from resampling groups. In brackets the AUROC itself."}}
 if len(helped):
-    figures_external.remedies(helped, xlabel="change in AUROC against no remedy")
+    shown = helped.assign(sees="sees " + helped["sees"])
+    shown["line"] = [f"{row.way} ({row.estimate:.2f})" for row in shown.itertuples()]
+    look = {"x": "change", "low": "change_low", "high": "change_high", "xlabel": "change in AUROC against no remedy"}
+    plots.forest(shown, "line", hue="sees", row="direction", reference={"no remedy": 0.0}, **look)
     plt.show()
 
 # %%
@@ -415,7 +422,8 @@ for pair in readable:
 
 # %% mystnb={"image": {"alt": "AUROC over the share of the target's training groups that are learnt from, with and without the other collection in training, with 95 percent intervals; directions side by side."}, "figure": {"name": "own-pictures", "caption": "AUROC on the unshared pictures of the target, over the share of its own training groups that is learnt from. At 0 % only the other collection is. Bars are 95 % intervals from resampling groups; the points of one panel share their pictures."}}
 if curve:
-    figures_external.own_pictures(pd.DataFrame(curve), ylabel="AUROC (Mpox against other rashes)")
+    axes_of = {"xlabel": "share of the target's training groups", "ylabel": "AUROC (Mpox against other rashes)"}
+    plots.bands(pd.DataFrame(curve), "fraction", hue="way", col="direction", intervals="bars", percent="x", **axes_of)
     plt.show()
 
 # %%

@@ -55,7 +55,7 @@ import pandas as pd
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox._core import WeightsMissing
-from mpox.book import figures, figures_verdict, report
+from mpox.book import plots, report
 from mpox.models.backbones import describe_model
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine
@@ -64,7 +64,7 @@ from mpox.studies import verdict
 from mpox.studies.external import external_metrics
 from mpox.studies.verdict import answer_rules, conclusion, folds_finding, growth_finding, mpox_tests, size_finding
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -202,29 +202,35 @@ for name, data in datasets.items():
     }
     tables[name] = verdict.verdict_table(mine, external, honest=honest[name], findings=findings)
     short = tables[name][["claim", "judgement", honest[name], "paper"]]
-    report.show(short, name="claims", caption=f"{figures.dataset_title(name)}: claim by claim, with the honest protocol {honest[name]}.")
+    report.show(short, name="claims", caption=f"{plots.dataset_title(name)}: claim by claim, with the honest protocol {honest[name]}.")
 
 # %%
 for name, table in tables.items():
     measured = table.drop(columns=["paper", "judgement", "why"]).set_index("claim")
     measured = measured.loc[measured.ne("").any(axis=1), measured.ne("").any()].reset_index()
-    caption = f"{figures.dataset_title(name)}: what each protocol gives, from the most flattering to the strictest."
+    caption = f"{plots.dataset_title(name)}: what each protocol gives, from the most flattering to the strictest."
     report.show(measured, name="claims-by-protocol", caption=caption)
 for name, table in tables.items():
-    report.show(table[["claim", "why"]], name="claims-why", caption=f"{figures.dataset_title(name)}: why each judgement is what it is.")
+    report.show(table[["claim", "why"]], name="claims-why", caption=f"{plots.dataset_title(name)}: why each judgement is what it is.")
 
 # %%
 for name, table in tables.items():
     counts = table["judgement"].value_counts()
     report.prose(
-        f"{figures.dataset_title(name)}: of {len(table)} rows, "
+        f"{plots.dataset_title(name)}: of {len(table)} rows, "
         + ", ".join(f"{counts[text]} {'is' if counts[text] == 1 else 'are'} *{text}*" for text in counts.index)
         + "."
     )
 
-# %% mystnb={"image": {"alt": "One panel for each published figure of performance, data sets side by side: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"name": "claims", "caption": "Each published figure (dashed line) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
+# %% mystnb={"image": {"alt": "A line for each published figure of performance, one panel a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dash."}, "figure": {"name": "claims", "caption": "Each published figure (dash) and what the linear probe gives under each protocol, from the most flattering on top to the strictest, and on other data, with 95 % intervals from resampling groups. Where the interval of the honest protocol does not reach the line, and one above it does, the way of testing, and of multiplying pictures, made the difference."}}
+from textwrap import fill
+
 intervals = verdict.claim_intervals(metrics, external)
-figures_verdict.claims(intervals[intervals["regime"] == "linear_probe"])
+probed = intervals[intervals["regime"] == "linear_probe"].dropna(subset=["estimate"])
+probed["protocol"] = pd.Categorical(probed["protocol"], [*verdict.STRICTNESS, verdict.OTHER])
+subjects = {claim.key: fill(claim.subject, 20) for claim in verdict.CLAIMS}
+about = {"goal": "published", "xlabel": "value, with 95 % interval"}
+plots.forest(probed.replace({"claim": subjects}), "claim", hue="protocol", col="dataset", width=3.8, **about)
 plt.show()
 
 # %% [markdown]
@@ -240,7 +246,7 @@ for (name, regime), part in metrics[metrics["regime"] != "linear_probe"].groupby
     judged = verdict.verdict_table(part, honest=honest[name]).set_index("claim")
     first = tables[name].set_index("claim")["judgement"]
     for claim, row in judged[judged[honest[name]] != ""].iterrows():
-        where = {"data set": figures.dataset_title(name), "regime": regime, "claim": claim, "paper": row["paper"]}
+        where = {"data set": plots.dataset_title(name), "regime": regime, "claim": claim, "paper": row["paper"]}
         others.append(where | {"honest": row[honest[name]], "judgement": row["judgement"], "linear probe": first[claim]})
 if others:
     others = pd.DataFrame(others)
@@ -295,8 +301,11 @@ for name, table in tables.items():
     report.finding(f"verdict_{report.short_name(name)}_leaking", f"{reached[verdict.LEAKING]} of {len(published)}")
 
 # %% tags=["cover-figure"] mystnb={"image": {"alt": "F1 and ROC AUC of one model, a panel each, with a marker a data set: intervals under augment_before_split, random_image, patient, source and on other data, with the published value as a dashed line."}, "figure": {"name": "one-model", "caption": "One model, one set of pictures, several ways of testing: F1 and ROC AUC of the linear probe on each data set, with 95 % intervals from resampling groups. Dashed: the published values. `augment_before_split`: pictures are multiplied by augmentation, then divided. `random_image`: divided picture by picture. `patient`, `source`: no patient, and no copy of a photograph, on both sides. *other data*: trained on this collection, tested on what another one does not share with it."}}
-two = intervals["claim"].isin(["f1", "roc_auc_mpox"])
-figures_verdict.cover(intervals[two & (intervals["regime"] == "linear_probe")])
+two = probed[probed["claim"].isin(["f1", "roc_auc_mpox"])].replace({"claim": {"f1": "F1", "roc_auc_mpox": "ROC AUC"}})
+two["claim"] += "; published " + two["published"].astype(str)
+values = two.drop_duplicates("claim")[["claim", "published"]].rename(columns={"published": "estimate"}).assign(label="published")
+about = {"hue": "protocol", "style": "dataset", "row": "claim", "reference": values, "width": 4.8}
+plots.forest(two, "protocol", xlabel="value, with 95 % interval", **about)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -306,7 +315,7 @@ for name in datasets:
     published = tables[name][[claim.published is not None for claim in verdict.CLAIMS]]["judgement"]
     mine = main[(main["dataset"] == name) & (main["protocol"] == honest[name])]
     said.append(
-        f"**{figures.dataset_title(name)}**: of {len(published)} readings of the published figures {(published == verdict.REPRODUCED).sum()} "
+        f"**{plots.dataset_title(name)}**: of {len(published)} readings of the published figures {(published == verdict.REPRODUCED).sum()} "
         f"are reached under `{honest[name]}`, and {(published == verdict.LEAKING).sum()} more only under a division that leaks "
         f"(multiplied before it, or picture by picture; [the figure](#fig-claims)). Sensitivity for Mpox is {report.estimate(mine, 'sensitivity', 'Mpox')}, specificity "
         f"{report.estimate(mine, 'specificity', 'Mpox')}."
@@ -378,7 +387,7 @@ for name in datasets:
     part = held[(held["dataset"] == name) & (held["protocol"] == honest[name])].set_index("claim")
     short = (part["published"] - part["high"]).sort_values()
     report.prose(
-        f"**{figures.dataset_title(name)}**, the published value minus the upper end of the honest interval: closest is "
+        f"**{plots.dataset_title(name)}**, the published value minus the upper end of the honest interval: closest is "
         f"{short.index[0]}, farthest {short.index[-1]}."
     )
     report.show(part.assign(short=short).loc[short.index, ["estimate", "low", "high", "published", "short"]])
@@ -436,7 +445,7 @@ for name in datasets:
         rows.append((fold, here.sum(), inside[0], change[0], low, high, verdict_of_fold))
     columns = ["fold", "images", "accuracy", "minus the others", "low (90 %)", "high (90 %)", "equivalent"]
     folds = pd.DataFrame(rows, columns=columns)
-    report.prose(f"**{figures.dataset_title(name)}**, `{honest[name]}`, margin {MY_MARGIN}")
+    report.prose(f"**{plots.dataset_title(name)}**, `{honest[name]}`, margin {MY_MARGIN}")
     report.show(folds.set_index("fold"))
     needed = folds[["low (90 %)", "high (90 %)"]].abs().to_numpy().max()
     report.prose(

@@ -7,7 +7,6 @@ from predictions import table as one_repeat
 from scipy import stats
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox.book import figures_statistics
 from mpox.stats.comparison import (
     bayesian_correlated_t,
     compare_folds,
@@ -202,24 +201,3 @@ def test_models_of_the_recorded_study_are_compared():
             store, data, "random_image", ModelConfig(backbone="tf_efficientnet_lite1", regime="linear_probe", image_size=224),
             n_repeats=2,
         ), "accuracy", "all", 0.02)  # fmt: skip
-
-
-def test_the_diagram_names_every_model_and_joins_those_not_told_apart():
-    figure = figures_statistics.critical_difference(friedman(DEMSAR))
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert {"+m+cf (1.96)", "+m (2.00)", "(2.89) +cf", "(3.14) C4.5", "critical difference 1.25"} == set(texts)
-
-
-def test_the_figure_of_differences_shows_each_interval_and_the_margin():
-    table = pd.DataFrame(
-        {
-            "dataset": ["a", "a", "b"], "protocol": ["source", "patient", "source"], "regime": ["fine_tune", "svm", "svm"],
-            "estimate": [0.01, -0.04, 0.0], "low": [-0.02, -0.09, -0.01], "high": [0.04, 0.01, 0.01],
-        }
-    )  # fmt: skip
-    figure = figures_statistics.differences(table, margin=0.02, xlabel="difference")
-    first, second = figure.axes
-    assert [text.get_text() for text in first.get_yticklabels()] == ["fine tune, source", "svm, patient"]
-    assert [float(container.lines[0].get_xdata()[0]) for container in first.containers] == [0.01, -0.04]
-    span = second.patches[0].get_extents().transformed(second.transData.inverted())
-    assert np.allclose([span.x0, span.x1], [-0.02, 0.02])

@@ -11,7 +11,6 @@ from scipy.stats import norm
 from sklearn.isotonic import isotonic_regression
 
 from mpox import MpoxError
-from mpox.book.figures_complexity import pareto
 from mpox.stats.growth import CONTRADICTED, OPEN, SHOWN, judge, monotone_fit, pareto_front, rise_and_fall
 
 matplotlib.use("Agg")
@@ -135,21 +134,3 @@ def test_models_must_have_been_asked_the_same():
     tables["m2"] = tables["m2"].assign(group_id="g")
     with pytest.raises(MpoxError, match="'m2' was not asked about the same images"):
         rise_and_fall(tables, n_bootstrap=20)
-
-
-def test_the_figure_draws_the_front_in_every_panel():
-    rows = [("small", 1, 10.0, 0.70), ("middle", 2, np.nan, 0.80), ("large", 4, 40.0, 0.75), ("huge", 8, 80.0, 0.9)]
-    table = pd.DataFrame(rows, columns=["model", "parameters", "median_ms_1", "estimate"])
-    table = table.assign(dataset="msid", low=table["estimate"] - 0.1, high=table["estimate"] + 0.1, kind=list("aabb"))
-    costs = {"parameters": ("parameters", 1.0), "median_ms_1": ("ms", 10.0)}
-    figure = pareto(table, ylabel="AUROC", costs=costs, kind="kind")
-    left, right = figure.axes
-    assert [axis.get_xlabel() for axis in (left, right)] == ["parameters", "ms"]
-    fronts = [next(line for line in axis.get_lines() if line.get_drawstyle() == "steps-post") for axis in (left, right)]
-    assert fronts[0].get_xdata()[:-1].tolist() == [1, 2, 8] and fronts[0].get_ydata().tolist() == [0.7, 0.8, 0.9, 0.9]
-    assert fronts[1].get_xdata()[:-1].tolist() == [1, 4, 8] and fronts[1].get_xdata()[-1] == right.get_xlim()[1]
-    words = [[text.get_text() for text in axis.texts] for axis in (left, right)]
-    assert sorted(words[0]) == ["huge", "large", "middle", "small"]
-    boxes = [text.get_window_extent() for text in left.texts]
-    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
-    assert "middle" not in words[1] and "without 1 whose cost is not known" in words[1]
