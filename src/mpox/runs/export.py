@@ -133,9 +133,10 @@ def _as_onnx(network: Deployable, predictor: Predictor, calibrated: bool) -> byt
         "licence": f"data: {spec.licence if spec else 'of their owner'}; package: MIT; pretrained weights: of their authors",
         **{name: str(value) for name, value in about.items()},
     }
-    onnx.helper.set_model_props(program.model_proto, facts)
-    program.model_proto.doc_string = NOTICE
-    return program.model_proto.SerializeToString()
+    proto = program.model_proto  # made anew whenever it is asked for
+    onnx.helper.set_model_props(proto, facts)
+    proto.doc_string = NOTICE
+    return proto.SerializeToString()
 
 
 def _in_8_bits(model: bytes, pixels: np.ndarray) -> bytes:
