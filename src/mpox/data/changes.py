@@ -103,7 +103,9 @@ def lesion_map(picture: np.ndarray) -> np.ndarray:
 
 
 #: Raised by one whenever the altered, corrupted or re-toned copy of an unchanged image changes.
-ALTERATIONS_VERSION = CORRUPTIONS_VERSION = TONE_TRANSFER_VERSION = 1
+ALTERATIONS_VERSION = 1
+CORRUPTIONS_VERSION = 1
+TONE_TRANSFER_VERSION = 1
 #: Patches a side of ``shuffled``, and cells a side where single places are blanked (``cell-ROW-COLUMN``).
 GRID = 4
 #: Depth of the frame that ``border_only`` leaves, as a share of the side.
