@@ -60,7 +60,7 @@ def cache_dir() -> Path:
 def data_roots(data_dir: str | os.PathLike | None = None) -> list[Path]:
     """The folders in which data sets are looked for: the one named here, or else by ``MPOX_DATA``; and always the cache."""
     named = data_dir or os.environ.get("MPOX_DATA")
-    return [Path(named).expanduser().resolve()] * bool(named) + [cache_dir() / "data"]
+    return [*([Path(named).expanduser().resolve()] if named else []), cache_dir() / "data"]
 
 
 @contextmanager

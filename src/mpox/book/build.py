@@ -136,7 +136,11 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     every = {name for one in contents for name in (one["root"], *(name for block in one["parts"] for name in _files(block)))}
     elsewhere = every - pages
     for name, notebook in notebooks.items():
-        _as_page(notebook, edition.chapters[name], lambda text, where=name: _linked(refer(text, where), "notebooks", elsewhere))
+
+        def linked(text: str, where: str = name) -> str:
+            return _linked(refer(text, where), "notebooks", elsewhere)
+
+        _as_page(notebook, edition.chapters[name], linked)
         (source / "notebooks").mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, source / "notebooks" / f"{name}.ipynb")
 
@@ -177,7 +181,7 @@ def _files(block: dict[str, Any]) -> Iterator[str]:
 def _without(block: dict[str, Any], absent: Sequence[str]) -> dict[str, Any]:
     """A block of the contents without absent chapters; the sections of an absent chapter take its place."""
     gone = {f"notebooks/{name}" for name in absent}
-    kept = []
+    kept: list[dict[str, Any]] = []
     for entry in block["chapters"]:
         sections = [section for section in entry.get("sections", ()) if section["file"] not in gone]
         rest = {key: value for key, value in entry.items() if key != "sections"}

@@ -282,7 +282,7 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Judge
     several images of a patient are not: an example of a test that does not reject, not evidence. ``predictions`` are by protocol,
     the honest one among them.
     """
-    tests = {}
+    tests: dict = {}
     for protocol, table in predictions.items():
         scores = table[[column for column in table.columns if column.startswith("p_")]]
         right = scores.idxmax(axis=1).str.removeprefix("p_") == table["label"]
@@ -341,7 +341,7 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
     """
     if metrics["regime"].nunique() != 1:
         raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
-    kinds = {}
+    kinds: dict = {}
     for name, part in metrics.groupby("dataset", sort=False):
         protocol = honest.get(name, "source")
         if protocol not in set(part["protocol"]):
