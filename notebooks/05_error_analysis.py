@@ -180,7 +180,7 @@ places = store.table(
     {"data": [data.hash for data in loaded], "backbone": BACKBONE, "size": model.image_size, "clusters": N_CLUSTERS,
      "version": error_study.VERSION, "seed": SEED},
     lambda: together[["source", "image_id"]].rename(columns={"source": "dataset"}).join(
-        errors.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
+        error_study.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
     ),
 )  # fmt: skip
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
@@ -351,7 +351,7 @@ for name, table in problems.items():
 # %%
 from mpox.book.mapview import MapView
 
-mapped = errors.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
+mapped = error_study.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
 MapView(
     mapped,
     caption="Frozen ImageNet features of every picture, laid out by t-SNE. By colour: class, out-of-fold prediction, data set.",

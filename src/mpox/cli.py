@@ -133,7 +133,6 @@ def audit(datasets, out, data_dir, overrides, patients, patient_pattern, review,
     they link nothing), conflicts.csv (one photograph, two labels or two patients), rejected.csv (files that cannot be used),
     quality.csv (blur, exposure, borders, captions, skin tone), summary.csv and a data sheet for each data set.
     """
-    pass
     from mpox._core import MpoxError
 
     if len(datasets) > 1 and (patients or patient_pattern):
