@@ -72,15 +72,7 @@ def run_audit(
 def brute_force(
     manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered.
-
-    This is what the audit is measured against: it takes the time of the square of the number of pictures.
-
-    Returns
-    -------
-    DataFrame
-        ``a``, ``b`` (``pixel_sha256``), ``mirrored``, the evidence, ``score``: one row a pair, the better of the two ways.
-    """
+    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered."""
     images, _ = _together(manifests)
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
@@ -143,10 +135,7 @@ def _with_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people.
-
-    A decision is about two pictures: it holds for every image with the same pixels.
-    """
+    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people."""
     table = table.assign(decision=np.where(table["score"] >= pairs.ACCEPTED, "found", "weak"), reason="")
     overrides = overrides[overrides[["dataset_a", "dataset_b"]].isin(set(images["dataset"])).all(axis=1)]
     pixels = images.set_index(["dataset", "image_id"])["pixel_sha256"]

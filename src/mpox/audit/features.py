@@ -146,13 +146,7 @@ def _cached(key: str) -> Path:
 
 
 def read_features(key: str) -> LocalFeatures:
-    """Read the features of the picture with this ``pixel_sha256``; `ensure_features` has put them there.
-
-    Raises
-    ------
-    MpoxError
-        If the file is not there, or damaged; then it is removed, so that the next run makes it anew. If it cannot be read.
-    """
+    """Read the features of the picture with this ``pixel_sha256``; `ensure_features` has put them there."""
     path = _cached(key)
     try:
         content = path.read_bytes()
@@ -190,27 +184,7 @@ def _write_features(key: str, path: str) -> None:
 
 
 def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> int:
-    """Compute the features of all pictures that are not in the cache yet.
-
-    Parameters
-    ----------
-    images : DataFrame
-        With ``pixel_sha256`` and ``path``.
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
-
-    Returns
-    -------
-    int
-        How many had to be computed.
-
-    Raises
-    ------
-    MpoxError
-        If a picture is not the one any more that was scanned, or the cache cannot be used; `UnusablePicture` if it cannot be
-        read any more.
-    """
+    """Compute the features of all pictures that are not in the cache yet."""
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]
     work = list(zip(missing["pixel_sha256"], missing["path"], strict=True))
@@ -253,20 +227,7 @@ def thumbnails(picture: np.ndarray) -> np.ndarray:
 
 
 def alike(tables: list[np.ndarray], n_best: int) -> list[tuple[int, int, bool]]:
-    """For every picture the pictures that it resembles most, whole against whole or part.
-
-    Parameters
-    ----------
-    tables : list of ndarray
-        From `thumbnails`, one a picture.
-    n_best : int
-        How many, direct and mirrored together.
-
-    Returns
-    -------
-    list of (int, int, bool)
-        Number of the picture, number of the one it resembles, and whether mirrored.
-    """
+    """For every picture the pictures that it resembles most, whole against whole or part."""
     parts = np.stack(tables)
     wholes = parts[:, 0]
     mirrored = wholes.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(len(parts), -1)
@@ -296,21 +257,7 @@ _HALO = 12  # pixels: evening out the contrast darkens or lightens what lies nex
 
 
 def plain_border(picture: np.ndarray) -> tuple[int, int, int, int]:
-    """How deep plain borders reach into a picture.
-
-    The lines of a border, parallel to its side, are calm: nearly nowhere does one change within a few pixels. (Across its lines a
-    border may change: evened-out contrast has a halo there, and some frames have lines in them.) It ends in a straight edge.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (h, w)
-        See `mpox.audit.features.LocalFeatures`.
-
-    Returns
-    -------
-    tuple of int
-        Pixels of the left, top, right and bottom border; 0 where there is none.
-    """
+    """How deep plain borders reach into a picture."""
     values = picture.astype(np.int16)
     return _depth(values.T), _depth(values), _depth(values.T[::-1]), _depth(values[::-1])
 
@@ -332,10 +279,7 @@ def _depth(lines: np.ndarray) -> int:
 
 
 def border_mask(picture: np.ndarray) -> np.ndarray | None:
-    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w).
-
-    ``None`` where there is none, or hardly anything else.
-    """
+    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w)."""
     borders = plain_border(picture)
     if not any(borders):
         return None

@@ -241,21 +241,7 @@ def by_doubt(audit: Audit) -> pd.DataFrame:
 
 
 def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True) -> str:
-    """The review as a piece of HTML for a notebook: style, pairs, buttons and script; nothing is fetched from anywhere.
-
-    Parameters
-    ----------
-    audit : Audit
-    limit : int
-        Pairs at most; fewer if the page would grow beyond `LARGEST_PAGE` bytes. The page says how many are left out.
-    with_pictures : bool
-        Put the two pictures of each pair in (``audit.images`` must have their ``path``); else a table of the evidence and how to
-        get the pictures. Pages with pictures of patients are for the eyes of those who have the data.
-
-    Returns
-    -------
-    str
-    """
+    """The review as a piece of HTML for a notebook: style, pairs, buttons and script; nothing is fetched from anywhere."""
     table = by_doubt(audit)
     if table.empty:
         return "<p>No pair was found, and none is in doubt.</p>"
@@ -292,10 +278,7 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 
 def _decided(table: pd.DataFrame) -> str:
-    """What people decided before, shown or not, as JSON for the script; ``ours`` is what comes with the package.
-
-    A downloaded file holds it too, but for ours, which would otherwise win over later corrections of the package.
-    """
+    """What people decided before, shown or not, as JSON for the script; ``ours`` is what comes with the package."""
     words = {"confirmed": "confirm", "rejected": "reject"}
     known = table[table["decision"].isin(list(words))]
     package = package_decisions()

@@ -30,15 +30,7 @@ _KEY = ["a", "b", "mirrored"]
 
 
 def score(verdict: Verdict) -> float:
-    """How sure it is that two pictures show the same photograph, 0 to 1; 0.5 is the line between yes and no.
-
-    A logistic function of the local agreement, the logarithm of the number of inliers and that of the compared pixels: on a
-    large overlap more matches are to be expected, and outlines of two faces or hands agree there with only a few. Below 0.5 if
-    less than `LEAST_OVERLAP` is shared. A map that no match speaks for counts as one with a single inlier, and with the
-    correlation if that is smaller: it must agree almost everywhere, and not along a frame alone. The ratios of the constants are
-    those of a logistic regression on pairs of MSLD v1 and MSID that were looked at once (their labels are not kept here); how
-    often the score errs is measured, on the phantom and by hand: see chapter 1.
-    """
+    """How sure it is that two pictures show the same photograph, 0 to 1; 0.5 is the line between yes and no."""
     if not verdict.pixels:
         return 0.0
     agreement = verdict.agreement if verdict.inliers else min(verdict.agreement, verdict.correlation)
@@ -98,23 +90,7 @@ def _row(key: tuple, verdict: Verdict) -> tuple:
 
 
 def verify(pairs: pd.DataFrame, *, jobs: int | None = None, progress: bool = True, remember: bool = True) -> pd.DataFrame:
-    """Compare pairs of pictures whose features are in the cache.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        ``a``, ``b`` (``pixel_sha256``, a < b), ``mirrored`` (bool).
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
-    remember : bool
-        Read known verdicts from the cache, and keep new ones there.
-
-    Returns
-    -------
-    DataFrame
-        ``a``, ``b``, ``mirrored``, the fields of `mpox.audit.verification.Verdict` (``transform`` as text), and ``score``.
-    """
+    """Compare pairs of pictures whose features are in the cache."""
     cache = VerdictCache() if remember else None
     pairs = pairs[_KEY].drop_duplicates()
     known = cache.get(pairs) if cache else pairs.iloc[:0]
@@ -153,22 +129,7 @@ def best_of_both(verified: pd.DataFrame) -> pd.DataFrame:
 def same_photographs(
     keys: list[str], candidates: pd.DataFrame, *, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Verify the candidates, then every pair of pictures that are linked through others, in groups of up to 60 pictures.
-
-    Parameters
-    ----------
-    keys : list of str
-        ``pixel_sha256`` of all pictures.
-    candidates : DataFrame
-        From `mpox.audit.retrieval.candidates`.
-    jobs, progress
-        See `verify`.
-
-    Returns
-    -------
-    DataFrame
-        As `verify`, one row a pair, all that were compared.
-    """
+    """Verify the candidates, then every pair of pictures that are linked through others, in groups of up to 60 pictures."""
     verified = verify(candidates, jobs=jobs, progress=progress)
     while True:
         asked = _closure(keys, verified)

@@ -43,30 +43,7 @@ def _measure(function: Callable[[str], dict], name: str, sha256: str, path: str)
 def measured(
     manifest: pd.DataFrame, function: Callable[[str], dict], name: str, *, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Apply a function to every file of a manifest; what is known of a file is read from the cache.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        With ``source``, ``image_id``, ``label``, ``sha256`` and ``path``.
-    function : callable
-        Path to a dictionary of numbers and words (JSON-able; ``None`` is a missing value); defined at the top of a module.
-    name : str
-        Names function and version in the cache; another name whenever the function's results change.
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
-
-    Returns
-    -------
-    DataFrame
-        `IDENTITY` and the keys of the dictionaries, one row an image in the manifest's order.
-
-    Raises
-    ------
-    MpoxError
-        If the pictures are not on this machine, or one cannot be read any more, or the cache cannot be used.
-    """
+    """Apply a function to every file of a manifest; what is known of a file is read from the cache."""
     if manifest["path"].isna().any():
         raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
     distinct = manifest.drop_duplicates("sha256")
@@ -127,21 +104,9 @@ def _distinct(letters: np.ndarray) -> np.ndarray:
 
 
 def text_lines(picture: np.ndarray) -> list[tuple[float, float, float, float]]:
-    """Boxes of what looks like a horizontal line of letters.
-
-    Letters are maximally stable extremal regions (Matas et al. 2002, BMVC) that stand out from their surroundings; a line is
-    five or more of one polarity and similar height, side by side on one base line. Handwriting, vertical or slanted text and
-    faint watermarks are not found.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, 3)
-
-    Returns
-    -------
-    list of tuple
-        ``(left, top, right, bottom)`` as shares of width and height, 0 to 1.
-    """
+    """Boxes of what looks like a horizontal line of letters. Letters are maximally stable extremal regions (Matas et al. 2002,
+    BMVC) that stand out from their surroundings; a line is five or more of one polarity and similar height, side by side on
+    one base line."""
     height, width = picture.shape[:2]
     factor = SIDE / max(height, width)
     size = (max(round(width * factor), 8), max(round(height * factor), 8))
@@ -295,20 +260,6 @@ def _blur(pixels: np.ndarray) -> float:
 def plain_borders(pixels: np.ndarray) -> tuple[int, int, int, int]:
     """How deep plain borders reach into a picture.
 
-    A border starts at the picture's edge. Its lines have one colour (97 % of their pixels within 14 levels a channel of it), but
-    for a gap of at most 15 % of the side where letters stand in it. It ends in a straight edge: within the next eight lines (a
-    block of JPEG) at least half of the pixels take another colour, all at once. A plain background that an arm grows out of is
-    no border; of 50 pictures of MSLD v1 and MSID with a border by this rule, some ten were a studio's background, by eye.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-
-    Returns
-    -------
-    tuple of int
-        Pixels of the left, top, right and bottom border.
-
     Examples
     --------
     >>> picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
@@ -354,11 +305,7 @@ def _border_depth(lines: np.ndarray) -> int:
 
 
 def jpeg_quality(path: str | Path) -> int | None:
-    """The quality setting that a JPEG file's luminance table stands for, 1 to 100; ``None`` where the file is no JPEG.
-
-    The table is held against the standard's, scaled as the library of the Independent JPEG Group does it. Other programs have
-    other tables and other scales, and a file that was compressed twice shows only the last setting.
-    """
+    """The quality setting that a JPEG file's luminance table stands for, 1 to 100; ``None`` where the file is no JPEG."""
     with Image.open(path) as picture:
         if not isinstance(picture, JpegImagePlugin.JpegImageFile) or not picture.quantization:
             return None

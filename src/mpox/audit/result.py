@@ -61,11 +61,7 @@ class Audit:
 
     @property
     def conflicts(self) -> pd.DataFrame:
-        """Pairs that cannot both be right: ``kind`` is ``label`` (one photograph, two labels) or ``patient`` (two patients).
-
-        Labels are held against each other within a data set only: 'Others' in one set may well be 'Measles' in another. Across
-        sets a conflict needs one side to be Mpox and the other not.
-        """
+        """Pairs that cannot both be right: ``kind`` is ``label`` (one photograph, two labels) or ``patient`` (two patients)."""
         pairs = self.pairs
         within = pairs["dataset_a"] == pairs["dataset_b"]
         mpox = (pairs[["label_a", "label_b"]] == "Mpox").sum(axis=1) == 1
@@ -139,13 +135,7 @@ def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audit:
-    """Read what `Audit.write` wrote, for the manifests it was made of.
-
-    Raises
-    ------
-    MpoxError
-        If a file is damaged, or an image has no group.
-    """
+    """Read what `Audit.write` wrote, for the manifests it was made of."""
     folder = Path(folder)
     names = [*_SIDES, "method", "transform", "label_a", "label_b", "decision", "dataset", "image_id", "group_id"]
     types = dict.fromkeys(names, "str") | dict.fromkeys(["patient_id_a", "patient_id_b", "reason"], "string")
@@ -167,11 +157,7 @@ def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audi
 
 
 def group(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Give every image its ``group_id``: connected over 'same patient of one data set' and 'same photograph'.
-
-    The id is the image that sorts first in the group: its ``image_id`` in an audit of one data set, ``dataset/image_id`` in one
-    of several.
-    """
+    """Give every image its ``group_id``: connected over 'same patient of one data set' and 'same photograph'."""
     several = images["dataset"].nunique() > 1
     names = full_name(images["dataset"], images["image_id"]) if several else images["image_id"].astype(str)
     patients = (images["dataset"].astype("string") + "/" + images["patient_id"]).where(images["patient_id"].notna())

@@ -61,19 +61,7 @@ class Codebook:
         return [c @ d for c, d in zip(self.centroids, (self.directions[:_HALF], self.directions[_HALF:]), strict=True)]
 
     def words(self, unit: np.ndarray, *, per_half: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Words and signatures of unit descriptors.
-
-        Parameters
-        ----------
-        unit : ndarray, shape (k, 128)
-        per_half : int
-            Nearest centroids a half that are combined: 2 gives four words a descriptor.
-
-        Returns
-        -------
-        words : ndarray of int64, shape (k, per_half ** 2)
-        signatures : ndarray of uint64, the same shape
-        """
+        """Words and signatures of unit descriptors."""
         near = self.nearest(unit, per_half)
         projected = unit @ self.directions
         words, signatures = [], []
@@ -121,13 +109,7 @@ def vocabulary_name(size: int) -> str:
 
 @functools.lru_cache(maxsize=2)
 def codebook(size: int = 256) -> Codebook:
-    """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache.
-
-    Raises
-    ------
-    MpoxError
-        If the cache cannot be used.
-    """
+    """The vocabulary with that many centroids a half; learnt on first use, in seconds, and kept in the cache."""
     path = cache_dir() / "audit" / f"{vocabulary_name(size)}.npz"
     with locked(f"{path}.lock"):
         try:
@@ -163,21 +145,7 @@ def _book_size(n_pictures: int) -> int:
 
 @dataclass(frozen=True)
 class _Index:
-    """An inverted file: for every word, which descriptors are in it; the descriptors lie in the order of their words.
-
-    Parameters
-    ----------
-    book : Codebook
-    starts, counts : ndarray of int, shape (words + 1,), (words,)
-        Where a word's descriptors begin, and how many there are; 0 in crowded words.
-    weights : ndarray of float32, shape (words,)
-        A word that few descriptors are in says more: the square root of the inverse document frequency.
-    owners : ndarray of int32, shape (k,)
-        Number of the picture.
-    signatures : ndarray of uint64, shape (k,)
-    poses, points : ndarray of float32, shape (k, 2)
-        See `LocalFeatures`.
-    """
+    """An inverted file: for every word, which descriptors are in it; the descriptors lie in the order of their words."""
 
     book: Codebook
     starts: np.ndarray
@@ -271,10 +239,7 @@ def _bins(owners: np.ndarray, pose: np.ndarray, middles: np.ndarray | None) -> I
 def _fullest(
     owners: np.ndarray, asked: np.ndarray, weights: np.ndarray, pose: np.ndarray, middles: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The votes in the fullest bin of each picture; bins are of size, direction and, if given, place, and overlap by half.
-
-    A detail votes for a picture once in a bin, however often the picture repeats it.
-    """
+    """The votes in the fullest bin of each picture; bins are of size, direction and, if given, place, and overlap by half."""
     assert asked.max(initial=0) < 1 << _DETAIL_BITS  # a picture has `MOST_KEYPOINTS` details at most
     best = np.zeros(int(owners.max(initial=-1)) + 1, np.int64)
     n_bits = _CELL_BITS * (2 if middles is None else 4)
@@ -311,26 +276,7 @@ def _kept(keys: list[str]) -> Path:
 
 
 def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Pairs of pictures that may show the same photograph, directly or when one is mirrored; for known sets from the cache.
-
-    Parameters
-    ----------
-    keys : list of str
-        ``pixel_sha256`` of distinct pictures whose features are in the cache (`mpox.audit.features.ensure_features`).
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
-
-    Returns
-    -------
-    DataFrame
-        ``a``, ``b`` (keys, a < b), ``mirrored`` (bool); for every picture its `N_BY_DETAILS` + `N_BY_WHOLE` best.
-
-    Raises
-    ------
-    MpoxError
-        If features are missing or damaged, or the cache cannot be used.
-    """
+    """Pairs of pictures that may show the same photograph, directly or when one is mirrored; for known sets from the cache."""
     keys = sorted(keys)
     if len(keys) < 2:
         return pd.DataFrame({"a": [], "b": [], "mirrored": []}).astype({"a": str, "b": str, "mirrored": bool})

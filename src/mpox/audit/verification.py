@@ -162,18 +162,7 @@ def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.n
 
 
 def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Verdict:
-    """Hold picture a, or its mirror image, against picture b.
-
-    Parameters
-    ----------
-    a, b : LocalFeatures
-    mirrored : bool
-        Compare the mirror image of a.
-
-    Returns
-    -------
-    Verdict
-    """
+    """Hold picture a, or its mirror image, against picture b."""
     one = a.mirrored if mirrored else a
     borders = None if one.border is None or b.border is None else (one.border, b.border)
     rows, columns, ratio = _matches(one.unit, b.unit)

@@ -24,27 +24,7 @@ PLAIN_VIEWS = 2
 
 
 def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tensor) -> tuple[nn.Module, nn.Module]:
-    """Cut a backbone after its first stages.
-
-    Parameters
-    ----------
-    backbone : Module
-        A timm model without classifier, in evaluation mode.
-    frozen_stages : int
-        Stages of the first part; the stem is one, each of timm's ``blocks`` is one.
-    example : Tensor, shape (1, 3, size, size)
-        A picture on which the parts are held against the whole.
-
-    Returns
-    -------
-    trunk, tail : Module
-        They share the backbone's modules, and are in evaluation mode.
-
-    Raises
-    ------
-    MpoxError
-        If the backbone has no such stages, or is more than a sequence of them.
-    """
+    """Cut a backbone after its first stages."""
     wanted = ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")
     if not all(hasattr(backbone, name) for name in wanted):
         raise MpoxError("tail_tune cuts a network between its blocks, which only timm's EfficientNets have here: use fine_tune.")

@@ -65,21 +65,7 @@ class Changes:
 
 
 def draw(name: str, n: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Changes:
-    """Draw the changes of n pictures, on the CPU whatever the device, so that every device sees the same.
-
-    Parameters
-    ----------
-    name : {"none", "light", "medium"}
-    n : int
-    rng : numpy.random.Generator
-    device : torch.device or str
-        Where the numbers are wanted.
-
-    Raises
-    ------
-    MpoxError
-        If the name is unknown.
-    """
+    """Draw the changes of n pictures, on the CPU whatever the device, so that every device sees the same."""
     if name not in RECIPES:
         raise MpoxError(f"Unknown augmentation '{name}': choose one of {', '.join(AUGMENTATIONS)}.")
     recipe = RECIPES[name]
@@ -100,20 +86,7 @@ def draw(name: str, n: int, rng: np.random.Generator, device: torch.device | str
 
 
 def change(batch: torch.Tensor, changes: Changes) -> torch.Tensor:
-    """Pictures changed as drawn.
-
-    Parameters
-    ----------
-    batch : Tensor of float32, shape (n, 3, size, size)
-        0 to 255.
-    changes : Changes
-        Of these n pictures.
-
-    Returns
-    -------
-    Tensor of float32, shape (n, 3, size, size)
-        0 to 255, on the device of the batch.
-    """
+    """Pictures changed as drawn."""
     if changes.places is not None:
         grid = F.affine_grid(changes.places, list(batch.shape), align_corners=False)
         batch = F.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

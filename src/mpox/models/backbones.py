@@ -39,22 +39,7 @@ class PretrainedWeights:
 
 
 def map_by_position(state: dict[str, torch.Tensor], target: dict[str, torch.Tensor], *, origin: str) -> dict[str, torch.Tensor]:
-    """Give the tensors of one state dict the names of another, by position, checking every shape.
-
-    Parameters
-    ----------
-    state : dict
-        Tensors in the order of the network's definition, under foreign names.
-    target : dict
-        The state dict of the model to be filled.
-    origin : str
-        Named in the error.
-
-    Raises
-    ------
-    MpoxError
-        If the number of tensors or one shape differs.
-    """
+    """Give the tensors of one state dict the names of another, by position, checking every shape."""
     if len(state) != len(target):
         raise MpoxError(f"The weights from {origin} have {len(state)} tensors, the model has {len(target)}: they do not fit.")
     mapped = {}
@@ -247,13 +232,7 @@ class Classifier(nn.Module):
 
 
 def make_head(head: str, n_features: int, n_classes: int) -> nn.Module:
-    """A ``linear`` head, or a ``hidden`` one (features -> 100 -> classes), both behind dropout.
-
-    Raises
-    ------
-    MpoxError
-        If the head is unknown.
-    """
+    """A ``linear`` head, or a ``hidden`` one (features -> 100 -> classes), both behind dropout."""
     if head == "linear":
         return nn.Sequential(nn.Dropout(HEAD_DROPOUT), nn.Linear(n_features, n_classes))
     if head == "hidden":
@@ -267,10 +246,7 @@ def make_head(head: str, n_features: int, n_classes: int) -> nn.Module:
 
 
 def feature_width(backbone: nn.Module) -> int:
-    """Length of a timm backbone's feature vectors.
-
-    Not timm's ``num_features`` where a hidden layer comes between that and the classifier, as in MobileNetV3.
-    """
+    """Length of a timm backbone's feature vectors."""
     known: Any = backbone
     return getattr(known, "head_hidden_size", None) or known.num_features
 

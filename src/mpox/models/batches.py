@@ -29,17 +29,7 @@ class Epoch(Protocol):
 
 
 class PictureBatches:
-    """Pictures that lie on the device as uint8 and are changed and normalised there.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (n, size, size, 3), or RenderedPixels
-    mean, std : tuple of float
-        A channel, on values from 0 to 1.
-    recipe : str
-        See `mpox.models.augmentation.draw`.
-    device : torch.device
-    """
+    """Pictures that lie on the device as uint8 and are changed and normalised there."""
 
     def __init__(self, pixels, *, mean: tuple, std: tuple, recipe: str = "none", device: torch.device | str = "cpu"):
         self.device, self.recipe = torch.device(device), recipe
@@ -81,14 +71,7 @@ class _PictureEpoch:
 
 
 class ActivationBatches:
-    """Activations of frozen stages for several views of each picture, from `mpox.models.activations.activations`.
-
-    Parameters
-    ----------
-    views : ndarray of float16, shape (n, v, h, w, c)
-        View 0 is the unchanged picture, view 1 its mirror image, the others are augmented.
-    device : torch.device
-    """
+    """Activations of frozen stages for several views of each picture, from `mpox.models.activations.activations`."""
 
     def __init__(self, views: np.ndarray, device: torch.device | str = "cpu"):
         self.device, self.n_views = torch.device(device), views.shape[1]

@@ -73,16 +73,7 @@ def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.nd
 def integrated_gradients(
     model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
 ) -> np.ndarray:
-    """Integrated gradients (Sundararajan et al. 2017) from a mid-grey picture, what speaks for the class, smoothed.
-
-    Pixel by pixel they are noise to the eye, and their maximum is a matter of chance: `integrated_attributions` are blurred by a
-    Gaussian of a 32nd of the side, and what is negative then is left out.
-
-    Parameters and result are those of `grad_cam`, and
-
-    n_steps : int
-        Points of the path, Gauss-Legendre.
-    """
+    """Integrated gradients (Sundararajan et al. 2017) from a mid-grey picture, what speaks for the class, smoothed."""
     signed = torch.from_numpy(integrated_attributions(model, backbone, pixels, target, n_steps=n_steps))
     return _scaled(_blurred(signed, pixels.shape[1] / 32).clamp_min(0))
 
@@ -90,10 +81,7 @@ def integrated_gradients(
 def integrated_attributions(
     model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
 ) -> np.ndarray:
-    """What each pixel adds to the logit (less the mean logit), summed over the colours: float32 of shape (n, size, size).
-
-    They sum to the difference from the mid-grey picture's, but for the error of the integration.
-    """
+    """What each pixel adds to the logit (less the mean logit), summed over the colours: float32 of shape (n, size, size)."""
     batch = as_batch(backbone, pixels)
     method = IntegratedGradients(_Contrast(model.eval()))
     found = method.attribute(
@@ -107,11 +95,7 @@ def integrated_attributions(
 
 
 def occlusion(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """What covering a part takes from the class (Zeiler and Fergus 2014): a mid-grey square slides over the picture.
-
-    Parameters and result are those of `grad_cam`. The square is a quarter of the side wide and moves by a sixth; a pixel has the
-    mean over the squares that covered it, as captum gives it, and what raised the logit when it was covered is left out.
-    """
+    """What covering a part takes from the class (Zeiler and Fergus 2014): a mid-grey square slides over the picture."""
     size = pixels.shape[1]
     window, stride = max(2, round(size * WINDOW)), max(1, round(size * STRIDE))
     grey = as_batch(backbone, np.full_like(pixels[:1], 128))[:1]

@@ -129,11 +129,7 @@ def predict_by_probe(
 
 
 class _Sigmoids:
-    """From scores to probabilities, a sigmoid for each class against the rest (Platt 1999, with his targets).
-
-    scikit-learn's `CalibratedClassifierCV` fits the same, but stops too early on scores as small as a weak machine's; here they
-    are scaled first.
-    """
+    """From scores to probabilities, a sigmoid for each class against the rest (Platt 1999, with his targets)."""
 
     def __init__(self, scores: np.ndarray, y: np.ndarray):
         scores = self._columns(scores)
@@ -201,13 +197,7 @@ def predict_by_svm(
 
 
 def class_distances(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, n_classes: int) -> np.ndarray:
-    """Cosine distance from each test image to the nearest training image of each class.
-
-    Returns
-    -------
-    ndarray of float64, shape (m, n_classes)
-        From 0 (a copy) to 2; 2 for a class without training images. Both sides are standardised by the training images.
-    """
+    """Cosine distance from each test image to the nearest training image of each class."""
     x, x_test = x.astype(np.float64), x_test.astype(np.float64)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1)
