@@ -77,10 +77,13 @@ def test_an_array_with_the_estimate_first_is_the_same_thing():
 
 
 def test_a_measure_may_be_a_curve():
-    heights = bootstrap(lambda weights: weights[:, :2] / weights.sum(axis=1, keepdims=True), GROUPS, n_bootstrap=80)
-    row = heights.row()
-    each = [Replicates(heights.estimate[k], heights.draws[:, k]).interval() for k in range(2)]
-    assert [row["low"][0], row["high"][0]] == list(each[0]) and [row["low"][1], row["high"][1]] == list(each[1])
+    values = np.random.default_rng(0).random((6, 3))
+    for interval in ("percentile", "bca"):
+        options = {"n_bootstrap": 80, "interval": interval}
+        curve = bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), GROUPS, **options).row()
+        for k in range(3):
+            alone = bootstrap(lambda weights, k=k: weighted_mean(values[:, k], weights), GROUPS, **options).row()
+            assert [curve[name][k] for name in alone] == pytest.approx(list(alone.values()), rel=1e-12, nan_ok=True)
     assert np.isnan(bootstrap(lambda weights: weights[:, :2], GROUPS, n_bootstrap=0).row()["low"]).all()
 
 
