@@ -80,10 +80,11 @@ def test_a_measure_may_be_a_curve():
     values = np.random.default_rng(0).random((6, 3))
     for interval in ("percentile", "bca"):
         options = {"n_bootstrap": 80, "interval": interval}
-        curve = bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), GROUPS, **options).row()
+        curve = bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), GROUPS, **options)
         for k in range(3):
-            alone = bootstrap(lambda weights, k=k: weighted_mean(values[:, k], weights), GROUPS, **options).row()
-            assert [curve[name][k] for name in alone] == pytest.approx(list(alone.values()), rel=1e-12, nan_ok=True)
+            left_out = None if curve.left_out is None else curve.left_out[:, k]
+            alone = Replicates(curve.estimate[k], curve.draws[:, k], left_out).row()
+            assert {name: column[k] for name, column in curve.row().items()} == alone
     assert np.isnan(bootstrap(lambda weights: weights[:, :2], GROUPS, n_bootstrap=0).row()["low"]).all()
 
 
