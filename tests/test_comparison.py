@@ -1,4 +1,4 @@
-"""Tests of two and more models against libraries, published tables, their own models, and the recorded study."""
+"""Tests of two and more models against libraries, published tables and their own models."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from predictions import table as one_repeat
 from scipy import stats
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox import MpoxError
 from mpox.stats.comparison import (
     bayesian_correlated_t,
     compare_folds,
@@ -183,21 +183,3 @@ def test_other_folds_images_or_metrics_are_refused():
         compare_folds(one_class, one_class, "auroc", "Mpox", 0.05)
 
 
-def test_models_of_the_recorded_study_are_compared():
-    store = open_store("recorded")
-    data = store.dataset("msld-v1")
-
-    def probe(backbone: str, protocol: str = "source") -> pd.DataFrame:
-        return cross_validate(
-            store, data, protocol, ModelConfig(backbone=backbone, regime="linear_probe", image_size=224), n_repeats=2
-        )
-
-    network, colour = probe("tf_efficientnet_lite1"), probe("colour_histogram")
-    found = compare_folds(network, colour, "accuracy", "all", 0.02, n_bootstrap=300)
-    assert found.t_test.low > 0 and found.bootstrap[1] > 0 and found.equivalence.verdict == "not shown"
-    assert found.t_test.estimate == pytest.approx(found.bootstrap[0], abs=0.01)  # folds are nearly equally large
-    with pytest.raises(MpoxError, match="not tested on the same folds"):
-        compare_folds(network, cross_validate(
-            store, data, "random_image", ModelConfig(backbone="tf_efficientnet_lite1", regime="linear_probe", image_size=224),
-            n_repeats=2,
-        ), "accuracy", "all", 0.02)  # fmt: skip

@@ -77,10 +77,14 @@ def test_an_array_with_the_estimate_first_is_the_same_thing():
 
 
 def test_a_measure_may_be_a_curve():
-    heights = bootstrap(lambda weights: weights[:, :2] / weights.sum(axis=1, keepdims=True), GROUPS, n_bootstrap=80)
-    row = heights.row()
-    each = [Replicates(heights.estimate[k], heights.draws[:, k]).interval() for k in range(2)]
-    assert [row["low"][0], row["high"][0]] == list(each[0]) and [row["low"][1], row["high"][1]] == list(each[1])
+    values = np.random.default_rng(0).random((6, 3))
+    for interval in ("percentile", "bca"):
+        options = {"n_bootstrap": 80, "interval": interval}
+        curve = bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), GROUPS, **options)
+        for k in range(3):
+            left_out = None if curve.left_out is None else curve.left_out[:, k]
+            alone = Replicates(curve.estimate[k], curve.draws[:, k], left_out).row()
+            assert {name: column[k] for name, column in curve.row().items()} == alone
     assert np.isnan(bootstrap(lambda weights: weights[:, :2], GROUPS, n_bootstrap=0).row()["low"]).all()
 
 

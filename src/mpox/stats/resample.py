@@ -87,6 +87,10 @@ class Replicates(NDArrayOperatorsMixin):
         tails = np.round([(1 - level) / 2, (1 + level) / 2], 12)
         if not len(self.draws):
             return (np.full(np.shape(self.estimate), np.nan)[()],) * 2
+        if self.left_out is not None and np.ndim(self.estimate):  # a curve, point by point
+            points = zip(self.estimate, self.draws.T, self.left_out.T, strict=True)
+            low, high = np.transpose([Replicates(*point).interval(level) for point in points])
+            return low, high
         if self.left_out is not None:
             known = self.draws[~np.isnan(self.draws)]
             below = ((known < self.estimate).sum() + (known <= self.estimate).sum()) / 2
