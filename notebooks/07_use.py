@@ -134,7 +134,7 @@ from mpox.studies.unfamiliar import ELSEWHERE, OWN
 NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "other medical picture")  # any model of skin should be warned
 POINTS = {
     "probabilities": "the expected calibration error of the probability of Mpox is {ece_as_they_are}; a perfectly calibrated model would show "
-    "{ece_if_calibrated} on as many images. The intercept is {intercept_as_they_are}, where 0 is right and Mpox is said too readily below it. The Brier "
+    "{floor.estimate:.3f} (95 % of simulations {floor.low:.3f} to {floor.high:.3f}) on as many images. The intercept is {intercept_as_they_are}, where 0 is right and Mpox is said too readily below it. The Brier "
     "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
     "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
     "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox, to which the promise is made as well, in "
@@ -149,7 +149,8 @@ at_the_top, said = report.key_findings(), []
 for name in datasets:
     of_sets = coverage[(coverage["dataset"] == name) & (coverage["confidence"] == level)].set_index(["class", "measure"])
     asked = {f"{of}_{how.replace(' ', '_')}": (measures.loc[name, how, "Mpox", of], 3) for how in changed[name] for of in ("ece", "brier", "slope", "intercept")}
-    asked["ece_if_calibrated"] = (measures.loc[name, "as they are", "Mpox", "ece if calibrated"], 3)
+    floor = measures.loc[name, "as they are", "Mpox", "ece if calibrated"]  # its bounds are of simulations, not an interval
+    asked["ece_if_calibrated"] = (floor, 3)
     held = {"coverage": "coverage", "certain": CERTAIN, "not_sure": UNSURE, "right": "right if certain"}
     asked |= {key: (of_sets.loc["all", measure], 2) for key, measure in held.items()} | {"coverage_mpox": (of_sets.loc["Mpox", "coverage"], 2)}
     if name in outside:
@@ -168,7 +169,7 @@ for name in datasets:
     for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
     shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
-    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level)}" for about, text in shown.items()]
+    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, floor=floor)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]

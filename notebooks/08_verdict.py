@@ -280,7 +280,7 @@ report.show(answer_rules(), name="answer-rules", caption="The rules of the last 
 main = metrics[metrics["regime"] == "linear_probe"]
 measured = mpox_tests(main, external, honest=honest).query("metric != 'auroc'")
 words = {"sensitivity": "of 100 images of Mpox it recognised", "specificity": "of 100 others it cleared"}
-measured["of 100"] = [report.with_interval(*row, digits=0) for row in (100 * measured[["estimate", "low", "high"]]).to_numpy()]
+measured["of 100"] = [report.with_interval(*row, digits=1) for row in (100 * measured[["estimate", "low", "high"]]).to_numpy()]
 wide = measured.pivot(index=["kind", "dataset", "tested"], columns="metric", values="of 100").rename(columns=words)
 wide = wide.rename_axis(columns=None).reset_index().rename(columns={"kind": "test", "dataset": "learnt from", "tested": "tested by, or on"})
 report.show(wide, name="answer-tests", caption="What the program does with images of Mpox and with others, test by test.")

@@ -188,14 +188,8 @@ def said_to(table: pd.DataFrame) -> pd.DataFrame:
     ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence), ``most
     named``, ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
     """
-    by_kind = table.groupby("kind", sort=False)
-    said = {
-        "pictures": by_kind.size(),
-        "p": by_kind["p"].mean(),
-        "p highest": by_kind["p"].max(),
-        "top": by_kind["top"].mean(),
-        "most named": by_kind["named"].agg(lambda named: named.mode().iloc[0]),
-        "certain": by_kind["certain"].mean(),
-        "warned": by_kind["warned"].mean(),
-    }
-    return pd.DataFrame(said).reset_index()
+    rows = []
+    for kind, part in table.groupby("kind", sort=False):
+        p, top, certain, warned = (part[name].mean() for name in ("p", "top", "certain", "warned"))
+        rows.append((kind, len(part), p, part["p"].max(), top, part["named"].mode().iloc[0], certain, warned))
+    return pd.DataFrame(rows, columns=["kind", "pictures", "p", "p highest", "top", "most named", "certain", "warned"])
