@@ -440,7 +440,8 @@ by_weights = pd.concat(
     [checks.summarise(table, ["method", "compared"], ["spearman", "ssim"]).assign(dataset=name) for name, table in alike.items()]
 )
 ranks = by_weights[by_weights["measure"] == "spearman"].replace({"method": TITLES})
-plots.forest(ranks, "method", hue="compared", row="dataset", xlabel="mean rank correlation (Spearman)", reference={"none": 0.0})
+none = {"no correlation": 0.0}
+plots.forest(ranks, "method", hue="compared", row="dataset", xlabel="mean rank correlation (Spearman)", reference=none)
 plt.show()
 
 # %%
