@@ -66,9 +66,10 @@ def test_forest_takes_missing_intervals_missing_estimates_and_one_group():
     figure = plots.forest(table, "line")
     assert words(figure.axes[0]) == ["a", "b"] and figure.legends == []
     assert np.allclose([one[2:4] for one in errorbars(figure.axes[0])], [(0.5, 0.8), (0.7, 0.7)]), "an arm has no negative length"
-    figure = plots.forest(table.assign(why="one class only"), "line", missing="why", values="{:.1f}")
-    assert words(figure.axes[0]) == ["a", "b", "c"]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0.5", "0.7", "not defined: one class only"]
+    both = pd.concat([table.iloc[::-1].assign(kind=kind, why="one class only") for kind in ("x", "y")])
+    figure = plots.forest(both, "line", hue="kind", missing="why", values="{:.1f}")
+    assert words(figure.axes[0]) == ["c", "b", "a"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not defined: one class only", "0.7", "0.5"] * 2
 
 
 def test_forest_tells_styles_apart_by_marker_and_fill_and_marks_goals():

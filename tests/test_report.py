@@ -140,7 +140,7 @@ def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):
     assert "mpox data fetch msld-v1" in shown[0].data
     assert not plt.get_fignums()
     drawn = plots.sheet(data.manifest["image_id"].tolist()[:3], list("abc"), data=data)
-    assert [len(axis.images) for axis in drawn.axes[:3]] == [1, 1, 1] and "not patients" in drawn.get_suptitle()
+    assert [len(axis.images) for axis in drawn.axes[:3]] == [1, 1, 1] and drawn.get_suptitle() == data.name
     assert plots.sheet([], [], data=data) is None and "No picture of" in shown[-1].data
     plt.close("all")
 

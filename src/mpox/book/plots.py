@@ -147,8 +147,8 @@ def forest(
             shift = kinds.index(tuple(one[key] for key in beside)) - (len(kinds) - 1) / 2
             place = lines.index(one[y]) + shift * 0.72 / len(kinds)
             if pd.isna(one[x]):
-                beside = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
-                axis.text(0.02, place, f"not defined: {one[missing]}", **beside)
+                look = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
+                axis.text(0.02, place, f"not defined: {one[missing]}", **look)
                 continue
             shade, shape = colour[one[hue]] if hue else (COLOURS[0], "o")
             shape = marker[one[style]][1] if style else shape
