@@ -93,29 +93,7 @@ def read_edition(folder: str | os.PathLike) -> Edition:
 
 
 def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str] = ()) -> list[str]:
-    """Write the sources that Jupyter Book builds an edition from into an emptied folder.
-
-    Parameters
-    ----------
-    edition : Edition
-    project : Path
-        Holds ``_config.yml``, ``_toc.yml`` and ``book/``.
-    source : Path
-        The folder to write; whatever is in it is removed.
-    others : sequence of str
-        Editions that are built beside this one, to which the cover links.
-
-    Returns
-    -------
-    list of str
-        One sentence for each chapter of the contents that the run does not have.
-
-    Raises
-    ------
-    MpoxError
-        When a page quotes a finding, or refers to a figure or table, that a whole edition does not have; a chapter has not said
-        its findings, or is missing in the contents.
-    """
+    """Write the sources that Jupyter Book builds an edition from into an emptied folder."""
     shutil.rmtree(source, ignore_errors=True)
     toc = yaml.safe_load((project / CONTENTS[edition.name]).read_text(encoding="utf-8"))
     listed = [name for block in toc["parts"] for name in _files(block)]
@@ -496,11 +474,7 @@ def _jupyter_book(source: Path, log: Path) -> list[str]:
 
 
 def mend(html: Path) -> None:
-    """Three faults of the built pages that no option mends.
-
-    A caption under words, where a cell says why it shows no image, is left out, for it describes an image; the entries of the
-    contents get a name; and an entry of a list of references is a list item, for its own role is no longer in ARIA.
-    """
+    """Three faults of the built pages that no option mends."""
     for page in (page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts):
         text = _FIGURE.sub(_captioned, page.read_text(encoding="utf-8"))
         text = text.replace(_TOGGLE, _TOGGLE.replace("<summary>", '<summary aria-label="pages of this entry">'))

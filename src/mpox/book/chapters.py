@@ -67,23 +67,7 @@ def what_was_used(chapters: Sequence[Chapter]) -> Used:
 
 
 def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
-    """Read the notebooks of a finished run folder.
-
-    Parameters
-    ----------
-    folder : path
-        Made by ``mpox run``.
-
-    Returns
-    -------
-    list of Chapter
-        In the order in which they ran.
-
-    Raises
-    ------
-    MpoxError
-        When there is no run, it has not finished, or a notebook is missing or lacks its provenance.
-    """
+    """Read the notebooks of a finished run folder."""
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         made_by = f"--profile {folder.name}" if folder.parent.name == "_runs" else f"--profile NAME --out {folder}"

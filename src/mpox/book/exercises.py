@@ -33,11 +33,7 @@ give these parameters the values that `profiles/recorded.yml` has for them."""
 
 
 def learner_notebook(name: str, *, solved: bool = False) -> NotebookNode | None:
-    """The notebook in which a learner does a chapter's exercises, not executed; None where the chapter has none.
-
-    It has the parameters, the set-up cells and the exercises in the chapter's order, with a blank for each run of solution cells
-    of one kind, or with these cells if `solved`: they are then all that has to run for the exercises to be solvable.
-    """
+    """The notebook in which a learner does a chapter's exercises, not executed; None where the chapter has none."""
     source = read_notebook(name)
     for before, cell in pairwise([*source.cells, new_markdown_cell("")]):
         if _is(before, "exercise") and not _is(cell, "solution"):

@@ -149,18 +149,7 @@ def shipped(replicates: Mapping[str, np.ndarray]) -> list[list[float]]:
 
 
 def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: float, costs: Costs, caption: str) -> str:
-    """A calculator: what a screened person costs under each strategy, and how many of 1000 are missed or alarmed.
-
-    Parameters
-    ----------
-    points : mapping of str to mapping
-        Name of an operating point to its replicates (`mpox.stats.decisions.operating_replicates`).
-    prevalence : float
-        First setting, from 0.001 to 0.5.
-    costs : Costs
-        First setting.
-    caption : str
-    """
+    """A calculator: what a screened person costs under each strategy, and how many of 1000 are missed or alarmed."""
     if not points or not 0.001 <= prevalence <= 0.5:
         raise MpoxError("The calculator needs an operating point and a prevalence from 0.001 to 0.5.")
     known = {name: shipped(replicates) for name, replicates in points.items()}
@@ -210,10 +199,7 @@ def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
 
 
 def sortable_html(table: pd.DataFrame, *, caption: str) -> str:
-    """A table whose headers are buttons that sort its rows; its index is not shown, missing values are empty cells.
-
-    A column in which every text begins with a number is sorted by these; empty cells come last.
-    """
+    """A table whose headers are buttons that sort its rows; its index is not shown, missing values are empty cells."""
     shown = table.astype(object).where(table.notna(), "")
     header = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in shown)
     lines = "\n".join(

@@ -29,17 +29,7 @@ from mpox.runs.store import RECORDED, RunStore, store_folder
 def asked_for(
     profile: str | Path, overrides: Mapping[str, Any] | None = None, data_dir: str | os.PathLike | None = None
 ) -> tuple[list[str], list[str]]:
-    """The data sets and the backbones that the notebooks can ask for when they are run with a profile.
-
-    Any value of any parameter that is a data set's name, or a folder with a class Mpox, is a data set; any value that is a timm
-    model, and any such word in a notebook's code, is a backbone. Registered phantoms are left out: they are drawn where they are
-    asked for.
-
-    Raises
-    ------
-    MpoxError
-        If the profile is not in order, or reads the recorded study.
-    """
+    """The data sets and the backbones that the notebooks can ask for when they are run with a profile."""
     resolved = resolve_parameters(list_notebooks(), load_profile(profile).parameters, overrides or {})
     values: set[str] = set()
     words: set[str] = set()

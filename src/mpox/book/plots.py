@@ -18,6 +18,7 @@ Values come in the order of a categorical column, else as they appear. A table t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle, product
 from typing import Any
 
@@ -29,7 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
@@ -68,8 +69,19 @@ LOOKS = {
 
 def use_style() -> None:
     """Set the book's style: quiet axes, readable sizes, a white ground that holds in dark mode too."""
-    ground = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 110, "figure.constrained_layout.use": True}
-    axes = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.25}
+    ground: dict[Any, Any] = {
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "figure.dpi": 110,
+        "figure.constrained_layout.use": True,
+    }
+    axes: dict[Any, Any] = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.alpha": 0.25,
+    }
     plt.rcParams.update({**ground, **axes, "font.size": 10, "axes.titlesize": 11, "legend.frameon": False})
 
 
@@ -134,7 +146,7 @@ def forest(
     def abreast(rows: pd.DataFrame) -> int:
         return rows[[y, *keys]].drop_duplicates()[y].value_counts().max()
 
-    default = {"width": 3.5 if "col" in shared else 6.6}
+    default: dict[str, Any] = {"width": 3.5 if "col" in shared else 6.6}
     default["height"] = lambda rows: 0.75 + rows[y].nunique() * (0.14 + 0.14 * abreast(rows))
     panels = _Panels(table, **{**default, "sharey": "row", "xlabel": "estimate, with 95 % interval", **shared})
     colour, marker = looks(table[hue]) if hue else {}, looks(table[style]) if style else {}
@@ -238,7 +250,7 @@ def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: 
     """
     table = _checked(_checked(table, [x], [y, hue]).dropna(subset=[x, y]))
     strips = not pd.api.types.is_numeric_dtype(table[y])
-    default = {"width": 3.7 if "col" in shared or not strips else 6.6, "height": 3.7}
+    default: dict[str, Any] = {"width": 3.7 if "col" in shared or not strips else 6.6, "height": 3.7}
     default |= {"height": lambda rows: 0.8 + 0.34 * rows[y].nunique(), "sharey": False} if strips else {}
     panels = _Panels(table, **{**default, **shared})
     look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
@@ -318,7 +330,7 @@ def bars(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, numbers
     hatch = {level: HATCHES[k % len(HATCHES)] if hue != y else "" for k, level in enumerate(look)}
     for axis, part, _ in panels:
         lines = _lines(axis, part[y])
-        start, words = np.zeros(len(lines)), [[] for _ in lines]
+        start, words = np.zeros(len(lines)), [list[str]() for _ in lines]
         for level, (shade, _) in look.items():
             lengths = (part if level is None else part[part[hue] == level]).set_index(y)[x].reindex(lines).fillna(0)
             drawn = {"color": shade, "hatch": hatch[level], "edgecolor": "white", "height": 0.72}
@@ -466,7 +478,7 @@ class _Panels:
                 part.set_minor_formatter(NullFormatter())
             if name in self.log or name in self.percent:
                 scale, unit = (100, " %") if name in self.percent else (1, "")
-                part.set_major_formatter(lambda value, _, scale=scale, unit=unit: f"{scale * value:g}{unit}")
+                part.set_major_formatter(FuncFormatter(partial(_with_unit, scale=scale, unit=unit)))
 
     def _refer(self, axis: Axes, where: dict) -> list[tuple[str, Any]]:
         """Draw the reference lines and bands of a panel; gives their labels and artists."""
@@ -476,17 +488,27 @@ class _Panels:
         if not isinstance(table, pd.DataFrame):
             ends = [(*value, np.nan) if isinstance(value, tuple) else (np.nan, np.nan, value) for value in table.values()]
             table = pd.DataFrame(ends, columns=["low", "high", "estimate"]).assign(label=list(table))
-        line, span = (axis.axvline, axis.axvspan) if self.upright else (axis.axhline, axis.axhspan)
-        found, labels = [], _levels(table["label"])
+        line: Any = axis.axvline if self.upright else axis.axhline
+        span: Any = axis.axvspan if self.upright else axis.axhspan
+        found: list[tuple[str, Any]] = []
+        labels = _levels(table["label"])
         for key, value in where.items():
             table = table[(table[key] == value) | table[key].isna()] if key in table else table
         for one in table.to_dict("records"):
-            look = {"color": "black", "linestyle": ("--", ":", "-.", "-")[labels.index(one["label"]) % 4], "linewidth": 1}
+            look: dict[str, Any] = {
+                "color": "black",
+                "linestyle": ("--", ":", "-.", "-")[labels.index(one["label"]) % 4],
+                "linewidth": 1,
+            }
             if pd.notna(one.get("low")):
                 found.append((one["label"], span(one["low"], one["high"], color="0.9", linewidth=0, zorder=0)))
             if pd.notna(one["estimate"]):
                 found.append((one["label"], line(one["estimate"], zorder=1, **look)))
         return found
+
+
+def _with_unit(value: float, _place: int, *, scale: float, unit: str) -> str:
+    return f"{scale * value:g}{unit}"
 
 
 def _levels(values: Iterable) -> list:
@@ -509,7 +531,7 @@ def _word(level: Any) -> str:
     return str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " ")
 
 
-def _key(colour: str, marker: str, line: str = "-", fill: str = "") -> Line2D:
+def _key(colour: str, marker: str, line: Any = "-", fill: str = "") -> Line2D:
     return Line2D([], [], color=colour, marker=marker, linestyle=line, markerfacecolor=fill or colour)
 
 

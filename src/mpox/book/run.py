@@ -71,10 +71,7 @@ def read_notebook(name: str) -> nbformat.NotebookNode:
 
 # --------------------------------------------------------------------------------------------------- parameters
 def declared_parameters(name: str) -> dict[str, Any]:
-    """The parameters that a notebook declares in its cell tagged ``parameters``, with their defaults; the cell is not run.
-
-    papermill injects its values after this cell: anything derived in it would keep the default, so only literals may stand there.
-    """
+    """The parameters that a notebook declares in its cell tagged ``parameters``, with their defaults; the cell is not run."""
     from papermill import inspect_notebook
 
     declared = {}
@@ -117,11 +114,7 @@ def parse_overrides(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 def resolve_parameters(
     notebooks: Iterable[str], profile: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Which values each notebook is given: those, of the profile and the overrides, that it declares; an override wins.
-
-    Everything is checked against every notebook of the project, chosen or not, so that a slip in a profile shows at once: a name
-    that none declares, or a value that is not of its default's type. A whole number becomes a float where the default is one.
-    """
+    """Which values each notebook is given: those, of the profile and the overrides, that it declares; an override wins."""
     declared = {name: declared_parameters(name) for name in list_notebooks()}
     known, values = sorted(set().union(*declared.values())), {**profile, **overrides}
     for key in values:
@@ -159,11 +152,7 @@ class NotebookFailure(Exception):
 def execute(
     name: str, parameters: Mapping[str, Any], result: Path, *, mark: Any = None, log: TextIO | None = None, **options: Any
 ) -> None:
-    """Execute ``notebooks/<name>.py`` within `kernel_environment` and write `result`, a partial notebook if it fails.
-
-    What the cells print is appended to `log`. Only a notebook that came to its end has the `mark`, in papermill's metadata;
-    `options` go to `papermill.execute_notebook`.
-    """
+    """Execute ``notebooks/<name>.py`` within `kernel_environment` and write `result`, a partial notebook if it fails."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError, strip_color

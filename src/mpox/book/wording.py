@@ -125,20 +125,7 @@ def p_words(value: float) -> str:
 
 
 def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
-    """A table as it is read: columns and index in words, numbers rounded, p values never zero, nothing for what is missing.
-
-    Parameters
-    ----------
-    table : DataFrame
-    digits : int
-        Decimals of its numbers; p values (columns ``p``, ``p_holm``, ``p (...)``) have `P_DIGITS` at least.
-
-    Returns
-    -------
-    DataFrame of object
-        Whole numbers and texts as they were, counts that are floats (for a missing one) as whole numbers, all other numbers as
-        texts.
-    """
+    """A table as it is read: columns and index in words, numbers rounded, p values never zero, nothing for what is missing."""
     shown = table.astype(object).where(table.notna(), "")
     for place in range(table.shape[1]):
         if _counts(column := table.iloc[:, place]):

@@ -375,21 +375,6 @@ def find_change(recipe: str) -> Change:
 def change(picture: np.ndarray, recipe: str, *, mask: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
     """A changed copy of an image.
 
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (size, size, 3)
-        RGB.
-    recipe : str
-        See `CHANGES`; ``tone-1``, ``tone-2`` and so on give its skin another tone.
-    mask : ndarray of bool, shape (size, size), optional
-        The lesions, for changes that need them: `lesion_map`, or the truth where it is known.
-    seed : int
-        Of what is drawn at random: the same gives the same copy, and falls alike at every strength of a family.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
-
     Examples
     --------
     >>> change(np.full((32, 32, 3), 200, np.uint8), "border_only")[16, 16].tolist()
@@ -451,11 +436,7 @@ def alteration_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], n
 
 
 def render_altered(picture: np.ndarray, recipe: str, sha: str, mask: Callable[[], np.ndarray]) -> np.ndarray:
-    """An altered copy of an RGB image of uint8, shape (size, size, 3).
-
-    The original's pixel hash `sha` decides what the recipe leaves open, alike for all strengths of a corruption. `mask` gives the
-    lesion map, bool of shape (size, size); it is called only where it is needed.
-    """
+    """An altered copy of an RGB image of uint8, shape (size, size, 3)."""
     if recipe == UNTOUCHED:
         return picture
     name = recipe.split("-")[0]
@@ -482,11 +463,8 @@ def view_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndar
 
 
 def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
-    """An augmented copy of an RGB image, by a recipe as published ones are; `sha`, from `view_hash`, decides what is left open.
-
-    In this order: mirrored (probability 1/2), turned by up to 30 degrees, shifted by up to 10 % of the side and zoomed by 0.8 to
-    1.2 (the edge is mirrored outward), brightness and contrast times 0.8 to 1.2.
-    """
+    """An augmented copy of an RGB image, by a recipe as published ones are; `sha`, from `view_hash`, decides what is left
+    open."""
     rng = np.random.default_rng(int(sha[:32], 16))
     mirrored, angle, zoom = rng.random() < 0.5, np.deg2rad(rng.uniform(-30, 30)), rng.uniform(0.8, 1.2)
     size = len(picture)
@@ -506,11 +484,7 @@ def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
 
 
 def recolour(picture: np.ndarray, sha: str) -> np.ndarray:
-    """A copy as another camera, in another light, might have taken it; nothing is moved. Arguments as for `render_view`.
-
-    In this order: each of red, green and blue times 0.8 to 1.25 (white balance), brightness, contrast and saturation times 0.6 to
-    1.4. The ranges are ours: wide enough to cover what web images show, narrow enough that skin stays skin to our eyes.
-    """
+    """A copy as another camera, in another light, might have taken it; nothing is moved. Arguments as for `render_view`."""
     rng = np.random.default_rng(int(sha[:32], 16))
     gains = np.exp(rng.uniform(-np.log(1.25), np.log(1.25), 3))
     image = Image.fromarray(np.rint(np.clip(picture * gains, 0, 255)).astype(np.uint8))

@@ -50,10 +50,7 @@ def list_images(root: Path) -> list[str]:
 
 
 def differences(root: Path, expected: Mapping[str, str]) -> pd.DataFrame:
-    """Compare the images in a folder with a list of checksums: a table of ``image_id`` and ``status``, sorted.
-
-    'ok', 'changed' (other content), 'missing' (on the list, not in the folder), 'unknown' (in the folder, not on the list).
-    """
+    """Compare the images in a folder with a list of checksums: a table of ``image_id`` and ``status``, sorted."""
     status = dict.fromkeys(list_images(root), "unknown")
     for image_id, digest in expected.items():
         path = root / image_id
@@ -116,10 +113,7 @@ def archive_path(archive: Archive) -> Path:
 
 
 def _unpacked(name: str, archive: Archive, folder: Path) -> Path:
-    """Download the archive and unpack it into `folder`; no member's path can lead out of it (`zipfile` sees to that).
-
-    GitHub does not promise the bytes of an archive, only those of the files in it: each image has a checksum, the archive none.
-    """
+    """Download the archive and unpack it into `folder`; no member's path can lead out of it (`zipfile` sees to that)."""
     path = archive_path(archive)
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT, headers={"User-Agent": "mpox"})

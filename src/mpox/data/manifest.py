@@ -52,10 +52,7 @@ def _class_folders(spec: DatasetSpec, root: Path) -> list[str]:
 
 
 def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-    """What lies in the class folders and their sub-folders; hidden files are passed over, links to folders not followed.
-
-    Returns the files as sorted (image_id, path, class folder), and why the others cannot be used (printable id -> reason).
-    """
+    """What lies in the class folders and their sub-folders; hidden files are passed over, links to folders not followed."""
     files: list[tuple[str, str, str]] = []
     rejected: dict[str, str] = {}
 
@@ -114,10 +111,7 @@ def _examine(path: str) -> tuple[list[int] | None, Finding]:
 
 
 def _findings(root: str, files: list[tuple[str, str, str]], title: str, jobs: int | None) -> dict[str, Finding]:
-    """What every candidate is: as the cache (a JSON file a folder and version of the decoders) has it, or decoded now.
-
-    A finding is valid while size and times of its file stay what they were. A damaged cache counts as empty.
-    """
+    """What every candidate is: as the cache (a JSON file a folder and version of the decoders) has it, or decoded now."""
     about = hashlib.sha256(os.fsencode(root) + decoder_versions().encode()).hexdigest()[:16]
     path = cache_dir() / "scans" / f"{about}.json"
     try:
@@ -176,23 +170,7 @@ def _index(image_ids: Collection[str], *, bare_names: bool) -> dict[str, set[str
 def read_patients(
     table: str | Path | pd.DataFrame, image_ids: Collection[str], *, rejected: Collection[str] = ()
 ) -> dict[str, str]:
-    """Patient ids from a table: ``image_id`` -> patient id, for the images whose patient is known.
-
-    Parameters
-    ----------
-    table : path or DataFrame
-        A CSV file in UTF-8 (commas, semicolons or tabs), or a table, with the columns ``image_id`` (posix path below the data
-        set's folder) or ``file`` (the same, or the bare file name where only one image has it), and ``patient_id``, empty where
-        it is not known; other columns are passed over.
-    image_ids, rejected : collection of str
-        The data set's images, and the files that could not be used, which the table may name.
-
-    Raises
-    ------
-    MpoxError
-        If the table cannot be read, lacks a column, names an image that is not there or is not told apart from another by its
-        bare name, or gives one image two patients.
-    """
+    """Patient ids from a table: ``image_id`` -> patient id, for the images whose patient is known."""
     name = "The table of patients" if isinstance(table, pd.DataFrame) else Path(table).name
     frame = table.astype("str").where(table.notna(), "") if isinstance(table, pd.DataFrame) else _read_table(Path(table))
     frame = frame.rename(columns=lambda column: str(column).strip())
@@ -224,8 +202,6 @@ def read_patients(
 
 def match_patients(pattern: str, image_ids: Sequence[str]) -> dict[str, str]:
     r"""Patient ids from the images' names, for those that match.
-
-    `pattern` is a regular expression, searched for in the file's name without its extension; its group ``patient`` is the id.
 
     Examples
     --------

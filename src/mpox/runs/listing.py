@@ -75,13 +75,7 @@ def _stored_row(folder: Path) -> dict:
 
 
 def find_run(store: RunStore, prefix: str) -> RunResult:
-    """The run whose id begins with `prefix`, of which at least four digits are given.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such run, more than one, or it is damaged.
-    """
+    """The run whose id begins with `prefix`, of which at least four digits are given."""
     found = sorted((store.root / "runs").glob(f"{prefix.lower()}*")) if prefix.isalnum() else []
     if len(prefix) < SHORTEST:
         raise MpoxError(f"'{prefix}' is too short for a run's id: give at least {SHORTEST} of its digits (see `mpox runs list`).")
@@ -94,27 +88,7 @@ def find_run(store: RunStore, prefix: str) -> RunResult:
 
 
 def training_data(store: RunStore, config: RunConfig, data_dir: str | None = None) -> tuple[Dataset, pd.DataFrame]:
-    """The data set that a run was made of, and its rows of the split table.
-
-    Parameters
-    ----------
-    store : RunStore
-    config : RunConfig
-    data_dir : path, optional
-        Where data sets lie. For one that is not registered also its own folder.
-
-    Returns
-    -------
-    data : Dataset
-        Of several data sets, or of augmented copies, where the run was made of those.
-    rows : DataFrame
-        ``repeat``, ``fold``, ``image_id``, ``group_id``, ``role``, ``inner_fold``.
-
-    Raises
-    ------
-    MpoxError
-        If the data set or the split is not here, or the images are not those of the run.
-    """
+    """The data set that a run was made of, and its rows of the split table."""
     path = store.root / "splits" / f"{config.split}.csv"
     if not path.is_file():
         raise MpoxError(f"The split of the run {config.id} is not in {path.parent}: compute the run again.")

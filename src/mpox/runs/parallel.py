@@ -56,17 +56,7 @@ def _number(variable: str, default: int) -> int:
 
 
 def compute_missing(store: RunStore, data: Dataset, tasks: list[Task], compute: Callable, *, label: str = "runs") -> None:
-    """Compute the runs that a store lacks, each under its lock; one that fails does not stop the others.
-
-    ``compute(config, data, rows, folder, bar)`` gives a run's result; workers import it, open the same store, and leave the run
-    there. All tasks have the same model, and their splits are in the store.
-
-    Raises
-    ------
-    MpoxError
-        At once if the store cannot be written or there are no weights: no other run would fare better. Else when all others are
-        kept: the error itself if every run failed for the same reason, or one that counts.
-    """
+    """Compute the runs that a store lacks, each under its lock; one that fails does not stop the others."""
     missing = [task for task in tasks if not store.has(task[0])]
     if not missing:
         return

@@ -53,11 +53,7 @@ class Predictor:
     provenance: dict
 
     def predict(self, pixels: np.ndarray, *, confidence: float = 0.9, device: str = "cpu") -> pd.DataFrame:
-        """What is said of images, uint8 of shape (n, size, size, 3) from `read_square`; a row an image.
-
-        ``answer``, ``set`` (list: the classes that cannot be excluded), ``p_<class>`` (calibrated), ``uncalibrated_<class>`` (as
-        in the run's predictions), ``finding`` (the positive class reaches the threshold), ``novelty``, ``out_of_distribution``.
-        """
+        """What is said of images, uint8 of shape (n, size, size, 3) from `read_square`; a row an image."""
         found, raw = outputs(self.network, pixels, device=device)
         chosen = predict_sets(self.conformal, raw, confidence)
         sets = [[label for label, there in zip(self.classes, row, strict=True) if there] for row in chosen]

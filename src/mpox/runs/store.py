@@ -204,13 +204,7 @@ def in_class_order(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_run(folder: Path) -> RunResult:
-    """Read a run's folder.
-
-    Raises
-    ------
-    MpoxError
-        If a file in it is damaged.
-    """
+    """Read a run's folder."""
     try:
         return RunResult(
             config=RunConfig.from_dict(json.loads((folder / "config.json").read_text())),

@@ -132,11 +132,7 @@ def calibrated(predictions: pd.DataFrame, nested: pd.DataFrame, method: str) -> 
 def by_fold(
     predictions: pd.DataFrame, nested: pd.DataFrame, work: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Do something to the test predictions of each fold, with the nested predictions of the same fold and nothing else.
-
-    ``nested`` comes from `mpox.runs.cross_validation.predict_nested`, of the same model and folds; repeats that are not nested
-    are left out. A test group among the nested predictions is an error. The tables that ``work`` makes are joined.
-    """
+    """Do something to the test predictions of each fold, with the nested predictions of the same fold and nothing else."""
     inside = {key: part for key, part in nested.groupby(["repeat", "fold"])}
     tables = []
     for (repeat, fold), test in predictions[predictions["repeat"].isin(nested["repeat"])].groupby(["repeat", "fold"]):
@@ -155,10 +151,7 @@ def by_fold(
 
 
 def stated(predictions: pd.DataFrame, of: str = "Mpox") -> tuple[np.ndarray, np.ndarray]:
-    """What was said, a probability, and whether it came true; float64 and bool of shape (n,).
-
-    Of a class: its probability, and whether it is the true one; of ``top``: the largest probability, and whether that is right.
-    """
+    """What was said, a probability, and whether it came true; float64 and bool of shape (n,)."""
     classes = class_names(predictions)
     if predictions.empty or (of != TOP and of not in classes):
         raise MpoxError(f"No predictions of '{of}' to look at: choose '{TOP}', or one of the classes {', '.join(classes)}.")
@@ -210,10 +203,8 @@ def reliability_bins(predictions: pd.DataFrame, of: str = "Mpox", *, n_bins: int
 
 
 def ece(bins: np.ndarray, weights: np.ndarray, probability: np.ndarray, happened: np.ndarray) -> np.ndarray:
-    """Expected calibration error for many weightings, shape (b,): the mean distance of stated and observed over the bins.
-
-    Guo et al. 2017, eq. 3; with the bins of `mass_bins` it is the adaptive form of Nguyen and O'Connor 2015.
-    """
+    """Expected calibration error for many weightings, shape (b,): the mean distance of stated and observed over the bins. Guo
+    et al. 2017, eq. 3; with the bins of `mass_bins` it is the adaptive form of Nguyen and O'Connor 2015."""
     _, said, true = _sums(bins, weights, probability, happened.astype(float))
     return np.abs(said - true).sum(axis=1) / weights.sum(axis=1)
 
@@ -221,11 +212,8 @@ def ece(bins: np.ndarray, weights: np.ndarray, probability: np.ndarray, happened
 def ece_if_calibrated(
     bins: np.ndarray, probability: np.ndarray, groups: np.ndarray, *, n_simulated: int = 500, seed: int = 0
 ) -> np.ndarray:
-    """The ECE that a perfectly calibrated model would show on as many images, simulated: shape (n_simulated,).
-
-    It is not zero: a distance is never negative, so that chance adds up (Bröcker and Smith 2007, 'consistency resampling').
-    What happens is drawn with the stated probabilities, once a group: the images of a patient have one diagnosis.
-    """
+    """The ECE that a perfectly calibrated model would show on as many images, simulated: shape (n_simulated,). It is not zero:
+    a distance is never negative, so that chance adds up (Bröcker and Smith 2007, 'consistency resampling')."""
     _, codes = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(seed).random((n_simulated, codes.max() + 1))[:, codes]
     excess = (drawn < probability) - probability
@@ -235,11 +223,9 @@ def ece_if_calibrated(
 
 def brier_parts(bins: np.ndarray, weights: np.ndarray, probability: np.ndarray, happened: np.ndarray) -> dict[str, np.ndarray]:
     """The Brier score and its parts for many weightings: brier = reliability - resolution + uncertainty + within; each (b,).
-
     Murphy 1973, eq. 6, with the part that probabilities of one bin differ among each other (Stephenson et al. 2008, eq. 5).
-    ``reliability`` is the squared distance of stated and observed (0 is best), ``resolution`` how far the bins differ in what is
-    observed (more is better), ``uncertainty`` the score of who knows nothing but how common the class is.
-    """
+    ``reliability`` is the squared distance of stated and observed (0 is best), ``resolution`` how far the bins differ in
+    what is observed (more is better), ``uncertainty`` the score of who knows nothing but how common the class is."""
     true = happened.astype(float)
     mass, said, came, square, both = _sums(bins, weights, probability, true, probability**2, probability * true)
     total = mass.sum(axis=1)
@@ -257,12 +243,8 @@ def brier_parts(bins: np.ndarray, weights: np.ndarray, probability: np.ndarray, 
 
 
 def slope_and_intercept(probability: np.ndarray, happened: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Calibration slope and calibration in the large for many weightings at once (Cox 1958; Van Calster et al. 2019); both (b,).
-
-    The slope b of a logistic regression of what happened, logit = a + b logit(p): below 1 the probabilities are too extreme. The
-    intercept of another in which the slope is held at 1: above 0 the probabilities are too low on the whole. NaN where Newton's
-    method does not converge, because the two sides are divided perfectly, or there is only one. p is cut at `CLIPPED`.
-    """
+    """Calibration slope and calibration in the large for many weightings at once (Cox 1958; Van Calster et al. 2019); both
+    (b,)."""
     odds = logit(np.clip(probability, CLIPPED, 1 - CLIPPED))
     both = _newton(np.stack([np.ones(len(odds)), odds], axis=1), np.zeros(len(odds)), happened, weights)
     alone = _newton(np.ones((len(odds), 1)), odds, happened, weights)

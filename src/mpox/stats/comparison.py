@@ -53,12 +53,10 @@ class Posterior:
 
 
 def variance_factor(n_differences: int, n_folds: int, *, corrected: bool = True) -> float:
-    """What the sample variance of the fold differences is multiplied by to give the variance of their mean.
-
-    1/J for J independent differences; for J differences of a (repeated) k-fold cross-validation 1/J + n_test/n_train, with
-    n_test/n_train = 1/(k - 1) (Nadeau and Bengio 2003, Machine Learning 52:239-281, section 3; Bouckaert and Frank 2004, PAKDD,
-    for repeated folds). This is unbiased if any two differences have the correlation 1/k.
-    """
+    """What the sample variance of the fold differences is multiplied by to give the variance of their mean. 1/J for J
+    independent differences; for J differences of a (repeated) k-fold cross-validation 1/J + n_test/n_train, with
+    n_test/n_train = 1/(k - 1) (Nadeau and Bengio 2003, Machine Learning 52:239-281, section 3; Bouckaert and Frank 2004,
+    PAKDD, for repeated folds)."""
     return 1 / n_differences + (1 / (n_folds - 1) if corrected else 0)
 
 
@@ -102,11 +100,8 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
 
 
 def tost(differences, margin: float, n_folds: int) -> Equivalence:
-    """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand?
-
-    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680), with the corrected variance of `corrected_t_test`.
-    There is no verdict 'different': that is the two-sided test's, in ``differs``.
-    """
+    """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand? Schuirmann
+    1987 (J."""
     mean, error, df = _summary(differences, n_folds)
     p = float(max(*_beyond(mean, error, df, margin)))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * error
@@ -122,14 +117,8 @@ def _beyond(mean: float, error: float, df: int, margin: float) -> tuple[float, f
 
 
 def bayesian_correlated_t(differences, margin: float, n_folds: int) -> Posterior:
-    """The Bayesian correlated t-test with a region of practical equivalence (ROPE): differences from -margin to margin.
-
-    Corani and Benavoli 2015 (Machine Learning 100:285-304); Benavoli, Corani, Demsar and Zaffalon 2017 (JMLR 18(77), section 3).
-    The differences are jointly normal with equal correlations rho = 1/k; with the prior p(mu, sigma) proportional to 1/sigma
-    the posterior of the mean is Student's with J - 1 degrees of freedom, location mean and scale
-    sqrt(s^2 (1/J + rho/(1 - rho))), which is the standard error of `corrected_t_test`: rho/(1 - rho) = 1/(k - 1). So its 95 %
-    credible interval is that test's confidence interval.
-    """
+    """The Bayesian correlated t-test with a region of practical equivalence (ROPE): differences from -margin to margin. Corani
+    and Benavoli 2015 (Machine Learning 100:285-304); Benavoli, Corani, Demsar and Zaffalon 2017 (JMLR 18(77), section 3)."""
     worse, better = _beyond(*_summary(differences, n_folds), margin)
     return Posterior(worse, 1 - worse - better, better)
 

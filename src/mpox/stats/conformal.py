@@ -40,10 +40,8 @@ def fit_conformal(probabilities: np.ndarray, y: np.ndarray, *, by_class: bool = 
 
 
 def p_values(scores: ConformalScores, probabilities: np.ndarray) -> np.ndarray:
-    """For every class, how unusual the image would be if it were of that class: float of shape (n, C), above 0 to 1.
-
-    The share of images, this one among them, that conform no better (Vovk et al. 2005, eq. 2.20, not smoothed).
-    """
+    """For every class, how unusual the image would be if it were of that class: float of shape (n, C), above 0 to 1. The share
+    of images, this one among them, that conform no better (Vovk et al. 2005, eq. 2.20, not smoothed)."""
     candidate = 1 - np.asarray(probabilities, dtype=float)
     if candidate.ndim != 2 or candidate.shape[1] != len(scores.scores):
         raise MpoxError(f"These conformal scores are for {len(scores.scores)} classes: give probabilities of shape (n, C).")

@@ -212,11 +212,7 @@ def at_prevalence(probability: np.ndarray, before: float, after: float) -> np.nd
 def net_benefit(
     is_positive: np.ndarray, probability: np.ndarray, weights: np.ndarray, thresholds: np.ndarray, prevalence: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Net benefit of acting at or above each threshold, and of acting on everyone (Vickers and Elkin 2006), both (b, k).
-
-    The share of true positives, less the share of false positives times the odds of the threshold: with a threshold of 0.1 one
-    finding is worth nine false alarms. Without a prevalence that of the weighted images counts.
-    """
+    """Net benefit of acting at or above each threshold, and of acting on everyone (Vickers and Elkin 2006), both (b, k)."""
     order = np.argsort(probability, kind="stable")
     first = np.searchsorted(probability[order], thresholds, side="left")
     found = []
@@ -285,11 +281,7 @@ def useful_range(curve: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def predictive_values(sensitivity, specificity, prevalence: float) -> dict[str, Any]:
-    """What a result means at a prevalence, by Bayes' theorem; sensitivity and specificity are held to be the same everywhere.
-
-    ``ppv`` (of those flagged, the share who have it) and ``npv`` (of those not flagged, the share who do not), both NaN where
-    there are none; ``flagged``, ``missed``, ``false_alarms``: shares of all who are looked at. Numbers, arrays or `Replicates`.
-    """
+    """What a result means at a prevalence, by Bayes' theorem; sensitivity and specificity are held to be the same everywhere."""
     if not 0 <= prevalence <= 1:
         raise MpoxError(f"A prevalence lies from 0 to 1, not at {prevalence}.")
     hits, missed = prevalence * sensitivity, prevalence * (1 - sensitivity)
@@ -329,10 +321,7 @@ class Costs:
 
 
 def expected_cost(prevalence, sensitivity, specificity, costs: Costs):
-    """Expected cost of a person who is screened with the model: picture + false alarms + missed cases.
-
-    The laboratory test of a person who does have Mpox is not counted: it is needed on every way.
-    """
+    """Expected cost of a person who is screened with the model: picture + false alarms + missed cases."""
     alarms = (1 - prevalence) * (1 - specificity)
     return costs.picture + alarms * costs.false_alarm + prevalence * (1 - sensitivity) * costs.missed
 

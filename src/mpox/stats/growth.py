@@ -37,11 +37,9 @@ class PowerLaw:
 
 
 def fit_power_law(n: np.ndarray, error: np.ndarray) -> PowerLaw:
-    """The power law with a floor that is nearest to a curve, by least squares with a, b >= 0 and c in `EXPONENTS`.
-
-    For a given c the law is linear: a and b are a non-negative regression in closed form, and only c is searched for (variable
-    projection, Golub and Pereyra 1973), on a grid that is refined three times. There are no starting values to depend on.
-    """
+    """The power law with a floor that is nearest to a curve, by least squares with a, b >= 0 and c in `EXPONENTS`. For a given
+    c the law is linear: a and b are a non-negative regression in closed form, and only c is searched for (variable
+    projection, Golub and Pereyra 1973), on a grid that is refined three times."""
     return PowerLaw(*map(float, _fit(np.asarray(n, dtype=float), np.asarray(error, dtype=float)[None])[0]))
 
 
@@ -188,22 +186,10 @@ def rise_and_fall(
 
 
 def judge(values: pd.DataFrame) -> RiseAndFall:
-    """The tests behind `rise_and_fall`, on an estimate and its paired bootstrap replicates for each model.
-
-    That a model in between is *better than both ends* takes two one-sided comparisons, of which the larger p-value counts (the
-    intersection-union test, Berger 1982); with several models in between the smallest of these is multiplied by their number
-    (Bonferroni). That *none* is as good as both ends takes one comparison for each of them that it loses: the smaller p-value
-    of its two, doubled, and the largest of these. A comparison's p-value is the share of replicates of the difference on the
-    wrong side of zero, so that it agrees with the percentile interval. No verdict rests on the picked winner's interval.
-
-    The order-restricted test fits the estimates by least squares with a monotone row (rising or falling, whichever fits better)
-    and with a unimodal one, by isotonic regression (Robertson, Wright & Dykstra 1988, chapters 1 and 2). What the unimodal row
-    fits better is compared with what it does when the truth is the monotone fit: the replicates' deviations are put around it.
-    Their chi-bar-square distribution is for independent estimates; models on the same images are not.
-
-    Replicates vary the groups that are tested, not the training: a verdict is about these fitted models, on groups like these.
-    The values have shape (n_bootstrap + 1, n_models), the estimate first.
-    """
+    """The tests behind `rise_and_fall`, on an estimate and its paired bootstrap replicates for each model. That a model in
+    between is *better than both ends* takes two one-sided comparisons, of which the larger p-value counts (the
+    intersection-union test, Berger 1982); with several models in between the smallest of these is multiplied by their
+    number (Bonferroni)."""
     if values.shape[1] < 3:
         raise MpoxError("Rising and falling takes at least three models: two ends and one in between.")
     table = values.to_numpy(dtype=float)
@@ -236,10 +222,8 @@ def _share(wrong: np.ndarray) -> np.ndarray:
 
 
 def monotone_fit(rows: np.ndarray) -> np.ndarray:
-    """The rising rows that fit best by least squares, many at once, shape (b, n).
-
-    What `sklearn.isotonic.isotonic_regression` gives for each, by the max-min formula (Robertson, Wright & Dykstra 1988, 1.4).
-    """
+    """The rising rows that fit best by least squares, many at once, shape (b, n). What `sklearn.isotonic.isotonic_regression`
+    gives for each, by the max-min formula (Robertson, Wright & Dykstra 1988, 1.4)."""
     n = rows.shape[1]
     sums = np.concatenate([np.zeros((len(rows), 1)), rows.cumsum(axis=1)], axis=1)
     first, last = np.triu_indices(n)

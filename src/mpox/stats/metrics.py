@@ -106,11 +106,7 @@ def weighted_confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int, wei
 
 
 def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
-    """Every share of a yes-or-no answer, from the weights of the images called rightly, positive, called positive, and of all.
-
-    ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``flagged`` (called positive, of all) and ``f1``; NaN for nothing over
-    nothing. F1 is 0 where nothing is called positive, because all positives are missed.
-    """
+    """Every share of a yes-or-no answer, from the weights of the images called rightly, positive, called positive, and of all."""
     cleared = total - actual - called + hits
     return {
         "sensitivity": ratio(hits, actual),
@@ -301,11 +297,7 @@ def without_class(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def sensitivity_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Height of the ROC curve over 1 - specificity, shape (b, k): for weights (b, n) and x (k,) from 0 to 1.
-
-    Points of the curve are joined by straight lines, as the AUROC takes them; on a vertical step the height is its upper end.
-    Rows of NaN where a weighting has no positive or no negative.
-    """
+    """Height of the ROC curve over 1 - specificity, shape (b, k): for weights (b, n) and x (k,) from 0 to 1."""
     hits, false_alarms, defined = _counts(is_positive, score, weights)
     sensitivity, false_alarms = hits / hits[:, -1:], false_alarms / false_alarms[:, -1:]
     found = np.full((len(weights), len(x)), np.nan)
@@ -319,11 +311,8 @@ def sensitivity_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarr
 
 
 def precision_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Height of the precision-recall curve over recall, as `sensitivity_at`.
-
-    The precision at the highest threshold that reaches the recall (at recall 0: that finds any positive). The curve has steps:
-    straight lines would be too high (Davis and Goadrich 2006), and the area under the steps is the average precision.
-    """
+    """Height of the precision-recall curve over recall, as `sensitivity_at`. The curve has steps: straight lines would be too
+    high (Davis and Goadrich 2006), and the area under the steps is the average precision."""
     hits, false_alarms, defined = _counts(is_positive, score, weights)
     found = np.full((len(weights), len(x)), np.nan)
     index = _first(hits / hits[:, -1:], np.where(x > 0, x - _TINY, _TINY))
@@ -333,10 +322,7 @@ def precision_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray
 
 
 def _counts(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weight of the positives and of the negatives above each threshold, the highest threshold (above all scores) first.
-
-    Only of the weightings that have both; the third array, (b,), says which these are.
-    """
+    """Weight of the positives and of the negatives above each threshold, the highest threshold (above all scores) first."""
     counts = [np.pad(np.cumsum(side[:, ::-1], axis=1), ((0, 0), (1, 0))) for side in weight_by_score(is_positive, score, weights)]
     defined = (counts[0][:, -1] > 0) & (counts[1][:, -1] > 0)
     return counts[0][defined], counts[1][defined], defined

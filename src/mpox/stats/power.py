@@ -17,12 +17,7 @@ PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
 
 
 def mcnemar_power(n, difference, discordance: float) -> np.ndarray:
-    """Power of McNemar's two-sided test at 0.05, by the normal approximation of Connor 1987 (Biometrics 43:207-211).
-
-    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for n
-    independent images (or groups), the difference d of the two accuracies and the discordance psi: the share of images that
-    exactly one of the two models gets right (above 0 to 1). NaN where d is larger than psi, which cannot be.
-    """
+    """Power of McNemar's two-sided test at 0.05, by the normal approximation of Connor 1987 (Biometrics 43:207-211)."""
     n, difference = np.asarray(n, dtype=np.float64), np.abs(np.asarray(difference, dtype=np.float64))
     _check_discordance(discordance)
     possible = np.where(difference <= discordance, difference, np.nan)
@@ -38,11 +33,7 @@ def _check_discordance(discordance: float) -> None:
 
 
 def mcnemar_size(difference: float, discordance: float, *, power: float = POWER) -> float:
-    """How many independent images (or groups) McNemar's test takes to show a difference (Connor 1987), a whole number.
-
-    n = (z_(1 - alpha/2) sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2; NaN where the difference is larger than the discordance,
-    infinite where it is 0.
-    """
+    """How many independent images (or groups) McNemar's test takes to show a difference (Connor 1987), a whole number."""
     _check_discordance(discordance)
     if abs(difference) > discordance:
         return np.nan
@@ -60,10 +51,7 @@ def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER) -> f
 
 
 def t_test_power(difference, sd: float, n_folds: int, n_repeats: int) -> np.ndarray:
-    """Power of the corrected resampled t-test at 0.05, by the noncentral t distribution.
-
-    Exact if the fold differences, of standard deviation ``sd``, are normal and any two have the correlation 1/k.
-    """
+    """Power of the corrected resampled t-test at 0.05, by the noncentral t distribution."""
     df, error = _error(sd, n_folds, n_repeats)
     critical, shift = stats.t.ppf(1 - ALPHA / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
     return stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)

@@ -136,12 +136,7 @@ def _make_slices(errors: pd.DataFrame, member: pd.DataFrame, names: list[str]) -
 
 
 def permute_errors(error: np.ndarray, groups: np.ndarray, *, n_permutations: int, seed: int) -> np.ndarray:
-    """Errors after whole groups have exchanged them, (n_permutations, n): as if errors had nothing to do with any slice.
-
-    Every group gets another group's errors. Where both have as many images this is an ordinary permutation of blocks, which keeps
-    how alike the errors of a group are. A larger group goes through the donor's errors in turn, a smaller one takes some of them;
-    the first makes a large group's errors more alike than they were, which makes the test more cautious, not less.
-    """
+    """Errors after whole groups have exchanged them, (n_permutations, n): as if errors had nothing to do with any slice."""
     rng = np.random.default_rng(seed)
     order = np.argsort(groups, kind="stable")
     sizes = np.bincount(groups)

@@ -140,9 +140,8 @@ def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int
 
 
 def two_sided(replicates: np.ndarray) -> float:
-    """Two-sided p value of bootstrap replicates of a difference: twice the smaller share on either side of zero.
-
-    Both shares are counted with one replicate more, so that p is never 0 (Davison and Hinkley 1997, section 4.2). NaN is skipped.
+    """Two-sided p value of bootstrap replicates of a difference: twice the smaller share on either side of zero. Both shares
+    are counted with one replicate more, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
 
     Examples
     --------
@@ -226,10 +225,7 @@ def unshared(both: Dataset) -> pd.Series:
 
 
 def domain_data(both: Dataset, *, label: str | None = None, whole: str | None = None) -> Dataset:
-    """The same images with the name of their collection as the label, without those whose group is in both.
-
-    ``label`` keeps one class only. ``whole`` names a collection whose shared images stay; those of the other are left out.
-    """
+    """The same images with the name of their collection as the label, without those whose group is in both."""
     manifest = both.manifest
     keep = manifest["image_id"].map(unshared(both)).to_numpy(dtype=bool) | (manifest["source"] == whole).to_numpy()
     keep &= (manifest["label"] == label).to_numpy() if label else True
@@ -441,12 +437,7 @@ def _target_alone(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
 
 
 def _mixed(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
-    """The folds of `_target_alone`, with the other collection in every training part.
-
-    Left out of it is only what has a sibling in the test fold, so that with ever fewer images of the target this becomes no
-    remedy on what is not shared. Inner folds are made anew among all training images: with a handful of the target's there would
-    be nothing to choose on. (`mpox.protocols.pairs.mixed_splits` is stricter.)
-    """
+    """The folds of `_target_alone`, with the other collection in every training part."""
     both, split = asked.both, _target_alone(asked)[1]
     split["image_id"] = f"{asked.test}/" + split["image_id"]
     labels = both.manifest.set_index("image_id")["label"]

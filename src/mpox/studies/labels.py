@@ -98,10 +98,7 @@ def plant_wrong_labels(labels: pd.Series, groups: pd.Series, *, share: float, se
 def planted_problems(
     data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """What `label_problems` says when wrong labels are planted, and the linear probe is trained and tested on them.
-
-    With ``true_label``: the data set's own, taken for right here; where it is not, precision comes out too low.
-    """
+    """What `label_problems` says when wrong labels are planted, and the linear probe is trained and tested on them."""
     manifest = data.manifest
     groups = manifest["image_id"].map(data.groups).set_axis(manifest["image_id"])
     truth = manifest.set_index("image_id")["label"]

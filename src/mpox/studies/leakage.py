@@ -87,10 +87,7 @@ def dose_response(
 
 
 def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: int, seed: int) -> Replicates:
-    """Accuracy among the test images with, or without, a possible sibling.
-
-    Which images these are changes from repeat to repeat; hits and images are summed over the repeats before they are divided.
-    """
+    """Accuracy among the test images with, or without, a possible sibling."""
     classes = [column for column in table.columns if column.startswith("p_")]
     chosen = np.array([column.removeprefix("p_") for column in classes])[table[classes].to_numpy().argmax(axis=1)]
     inside = table["has_sibling"].to_numpy(dtype=bool) == with_sibling

@@ -65,10 +65,7 @@ def make_cases(
     n_repeats: int = 1,
     seed: int = 0,
 ) -> list[Case]:
-    """The chosen rows of `error_table`, each image with the network of the first repeat that was tested on it.
-
-    An `MpoxError` if the images, or a trained network's checkpoint, are not on this machine.
-    """
+    """The chosen rows of `error_table`, each image with the network of the first repeat that was tested on it."""
     split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     pixels = load_pixels(data.manifest, model.image_size)
     cases = []

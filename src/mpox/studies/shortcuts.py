@@ -72,10 +72,7 @@ def train_with_copies(
 def recipe_replicates(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Recipe to ``auroc`` and ``accuracy``: estimate and replicates, shape (n_bootstrap + 1,), averaged over the repeats.
-
-    The same groups are drawn for all recipes; an `MpoxError` if these have different images or groups.
-    """
+    """Recipe to ``auroc`` and ``accuracy``: estimate and replicates, shape (n_bootstrap + 1,), averaged over the repeats."""
     found, weights, images = {}, None, None
     for recipe, table in predictions.groupby("recipe", sort=False):
         classes, repeats = matched_repeats(table, positive)
@@ -230,17 +227,7 @@ def predictor_table(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Out-of-fold AUROC of each fact, or set of facts, by itself, with intervals and against what the best reaches by chance.
-
-    Each fact is a set of numbers that add up, shape (n, f). Honest groups are resampled for the interval, and kept whole when
-    labels are permuted ``n_deals`` times for the chance level.
-
-    Returns
-    -------
-    DataFrame
-        One row a fact: ``fact``, ``estimate``, ``low``, ``high`` (AUROC), ``chance`` (the 95 % quantile of the best fact's AUROC
-        when labels mean nothing, the same in every row) and ``p`` (of this fact against that, corrected for their number).
-    """
+    """Out-of-fold AUROC of each fact, or set of facts, by itself, with intervals and against what the best reaches by chance."""
     if not facts or np.unique(positive).size < 2:
         raise MpoxError("Single facts can be judged only where there are facts, and images of two kinds.")
     labels = np.column_stack([positive, dealt_labels(positive, groups, n_deals, seed)])
@@ -328,20 +315,7 @@ def cells_blanked(
 
 
 def against_others(values: np.ndarray) -> pd.DataFrame:
-    """Each cell by itself, and against the median of the other cells.
-
-    Parameters
-    ----------
-    values : ndarray, shape (cells, n_bootstrap + 1)
-        A measure of each cell, row by row of the grid: the estimate, then the replicates.
-
-    Returns
-    -------
-    DataFrame
-        One row a cell: ``row``, ``column`` (from the upper left, from 0), ``estimate``, ``low``, ``high`` (95 %, of this cell
-        alone), ``more`` (estimate minus the median of the other cells), ``at_least`` (99 % lower bound of it, for all cells
-        together) and ``flagged`` (the bound is above 0, and ``more`` is not below `LEAST`).
-    """
+    """Each cell by itself, and against the median of the other cells."""
     others = np.stack([np.median(np.delete(values, cell, axis=0), axis=0) for cell in range(len(values))])
     more = values - others
     spread = np.maximum(np.nanstd(more[:, 1:], axis=1), 1e-9)

@@ -141,9 +141,6 @@ def _measures(parts: list[pd.DataFrame], positive: str) -> Callable[[np.ndarray]
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weights that give positives and others the same distribution over the strata, for many weightings at once.
 
-    Within each side an image of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
-    stratum that one side lacks gets no weight. ``weights``, shape (b, n), say how often each image was drawn.
-
     Examples
     --------
     >>> sides, tones = np.array([1, 1, 0, 0, 0, 0], bool), np.array([0, 1, 0, 1, 1, 1])

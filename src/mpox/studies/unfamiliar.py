@@ -52,33 +52,7 @@ def unfamiliar_table(
     neighbours: int = 5,
     quantile: float = 0.95,
 ) -> pd.DataFrame:
-    """Show every image to the linear probe of each fold, and ask its novelty scores.
-
-    Everything is fitted inside the training groups of a fold: probe, novelty (`fit_novelty`), conformal sets of the
-    confidence `CONFIDENCE` (on the nested predictions). A test image meets the model of its own fold, every other image those
-    of all folds, and what they say is averaged.
-
-    Parameters
-    ----------
-    data : Dataset
-    split, nested : DataFrame
-        The outer folds of one repeat, and `mpox.runs.cross_validation.predict_nested` on it.
-    model : ModelConfig
-        Of the regime ``linear_probe``.
-    oddities : sequence of Oddity
-    elsewhere : DataFrame, optional
-        Rows of another data set's manifest, of the kind `ELSEWHERE`.
-    neighbours, quantile
-        See `mpox.stats.novelty.fit_novelty`.
-
-    Returns
-    -------
-    DataFrame
-        One row an image: ``kind`` (`OWN`, `ELSEWHERE` or an oddity's), ``name``, ``p`` (of the positive class), ``top`` (largest
-        probability), ``named`` (the class it belongs to, of the averaged probabilities), ``certain`` (share of folds whose
-        conformal set has one class), ``neighbours`` and ``mahalanobis`` (score over the threshold), and ``warned`` (share of
-        folds in which the score ``neighbours`` is above it).
-    """
+    """Show every image to the linear probe of each fold, and ask its novelty scores."""
     if model.regime != "linear_probe" or split["repeat"].nunique() != 1:
         raise MpoxError("What a model says to unfamiliar images is asked of a linear probe, in one repeat.")
     x = features(data.manifest, model)

@@ -100,24 +100,6 @@ class Judgement:
 def judge(published: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
     """Hold a published value against our intervals. The first rule that applies decides.
 
-    1. *not testable here*: there is no interval under the honest protocol.
-    2. *not testable here*: the honest interval reaches the published value (its upper end is not below it), but its lower end is
-       more than `MARGIN` below: so few groups exclude neither the claim nor its failure.
-    3. *reproduced*: the honest interval reaches the published value.
-    4. *reproduced only under a leaking protocol*: the interval of a more flattering protocol does.
-    5. *not reproduced*: no interval does.
-
-    A value counts as reached whether the interval contains it or lies above it. The rules are ours.
-
-    Parameters
-    ----------
-    published : float
-        From 0 to 1.
-    flattering : mapping of str to Interval
-        Protocol to interval, for protocols that let relatives of test images into training; may be empty.
-    honest : Interval or None
-        Without numbers (NaN) it counts as missing.
-
     Examples
     --------
     >>> judge(0.95, {"random_image": Interval(0.94, 0.91, 0.96)}, Interval(0.79, 0.72, 0.85)).verdict
@@ -249,12 +231,7 @@ def rules() -> pd.DataFrame:
 
 
 def judge_growth(found: RiseAndFall) -> Judgement:
-    """Hold "first rises, then falls" against the test of `mpox.stats.growth.judge`, in AUROC for Mpox.
-
-    - *reproduced*: a network in between is shown to be better than both ends.
-    - *not reproduced*: it is shown that none is as good as both ends, and the smallest is better than the largest.
-    - *not testable here*: neither is shown; or no peak is in between, but the largest is the best: it may lie beyond.
-    """
+    """Hold "first rises, then falls" against the test of `mpox.stats.growth.judge`, in AUROC for Mpox."""
     contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
     tested = f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC"
     p = f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it"
@@ -358,13 +335,7 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
 
 
 def conclude(table: pd.DataFrame) -> str:
-    """Yes, no or partly, from `mpox_tests`. The first rule that applies decides; flattering tests do not count. Ours.
-
-    1. *no*: in one of the tests, honest or on other data, the interval of the AUROC for Mpox begins at `CHANCE` or below.
-    2. *yes*: in all of them the intervals of sensitivity and specificity begin at `ENOUGH` or above, and there is a test on other
-       data.
-    3. *partly*: everything else.
-    """
+    """Yes, no or partly, from `mpox_tests`. The first rule that applies decides; flattering tests do not count. Ours."""
     counted = table[table["kind"] != "flattering"]
     is_area = counted["metric"] == "auroc"
     if (counted.loc[is_area, "low"] <= CHANCE).any():

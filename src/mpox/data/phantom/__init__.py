@@ -119,10 +119,7 @@ def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
 
 
 def healthy_counterpart(spec: PhantomSpec, patient: int, picture: int) -> np.ndarray:
-    """The same photograph without its lesions and without the corner mark, (size, size, 3) uint8.
-
-    `patient` and `picture` count from 1, as in the file's name ``P001_01.png`` (photographs only, no copies).
-    """
+    """The same photograph without its lesions and without the corner mark, (size, size, 3) uint8."""
     return take(person(spec, patient - 1), spec.seed, patient - 1, picture - 1, size=spec.size, lesions=False).image
 
 

@@ -28,28 +28,7 @@ def make_copy(
     *,
     others: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Copy a photograph the way web sites do; every copy also goes through JPEG once (quality 70 to 95).
-
-    Parameters
-    ----------
-    kind : one of `COPY_KINDS`
-        ``crop`` (58 to 80 % of the width, enlarged to the old size), ``mirror``, ``squash`` (narrower, 62 to 80 %),
-        ``grey``, ``caption`` (a band of text below), ``rescale`` (0.4 to 0.8 or 1.3 to 2 times the size), ``rotate``
-        (quarter turns, or 3 to 25 degrees with the corners filled or cropped away), ``recolour`` (white balance, gamma
-        and saturation), ``frame`` (a border of 4 to 15 %, half of them with a watermark), ``collage`` (one of two or
-        three panels), ``combined`` (cropped, mirrored, and in grey or re-coloured).
-    image, mask : ndarray (height, width, 3) uint8, (height, width) bool
-    rng : numpy.random.Generator
-    others : sequence of (image, mask)
-        What fills the other panels of a collage: at least two images.
-
-    Returns
-    -------
-    image, mask : ndarray
-        The copy and its lesion mask (of all panels in a collage); their size may differ from the original's.
-    transform : tuple of float
-        ``(a, b, c, d, e, f)``: (x, y) of the original lies at (ax + by + c, dx + ey + f) in the copy.
-    """
+    """Copy a photograph the way web sites do; every copy also goes through JPEG once (quality 70 to 95)."""
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of copy: {kind}")
     pair = (Image.fromarray(image), Image.fromarray(mask))

@@ -56,11 +56,7 @@ def draw_rash(person: Person) -> Rash:
 
 
 def draw_lesions(skin: Skin, person: Person, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Draw the lesions of the person's class onto `skin`, in place.
-
-    Returns how much of each pixel is lesion, reddened base included, (size, size) float32 from 0 to 1 (all 0 for a Normal image),
-    and how many lesions were planted (macules before they merge).
-    """
+    """Draw the lesions of the person's class onto `skin`, in place."""
     extent = np.zeros(skin.body.shape, np.float32)
     if person.label == "Normal":
         return extent, 0

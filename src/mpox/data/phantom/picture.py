@@ -28,10 +28,7 @@ class Photograph:
 
 
 def take(person: Person, seed: int, index: int, number: int, *, size: int, lesions: bool = True) -> Photograph:
-    """Take picture `number` (from 0) of patient `index`.
-
-    Each step has its own random stream, so that `lesions=False` gives the same photograph with healthy skin.
-    """
+    """Take picture `number` (from 0) of patient `index`."""
 
     def stream(step: int) -> np.random.Generator:
         return np.random.default_rng([seed, index, number + 1, step])

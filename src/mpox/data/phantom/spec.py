@@ -75,11 +75,7 @@ def person(spec: PhantomSpec, index: int) -> Person:
 
 
 def plan_copies(spec: PhantomSpec, n_pictures: list[int]) -> list[Filing]:
-    """Which copies there are and where they are filed; `n_pictures` is how many photographs each patient has.
-
-    Every other copy of a kind is filed under the next photographed patient of the same class, the others, and all that
-    are filed under a wrong class, under patients of their own.
-    """
+    """Which copies there are and where they are filed; `n_pictures` is how many photographs each patient has."""
     filed = list(n_pictures)
     chosen: list[tuple[int, str, str | None]] = [(index, kind, None) for index, kind in _chosen(spec)]
     chosen += [(_misfiled(k), "crop", "Mpox") for k in range(spec.label_conflicts)]
