@@ -181,5 +181,3 @@ def test_other_folds_images_or_metrics_are_refused():
     one_class = first.assign(fold=(first["label"] == "Mpox").astype(int))
     with pytest.raises(MpoxError, match="A fold has no value"):
         compare_folds(one_class, one_class, "auroc", "Mpox", 0.05)
-
-

@@ -324,13 +324,14 @@ def bars(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, numbers
         How a length is written; ``""`` writes none.
     """
     table = _checked(table, [x], [y, hue])
-    size = {"width": 3.7 if "col" in shared else 6.6, "height": lambda part: 0.8 + 0.34 * part[y].nunique()}
+    size: dict[str, Any] = {"width": 3.7 if "col" in shared else 6.6, "height": lambda part: 0.8 + 0.34 * part[y].nunique()}
     panels = _Panels(table, **{**size, "sharex": False, "sharey": False, **shared})
     look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
     hatch = {level: HATCHES[k % len(HATCHES)] if hue != y else "" for k, level in enumerate(look)}
     for axis, part, _ in panels:
         lines = _lines(axis, part[y])
-        start, words = np.zeros(len(lines)), [list[str]() for _ in lines]
+        start = np.zeros(len(lines))
+        words: list[list] = [[] for _ in lines]
         for level, (shade, _) in look.items():
             lengths = (part if level is None else part[part[hue] == level]).set_index(y)[x].reindex(lines).fillna(0)
             drawn = {"color": shade, "hatch": hatch[level], "edgecolor": "white", "height": 0.72}
