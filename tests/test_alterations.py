@@ -214,6 +214,7 @@ def test_one_fit_serves_all_recipes(unmarked, tmp_path):
     assert found.loc["grey", ["change", "change_low", "change_high"]].tolist() == pytest.approx(list(change))
 
 
+@pytest.mark.slow
 def test_covering_lesions_leaves_chance_unless_a_mark_is_planted(unmarked, tmp_path):
     """Trained and tested on covered pictures: without the corner mark nothing is left of the class, with it much is."""
     areas = {}

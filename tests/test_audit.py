@@ -239,6 +239,7 @@ class TestRetrieval:
     def test_nothing_to_compare_is_no_candidate(self):
         assert candidates([]).empty and candidates(["one"]).empty
 
+    @pytest.mark.slow
     def test_the_vocabulary_is_the_same_every_time(self, tmp_path, monkeypatch):
         first = codebook(64)
         codebook.cache_clear()
@@ -254,6 +255,7 @@ class TestRetrieval:
         found = alike(tables, 1)
         assert (3, 10, False) in found and (11, 5, True) in found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mirrored", [False, True])
     def test_a_small_part_much_enlarged_is_found_among_others(self, mirrored, tmp_path, monkeypatch):
         monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
@@ -272,6 +274,7 @@ class TestRetrieval:
         planted = tuple(sorted(key for key, _ in rows[:2]))
         assert [row[2] for row in found.itertuples(index=False, name=None) if row[:2] == planted] == [mirrored]
 
+    @pytest.mark.slow
     def test_two_runs_and_any_number_of_processes_find_the_same(self, phantom):
         keys = phantom[0]["pixel_sha256"].tolist()
         ensure_features(phantom[0], progress=False)

@@ -190,6 +190,7 @@ def test_an_epoch_of_activations_shows_views_at_random():
     assert batches.plain(np.array([1]), mirrored=True).item() == 5
 
 
+@pytest.mark.slow
 def test_tail_tune_trains_the_tail_only_and_is_repeatable(tiny_folder, tmp_path):
     stores = [RunStore(tmp_path / name) for name in "ab"]
     data = stores[0].dataset(tiny_folder)

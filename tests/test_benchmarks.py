@@ -90,6 +90,7 @@ def test_memory_of_a_process_and_its_children(benchmarks, tmp_path):
         benchmarks.measuring.run_phase(script, ["x"], cache=tmp_path)
 
 
+@pytest.mark.slow
 def test_commands_print_tables_and_write_files(benchmarks, tmp_path):
     run = lambda *arguments: CliRunner().invoke(benchmarks.audit.main, [str(a) for a in arguments])  # noqa: E731
     done = run("accuracy", "--per-kind", 2, "--kinds", "crop,mirror", "--size", 96, "--jobs", 1, "--out", tmp_path / "a.json")

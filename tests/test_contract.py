@@ -90,6 +90,7 @@ def test_the_rows_of_every_recorded_split_keep_their_hash():
     assert [name for name, rows in tables.items() if split_hash(rows.dropna(axis=1, how="all")) != name] == []
 
 
+@pytest.mark.slow
 def test_every_recorded_split_is_dealt_again(store):
     """From the manifests and audits. A run is read by its id, which holds the split's hash: what is found was dealt alike."""
     store.used_runs.clear()
@@ -137,6 +138,7 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         cross_validate_mixed(store, store.dataset(pair[0]), both, probe, n_repeats=asked["N_REPEATS"], **folds)
 
 
+@pytest.mark.slow
 def test_metrics_are_the_recorded_ones(store, hashes):
     computed, stored = recorded_metrics(store), pd.read_csv(RESULTS / "metrics.csv")
     settings = [name for name in stored if name not in NUMBERS]
@@ -194,6 +196,7 @@ def phantom_hashes(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_recorded_chapters_say_what_they_said(tmp_path):
     """Word for word. ``make book`` leaves their run; where there is none of the present code, they are run here: some minutes."""
     folder = project_root() / "_runs" / "recorded"
