@@ -95,6 +95,7 @@ def test_a_failed_computation_leaves_nothing(tmp_path):
     assert files == ["config.json", "environment.json", "history.csv", "predictions.csv"]
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_same_run(tmp_path):
     context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"
