@@ -2,7 +2,7 @@
 PYTHON ?= python3
 .PHONY: book test coverage notebooks exercises lock lint clean
 
-book: .venv/ready  ## the study from its records, the instruments live on the phantom, and the book of both
+book: .venv/ready  ## the study from its records, the instruments live on the phantom, and an edition of the book of each
 	.venv/bin/mpox run --profile recorded
 	.venv/bin/mpox run --profile quick
 	.venv/bin/mpox book

@@ -47,10 +47,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from mpox import open_store
-from mpox.book import figures, figures_audit, report
+from mpox.book import plots, report
 from mpox.protocols import splits
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 together = store.audit(DATASETS, data_dir=DATA_DIR or None)
@@ -71,7 +71,7 @@ report.show(manifest.groupby("source").head(3).drop(columns=["path", "sha256", "
 
 # %% tags=["nbval-check-output"]
 summary = pd.concat([data.audit.summary for data in datasets], ignore_index=True)
-overview = summary.assign(**{"data set": summary["data set"].map(figures.dataset_title)}).set_index("data set").T
+overview = summary.assign(**{"data set": summary["data set"].map(plots.dataset_title)}).set_index("data set").T
 report.show(overview, name="sets", caption="What the audit counts in each data set.")
 
 # %% [markdown]
@@ -90,12 +90,14 @@ report.show(overview, name="sets", caption="What the audit counts in each data s
 # %% tags=["nbval-check-output"]
 for data in datasets:
     rejected = data.audit.rejected
-    report.prose(f"{figures.dataset_title(data.name)}: {len(rejected)} files rejected.")
+    report.prose(f"{plots.dataset_title(data.name)}: {len(rejected)} files rejected.")
     if len(rejected):
         report.show(rejected)
 
 # %% mystnb={"image": {"alt": "Bar charts of the number of images in each class, one panel for each data set."}, "figure": {"name": "images-by-class", "caption": "Images in each class. A model that always names the largest class sets the lowest bar for accuracy."}}
-figures_audit.class_counts(datasets)
+counts = [data.manifest["label"].value_counts().sort_index().reset_index(name="images") for data in datasets]
+counts = pd.concat([table.assign(dataset=data.name) for data, table in zip(datasets, counts, strict=True)])
+plots.bars(counts, "images", "label", hue="label", col="dataset", xlabel="images")
 plt.show()
 
 # %% tags=["nbval-check-output"]
@@ -103,14 +105,14 @@ for data in datasets:
     counts = data.manifest["label"].value_counts()
     share = counts.max() / counts.sum()
     report.prose(
-        f"In {figures.dataset_title(data.name)} the largest class is {counts.idxmax()} with {counts.max()} of "
+        f"In {plots.dataset_title(data.name)} the largest class is {counts.idxmax()} with {counts.max()} of "
         f"{counts.sum()} images: always naming it would be right in {share:.0%} of cases."
     )
 
 # %% mystnb={"image": {"alt": "Sheets of example pictures, three of each class."}, "figure": {"name": "examples", "caption": "Three pictures of each class, drawn at random with a fixed seed."}}
 for data in datasets:
     sample = data.manifest.groupby("label").sample(3, random_state=SEED)
-    figures.pictures(data, sample["image_id"].tolist(), sample["label"].tolist())
+    plots.sheet(sample["image_id"].tolist(), sample["label"].tolist(), data=data)
 plt.show()
 
 # %% [markdown]
@@ -124,11 +126,11 @@ plt.show()
 rows = []
 for data in datasets:
     if data.manifest["patient_id"].isna().all():
-        report.prose(f"{figures.dataset_title(data.name)} does not number its patients.")
+        report.prose(f"{plots.dataset_title(data.name)} does not number its patients.")
         continue
     for label, part in data.manifest.groupby("label"):
         sizes = part["patient_id"].value_counts()
-        rows.append((figures.dataset_title(data.name), label, len(part), len(sizes), sizes.mean(), sizes.max()))
+        rows.append((plots.dataset_title(data.name), label, len(part), len(sizes), sizes.mean(), sizes.max()))
 patients = pd.DataFrame(rows, columns=["data set", "class", "images", "patients", "images a patient", "most of one patient"])
 if len(patients):
     report.show(patients, digits=2, name="patients", caption="Patients by class, as far as file names number them.")
@@ -151,7 +153,7 @@ by_method = pd.DataFrame(rows, columns=["dataset", "method", "pairs"])
 
 # %% mystnb={"image": {"alt": "Stacked bars of the number of pairs, by the method that found them, for each data set and between data sets."}, "figure": {"name": "pairs-by-method", "caption": "Pairs of the same photograph. *file*: the same file; *pixels*: other files, the same decoded pixels; *geometric*: one lies on the other after a shift, scaling, squashing, turn or mirroring; *override*: confirmed by a person only. All sets of this page audited together; a set by itself, counted below, lacks the pairs that only a picture of another set brings to light."}}
 if len(by_method):
-    figures_audit.pairs_by_method(by_method)
+    plots.bars(by_method, "pairs", "dataset", hue="method", xlabel="pairs of the same photograph")
     plt.show()
 else:
     report.prose("No photograph was found twice.")
@@ -161,7 +163,7 @@ for row in summary.itertuples(index=False):
     name, images, copies = row[0], row[1], row[summary.columns.get_loc("images with a copy")]
     exact, pairs = row[summary.columns.get_loc("exact pairs")], row[summary.columns.get_loc("pairs")]
     report.prose(
-        f"In {figures.dataset_title(name)} **{copies} of {images} images ({copies / images:.0%}) have a copy in the set**: {pairs} "
+        f"In {plots.dataset_title(name)} **{copies} of {images} images ({copies / images:.0%}) have a copy in the set**: {pairs} "
         f"pairs, {exact} of them exact."
     )
 
@@ -175,12 +177,14 @@ rows = []
 for data in datasets:
     ends = data.audit.pairs[["image_id_a", "image_id_b"]].to_numpy().ravel()
     copied = data.manifest["image_id"].isin(ends).groupby(data.manifest["label"]).agg(["size", "sum"])
-    rows += [(figures.dataset_title(data.name), label, n, k, k / n) for label, n, k in copied.itertuples()]
+    rows += [(plots.dataset_title(data.name), label, n, k, k / n) for label, n, k in copied.itertuples()]
 by_class = pd.DataFrame(rows, columns=["data set", "class", "images", "with a copy in the set", "share"])
 report.show(by_class, digits=2, name="copies-by-class", caption="Images that have a copy in their own set, by class.")
 
-# %% mystnb={"image": {"alt": "Bar charts of group sizes: how many groups have one image, two images, and so on, on a logarithmic scale."}, "figure": {"name": "group-sizes", "caption": "Sizes of the groups, on a logarithmic scale; the last bar is the largest group. Patient and photograph together."}}
-figures_audit.group_sizes(datasets)
+# %% mystnb={"image": {"alt": "Bar charts of group sizes: how many groups have one image, two images, and so on, on a logarithmic scale."}, "figure": {"name": "group-sizes", "caption": "How many groups have how many images, on a logarithmic scale; the last bar is the largest group. Patient and photograph together."}}
+sizes = [data.groups.value_counts().rename("size").value_counts().sort_index().reset_index(name="groups") for data in datasets]
+sizes = pd.concat([table.assign(dataset=data.name) for data, table in zip(datasets, sizes, strict=True)])
+plots.bars(sizes, "groups", "size", col="dataset", log="x", xlabel="groups", ylabel="images in the group")
 plt.show()
 
 # %% [markdown]
@@ -203,7 +207,7 @@ unknown = " and ".join(data.name for data in datasets if data.name not in truths
 if unknown:
     report.prose(
         f"How many copies {unknown} really have is not known here. What the search finds of planted copies, kind by kind, is measured in "
-        "[the same section of Part II](../instruments/01_data_exploration.ipynb); what can be said of real pictures comes next."
+        "the same section of the edition *instruments*; what can be said of real pictures comes next."
     )
 for data in [data for data in datasets if data.name in truths]:
     kinds = accuracy_by_kind(data.audit.pairs, truths[data.name])
@@ -211,7 +215,7 @@ for data in [data for data in datasets if data.name in truths]:
     every = kinds.set_index("kind").loc["all"]
     found = wilson(every["found"], int(every["copies"]))
     report.prose(
-        f"{figures.dataset_title(data.name)}: {every['found']:.0f} of {every['copies']:.0f} planted copies are found "
+        f"{plots.dataset_title(data.name)}: {every['found']:.0f} of {every['copies']:.0f} planted copies are found "
         f"({report.with_interval(*found)}), and {every['right']:.0f} of {every['pairs']:.0f} pairs are right. "
         "Pixel by pixel one would have found "
         f"{data.audit.pairs['method'].isin(['file', 'pixels']).sum()}."
@@ -286,7 +290,9 @@ for data in datasets:
 ways = pd.DataFrame(rows, columns=["dataset", "way", "agreed", "other"])
 
 # %% mystnb={"image": {"alt": "Bars of the number of pairs found by a hash of the pixels, by perceptual hashes and by the audit, one panel for each data set; hatched are the pairs that the audit does not accept."}, "figure": {"name": "hashes", "caption": "Pairs by way of looking, within each set. Perceptual hashes: dHash or pHash, at most 8 of 64 bits apart. Hatched: pairs that the audit does not accept."}}
-figures_audit.ways_compared(ways)
+judged = ways.rename(columns={"agreed": "accepted", "other": "not accepted"})
+judged = judged.melt(["dataset", "way"], var_name="the audit", value_name="pairs")
+plots.bars(judged, "pairs", "way", hue="the audit", col="dataset", xlabel="pairs")
 plt.show()
 
 # %%
@@ -294,7 +300,7 @@ for name, part in ways.set_index("way").groupby("dataset", sort=False):
     hashed, accepted = part.loc["perceptual hashes"], part.loc["this audit", "agreed"]
     if accepted:
         report.prose(
-            f"In {figures.dataset_title(name)} perceptual hashes find {hashed['agreed']} of the {accepted} pairs that the audit "
+            f"In {plots.dataset_title(name)} perceptual hashes find {hashed['agreed']} of the {accepted} pairs that the audit "
             f"accepts ({hashed['agreed'] / accepted:.0%}), and {hashed['other']} pairs that it does not."
         )
 
@@ -309,7 +315,10 @@ for name, part in ways.set_index("way").groupby("dataset", sort=False):
 # %% mystnb={"image": {"alt": "A matrix of counts: how many images of each data set have a copy in each data set."}, "figure": {"name": "overlap", "caption": "How many images of the row's set have a copy in the column's; in the diagonal: a further copy in the same set. Below the count: the share of the row's set. The sets are audited together here, so that the diagonal can be a few above the count of a set by itself."}}
 sizes = together.images["dataset"].value_counts()
 if len(sizes) > 1:
-    figures_audit.overlap_matrix(together.overlap, sizes)
+    cells = together.overlap.rename_axis(index="of", columns="in").stack().reset_index(name="images")
+    cells["share"] = cells["images"] / cells["of"].map(sizes)
+    cells["text"] = [f"{row.images}\n{row.share:.0%}" for row in cells.itertuples()]
+    plots.matrix(cells, "in", "of", "share", text="text", limits=(0, 1), xlabel="have a copy in", ylabel="images of")
     plt.show()
 else:
     report.prose("There is only one set here.")
@@ -364,7 +373,7 @@ for data in datasets:
     for protocol in [splits.PROTOCOLS[name] for name in ("random_image", *known, "source")]:
         split = splits.make_splits(data.manifest, protocol.name, n_folds=N_FOLDS, seed=SEED)
         share = splits.siblings_in_training(split, data.groups)
-        rows.append((figures.dataset_title(data.name), protocol.name, share, protocol.meaning))
+        rows.append((plots.dataset_title(data.name), protocol.name, share, protocol.meaning))
 siblings = pd.DataFrame(rows, columns=["data set", "protocol", "test images with a sibling in training", "meaning"])
 report.show(siblings, name="siblings", caption="Share of test images with a sibling in training, by the rule of the division; one deal into folds.")
 
@@ -403,8 +412,9 @@ columns = {
     "blur": "blur (0 sharp, 1 blurred)",
 }
 
-# %% mystnb={"image": {"alt": "Box plots of lightness, contrast, chroma and blur for each class, one row a statistic, data sets side by side."}, "figure": {"name": "statistics-by-class", "caption": "Statistics of the pictures by class. Boxes are quartiles, whiskers reach 1.5 times their height; outliers are left out."}}
-figures_audit.statistics_by_class(pictures, columns)
+# %% mystnb={"image": {"alt": "Points and box plots of lightness, contrast, chroma and blur for each class, one row a statistic, data sets side by side."}, "figure": {"name": "statistics-by-class", "caption": "Statistics of the pictures by class. A point is a picture; boxes are quartiles, whiskers reach at most 1.5 times their width."}}
+statistics = pictures.melt(["dataset", "label"], list(columns), "statistic")
+plots.points(statistics, "value", "label", hue="label", row="statistic", col="dataset", box=True, xlabel=columns, sharex="row")
 plt.show()
 
 # %% [markdown]
@@ -418,7 +428,7 @@ marks = pictures.assign(
     clipped=pictures[["clipped_dark", "clipped_bright"]].max(axis=1) > 0.05,
 )
 marks = marks.groupby(["dataset", "label"])[["border", "text", "clipped"]].mean().reset_index()
-marks["dataset"] = marks["dataset"].map(figures.dataset_title)
+marks["dataset"] = marks["dataset"].map(plots.dataset_title)
 names = {
     "dataset": "data set",
     "label": "class",
@@ -432,7 +442,7 @@ for data in datasets:
         about = pictures[pictures["dataset"] == data.name].merge(truths[data.name][["image_id", "copy_kind"]], on="image_id")
         captioned, plain = about[about["copy_kind"] == "caption"], about[about["copy_kind"].isna()]
         report.prose(
-            f"{figures.dataset_title(data.name)}: text is found on {(captioned['text_lines'] > 0).sum()} of {len(captioned)} captioned "
+            f"{plots.dataset_title(data.name)}: text is found on {(captioned['text_lines'] > 0).sum()} of {len(captioned)} captioned "
             f"copies, and on {(plain['text_lines'] > 0).sum()} of {len(plain)} photographs, which bear none."
         )
 
@@ -462,28 +472,37 @@ tones = pd.concat(
 )
 
 # %% mystnb={"image": {"alt": "Box plots with points of the typology angle by class, one panel for each data set; dotted lines part the classes of skin from dark to very light."}, "figure": {"name": "skin-tone", "caption": "Individual typology angle of the healthy skin by class. A point is a picture; boxes are quartiles. Dotted lines: the classes of Del Bino and Bernerd."}}
-figures_audit.skin_tone_by_class(tones, skintone.CLASSES)
+angle = "individual typology angle, degrees (left: darker)"
+figure = plots.points(tones, "ita", "label", hue="label", row="dataset", box=True, xlabel=angle)
+limits = [90, *(max(limit, -90) for limit in skintone.CLASSES.values())]
+middles = [(upper + lower) / 2 for upper, lower in zip(limits[:-1], limits[1:], strict=True)]
+names = [name.replace(" ", "\n").replace("rm", "r-\nm") for name in skintone.CLASSES]
+for axis in figure.axes:
+    axis.vlines(limits[1:-1], *axis.get_ylim(), color="black", linestyle=":", linewidth=0.8)
+    axis.secondary_xaxis("top").set_xticks(middles, names, fontsize=7)
 plt.show()
 
 # %% tags=["nbval-check-output"]
 for name, part in tones.groupby("dataset", sort=False):
     medians = ", ".join(f"{label} {angle:.0f}" for label, angle in part.groupby("label")["ita"].median().sort_values().items())
     report.prose(
-        f"{figures.dataset_title(name)}: an angle for {part['ita'].notna().sum()} of {len(part)} pictures; medians in degrees, darkest "
+        f"{plots.dataset_title(name)}: an angle for {part['ita'].notna().sum()} of {len(part)} pictures; medians in degrees, darkest "
         f"first: {medians}."
     )
 
 # %% [markdown]
 # Where the skin's true angle is known, the measurement can be held against it ([the comparison](#fig-skin-tone-truth)).
 
-# %% mystnb={"image": {"alt": "Measured against planted typology angle with the line of equality; crosses are re-coloured copies."}, "figure": {"name": "skin-tone-truth", "caption": "Measured against planted angle on the phantom. The pictures' light, white balance and exposure vary; the planted angle is that of the skin under white light."}}
+# %% mystnb={"image": {"alt": "Measured against planted typology angle with the line of equality; re-coloured copies have a marker of their own."}, "figure": {"name": "skin-tone-truth", "caption": "Measured against planted angle on the phantom. The pictures' light, white balance and exposure vary; the planted angle is that of the skin under white light."}}
 against = [
     tones[tones["dataset"] == name].merge(table[["image_id", "ita_degrees", "copy_kind"]], on="image_id").dropna(subset="ita")
     for name, table in truths.items()
 ]
 if against:
     against = pd.concat(against).assign(altered=lambda table: table["copy_kind"].isin(["recolour", "combined"]))
-    figures_audit.tone_against_truth(against)
+    against["copy"] = against["altered"].map({False: "pictures", True: "re-coloured copies"})
+    planted = {"xlabel": "planted angle, degrees", "ylabel": "measured angle, degrees"}
+    plots.points(against, "ita_degrees", "ita", hue="copy", diagonal=True, **planted)
     plt.show()
     plain = against[~against["altered"]]
     error = plain["ita"] - plain["ita_degrees"]
@@ -492,7 +511,7 @@ if against:
         f"correlation with the truth is {plain['ita'].corr(plain['ita_degrees']):.2f}. Enough to order a set, not to judge a picture."
     )
 else:
-    report.prose("The true angle of these pictures is not known; on the phantom it is (the same chapter of Part II).")
+    report.prose("The true angle of these pictures is not known; on the phantom it is (this chapter of the edition *instruments*).")
 
 # %% [markdown]
 # ### One number against the network
@@ -516,14 +535,14 @@ for name, part in numbers.groupby("dataset", sort=False):
             known["image_id"].map(groups).to_numpy(str),
             seed=SEED,
         )
-        rows.append((figures.dataset_title(name), column, *found))
+        rows.append((plots.dataset_title(name), column, *found))
 separation = pd.DataFrame(rows, columns=["data set", "statistic", "AUROC", "low", "high"])
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 network = []
 for data in datasets:
     found = evaluate(cross_validate(store, data, "source", probe, n_folds=N_FOLDS, n_repeats=REPEATS["linear_probe"], seed=SEED))
     area = found[(found["metric"] == "auroc") & (found["class"] == "Mpox")].iloc[0]
-    network.append((figures.dataset_title(data.name), "network", *area[["estimate", "low", "high"]]))
+    network.append((plots.dataset_title(data.name), "network", *area[["estimate", "low", "high"]]))
 network = pd.DataFrame(network, columns=separation.columns)
 short = {**{column: column for column in columns}, "bytes_per_pixel": "bytes per pixel", "ita": "skin tone (angle)", "network": "linear probe, source (chapter 3)"}
 cells = pd.concat([separation, network], ignore_index=True)
@@ -563,7 +582,7 @@ from mpox.audit.pages import datasheet
 
 for data in datasets:
     sheet = datasheet(data.audit, data.name, quality=pictures, tone=tones, overlap=together.overlap, heading=0)
-    report.prose(f"**{figures.dataset_title(data.name)}**\n\n{sheet}")
+    report.prose(f"**{plots.dataset_title(data.name)}**\n\n{sheet}")
     report.finding(f"sheet_{report.short_name(data.name)}", sheet)
 
 # %%
@@ -579,7 +598,7 @@ for data, row in zip(datasets, summary.to_dict("records"), strict=True):
     report.finding(f"data_{key}_largest_group", f"{row['largest group']}")
     report.finding(f"data_{key}_label_conflicts", f"{row['label conflicts']}")
     report.finding(f"data_{key}_patient_conflicts", f"{row['patient conflicts']}")
-    area = separation[(separation["data set"] == figures.dataset_title(data.name)) & (separation["statistic"] == "ita")]
+    area = separation[(separation["data set"] == plots.dataset_title(data.name)) & (separation["statistic"] == "ita")]
     report.finding(f"data_{key}_ita_auroc", f"{report.with_interval(*area[['AUROC', 'low', 'high']].iloc[0])}")
     for other in datasets:
         if other.name != data.name:
@@ -589,7 +608,7 @@ for data, row in zip(datasets, summary.to_dict("records"), strict=True):
 # %% tags=["hide-input"]
 said = []
 for data, row in zip(datasets, summary.to_dict("records"), strict=True):
-    title, people = figures.dataset_title(data.name), data.manifest["patient_id"].nunique()
+    title, people = plots.dataset_title(data.name), data.manifest["patient_id"].nunique()
     share = siblings[siblings["data set"] == title].set_index("protocol")["test images with a sibling in training"]
     single = separation[separation["data set"] == title]
     best = single.nlargest(1, "AUROC").iloc[0]
@@ -662,7 +681,7 @@ for data in datasets:
     groups = data.manifest["image_id"].map(data.groups)
     sizes_of = groups.groupby(data.manifest["label"]).agg(["size", "nunique"])
     sizes_of["images a group"] = sizes_of["size"] / sizes_of["nunique"]
-    report.prose(f"**{figures.dataset_title(data.name)}**: most images a group in {sizes_of['images a group'].idxmax()}")
+    report.prose(f"**{plots.dataset_title(data.name)}**: most images a group in {sizes_of['images a group'].idxmax()}")
     report.show(sizes_of.rename(columns={"size": "images", "nunique": "groups"}), digits=2)
 
 # %% [markdown] tags=["exercise"]
@@ -675,7 +694,7 @@ rows = []
 for data in datasets:
     for n_folds in (N_FOLDS, 10):
         split = splits.make_splits(data.manifest, "random_image", n_folds=n_folds, seed=SEED)
-        rows.append((figures.dataset_title(data.name), n_folds, splits.siblings_in_training(split, data.groups)))
+        rows.append((plots.dataset_title(data.name), n_folds, splits.siblings_in_training(split, data.groups)))
 report.show(pd.DataFrame(rows, columns=["data set", "folds", "test images with a sibling in training"]))
 
 # %% [markdown] tags=["solution"]
@@ -751,7 +770,7 @@ for data in datasets:
         found = pd.concat(parts, ignore_index=True)
         found = evaluate(found.assign(group_id=found["image_id"].map(data.groups)), seed=SEED)
         estimates = [report.estimate(found, *what) for what in (("accuracy", "all"), ("auroc", "Mpox"))]
-        rows.append((figures.dataset_title(data.name), protocol, *estimates))
+        rows.append((plots.dataset_title(data.name), protocol, *estimates))
 report.show(pd.DataFrame(rows, columns=["data set", "protocol", "accuracy", "AUROC (Mpox)"]))
 
 # %% [markdown] tags=["solution"]

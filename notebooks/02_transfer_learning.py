@@ -47,10 +47,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from mpox import ModelConfig, cross_validate, evaluate, open_store
-from mpox.book import figures, report
+from mpox.book import plots, report
 from mpox.models.backbones import describe_model
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 
@@ -176,13 +176,14 @@ plane = pd.concat(
 )
 
 # %% mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, coloured and shaped by class."}, "figure": {"name": "feature-map", "caption": "Frozen ImageNet features of every picture in the plane of their first two principal components, in standard deviations. No label was used to find the plane."}}
-figures.feature_map(plane)
+components = {"xlabel": "first principal component", "ylabel": "second principal component"}
+plots.points(plane, "pc1", "pc2", hue="label", col="dataset", sharex=False, sharey=False, **components)
 plt.show()
 
 # %%
 for name, part in plane.groupby("dataset"):
     report.prose(
-        f"For {figures.dataset_title(name)} the plane shows {part['explained'].iloc[0]:.0%} of the variance of the features."
+        f"For {plots.dataset_title(name)} the plane shows {part['explained'].iloc[0]:.0%} of the variance of the features."
     )
 
 # %% [markdown]
@@ -236,15 +237,22 @@ for data in datasets:
         histories.append(history.assign(dataset=data.name, repeat=config.repeat, fold=config.fold))
 history = pd.concat(histories, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Line charts of training and inner validation loss by epoch, one line a fold, with the chosen epoch marked."}, "figure": {"name": "histories", "caption": "Fine-tuning, fold by fold. Training loss includes label smoothing and class weights, validation loss does not, so their levels are not comparable; their shapes are."}}
-figures.histories(history)
+# %% mystnb={"image": {"alt": "Line charts of training and inner validation loss by epoch, one line a fold, with the chosen epoch marked."}, "figure": {"name": "histories", "caption": "Fine-tuning, fold by fold; black: the chosen epoch. Training loss includes label smoothing and class weights, validation loss does not, so their levels are not comparable; their shapes are."}}
+losses = {"train_loss": "training", "validation_loss": "inner validation"}
+lines = history.assign(epoch=history["epoch"] + 1, line=10 * history["repeat"] + history["fold"]).rename(columns=losses)
+lines = lines.melt(["dataset", "line", "epoch"], list(losses.values()), "of", "loss")
+figure = plots.bands(
+    lines, "epoch", y="loss", hue="of", units="line", col="dataset", sharey=False, xlabel="epoch", ylabel="loss (nats)"
+)
+for axis, (_, ends) in zip(figure.axes, history[history["chosen"]].groupby("dataset", sort=False), strict=True):
+    axis.scatter(ends["epoch"] + 1, ends["validation_loss"], color="black", zorder=3)
 plt.show()
 
 # %%
 chosen = history[history["chosen"]].groupby("dataset").agg(epoch=("epoch", "median"), seconds=("seconds", "median"))
 for name, row in chosen.iterrows():
     report.prose(
-        f"On {figures.dataset_title(name)} the median chosen epoch is {row['epoch'] + 1:.0f}, and an epoch took "
+        f"On {plots.dataset_title(name)} the median chosen epoch is {row['epoch'] + 1:.0f}, and an epoch took "
         f"{row['seconds']:.1f} s on the device that trained it."
     )
 
@@ -262,7 +270,7 @@ for (name, regime), table in predictions.items():
 comparison = pd.DataFrame(rows)
 
 # %% mystnb={"image": {"alt": "Points with 95 percent intervals for accuracy, macro F1 and AUROC of the two regimes, one panel a data set."}, "figure": {"name": "two-regimes", "caption": "The two regimes under the honest protocol, trained on all classes of the data set, out-of-fold and averaged over the repeats, with 95 % intervals from resampling groups."}}
-figures.intervals(comparison, by="metric", colour="regime", xlabel="estimate")
+plots.forest(comparison, "metric", hue="regime", row="dataset")
 plt.show()
 
 # %%
@@ -285,7 +293,7 @@ for data in datasets:
     better = "fine-tuning" if change[0] > 0 else "the linear probe"
     better += "" if change[1] > 0 or change[2] < 0 else ", but the interval contains zero: they cannot be told apart"
     report.prose(
-        f"{figures.dataset_title(data.name)}: fine-tuning minus probe in AUROC for Mpox, on the same folds: "
+        f"{plots.dataset_title(data.name)}: fine-tuning minus probe in AUROC for Mpox, on the same folds: "
         f"{report.with_interval(*change, digits=3)}. "
         f"The higher estimate is that of {better}."
     )
@@ -301,7 +309,7 @@ for data in datasets:
     change = gained[data.name]
     told = "the two cannot be told apart" if change[1] <= 0 <= change[2] else "the interval excludes zero"
     said.append(
-        f"**{figures.dataset_title(data.name)}**: a linear probe on frozen features of everyday objects has an AUROC for Mpox of "
+        f"**{plots.dataset_title(data.name)}**: a linear probe on frozen features of everyday objects has an AUROC for Mpox of "
         f"{report.with_interval(*row[['estimate', 'low', 'high']], digits=3)} on groups it has not met. Fine-tuning changes it by "
         f"{report.with_interval(*change, digits=3)}: {told}."
     )
@@ -325,7 +333,7 @@ for data in datasets:
             f"{max(-change[1], 0):.3f} fit these patients"
         )
     report.prose(
-        f"**{figures.dataset_title(data.name)}**: filters learnt on everyday objects know {known} of the classes than chance: the probe's "
+        f"**{plots.dataset_title(data.name)}**: filters learnt on everyday objects know {known} of the classes than chance: the probe's "
         f"AUROC is {report.with_interval(*row[['estimate', 'low', 'high']], digits=3)} on groups it has not met. Fine-tuning minus "
         f"probe is {report.with_interval(*change, digits=3)} on the same folds: {told} ([the two side by side](#fig-two-regimes))."
     )
@@ -409,7 +417,7 @@ for data in datasets:
     ]
     areas = [report.estimate(evaluate(table), "auroc", "Mpox", digits=3) for table in pair]
     report.prose(
-        f"{figures.dataset_title(data.name)}, one repeat: AUROC {areas[0]} with ImageNet's weights, {areas[1]} with random ones; difference "
+        f"{plots.dataset_title(data.name)}, one repeat: AUROC {areas[0]} with ImageNet's weights, {areas[1]} with random ones; difference "
         f"{report.with_interval(*difference(*pair, 'auroc', 'Mpox'), digits=3)}."
     )
 
@@ -434,14 +442,14 @@ for data in datasets:
     measured = store.table("image-quality", spec, lambda data=data: quality.image_quality(data.manifest))
     seen.append(plane[plane["dataset"] == data.name].merge(measured[["image_id", *measures]], on="image_id"))
     correlation = seen[-1][["pc1", "pc2", *measures]].corr("spearman").loc[measures, ["pc1", "pc2"]]
-    report.prose(f"**{figures.dataset_title(data.name)}**: rank correlation of the two components with what chapter 1 measures")
+    report.prose(f"**{plots.dataset_title(data.name)}**: rank correlation of the two components with what chapter 1 measures")
     report.show(correlation.rename_axis("statistic"), digits=2)
 
 # %% tags=["solution"] mystnb={"image": {"alt": "Scatter plots of all pictures in the plane of two principal components, shaded by lightness, one panel a data set."}, "figure": {"name": "feature-map-lightness", "caption": "The feature map shaded by the lightness of the picture (CIELAB L*)."}}
 _, axes = plt.subplots(1, len(seen), figsize=(4.5 * len(seen), 3.6), squeeze=False)
 for axis, part in zip(axes[0], seen, strict=True):
     dots = axis.scatter(part["pc1"], part["pc2"], c=part["lightness"], cmap="cividis", s=14)
-    axis.set(xlabel="first component (SD)", ylabel="second component (SD)", title=figures.dataset_title(part["dataset"].iloc[0]))
+    axis.set(xlabel="first component (SD)", ylabel="second component (SD)", title=plots.dataset_title(part["dataset"].iloc[0]))
     plt.colorbar(dots, label="lightness (L*)")
 plt.show()
 

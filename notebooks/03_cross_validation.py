@@ -64,7 +64,7 @@ import pandas as pd
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox._core import TooFewImages
-from mpox.book import figures, figures_leakage, figures_learning, figures_statistics, report
+from mpox.book import plots, report
 from mpox.book.wording import column_words
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine
@@ -73,7 +73,7 @@ from mpox.studies.external import SUBSETS, external_metrics
 from mpox.studies.leakage import DOSE_COLUMNS, dose_response, leak_dose
 
 PUBLISHED_F1, PUBLISHED_AUROC = 0.9580, 0.998
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -136,7 +136,7 @@ multiplied = {
 # %% tags=["nbval-check-output"]
 done = [
     {
-        "data set": figures.dataset_title(name),
+        "data set": plots.dataset_title(name),
         "protocol": protocol,
         "regime": regime,
         "images": table["image_id"].nunique(),
@@ -176,20 +176,17 @@ metrics = pd.concat(
 # :::
 
 # %% mystnb={"image": {"alt": "Accuracy with 95 percent intervals for each regime and protocol, one panel a data set, with the published F1 as a dashed line."}, "figure": {"name": "accuracy-by-protocol", "caption": "Out-of-fold accuracy, averaged over the repeats, with 95 % intervals from resampling groups. The dashed line is the published F1; accuracy and F1 are different measures, and the line is there for scale."}}
-figures.intervals(
-    metrics[metrics["metric"] == "accuracy"],
-    by="regime",
-    colour="protocol",
-    xlabel="accuracy",
-    reference={"published F1": PUBLISHED_F1},
-)
+published = {"published F1": PUBLISHED_F1}
+accuracy = metrics[metrics["metric"] == "accuracy"]
+plots.forest(accuracy, "regime", hue="protocol", row="dataset", xlabel="accuracy", reference=published)
 plt.show()
 
 # %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for each regime and protocol, one panel a data set, with the published ROC AUC as a dashed line."}, "figure": {"name": "auroc-by-protocol", "caption": "Out-of-fold AUROC for Mpox against all other classes, averaged over the repeats. The dashed line is the published ROC AUC."}}
-figures.intervals(
+plots.forest(
     metrics[(metrics["metric"] == "auroc") & (metrics["class"] == "Mpox")],
-    by="regime",
-    colour="protocol",
+    "regime",
+    hue="protocol",
+    row="dataset",
     xlabel="AUROC (Mpox against the rest)",
     reference={"published ROC AUC": PUBLISHED_AUROC},
 )
@@ -211,7 +208,7 @@ for name in datasets:
     probed = cells[(cells["dataset"] == name) & (cells["regime"] == "linear_probe")]
     table = probed.pivot(index="measure", columns="protocol", values="text")[rules]
     first = [*main, *table.index.difference(main)]
-    caption = f"{figures.dataset_title(name)}: the linear probe, {REPEATS['linear_probe']} repeats: every measure under every rule, with 95 % intervals."
+    caption = f"{plots.dataset_title(name)}: the linear probe, {REPEATS['linear_probe']} repeats: every measure under every rule, with 95 % intervals."
     table = table.loc[first].rename(index=column_words).rename_axis(index="measure", columns=None)
     report.show(table.reset_index(), name="metrics", caption=caption)
 
@@ -221,7 +218,7 @@ for name in datasets:
     others = cells[(cells["dataset"] == name) & (cells["regime"] != "linear_probe")]
     table = others.pivot(index=["regime", "protocol"], columns="measure", values="text")[main].rename(columns=column_words)
     asked = [(regime, rule) for regime in repeats_of for rule in rules if (regime, rule) in table.index]
-    caption = f"{figures.dataset_title(name)}: the other models, with 95 % intervals."
+    caption = f"{plots.dataset_title(name)}: the other models, with 95 % intervals."
     report.show(table.loc[asked].rename_axis(columns=None).reset_index(), name="metrics-others", caption=caption)
 
 # %% [markdown]
@@ -235,14 +232,14 @@ apart, rows = {}, []
 for name in datasets:
     honest = protocols[name][-1]
     if "random_image" not in protocols[name] or honest == "random_image":
-        report.prose(f"{figures.dataset_title(name)}: PROTOCOLS names no random and honest protocol, so there is no difference.")
+        report.prose(f"{plots.dataset_title(name)}: PROTOCOLS names no random and honest protocol, so there is no difference.")
         continue
     for regime in repeats_of:
         pair = [predictions[name, protocol, regime] for protocol in ("random_image", honest)]
         for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
             apart[name, regime, metric] = difference(*pair, metric, label)
         texts = [report.with_interval(*apart[name, regime, metric], digits=3) for metric in ("accuracy", "auroc")]
-        rows.append((figures.dataset_title(name), regime, f"random_image minus {honest}", *texts))
+        rows.append((plots.dataset_title(name), regime, f"random_image minus {honest}", *texts))
 if rows:
     report.show(
         pd.DataFrame(rows, columns=["data set", "regime", "what", "accuracy", "AUROC (Mpox)"]),
@@ -309,7 +306,7 @@ for name, regime, levels, repeats in plan:
     try:
         asked = leak_dose(store, datasets[name], models[regime], doses=levels, n_folds=N_FOLDS, n_repeats=repeats, seed=SEED)
     except TooFewImages as reason:
-        report.prose(f"*No dose-response of {figures.dataset_title(name)}, {regime}: {reason}*")
+        report.prose(f"*No dose-response of {plots.dataset_title(name)}, {regime}: {reason}*")
         continue
     curves.append(dose_response(asked).assign(dataset=name, regime=regime))
 
@@ -322,7 +319,11 @@ measures = {
 }
 response = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*DOSE_COLUMNS, "dataset", "regime"])
 if curves:
-    figures_leakage.dose_response(response, measures)
+    drawn = response[response["subset"] == "all"]
+    drawn = drawn.assign(measure=[measures.get(key) for key in zip(drawn["metric"], drawn["class"], strict=True)])
+    about = {"xlabel": "share of test images with a sibling in training", "ylabel": {word: word for word in measures.values()}}
+    look = {"intervals": "bars", "percent": "x", "sharex": "col", "sharey": "row", "width": 3.7, "height": 2.5, **about}
+    plots.bands(drawn.dropna(subset="measure"), "share", hue="regime", row="measure", col="dataset", **look)
     plt.show()
 
 # %%
@@ -341,7 +342,7 @@ def more_data(row):
 top = response.groupby(["dataset", "regime"])["dose"].transform("max") == response["dose"]
 for row in response[top & (response["subset"] == "all") & (response["metric"] == "accuracy")].itertuples():
     report.prose(
-        f"{figures.dataset_title(row.dataset)}, {row.regime}: with a sibling in training for {row.share:.0%} of the test images "
+        f"{plots.dataset_title(row.dataset)}, {row.regime}: with a sibling in training for {row.share:.0%} of the test images "
         f"instead of none, accuracy changes by {report.with_interval(row.change, row.change_low, row.change_high, digits=3)}, "
         f"an interval that {'contains' if row.change_low <= 0 <= row.change_high else 'does not contain'} zero.{more_data(row)}"
     )
@@ -372,7 +373,7 @@ for name, part in mechanism.groupby("dataset", sort=False):
     table.insert(0, "training images", first["n_train"].round(1))
     table.insert(0, "test images with a sibling", first["share"].map("{:.0%}".format))
     caption = (
-        f"{figures.dataset_title(name)}: accuracy of test images by whether the random split has a sibling in training. Shares are "
+        f"{plots.dataset_title(name)}: accuracy of test images by whether the random split has a sibling in training. Shares are "
         "averages over the deals of the dose-response; chapter 1 counts one deal."
     )
     table = table.rename_axis(columns=None).reset_index()
@@ -386,7 +387,7 @@ for row in response[top & (response["subset"] == "with sibling") & response["cha
     change = report.with_interval(row.change, row.change_low, row.change_high, digits=3)
     rest = report.with_interval(other["change"], other["change_low"], other["change_high"], digits=3)
     report.prose(
-        f"{figures.dataset_title(row.dataset)}, {row.regime}: from the lowest dose to the highest, the accuracy of test images "
+        f"{plots.dataset_title(row.dataset)}, {row.regime}: from the lowest dose to the highest, the accuracy of test images "
         f"with a sibling changes by {change}, that of the others by {rest}."
     )
 
@@ -404,9 +405,42 @@ for row in response[top & (response["subset"] == "with sibling") & response["cha
 # the simulation is the match.
 # :::
 
-# %%
-from mpox.stats.simulation import SPREADS, fold_test_experiment
+# %% tags=["hide-input"]
+import numpy as np
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
+SPREADS = (0.0, 0.01, 0.02, 0.05, 0.10)  # true accuracy of the best fold minus that of the worst
+
+
+def with_wilson(hits, n):
+    """A simulated share with its 95 % Wilson interval, which says how exact the simulation is."""
+    return hits / n, *proportion_confint(hits, n, method="wilson")
+
+
+def fold_p_values(right, sizes):
+    """P values of the chi-square test and of the analysis of variance; ``right`` images in each fold, shape (simulations, folds)."""
+    n, k = sizes.sum(), len(sizes)
+    overall = right.sum(axis=1, keepdims=True) / n
+    between = (sizes * (right / sizes - overall) ** 2).sum(axis=1)
+    variance = (overall * (1 - overall))[:, 0]
+    within = (right * (1 - right / sizes)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # all right or all wrong: p is 1
+        chi_square, f = between / variance, between / (k - 1) / (within / (n - k))
+    return stats.chi2.sf(np.nan_to_num(chi_square, posinf=np.inf), k - 1), stats.f.sf(np.nan_to_num(f, posinf=np.inf), k - 1, n - k)
+
+
+def fold_test_experiment(n_images, accuracy, n_folds, spreads, *, n_simulations, seed):
+    """How often p > 0.05 is found for a model whose folds truly differ by each spread, around a mean accuracy."""
+    rng, sizes, rows = np.random.default_rng(seed), np.bincount(np.arange(n_images) % n_folds), []
+    for spread in spreads:
+        right = rng.binomial(sizes, accuracy + spread * np.linspace(-0.5, 0.5, n_folds), size=(n_simulations, n_folds))
+        for test, p in zip(("chi-square", "ANOVA"), fold_p_values(right, sizes), strict=True):
+            rows.append((spread, test, *with_wilson((p > 0.05).sum(), n_simulations)))
+    return pd.DataFrame(rows, columns=["spread", "test", "share_not_significant", "low", "high"])
+
+
+# %%
 blind = []
 for name, data in datasets.items():
     found = metrics[(metrics["dataset"] == name) & (metrics["protocol"] == protocols[name][-1])]
@@ -415,20 +449,32 @@ for name, data in datasets.items():
     spec = {"images": len(data.manifest), "accuracy": round(accuracy, 4), "folds": N_FOLDS, "simulations": 20 * SIMULATIONS}
     spreads = [spread for spread in SPREADS if spread / 2 <= min(accuracy, 1 - accuracy)]  # an accuracy is at most 1
     experiment = fold_test_experiment(
-        spec["images"], spec["accuracy"], N_FOLDS, spreads=spreads, n_simulations=spec["simulations"], seed=SEED
+        spec["images"], spec["accuracy"], N_FOLDS, spreads, n_simulations=spec["simulations"], seed=SEED
     )
     blind.append(experiment.assign(dataset=name))
 blind = pd.concat(blind, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "Share of simulated studies in which a test between folds gives p above 0.05, over the true difference between the best and the worst fold, one line a data set and test."}, "figure": {"name": "fold-tests", "caption": "How often a test between folds says 'no significant difference' when the folds truly differ, simulated with the sizes of these data sets. At a spread of zero 95 % is right; everywhere else a high line is a test that does not see."}}
-figures_statistics.fold_test(blind)
+figure = plots.bands(
+    blind.assign(points=100 * blind["spread"]),
+    "points",
+    y="share_not_significant",
+    hue="dataset",
+    col="test",
+    intervals="bars",
+    percent="y",
+    reference={"all alike: 95 %": 0.95},
+    xlabel="best fold minus worst, true accuracy (points)",
+    ylabel="simulations with p > 0.05",
+)
+figure.axes[0].set_ylim(0, 1.03)
 plt.show()
 
 # %%
 for name, part in blind[blind["test"] == blind["test"].iloc[0]].groupby("dataset", sort=False):
     said = [f"{row.share_not_significant:.0%} at {100 * row.spread:.0f}" for row in part.itertuples() if row.spread > 0]
     report.prose(
-        f"{figures.dataset_title(name)}: when the folds of a model truly differ, the {part['test'].iloc[0]} test still says \"p > 0.05\" in "
+        f"{plots.dataset_title(name)}: when the folds of a model truly differ, the {part['test'].iloc[0]} test still says \"p > 0.05\" in "
         f"{', '.join(said)} points between the best and the worst fold."
     )
     for row in part.itertuples():
@@ -464,9 +510,10 @@ if not EXTERNAL:
 if crossed:
     crossed = pd.concat(crossed, ignore_index=True)
     crossed["direction"] = "trained on " + crossed["train"] + ", tested on " + crossed["test"]
-    figures_leakage.external(
-        crossed[(crossed["metric"] == "auroc") & (crossed["class"] == "Mpox")], xlabel="AUROC (Mpox against other rashes)"
-    )
+    area = crossed[(crossed["metric"] == "auroc") & (crossed["class"] == "Mpox")]
+    area = area.assign(line=area["regime"] + ", " + area["subset"] + " (" + area["images"].astype(str) + ")")
+    look = {"values": "{:.2f}", "missing": "reason", "legend": False, "xlabel": "AUROC (Mpox against other rashes)"}
+    plots.forest(area, "line", hue="subset", row="direction", **look)
     plt.show()
 
 # %%
@@ -500,18 +547,21 @@ bands = pd.concat(
     ],
     ignore_index=True,
 )
-figures.curves(bands)
+axes_of = {"xlabel": {"roc": "1 - specificity", "pr": "recall"}, "ylabel": {"roc": "sensitivity", "pr": "precision"}}
+figure = plots.bands(bands, "x", hue="protocol", row="dataset", col="kind", sharex="col", sharey="col", **axes_of)
+for axis in figure.axes[::2]:
+    axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
 plt.show()
 
 # %% [markdown]
 # A curve is all thresholds at once; somebody who acts needs one of them. Move it, and see whom it finds and whom it alarms.
 
 # %%
-from mpox.book.roc_explorer import operating_table, show_explorer
+from mpox.book.explorers import operating_table, show_explorer
 
 for name in datasets:
     curves = {protocol: operating_table(probes[name, protocol]) for protocol in reversed(protocols[name])}  # the honest one first
-    show_explorer(curves, caption=f"{figures.dataset_title(name)}: the linear probe's ROC curves, first repeat, out-of-fold")
+    show_explorer(curves, caption=f"{plots.dataset_title(name)}: the linear probe's ROC curves, first repeat, out-of-fold")
 
 # %% [markdown]
 # The area under the ROC curve has a second interval that resamples nothing: DeLong's {cite}`delong1988`, in the form for clustered
@@ -577,14 +627,14 @@ folds = pd.concat(
 )
 accuracy = folds[folds["metric"] == "accuracy"]
 
-# %% mystnb={"image": {"alt": "Dot plots of accuracy for every fold under each protocol, one panel a data set, the mean marked by a bar."}, "figure": {"name": "folds", "caption": "Accuracy of each fold of the linear probe, repeats side by side within a protocol."}}
-figures.fold_spread(accuracy, xlabel="accuracy of a fold")
+# %% mystnb={"image": {"alt": "Dot plots of accuracy for every fold under each protocol over boxes of their quartiles, one panel a data set."}, "figure": {"name": "folds", "caption": "Accuracy of each fold of the linear probe, all repeats; boxes are quartiles."}}
+plots.points(accuracy, "estimate", "protocol", hue="protocol", col="dataset", box=True, xlabel="accuracy of a fold")
 plt.show()
 
 # %%
 for (name, protocol), part in accuracy.groupby(["dataset", "protocol"], sort=False):
     report.prose(
-        f"{figures.dataset_title(name)}, `{protocol}`: the folds range from {part['estimate'].min():.3f} to "
+        f"{plots.dataset_title(name)}, `{protocol}`: the folds range from {part['estimate'].min():.3f} to "
         f"{part['estimate'].max():.3f}, standard deviation {part['estimate'].std():.3f}."
     )
 
@@ -636,7 +686,7 @@ for name in [name for name in SEEDED if name in datasets and "tail_tune" in REPE
     table = variance_components(fold_estimates(runs, "accuracy", "all"))
     split_up.append(table.assign(dataset=name))
     caption = (
-        f"{figures.dataset_title(name)}, {honest}, tail_tune: accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with "
+        f"{plots.dataset_title(name)}, {honest}, tail_tune: accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with "
         f"{len(SEEDS)} seeds each, split into what the deal, the fold and the seed contribute."
     )
     report.show(table, name="variance", caption=caption)
@@ -648,7 +698,10 @@ if not split_up:
 
 # %% mystnb={"image": {"alt": "Bars of the standard deviation of a fold's accuracy that comes from the deal, the fold and the seed, and what sampling of test pictures alone explains."}, "figure": {"name": "variance", "caption": "Where the spread of a fold's accuracy comes from, as standard deviations. Hatched: what the number of test pictures in a fold explains by itself."}}
 if split_up:
-    figures_learning.variance_bars(pd.concat(split_up, ignore_index=True), xlabel="standard deviation of a fold's accuracy")
+    parts = pd.concat(split_up, ignore_index=True)
+    share = parts["share"].map(" ({:.0%})".format).where(parts["share"].notna(), "")
+    parts = parts.assign(line=parts["component"] + share, of=share.eq("").map({False: "a part of the variance", True: "sampling"}))
+    plots.bars(parts, "sd", "line", hue="of", col="dataset", numbers="{:.3f}", xlabel="standard deviation of a fold's accuracy")
     plt.show()
 
 # %% [markdown]
@@ -688,7 +741,9 @@ compared["p_holm"] = holm(compared["p"])
 compared[f"equivalent within {MARGIN}"] = compared["verdict"].replace({"equivalent": "yes"})
 
 # %% mystnb={"image": {"alt": "Difference of each regime from the linear probe with corrected 95 percent intervals, the margin of equivalence shaded, one panel a data set."}, "figure": {"name": "differences", "caption": "Each regime minus the linear probe on the same folds: mean over the folds with the corrected 95 % interval. Shaded: the margin within which a difference would not matter."}}
-figures_statistics.differences(compared[compared["metric"] == "auroc"], margin=MARGIN, xlabel="difference in AUROC (Mpox)")
+area = compared[compared["metric"] == "auroc"]
+lines = {f"within {MARGIN:g}": (-MARGIN, MARGIN), "no difference": 0.0}
+plots.forest(area, "regime", hue="protocol", row="dataset", xlabel="difference in AUROC (Mpox)", reference=lines)
 plt.show()
 
 # %%
@@ -723,8 +778,6 @@ report.prose(
 # at 80 % down to the axis.
 
 # %%
-import numpy as np
-
 from mpox.stats.power import power_table
 
 power = []
@@ -736,13 +789,23 @@ for name, data in datasets.items():
 power = pd.concat(power, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "Probability that a true difference in accuracy is shown, over its size, for two tests, one panel a data set, with 80 percent marked."}, "figure": {"name": "power", "caption": "Power of two tests for a true difference in accuracy between two models, with as many groups, folds and repeats as here; the differences between the nearest neighbour and the probe say how much such differences vary."}}
-figures_statistics.power_curve(power)
+plots.bands(
+    power.assign(points=100 * power["difference"]),
+    "points",
+    y="power",
+    hue="test",
+    col="dataset",
+    percent="y",
+    reference={"80 % power": 0.8},
+    xlabel="true difference in accuracy (points)",
+    ylabel="probability of p < 0.05",
+)
 plt.show()
 
 # %%
 for (name, test), part in power.groupby(["dataset", "test"], sort=False):
     report.prose(
-        f"{figures.dataset_title(name)}, {part['n_groups'].iloc[0]} groups, {test}: a true difference below "
+        f"{plots.dataset_title(name)}, {part['n_groups'].iloc[0]} groups, {test}: a true difference below "
         f"{100 * part['detectable'].iloc[0]:.1f} points between two "
         "models that differ as irregularly as the nearest neighbour and the probe would have been missed more than one time in five."
     )
@@ -767,7 +830,7 @@ for name, data in datasets.items():
             n_repeats=CURVE_REPEATS, seed=SEED,
         )  # fmt: skip
     except TooFewImages as reason:
-        report.prose(f"*No learning curve of {figures.dataset_title(name)}: {reason}*")
+        report.prose(f"*No learning curve of {plots.dataset_title(name)}: {reason}*")
         continue
     curve_of[name] = curve_table(drawn)
     if len(FRACTIONS) > 2:
@@ -775,13 +838,14 @@ for name, data in datasets.items():
 
 # %% mystnb={"image": {"alt": "Macro F1 over the number of training groups with 95 percent intervals, the fitted power law dashed, the published F1 as a line, one panel a data set."}, "figure": {"name": "learning-curve", "caption": "Macro F1 of the linear probe over the number of groups in training, with 95 % intervals from resampling the tested groups, the fitted power law (dashed), and the published F1."}}
 if curve_of:
-    learnt = pd.concat([table.assign(dataset=name, regime="linear_probe") for name, table in curve_of.items()], ignore_index=True)
-    figures_learning.learning_curve(
-        learnt[(learnt["metric"] == "f1") & (learnt["class"] == "macro")],
-        {(name, "linear_probe"): found.law for name, found in need.items()},
-        PUBLISHED_F1,
-        ylabel="macro F1",
-    )
+    learnt = pd.concat([table.assign(dataset=name) for name, table in curve_of.items()], ignore_index=True)
+    learnt = learnt[(learnt["metric"] == "f1") & (learnt["class"] == "macro")]
+    look = {"intervals": "bars", "join": False, "log": "x", "xlabel": "training groups", "ylabel": "macro F1"}
+    figure = plots.bands(learnt, "n_groups", col="dataset", reference={"published F1": PUBLISHED_F1}, **look)
+    for axis, (name, points) in zip(figure.axes, learnt.groupby("dataset", sort=False), strict=True):
+        if name in need:
+            n = np.geomspace(points["n_groups"].min(), 10 * points["n_groups"].max(), 100)
+            axis.plot(n, 1 - need[name].law.error(n), "--", color=plots.COLOURS[0], linewidth=1.2)
     plt.show()
 
 # %%
@@ -794,7 +858,7 @@ for name, found in need.items():
         text = f"the law would reach the published figure with {found.estimate:,.0f} training groups"
     high = "never" if found.high == float("inf") else f"{found.high:,.0f}"
     report.prose(
-        f"{figures.dataset_title(name)}: {fitted}; {text} (95 % interval {found.low:,.0f} to {high}; in {found.never:.0%} of the "
+        f"{plots.dataset_title(name)}: {fitted}; {text} (95 % interval {found.low:,.0f} to {high}; in {found.never:.0%} of the "
         "replicates never). This is an extrapolation far beyond the data."
     )
     reach = "never, by the fitted law" if found.estimate == float("inf") else f"{found.estimate:,.0f}"
@@ -807,16 +871,96 @@ for name, found in need.items():
 # pictures that come in groups, how many hold the truth? Resampling pictures, or Wilson's interval on them, takes four views of one
 # arm for four people, and [the count](#table-coverage) shows it.
 
-# %%
-from mpox.stats.coverage import coverage
-from mpox.stats.simulation import type_one_error
+# %% tags=["hide-input"]
+from scipy.special import expit, ndtr, ndtri
 
+from mpox.stats.delong import clustered_auroc, placement_values
+from mpox.stats.metrics import group_weights as draw_weights
+from mpox.stats.metrics import weighted_auroc
+from mpox.stats.resample import bca_interval, leave_one_out_weights, percentile_interval, wilson
+
+
+def intervals_of_a_study(separation, correlation, rng, *, n_groups=80, per_group=3, n_bootstrap=400):
+    """95 % intervals of a simulated study by (method, metric). Every second group is positive, and a score is a constant for the
+    positives plus normal noise of variance 1, of which the group shares as much as the correlation."""
+    codes = np.repeat(np.arange(n_groups), per_group)
+    positive = codes % 2 == 0
+    shared, own = rng.standard_normal(n_groups)[codes], rng.standard_normal(len(codes))
+    score = expit(separation * (positive - 0.5) + np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own)
+    right = ((score > 0.5) == positive).astype(float)
+    units = {"groups": np.char.mod("g%06d", codes), "images": np.char.mod("i%06d", np.arange(len(codes)))}
+    seed, found = int(rng.integers(2**32)), {}
+
+    def values(weights):
+        return {"accuracy": weights @ right / weights.sum(axis=1), "auroc": weighted_auroc(positive, score, weights)}
+
+    left_out = values(leave_one_out_weights(units["groups"]))
+    for unit, names in units.items():
+        for metric, drawn in values(draw_weights(names, n_bootstrap, seed)).items():
+            found[f"percentile, {unit}", metric] = percentile_interval(drawn)
+            if unit == "groups":
+                found["BCa, groups", metric] = bca_interval(drawn, left_out[metric])
+        area = clustered_auroc(positive, placement_values(positive, score), names)
+        found[f"DeLong, {unit}", "auroc"] = area.low, area.high
+    found["Wilson, images", "accuracy"] = wilson(right.sum(), len(right))[1:]
+    return found
+
+
+def coverage(n_simulations, *, auroc=0.85, correlation=0.6, seed=0):
+    """How many intervals hold the truth, which has a closed form (the binormal model), and how wide they are."""
+    rng, separation = np.random.default_rng(seed), float(np.sqrt(2) * ndtri(auroc))
+    truth = {"accuracy": float(ndtr(separation / 2)), "auroc": auroc}
+    studies, rows = [intervals_of_a_study(separation, correlation, rng) for _ in range(n_simulations)], []
+    for method, metric in sorted(studies[0], key=lambda key: (key[1], key[0])):
+        low, high = np.array([study[method, metric] for study in studies]).T
+        share = ((low <= truth[metric]) & (truth[metric] <= high)).mean()
+        rows.append((method, metric, truth[metric], share, np.sqrt(share * (1 - share) / n_simulations), np.nanmean(high - low)))
+    return pd.DataFrame(rows, columns=["method", "metric", "truth", "coverage", "standard_error", "mean_width"])
+
+
+# %%
 held = store.table("coverage", {"simulations": SIMULATIONS, "seed": SEED}, lambda: coverage(SIMULATIONS, seed=SEED))
 report.show(held, name="coverage", caption="Share of simulated studies whose 95 % interval holds the truth.")
 
 # %% [markdown]
 # Then: two learners that are equally good are compared over and over by repeated cross-validation. A test at the level 0.05 should
 # call them different in 5 % of the studies ([what they do](#table-type-one)).
+
+# %% tags=["hide-input"]
+from mpox.stats.comparison import corrected_t_test
+
+
+def null_differences(rng, n_images, n_folds, n_repeats, n_features, separation):
+    """Accuracy of one learner minus that of its twin in each fold, shape (n_repeats * n_folds,). Both take the class of the nearest
+    mean in training; the first sees one half of the features and the second the other, of the same distribution."""
+    y = np.arange(n_images) % 2
+    x = rng.normal(size=(2, n_images, n_features))
+    x[:, y == 1, 0] += separation
+    differences = []
+    for _ in range(n_repeats):
+        fold = np.empty(n_images, dtype=np.int64)
+        for label in (0, 1):
+            fold[y == label] = rng.permutation(np.arange((y == label).sum()) % n_folds)
+        training = fold != np.arange(n_folds)[:, None]  # (k, n)
+        means = [(training & (y == label)) @ x / (training & (y == label)).sum(axis=1)[:, None] for label in (0, 1)]
+        direction, middle = means[1] - means[0], (means[1] + means[0]) / 2  # (2, k, d)
+        score = np.take_along_axis(x @ direction.transpose(0, 2, 1), fold[None, :, None], axis=2)[..., 0]
+        chosen = score > (direction * middle).sum(axis=2)[:, fold]
+        gain = (chosen[0] == y).astype(float) - (chosen[1] == y)
+        differences.append(np.bincount(fold, gain) / np.bincount(fold))
+    return np.concatenate(differences)
+
+
+def type_one_error(n_images=200, *, n_folds=5, n_repeats=5, n_features=10, separation=2.0, n_simulations=1000, seed=0):
+    """How often the corrected and the plain t-test call two equally good learners different at the level 0.05."""
+    rng, hits = np.random.default_rng(seed), {"corrected t": 0, "plain t": 0}
+    for _ in range(n_simulations):
+        differences = null_differences(rng, n_images, n_folds, n_repeats, n_features, separation)
+        for test in hits:
+            hits[test] += corrected_t_test(differences, n_folds, corrected=test == "corrected t").p < 0.05
+    rows = [(test, n_folds, n_repeats, *with_wilson(found, n_simulations)) for test, found in hits.items()]
+    return pd.DataFrame(rows, columns=["test", "n_folds", "n_repeats", "share_significant", "low", "high"])
+
 
 # %%
 wrong = store.table("type-one-error", {"simulations": SIMULATIONS, "seed": SEED}, lambda: type_one_error(n_simulations=SIMULATIONS, seed=SEED))
@@ -842,7 +986,7 @@ for name in datasets:
     probe = metrics[(metrics["dataset"] == name) & (metrics["regime"] == "linear_probe")]
     by = {protocol: part for protocol, part in probe.groupby("protocol")}
     text = (
-        f"**{figures.dataset_title(name)}**: on groups it has not met (`{honest}`) the linear probe has an AUROC of "
+        f"**{plots.dataset_title(name)}**: on groups it has not met (`{honest}`) the linear probe has an AUROC of "
         f"{report.estimate(by[honest], 'auroc', 'Mpox', digits=3)} and a macro F1 of {report.estimate(by[honest], 'f1', 'macro')}"
     )
     if "augment_before_split" in by:
@@ -875,7 +1019,7 @@ for name in datasets:
     probe = metrics[(metrics["dataset"] == name) & (metrics["regime"] == "linear_probe")]
     area = probe[(probe["protocol"] == honest) & (probe["metric"] == "auroc") & (probe["class"] == "Mpox")].iloc[0]
     text = (
-        f"**{figures.dataset_title(name)}**: on people or photographs that it has not met the probe reaches an AUROC of "
+        f"**{plots.dataset_title(name)}**: on people or photographs that it has not met the probe reaches an AUROC of "
         f"{report.with_interval(*area[['estimate', 'low', 'high']], digits=3)}."
     )
     if not datasets[name].is_phantom:
@@ -952,7 +1096,7 @@ for name, data in datasets.items():
     share = data.manifest["label"].value_counts(normalize=True)
     found = evaluate(predictions[name, protocols[name][-1], "linear_probe"], n_bootstrap=0).set_index(["metric", "class"])["estimate"]
     report.prose(
-        f"{figures.dataset_title(name)}: always naming {share.idxmax()} is right in {share.max():.1%} of the pictures; the probe under "
+        f"{plots.dataset_title(name)}: always naming {share.idxmax()} is right in {share.max():.1%} of the pictures; the probe under "
         f"`{protocols[name][-1]}` is right in {found['accuracy', 'all']:.1%}."
     )
 
@@ -971,7 +1115,7 @@ for name in datasets:
     for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
         row = (by_group["metric"] == metric) & (by_group["class"] == label)
         texts = [report.estimate(found, metric, label, digits=3) for found in (by_group, by_picture)]
-        rows.append((figures.dataset_title(name), metric, *texts, width[row].iloc[0]))
+        rows.append((plots.dataset_title(name), metric, *texts, width[row].iloc[0]))
 report.show(
     pd.DataFrame(rows, columns=["data set", "metric", "groups resampled", "pictures resampled", "ratio of widths"]),
     digits=2,
@@ -999,7 +1143,7 @@ for name in datasets:
     values = fold_differences(*pair, "accuracy", "all")["difference"].to_list()
     for times in (1, 10, 100):
         plain, corrected = (corrected_t_test(values * times, N_FOLDS, corrected=way).p for way in (False, True))
-        rows.append((figures.dataset_title(name), len(values), times, f"{plain:.2g}", f"{corrected:.2g}"))
+        rows.append((plots.dataset_title(name), len(values), times, f"{plain:.2g}", f"{corrected:.2g}"))
 report.show(pd.DataFrame(rows, columns=["data set", "differences", "written down", "p, plain", "p, corrected"]))
 
 # %% [markdown] tags=["solution"]
@@ -1023,7 +1167,7 @@ from mpox.studies.errors import error_table
 for name, data in datasets.items():
     lax, strict = ("random_image", protocols[name][-1])
     if lax not in protocols[name] or lax == strict:
-        report.prose(f"{figures.dataset_title(name)}: PROTOCOLS names no random and honest protocol to compare.")
+        report.prose(f"{plots.dataset_title(name)}: PROTOCOLS names no random and honest protocol to compare.")
         continue
     first = [predictions[name, way, "linear_probe"].query("repeat == 0") for way in (lax, strict)]
     p_true = [error_table(table).set_index("image_id")["p_true"] for table in first]
@@ -1034,7 +1178,7 @@ for name, data in datasets.items():
     those, others = (weights[:, one] @ gain[one] / weights[:, one].sum(axis=1) for one in (has, ~has))
     texts = [report.with_interval(*with_percentiles(values), digits=3) for values in (those, others, those - others)]
     report.prose(
-        f"{figures.dataset_title(name)}: mean gain in the probability of the true class {texts[0]} for the {has.sum()} pictures with a "
+        f"{plots.dataset_title(name)}: mean gain in the probability of the true class {texts[0]} for the {has.sum()} pictures with a "
         f"sibling in training, {texts[1]} for the {(~has).sum()} others; difference {texts[2]}."
     )
 

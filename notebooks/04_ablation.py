@@ -65,13 +65,13 @@ import pandas as pd
 
 from mpox import ModelConfig, cross_validate, evaluate, open_store
 from mpox._core import WeightsMissing
-from mpox.book import figures, figures_complexity, figures_statistics, report
+from mpox.book import plots, report
 from mpox.book.wording import p_words
 from mpox.models.backbones import describe_model
 from mpox.stats.comparison import compare_folds, friedman, holm
 from mpox.stats.selection import ensemble
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -182,9 +182,9 @@ report.prose(
 )
 absent = pd.DataFrame(missing, columns=["dataset", "level"]).groupby("dataset", sort=False)["level"].agg("; ".join)
 for levels, names in absent.groupby(absent, sort=False):
-    where = " and ".join(map(figures.dataset_title, names.index))
+    where = " and ".join(map(plots.dataset_title, names.index))
     report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not at hand.")
-untrained = [figures.dataset_title(name) for name in datasets if name not in TRAINED_DATASETS]
+untrained = [plots.dataset_title(name) for name in datasets if name not in TRAINED_DATASETS]
 if untrained and TRAINED_DATASETS:
     report.prose(
         f"What is trained was run on {', '.join(TRAINED_DATASETS)} and not on {', '.join(untrained)}, for its cost: a probe is fitted to "
@@ -232,22 +232,14 @@ results[equivalent] = (results["verdict"].eq("equivalent") & within).map({True: 
 results.loc[tested, "p_holm"] = results[tested].groupby("dataset")["p"].transform(holm)
 
 # %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals for every variant of the ablation, one panel a data set."}, "figure": {"name": "variants", "caption": "AUROC for Mpox under the honest protocol, one line a variant, out-of-fold, averaged over the repeats that the text above names, with 95 % intervals from resampling groups."}}
-figures.intervals(
-    results.rename(columns={"auroc": "estimate", "auroc_low": "low", "auroc_high": "high"}).assign(all="variants"),
-    by="variant",
-    colour="all",
-    xlabel="AUROC (Mpox against the rest)",
-)
+area = {"x": "auroc", "low": "auroc_low", "high": "auroc_high"}
+plots.forest(results, "variant", **area, row="dataset", xlabel="AUROC (Mpox against the rest)")
 plt.show()
 
 # %% mystnb={"image": {"alt": "Paired differences in AUROC from what each variant is held against, with 95 percent intervals, one panel a data set, zero marked."}, "figure": {"name": "variant-differences", "caption": "The same variants as paired differences: from the reference, or from what the table names. An interval that crosses zero leaves open which of the two is better."}}
-figures.intervals(
-    results[tested].rename(columns={"change": "estimate", "change_low": "low", "change_high": "high"}).assign(all="variants"),
-    by="variant",
-    colour="all",
-    xlabel="difference in AUROC",
-    reference={"no difference": 0.0},
-)
+change = {"x": "change", "low": "change_low", "high": "change_high"}
+none = {"no difference": 0.0}
+plots.forest(results[tested], "variant", **change, row="dataset", xlabel="difference in AUROC", reference=none)
 plt.show()
 
 # %%
@@ -267,9 +259,9 @@ text = results.assign(
 )
 for name in datasets:
     part = text[text["dataset"] == name].set_index("variant")
-    caption = f"{figures.dataset_title(name)}: what each variant reaches, with 95 % intervals; repeats: {N_REPEATS}, of what is trained 1."
+    caption = f"{plots.dataset_title(name)}: what each variant reaches, with 95 % intervals; repeats: {N_REPEATS}, of what is trained 1."
     report.show(part[["accuracy", "macro F1", "AUROC"]], name="reached", caption=caption)
-    caption = f"{figures.dataset_title(name)}: how far that is from what it is held against."
+    caption = f"{plots.dataset_title(name)}: how far that is from what it is held against."
     told = part.loc[part["p"].notna(), ["against", "difference in AUROC", "p", "p_holm", equivalent]]
     report.show(told, name="differences", caption=caption)
 
@@ -279,7 +271,7 @@ for name in datasets:
     worse, better = ((part["p_holm"] < 0.05) & (part["change"] < 0)).sum(), ((part["p_holm"] < 0.05) & (part["change"] > 0)).sum()
     equal = (part[equivalent] == "yes").sum()
     report.prose(
-        f"{figures.dataset_title(name)}: of {len(part)} variants {worse} are worse than what they are held against and {better} better "
+        f"{plots.dataset_title(name)}: of {len(part)} variants {worse} are worse than what they are held against and {better} better "
         f"after Holm's correction; {equal} are equivalent within {MARGIN}; for the others the test over folds shows neither a difference nor "
         "equivalence, which does not say that there is none (see their intervals)."
     )
@@ -289,7 +281,7 @@ for name in datasets:
     best = plain.loc[plain["auroc"].idxmax()]
     kept = (best["auroc"] - 0.5) / (best["auroc"] - best["change"] - 0.5)
     report.prose(
-        f"Of the baselines that no network helps, the best on {figures.dataset_title(name)} is {best['level'].replace('_', ' ')}: an AUROC of "
+        f"Of the baselines that no network helps, the best on {plots.dataset_title(name)} is {best['level'].replace('_', ' ')}: an AUROC of "
         f"{report.with_interval(*best[['auroc', 'auroc_low', 'auroc_high']], digits=3)}, which is "
         f"{report.with_interval(*best[['change', 'change_low', 'change_high']], digits=3)} against the reference. "
         f"Of what the reference has beyond a coin, {kept:.0%} can be had by the estimates from "
@@ -351,14 +343,22 @@ for name in datasets:
             scores[label] = part.set_index(["repeat", "fold"])["estimate"]
     ranked[name] = friedman(pd.DataFrame(scores))
     report.prose(
-        f"{figures.dataset_title(name)}: Friedman's test over {len(scores)} models and {ranked[name].n_blocks} folds: "
+        f"{plots.dataset_title(name)}: Friedman's test over {len(scores)} models and {ranked[name].n_blocks} folds: "
         f"chi-square {ranked[name].statistic:.1f}, {p_words(ranked[name].p)}."
     )
 
 # %% mystnb={"image": {"alt": "Critical-difference diagram: mean ranks of the models over the folds, with bars that join what cannot be told apart."}, "figure": {"name": "critical-difference", "caption": "Mean rank of each variant over the folds, 1 is best; a bar joins what Nemenyi's test does not tell apart."}}
+import scikit_posthocs
+
 last = list(datasets)[-1]
-report.prose(f"**{figures.dataset_title(last)}**")
-figures_statistics.critical_difference(ranked[last])
+report.prose(f"**{plots.dataset_title(last)}**")
+found = ranked[last]
+_, axis = plt.subplots(figsize=(6.6, 1.3 + 0.28 * len(found.mean_ranks)))
+look = {"label_fmt_left": "{label} ({rank:.2f})", "label_fmt_right": "({rank:.2f}) {label}", "alpha": 0.05}
+black = ["black"] * len(found.mean_ranks)
+scikit_posthocs.critical_difference_diagram(found.mean_ranks, found.nemenyi, color_palette=black, ax=axis, **look)
+axis.grid(visible=False)
+axis.set_title(f"mean rank over {found.n_blocks} blocks; critical difference {found.critical_difference:.2f}", loc="left")
 plt.show()
 
 # %% [markdown]
@@ -381,7 +381,7 @@ if FACTORIAL_SIZES:
                 predictions[name, "grid", f"{backbone}, {size} px"] = table
                 grid.append({"dataset": name, "backbone": backbone, "size": size, "cell": report.estimate(evaluate(table), "auroc", "Mpox", digits=3)})
     for name, part in pd.DataFrame(grid).groupby("dataset", sort=False):
-        report.prose(f"**{figures.dataset_title(name)}**, AUROC (Mpox) of the probe by network and input size in pixels")
+        report.prose(f"**{plots.dataset_title(name)}**, AUROC (Mpox) of the probe by network and input size in pixels")
         report.show(part.pivot(index="backbone", columns="size", values="cell").rename_axis(columns=None).reset_index())
 else:
     report.prose("*Not computed on this page (the parameter `FACTORIAL_SIZES`).*")
@@ -424,14 +424,24 @@ report.prose(
     "shortly after the one before, and not with those of another table."
 )
 
-# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, one panel below the other."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
+# %% mystnb={"image": {"alt": "AUROC with intervals over parameters, multiply-adds and latency, the Pareto front as a step line, a row of panels for each cost, data sets side by side."}, "figure": {"name": "costs", "caption": "What a model costs and what it gives: AUROC for Mpox with 95 % intervals over parameters, multiply-adds and milliseconds a picture. The line joins the models that no other beats in both."}}
+from mpox.stats.growth import pareto_front
+
 shown = priced[priced["factor"].isin(["reference", "backbone", "input size"])].assign(
     model=lambda table: table["level"].where(table["factor"] != "reference", table["backbone"]).str.removeprefix("tf_efficientnet_")
 )
-figures_complexity.pareto(
-    shown.rename(columns={"auroc": "estimate", "auroc_low": "low", "auroc_high": "high"}),
-    ylabel="AUROC (Mpox against the rest)",
-)
+prices = {
+    "parameters (M)": "parameters (millions)",
+    "multiply-adds (M)": "multiply-adds a picture (millions)",
+    "median_ms_1": "latency of a picture (ms, one thread)",
+}
+priced_by = shown.melt(["dataset", "model", *area.values()], list(prices), "cost", "price").dropna(subset="price")
+look = {"intervals": "bars", "join": False, "shift": 0, "sharex": "row", "sharey": "col", "width": 3.7, "height": 2.6}
+ends = {"y": "auroc", "low": "auroc_low", "high": "auroc_high", "xlabel": prices, "ylabel": "AUROC (Mpox)"}
+figure = plots.bands(priced_by, "price", hue="model", row="cost", col="dataset", **ends, **look)
+for axis, (_, part) in zip(figure.axes, priced_by.groupby(["cost", "dataset"], sort=False), strict=True):
+    front = part[pareto_front(part, "price", "auroc")].sort_values("price")
+    axis.step(front["price"], front["auroc"], "k", where="post", linewidth=1, zorder=0)
 plt.show()
 
 # %% [markdown]
@@ -445,13 +455,46 @@ plt.show()
 
 # %%
 if EXPORTED_FOLDS:
-    from mpox.studies.deployment import deployment
+    import numpy as np
+    import torch
+
+    from mpox.models.backbones import fold_batch_norm
+    from mpox.models.costs import latency
+    from mpox.models.hardware import device_name
+    from mpox.runs.export import asking, export_run
+    from mpox.runs.predict import outputs
+    from mpox.stats.metrics import difference
+
+    def measure_forms(ids: list[str]) -> pd.DataFrame:
+        """Torch and both files: size and latency of the first run, the loss against torch over the test folds of all."""
+        runs = [export_run(store, run_id, DATA_DIR or None, int8=True) for run_id in ids]
+        network, models, positive = runs[0].network, runs[0].models, runs[0].predictor.positive
+        size = runs[0].predictor.model.image_size
+        fold_batch_norm(network.network, torch.zeros(1, 3, size, size))
+        ways = {"torch": lambda pixels: outputs(network, pixels)} | {form: asking(model, threads=1) for form, model in models.items()}
+        sizes = {"torch": sum(part.nbytes for part in network.network.state_dict().values())} | {form: len(model) for form, model in models.items()}
+        rows = []
+        for form, ask in ways.items():
+            first, said = (pd.concat([run.predictions[which] for run in runs], ignore_index=True) for which in ("torch", form))
+            row = {"form": form, "size_mb": sizes[form] / 1e6, "device": device_name("cpu"), "images": len(said)}
+            row["max_abs_difference"] = (first.filter(like="p_") - said.filter(like="p_")).abs().max(axis=None)
+            for batch in (1, 16):
+                pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+                timed = latency(lambda ask=ask, pixels=pixels: ask(pixels), images=batch, rounds=TIMED_ROUNDS)
+                row[f"latency_ms_{batch}"], row[f"latency_p95_ms_{batch}"] = timed
+            for metric, label in (("accuracy", "all"), ("auroc", positive)):
+                row[metric] = evaluate(said, positive=positive, n_bootstrap=0).set_index(["metric", "class"]).loc[(metric, label), "estimate"]
+                lost = difference(first, said, metric, label, positive=positive)
+                row |= dict(zip((f"{metric}_loss{end}" for end in ("", "_low", "_high")), lost, strict=True))
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     for name in datasets:
         table = predictions[name, "reference", "reference"]
         ids = list(dict.fromkeys(table.loc[table["repeat"] == 0, "run_id"]))[:EXPORTED_FOLDS]
-        forms = deployment(store, ids, rounds=TIMED_ROUNDS, data_dir=DATA_DIR or None)
-        report.prose(f"**{figures.dataset_title(name)}**, the reference, first repeat; measured on {report.device_words(forms['device'].iloc[0])}")
+        spec = {"runs": ids, "rounds": TIMED_ROUNDS, "version": 1}
+        forms = store.table("latency-deployment", spec, lambda ids=ids: measure_forms(ids))
+        report.prose(f"**{plots.dataset_title(name)}**, the reference, first repeat; measured on {report.device_words(forms['device'].iloc[0])}")
         shown = ["form", "file_mib", "latency_ms_1", "latency_p95_ms_1", "latency_ms_16", "max_abs_difference", "accuracy", "auroc"]
         report.show(forms.assign(file_mib=forms["size_mb"] * 1e6 / 2**20)[shown])
         row = forms.set_index("form").loc["onnx int8"]
@@ -484,7 +527,7 @@ for name in datasets:
             sizes[backbone] = (cost, predictions[name, *key])
     ordered = {backbone: table for backbone, (_, table) in sorted(sizes.items(), key=lambda item: item[1][0])}
     if len(ordered) < 3:
-        report.prose(f"*{figures.dataset_title(name)}: fewer than three sizes are at hand, so that nothing can rise and fall.*")
+        report.prose(f"*{plots.dataset_title(name)}: fewer than three sizes are at hand, so that nothing can rise and fall.*")
         continue
     found = rise_and_fall(ordered)
     grown.append(
@@ -553,7 +596,7 @@ report.show(
 )
 for row in flattered[flattered["rule"].str.contains("best overall")].itertuples():
     report.prose(
-        f"{figures.dataset_title(row.dataset)}: the best of {row.configurations} configurations on the test folds has "
+        f"{plots.dataset_title(row.dataset)}: the best of {row.configurations} configurations on the test folds has "
         f"{row.metric} {row.estimate:.3f}, the nested choice {row.estimate - row.optimism:.3f}: the two differ by "
         f"{report.with_interval(row.optimism, row.optimism_low, row.optimism_high, digits=3)}."
     )
@@ -616,7 +659,7 @@ for name, data in datasets.items():
             }
         )
     report.prose(
-        f"**{figures.dataset_title(name)}**, `{protocol}`: {len(candidates)} candidates; chosen inside the training groups: "
+        f"**{plots.dataset_title(name)}**, `{protocol}`: {len(candidates)} candidates; chosen inside the training groups: "
         + ", ".join(f"{word} ({count} of {len(choices)} folds)" for word, count in choices["candidate"].value_counts().items()) + "."
     )
     found = evaluate(chosen)
@@ -642,13 +685,13 @@ for name in datasets:
     luck = flattered[(flattered["dataset"] == name) & (flattered["metric"] == "accuracy") & flattered["rule"].str.contains("best overall")]
     luck = luck[["optimism", "optimism_low", "optimism_high"]].iloc[0]
     said.append(
-        f"**{figures.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
+        f"**{plots.dataset_title(name)}**: of {len(part)} variants, worse than what they are held against after correction: {worse}; "
         f"better: {better} ([all differences](#fig-variant-differences)). Random weights in place of ImageNet's change the AUROC by "
         f"{report.with_interval(*weights[['change', 'change_low', 'change_high']], digits=3)}. The best model that is chosen inside the "
         f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; to report the best "
         f"on the test folds instead would add {report.with_interval(*(100 * luck), digits=1)} points of accuracy that are luck."
     )
-verdicts = "; ".join(f"{figures.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
+verdicts = "; ".join(f"{plots.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
 said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
 at_the_top.fill(*said)
 
@@ -664,7 +707,7 @@ for name in datasets:
     apart = networks[(networks["change_low"] > 0) | (networks["change_high"] < 0)]
     plain = part[part["factor"] == "not deep"].nlargest(1, "auroc")
     text = (
-        f"**{figures.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. The lowest is that of "
+        f"**{plots.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. The lowest is that of "
         f"*{most['variant'].replace('_', ' ')}*, {report.with_interval(*most[['change', 'change_low', 'change_high']], digits=3)}. "
     )
     if len(networks):
@@ -742,7 +785,6 @@ few_predictions = {
 
 # %% tags=["solution"]
 from mpox.stats.metrics import replicates
-from mpox.stats.resample import with_percentiles
 
 rows = []
 for name in datasets:
@@ -750,10 +792,10 @@ for name in datasets:
     lost = {}
     for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
         changes = {word: drawn[word][metric, label] - drawn["reference"][metric, label] for word in few if word != "reference"}
-        lost[metric] = min(changes, key=lambda word: changes[word][0])
+        lost[metric] = min(changes, key=lambda word: changes[word].estimate)
         for word, values in changes.items():
-            rows.append((figures.dataset_title(name), word, metric, report.with_interval(*with_percentiles(values), digits=3)))
-    report.prose(f"{figures.dataset_title(name)}: most accuracy is lost with {lost['accuracy']}, most AUROC with {lost['auroc']}.")
+            rows.append((plots.dataset_title(name), word, metric, report.with_interval(*values.row().values(), digits=3)))
+    report.prose(f"{plots.dataset_title(name)}: most accuracy is lost with {lost['accuracy']}, most AUROC with {lost['auroc']}.")
 changes = pd.DataFrame(rows, columns=["data set", "variant", "metric", "minus the reference"])
 report.show(changes.pivot(index=["data set", "variant"], columns="metric", values="minus the reference").rename_axis(columns=None))
 
@@ -771,7 +813,7 @@ for name in datasets:
     change = difference(ensemble([alone, few_predictions[name, "support vectors"]]), alone, "auroc", "Mpox")
     contains = "contains" if change[1] <= 0 <= change[2] else "leaves out"
     report.prose(
-        f"{figures.dataset_title(name)}: the average minus the reference in AUROC for Mpox: {report.with_interval(*change, digits=3)}, "
+        f"{plots.dataset_title(name)}: the average minus the reference in AUROC for Mpox: {report.with_interval(*change, digits=3)}, "
         f"an interval that {contains} zero."
     )
 
@@ -795,7 +837,7 @@ for name, data in datasets.items():
     accuracy = found.loc[found["metric"] == "accuracy", "estimate"].iloc[0]
     for k in (1, 5, 20, 100):
         best = rng.binomial(len(data.manifest), accuracy, size=(5000, k)).max(axis=1) / len(data.manifest)
-        rows.append((figures.dataset_title(name), k, 100 * (best.mean() - accuracy)))
+        rows.append((plots.dataset_title(name), k, 100 * (best.mean() - accuracy)))
 report.show(pd.DataFrame(rows, columns=["data set", "configurations", "points of accuracy by luck"]), digits=1)
 
 # %% [markdown] tags=["solution"]
@@ -836,7 +878,7 @@ for name, data in datasets.items():
     alone, colours = few_predictions[name, "reference"], few_predictions[name, "colour histogram"]
     change = difference(ensemble([alone, colours]), alone, "auroc", "Mpox")
     report.prose(
-        f"{figures.dataset_title(name)}: answers averaged with those of the histogram, minus the reference, AUROC for Mpox: "
+        f"{plots.dataset_title(name)}: answers averaged with those of the histogram, minus the reference, AUROC for Mpox: "
         f"{report.with_interval(*change, digits=3)}."
     )
     if not data.has_pictures:
@@ -847,7 +889,7 @@ for name, data in datasets.items():
     with_both, with_deep = (logistic_on(vectors, data, split) for vectors in (np.hstack([deep, coloured]), deep))
     change = difference(with_both, with_deep, "auroc", "Mpox")
     report.prose(
-        f"{figures.dataset_title(name)}: both vectors minus the frozen features alone, one penalty for all: "
+        f"{plots.dataset_title(name)}: both vectors minus the frozen features alone, one penalty for all: "
         f"{report.with_interval(*change, digits=3)}."
     )
 

@@ -50,7 +50,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox.book import figures, figures_errors, report
+from mpox.book import plots, report
 from mpox.studies.errors import confusion_table, error_table, sibling_errors
 
 # %%
@@ -64,7 +64,7 @@ at_the_top = report.key_findings()
 # which it was wrong; its probabilities are averaged over them. [How many](#table-error-rates):
 
 # %% tags=["exercise-setup"]
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -77,7 +77,7 @@ errors = {name: error_table(table) for name, table in predictions.items()}
 # %% tags=["nbval-check-output"]
 rows = [
     {
-        "data set": figures.dataset_title(name),
+        "data set": plots.dataset_title(name),
         "images": len(table),
         "groups": table["group_id"].nunique(),
         "error rate": table["error"].mean(),
@@ -97,7 +97,10 @@ report.show(counts, name="error-rates", caption="How many pictures are right and
 
 # %% mystnb={"image": {"alt": "Confusion matrices: in each cell the share of the true class, its 95 percent interval and the number of images, one matrix a data set."}, "figure": {"name": "confusion", "caption": "Confusion matrices, out of fold and averaged over the repeats: share of the true class, 95 % interval from resampling groups, and images."}}
 confusions = {name: confusion_table(table) for name, table in predictions.items()}
-figures_errors.confusion(confusions)
+cells = pd.concat([table.assign(dataset=name) for name, table in confusions.items()], ignore_index=True)
+cells["text"] = [f"{row.share:.0%}\n{row.low:.0%} to {row.high:.0%}\n{row.images:.1f}" for row in cells.itertuples()]
+axes_of = {"xlabel": "predicted class", "ylabel": "true class"}
+plots.matrix(cells, "predicted", "true", "share", text="text", row="dataset", limits=(0, 1), **axes_of)
 plt.show()
 
 # %%
@@ -110,7 +113,7 @@ for name, cells in confusions.items():
         top = wrong.loc[wrong["share"].idxmax()]
         share = report.with_interval(top["share"], top["low"], top["high"])
         worst_cell[name] = f"the most frequent confusion is {top['true']} taken for {top['predicted']}, a share of {share}"
-    report.prose(f"{figures.dataset_title(name)}: {worst_cell[name]}.")
+    report.prose(f"{plots.dataset_title(name)}: {worst_cell[name]}.")
 
 # %% [markdown]
 # ## The most confident mistakes, and the hardest pictures
@@ -121,7 +124,7 @@ for name, cells in confusions.items():
 # %%
 for name, table in errors.items():
     wrong = table[table["wrong"]]
-    caption = f"{figures.dataset_title(name)}: the most confident mistakes."
+    caption = f"{plots.dataset_title(name)}: the most confident mistakes."
     shown = wrong.head(N_WORST)[["image_id", "label", "predicted", "confidence", "p_true", "error"]].reset_index(drop=True)
     report.show(shown, name="confident-mistakes", caption=caption)
     report.prose(
@@ -133,7 +136,7 @@ for name, table in errors.items():
 for name, data in datasets.items():
     worst = errors[name][errors[name]["wrong"]].head(N_WORST)
     captions = [f"{row.label}\nas {row.predicted}, {row.confidence:.2f}" for row in worst.itertuples()]
-    figures.pictures(data, worst["image_id"].tolist(), captions)
+    plots.sheet(worst["image_id"].tolist(), captions, data=data)
 plt.show()
 
 # %% [markdown]
@@ -145,7 +148,7 @@ plt.show()
 for name, table in errors.items():
     hardest = table.sort_values("p_true", ignore_index=True).head(N_WORST)
     report.prose(
-        f"{figures.dataset_title(name)}: the {len(hardest)} hardest pictures show {hardest['group_id'].nunique()} groups; by class: "
+        f"{plots.dataset_title(name)}: the {len(hardest)} hardest pictures show {hardest['group_id'].nunique()} groups; by class: "
         + ", ".join(f"{label} {n}" for label, n in hardest["label"].value_counts().items())
         + "."
     )
@@ -213,9 +216,15 @@ slices = {name: slice_errors(errors[name], metadata[name].join(by_class_and_tone
 # is called a finding.
 # :::
 
-# %% mystnb={"image": {"alt": "Error rate of every slice with its 95 percent interval, one panel a data set, the rate of all pictures as a dashed line; filled points differ from the rest after correction."}, "figure": {"name": "slices", "caption": "Error rate by slice with 95 % intervals from resampling groups; number of groups in brackets. Filled: the difference to the rest is significant after Holm's correction for all slices of the panel (orange: more errors, blue: fewer)."}}
+# %% mystnb={"image": {"alt": "Error rate of every slice with its 95 percent interval, one panel a data set, the rate of all pictures as a dashed line; colour and marker tell which slices differ from the rest after correction."}, "figure": {"name": "slices", "caption": "Error rate by slice with 95 % intervals from resampling groups; number of groups in brackets. Orange squares and blue diamonds: more or fewer errors than the rest, significant after Holm's correction for all slices of the panel; grey: not told apart."}}
+drawn = pd.concat([table.assign(dataset=name) for name, table in slices.items()], ignore_index=True)
+drawn["line"] = drawn["column"] + ": " + drawn["slice"] + " (" + drawn["n_groups"].astype(str) + ")"
+drawn["found"] = drawn["difference"].gt(0).map({True: "more errors", False: "fewer errors"})
+drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apart")
 overall = {name: table["error"].mean() for name, table in errors.items()}
-figures_errors.slices(slices, overall)
+rates = pd.DataFrame({"dataset": list(overall), "estimate": list(overall.values()), "label": "all pictures"})
+look = {"xlabel": "error rate", "percent": "x"}
+plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
 plt.show()
 
 # %%
@@ -228,9 +237,9 @@ for name, table in slices.items():
         f"of {len(table)} slices set by hand, {len(called) or 'none'} differ{'s' if len(called) < 2 else ''} from the rest after correction"
         + (f"; worse {'is' if len(worse) == 1 else 'are'} {names}" if len(worse) else "")
     )
-    report.prose(f"{figures.dataset_title(name)}: {by_hand[name]}.")
+    report.prose(f"{plots.dataset_title(name)}: {by_hand[name]}.")
     columns = ["column", "slice", "n_images", "n_groups", "error_rate", "difference", "difference_low", "difference_high", "p", "p_corrected"]
-    report.sortable(table[columns], name="slices", caption=f"Slices of {figures.dataset_title(name)} against the rest")
+    report.sortable(table[columns], name="slices", caption=f"Slices of {plots.dataset_title(name)} against the rest")
 
 # %% [markdown]
 # ## Slices found by search
@@ -255,8 +264,8 @@ for name, table in searched.items():
         by_search[name] += (
             f", most clearly *{row['slice']}* with an error rate of {report.with_interval(row['error_rate'], row['low'], row['high'])}"
         )
-    report.prose(f"{figures.dataset_title(name)}: {by_search[name]}.")
-    caption = f"{figures.dataset_title(name)}: the slices with the highest scores."
+    report.prose(f"{plots.dataset_title(name)}: {by_search[name]}.")
+    caption = f"{plots.dataset_title(name)}: the slices with the highest scores."
     report.show(table[["slice", "n_images", "n_groups", "error_rate", "rest", "score", "p_corrected"]].head(8), name="searched", caption=caption)
 
 # %% [markdown]
@@ -268,7 +277,7 @@ for name, table in searched.items():
 # %%
 from mpox.stats.slices import check_finder
 
-checked = [check_finder(errors[name], metadata[name], seed=SEED).assign(**{"data set": figures.dataset_title(name)}) for name in datasets]
+checked = [check_finder(errors[name], metadata[name], seed=SEED).assign(**{"data set": plots.dataset_title(name)}) for name in datasets]
 report.show(pd.concat(checked, ignore_index=True), name="finder", caption="What the finder says where nothing is to be found, and where a slice was planted.")
 
 # %% [markdown]
@@ -285,13 +294,13 @@ from mpox.studies.labels import VERSION, check_suspicion, label_problems, suspic
 problems = {name: label_problems(table, datasets[name].audit.conflicts) for name, table in predictions.items()}
 agreement = []
 for name, table in problems.items():
-    report.prose(f"**{figures.dataset_title(name)}**")
+    report.prose(f"**{plots.dataset_title(name)}**")
     report.show(table[table["suspected"] | table["in_conflict"]].drop(columns="group_id").head(N_WORST).reset_index(drop=True), digits=2)
     known = {"in a conflict of the audit": table.set_index("image_id")["in_conflict"]}
     if name in truths:
         known["wrong, as planted"] = truths[name].set_index("image_id").eval("true_label != label")
     agreement += [
-        {"data set": figures.dataset_title(name), "label": kind, **suspicion_by(table, truth)} for kind, truth in known.items()
+        {"data set": plots.dataset_title(name), "label": kind, **suspicion_by(table, truth)} for kind, truth in known.items()
     ]
 agreement = pd.DataFrame(agreement)
 report.show(
@@ -318,7 +327,7 @@ for name, data in datasets.items():
         spec,
         lambda data=data: check_suspicion(data, protocol[data.name], model, share=PLANTED_SHARE, n_folds=N_FOLDS, seed=SEED),
     ).iloc[0]
-rows = pd.DataFrame([{"data set": figures.dataset_title(name), **row} for name, row in ours.items()])
+rows = pd.DataFrame([{"data set": plots.dataset_title(name), **row} for name, row in ours.items()])
 rows = rows.astype({column: int for column in ("images", "wrong", "suspected", "found")})
 report.show(
     rows.rename(columns={"wrong": "planted", "low": "AUROC low", "high": "AUROC high", "auroc": "AUROC"}),
@@ -337,7 +346,7 @@ for name, table in problems.items():
         f"method suspects {ours[name]['found']:.0f}"
     )
     report.prose(
-        f"{figures.dataset_title(name)}: {suspicion[name]}, and of all that it suspects then {ours[name]['precision']:.0%} are ours. A "
+        f"{plots.dataset_title(name)}: {suspicion[name]}, and of all that it suspects then {ours[name]['precision']:.0%} are ours. A "
         "list of suspects is a list of pictures to look at, not of wrong labels."
     )
 
@@ -348,16 +357,11 @@ for name, table in problems.items():
 # of clusters, mean little. No label was used. If data sets, or a few patients, form islands of their own, the features know where a
 # picture comes from.
 
-# %%
-from mpox.book.mapview import MapView
-
+# %% mystnb={"image": {"alt": "Scatter plots of the frozen features laid out by t-SNE, coloured by class, by whether the out-of-fold prediction was right, and by data set."}, "figure": {"name": "error-map", "caption": "Frozen ImageNet features of every image, laid out by t-SNE. By colour: class, out-of-fold prediction, data set."}}
 mapped = error_study.map_table(places, pd.concat([table.assign(dataset=name) for name, table in errors.items()], ignore_index=True))
-MapView(
-    mapped,
-    caption="Frozen ImageNet features of every picture, laid out by t-SNE. By colour: class, out-of-fold prediction, data set.",
-    colours=figures_errors.map_colours(mapped),
-    draw=lambda: figures_errors.embedding(mapped),
-)
+ways = ["class", "outcome", "source"]
+plots.points(mapped.melt(["x", "y"], ways, "way"), "x", "y", hue="value", col="way", xlabel="t-SNE, first axis", ylabel="second axis")
+plt.show()
 
 # %%
 errors_by_cluster = pd.concat(
@@ -366,7 +370,7 @@ errors_by_cluster = pd.concat(
 for name, part in errors_by_cluster.groupby("dataset", sort=False):
     rates = part.groupby("region of the map")["error"].agg(["mean", "size"])
     report.prose(
-        f"{figures.dataset_title(name)}: over the {len(rates)} regions of the map the error rate goes from {rates['mean'].min():.0%} "
+        f"{plots.dataset_title(name)}: over the {len(rates)} regions of the map the error rate goes from {rates['mean'].min():.0%} "
         f"(of {rates.loc[rates['mean'].idxmin(), 'size']} pictures) to {rates['mean'].max():.0%} (of "
         f"{rates.loc[rates['mean'].idxmax(), 'size']}); what of this is more than chance is among the slices above."
     )
@@ -391,7 +395,7 @@ for name, data in datasets.items():
     if data.has_pictures:
         maps = Explanations(store, data, protocol[name], model, shown, ["grad_cam"], **folds).maps["grad_cam"]
         overlays = [maps[image_id] for image_id in shown["image_id"]]
-    figures.pictures(data, shown["image_id"].tolist(), captions, overlays=overlays)
+    plots.sheet(shown["image_id"].tolist(), captions, data=data, overlays=overlays)
 plt.show()
 
 # %% [markdown]
@@ -435,18 +439,17 @@ areas = {
 by_weights = pd.concat(
     [checks.summarise(table, ["method", "compared"], ["spearman", "ssim"]).assign(dataset=name) for name, table in alike.items()]
 )
-figures_errors.saliency(
-    by_weights[by_weights["measure"] == "spearman"], compared="compared", xlabel="mean rank correlation (Spearman)", reference=0
-)
+ranks = by_weights[by_weights["measure"] == "spearman"].replace({"method": TITLES})
+plots.forest(ranks, "method", hue="compared", row="dataset", xlabel="mean rank correlation (Spearman)", reference={"none": 0.0})
 plt.show()
 
 # %%
 cells = by_weights.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in by_weights.itertuples()])
 cells = cells.pivot(index=["dataset", "method", "compared"], columns="measure", values="value").rename_axis(columns=None).reset_index()
-report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
+report.show(cells.assign(dataset=cells["dataset"].map(plots.dataset_title)).rename(columns={"dataset": "data set"}))
 shares = by_weights[by_weights["measure"] == "spearman"].set_index(["dataset", "method", "compared"]).sort_index()
 for name, one in explained.items():
-    report.prose(f"**{figures.dataset_title(name)}**, {len(one.chosen)} pictures, rank correlation with the picture's own map:")
+    report.prose(f"**{plots.dataset_title(name)}**, {len(one.chosen)} pictures, rank correlation with the picture's own map:")
     for method in EXPLAINERS:
         rows = shares.loc[(name, method)]
         report.prose(
@@ -463,15 +466,15 @@ gains = pd.concat(
         for baseline in ("random", "centre")
     ]
 )
-figures_errors.saliency(
-    gains[gains["baseline"] == "random"], compared="kind", xlabel="area less that of a random map", reference=0
-)
+less = gains[gains["baseline"] == "random"].replace({"method": TITLES})
+random = {"a random map": 0.0}
+plots.forest(less, "method", hue="kind", row="dataset", xlabel="area less that of a random map", reference=random)
 plt.show()
 
 # %%
 cells = gains.assign(value=[report.with_interval(row.estimate, row.low, row.high, digits=3) for row in gains.itertuples()])
 cells = cells.pivot(index=["dataset", "method", "kind"], columns="measure", values="value").rename_axis(columns=None).reset_index()
-report.show(cells.assign(dataset=cells["dataset"].map(figures.dataset_title)).rename(columns={"dataset": "data set"}))
+report.show(cells.assign(dataset=cells["dataset"].map(plots.dataset_title)).rename(columns={"dataset": "data set"}))
 
 # %%
 from mpox.studies.saliency import lesion_regions, mark_regions
@@ -487,7 +490,7 @@ for name in truths:
             pointed.append(checks.summarise(hits, ["method"], ["hit", "chance", "centre", "excess"]).assign(at=kind, dataset=name))
 pointed = pd.concat(pointed) if pointed else None
 if pointed is None:
-    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (the same chapter of Part II).*")
+    report.prose("*Where the lesions of these pictures are is not known; on the phantom it is (this chapter of the edition *instruments*).*")
 else:
     cells = pointed.assign(value=[report.with_interval(row.estimate, row.low, row.high) for row in pointed.itertuples()])
     cells = cells.pivot(index=["at", "method", "images"], columns="measure", values="value")[["hit", "chance", "centre", "excess"]]
@@ -523,12 +526,12 @@ for name in datasets:
         mark = pointed[(pointed["dataset"] == name) & (pointed["at"] == "the corner mark") & (pointed["measure"] == "excess")]
         lured = [TITLES[row.method] for row in mark.itertuples() if row.low > 0]
         verdicts[name] += f"; {' and '.join(lured)} point{'s' if len(lured) == 1 else ''} at the planted corner mark" if lured else ""
-    report.prose(f"{figures.dataset_title(name)}: {verdicts[name]}.")
+    report.prose(f"{plots.dataset_title(name)}: {verdicts[name]}.")
 
 # %% tags=["hide-input"]
 summary = []
 for name, row in zip(datasets, counts.itertuples(index=False), strict=True):
-    title, key = figures.dataset_title(name), report.short_name(name)
+    title, key = plots.dataset_title(name), report.short_name(name)
     found = {
         "mistakes": f"{overall[name]:.0%} of the predictions are wrong, and {row[-1]} of {row[1]} pictures in every repeat; {worst_cell[name]}",
         "slices": f"{by_hand[name]}; {by_search[name]}",
@@ -602,7 +605,7 @@ for name, table in errors.items():
     sure = (table["wrong"] & (table["confidence"] > 0.9)).groupby(table["label"]).agg(["size", "sum", "mean"])
     top = sure["mean"].idxmax()
     report.prose(
-        f"{figures.dataset_title(name)}: "
+        f"{plots.dataset_title(name)}: "
         + (f"most confident mistakes among pictures of {top}, {sure.loc[top, 'mean']:.1%} of them." if sure["sum"].any() else "none.")
     )
     report.show(sure.set_axis(["images", "confident mistakes", "share"], axis=1).rename_axis("class"))
@@ -621,7 +624,7 @@ for name in datasets:
         for correction in ("holm", "benjamini-hochberg"):
             tested = slice_errors(table, metadata[name], correction=correction, n_bootstrap=0, seed=SEED)
             called = (tested["p_corrected"] < 0.05).sum()
-            rows.append((figures.dataset_title(name), unit, correction, len(tested), called))
+            rows.append((plots.dataset_title(name), unit, correction, len(tested), called))
 report.show(pd.DataFrame(rows, columns=["data set", "what is permuted", "correction", "slices", "significant"]))
 
 # %% [markdown] tags=["solution"]
@@ -657,7 +660,7 @@ for name, data in datasets.items():
         first = find_slices(dealt, metadata[name], n_bins=2, n_shown=1, n_bootstrap=0, n_permutations=499, seed=SEED).iloc[0]
         named = "yes" if first["slice"] == planted and first["p_corrected"] < 0.05 else "no"
         n_groups = errors[name].loc[inside, "group_id"].nunique()
-        rows.append((figures.dataset_title(name), n_groups, chance, first["slice"], first["p_corrected"], named))
+        rows.append((plots.dataset_title(name), n_groups, chance, first["slice"], first["p_corrected"], named))
 report.show(pd.DataFrame(rows, columns=["data set", "groups in it", "chance of a mistake", "first found", "p_corrected", "named"]))
 
 # %% [markdown] tags=["solution"]
@@ -682,7 +685,7 @@ from mpox.studies.saliency import Explanations, choose_images, heat_maps, random
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
-        report.prose(f"*{figures.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (Part II).*")
+        report.prose(f"*{plots.dataset_title(name)}: heads are drawn anew on the phantom only, whose pictures everybody has (edition *instruments*).*")
         continue
     few = Explanations(store, data, protocol[name], model, choose_images(errors[name], 6, seed=SEED), ["grad_cam"], **folds)
     learnt, rows = few.maps["grad_cam"], []
@@ -699,7 +702,7 @@ for name, data in datasets.items():
     means = correlation.mean()
     report.show(correlation.rename_axis(columns=None).reset_index(), digits=2)
     report.prose(
-        f"{figures.dataset_title(name)}: the mean over {len(correlation)} pictures goes from {means.min():.2f} to {means.max():.2f} over "
+        f"{plots.dataset_title(name)}: the mean over {len(correlation)} pictures goes from {means.min():.2f} to {means.max():.2f} over "
         f"five heads; for a single picture the heads spread by {correlation.std(axis=1).mean():.2f} (standard deviation)."
     )
 

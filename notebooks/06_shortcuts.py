@@ -50,14 +50,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox.book import figures, figures_shortcuts, report
+from mpox.book import plots, report
 from mpox.data.changes import UNTOUCHED, cell_recipes, corruption_recipes
 from mpox.protocols.copies import has_true_masks
 from mpox.protocols.splits import make_splits
 from mpox.stats.metrics import difference
 from mpox.studies.shortcuts import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -155,11 +155,11 @@ for name, data in datasets.items():
     spec = {"data": data.hash, "version": changes.LESION_MAP_VERSION, "size": IMAGE_SIZE}
     maps[name] = store.table("lesion-map", spec, lambda data=data: lesion_table(data, IMAGE_SIZE))
     means = maps[name].groupby("label")[["covered", "boxed", "boxes"]].mean()
-    rows.append(means.reset_index().assign(**{"data set": figures.dataset_title(name)}))
+    rows.append(means.reset_index().assign(**{"data set": plots.dataset_title(name)}))
     for column, meaning in (("covered", "the share of the picture that the map covers"), ("boxes", "the number of its boxes")):
         groups = maps[name]["image_id"].map(data.groups).to_numpy(str)
         alone = auroc_of_number(maps[name][column].to_numpy(float), (maps[name]["label"] == data.positive).to_numpy(), groups)
-        report.prose(f"{figures.dataset_title(name)}: {meaning}, alone, has an AUROC for Mpox of {report.with_interval(*alone)}.")
+        report.prose(f"{plots.dataset_title(name)}: {meaning}, alone, has an AUROC for Mpox of {report.with_interval(*alone)}.")
 table = pd.concat(rows, ignore_index=True)
 report.show(
     table[["data set", "label", "covered", "boxed", "boxes"]].rename(columns={"label": "class"}),
@@ -185,19 +185,27 @@ report.show(meanings, name="alterations", caption="The alterations of this chapt
 from mpox.data.pixels import load_pixels
 from mpox.protocols.copies import with_copies
 
+
+def recipe_words(recipe):
+    return recipe.replace("_true", ", true mask").replace("_", " ")
+
+
 for name, data in datasets.items():
     if not data.has_pictures:
-        figures.pictures(data, [], [])
+        plots.sheet([], [], data=data)
         continue
     copies = with_copies(data, recipes[name]).manifest
     first = data.manifest.loc[data.manifest["label"] == data.positive, "image_id"].iloc[0]
     sheet = copies[copies["original_id"] == first].set_index("recipe").loc[[UNTOUCHED, *recipes[name]]].reset_index()
     pixels = load_pixels(sheet, 224)
-    figures_shortcuts.gallery({recipe: pixels[row] for row, recipe in enumerate(sheet["recipe"])}, figures.dataset_title(name))
+    plots.sheet(pixels, sheet["recipe"].map(recipe_words), columns=4, title=plots.dataset_title(name))
 plt.show()
 
-# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals under each alteration, trained and tested or tested only, with the untouched AUROC as a band and chance as a dotted line, one panel a data set."}, "figure": {"name": "survival", "caption": "What is left of the AUROC for Mpox when something is taken away, with 95 % intervals from resampling groups. Band: untouched pictures. Dotted: chance."}}
-figures_shortcuts.survival(left)
+# %% mystnb={"image": {"alt": "AUROC with 95 percent intervals under each alteration, trained and tested or tested only, with the untouched AUROC as a band and chance as a dotted line, one panel a data set."}, "figure": {"name": "survival", "caption": "What is left of the AUROC for Mpox when something is taken away, with 95 % intervals from resampling groups. Band: untouched pictures."}}
+taken = left[left["recipe"] != UNTOUCHED].assign(what=lambda table: table["recipe"].map(recipe_words))
+whole = left[left["recipe"] == UNTOUCHED].drop_duplicates("dataset").assign(label="untouched, 95 %")
+lines = pd.concat([whole, pd.DataFrame([{"label": "chance", "estimate": 0.5}])])
+plots.forest(taken, "what", hue="way", row="dataset", reference=lines, xlabel="AUROC (Mpox against the rest)")
 plt.show()
 
 # %%
@@ -209,7 +217,7 @@ cells = left[left["recipe"] != UNTOUCHED].assign(
     ],
 )
 for name, part in cells.groupby("dataset", sort=False):
-    caption = f"{figures.dataset_title(name)}: AUROC, and the share of it above chance that survives."
+    caption = f"{plots.dataset_title(name)}: AUROC, and the share of it above chance that survives."
     wide = part.pivot(index="recipe", columns="way", values=["AUROC", "survives"]).loc[recipes[name]].reset_index()
     report.show(wide, name="survival", caption=caption)
 
@@ -229,7 +237,7 @@ for name in datasets:
         if first in part and second in part:
             change = difference(part[first], part[second], "auroc", "Mpox")
             report.prose(
-                f"{figures.dataset_title(name)}, trained and tested: AUROC of `{first}` minus that of `{second}`: "
+                f"{plots.dataset_title(name)}, trained and tested: AUROC of `{first}` minus that of `{second}`: "
                 f"{report.with_interval(*change, digits=3)}."
             )
 
@@ -268,8 +276,14 @@ for name, data in datasets.items():
         told.append(found.assign(dataset=name, tested=kind, words=found["fact"].map(FACTS).fillna(found["fact"])))
 told = pd.concat(told, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "Out-of-fold AUROC of single facts such as file size, lightness and skin tone with 95 percent intervals, with chance and the level that the best fact reaches by chance, one panel a data set."}, "figure": {"name": "facts", "caption": "How well single facts tell Mpox from the rest, out-of-fold, with 95 % intervals from resampling groups. Dotted: chance. Dashed: what the best of these facts reaches in 95 % of deals of meaningless labels."}}
-figures_shortcuts.facts(told)
+# %% mystnb={"image": {"alt": "Out-of-fold AUROC of single facts such as file size, lightness and skin tone with 95 percent intervals, with chance and the level that the best fact reaches by chance, one panel a data set."}, "figure": {"name": "facts", "caption": "How well single facts tell Mpox from the rest, out-of-fold, with 95 % intervals from resampling groups. Best of them by chance: what the best of these facts reaches in 95 % of deals of meaningless labels."}}
+best = told.drop_duplicates(["dataset", "tested"])
+lines = pd.concat([pd.DataFrame([{"label": "chance", "estimate": 0.5}]), pd.DataFrame({
+    "label": "best of them by chance, " + best["tested"], "estimate": best["chance"], "dataset": best["dataset"]
+})])  # fmt: skip
+ordered = pd.concat([table.sort_values("estimate", ascending=False) for _, table in told.groupby("dataset", sort=False)])
+alone = "AUROC of the fact alone (Mpox against the rest)"
+plots.forest(ordered, "words", hue="tested", row="dataset", reference=lines, xlabel=alone)
 plt.show()
 
 # %%
@@ -277,7 +291,7 @@ for (name, kind), part in told.groupby(["dataset", "tested"], sort=False):
     single = part[part["fact"].isin(FACTS)].set_index("fact")
     best, tone, trees = single.loc[single["estimate"].idxmax()], single.loc["ita"], part.iloc[-1]
     report.prose(
-        f"{figures.dataset_title(name)}, {kind}: the best single fact is {best['words']}, with an AUROC of "
+        f"{plots.dataset_title(name)}, {kind}: the best single fact is {best['words']}, with an AUROC of "
         f"{report.with_interval(best['estimate'], best['low'], best['high'])} (p {best['p']:.3f}, corrected for the number of facts); "
         + ("" if best.name == "ita" else f"skin tone alone reaches {report.with_interval(tone['estimate'], tone['low'], tone['high'])}, and ")
         + f"all facts together, in boosted trees, reach {report.with_interval(trees['estimate'], trees['low'], trees['high'])}."
@@ -308,7 +322,10 @@ for name, data in datasets.items():
 grid = pd.concat(grid, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "A grid of four by four cells with the AUROC of each cell's colours alone and, where cells were blanked, the AUROC lost by that, flagged cells framed, one row a data set."}, "figure": {"name": "cells", "caption": "What each cell of the picture tells alone and, where cells were blanked, what that costs. A frame: more than the other cells, by a 99 % bound for all cells at once."}}
-figures_shortcuts.cells(grid)
+titles = {"alone": "AUROC of the cell alone", "blanked": "AUROC lost when it is blanked"}
+named = grid.replace({"way": titles}).assign(row=grid["row"] + 1, column=grid["column"] + 1)
+look = {"frame": "flagged", "limits": None if any(blanks.values()) else (0.4, 1), "width": 3.6, "height": 3.6}
+plots.matrix(named, "column", "row", "estimate", row="dataset", col="way", xlabel="column", ylabel="row", **look)
 plt.show()
 
 # %%
@@ -317,7 +334,7 @@ for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
     named = ", ".join(cell_name(row.row, row.column) for row in flagged.itertuples())
     top = part.loc[part["more"].idxmax()]
     report.prose(
-        f"{figures.dataset_title(name)}, cells {way}: "
+        f"{plots.dataset_title(name)}, cells {way}: "
         + (f"**flagged: {named}**." if named else "no cell is flagged.")
         + f" The largest excess over the other cells is {top['more']:.2f} (at least {top['at_least']:.2f}), in "
         f"{cell_name(int(top['row']), int(top['column']))}."
@@ -345,14 +362,19 @@ for name, data in datasets.items():
 within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
 
 # %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"name": "tone-strata", "caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
-figures_shortcuts.strata(within, equal)
+strata = within[within["metric"] == "auroc"]
+names = [f"{row.stratum} ({row.positives} of {row.images})" for row in strata.itertuples()]
+whole = equal[~equal["how"].str.contains("minus")]
+lines = pd.concat([strata.assign(line=names, of="one stratum"), whole.assign(line="all: " + whole["how"], of="all strata")])
+look = {"missing": "why", "reference": {"chance": 0.5}, "xlabel": "AUROC (Mpox against the rest)"}
+plots.forest(lines.assign(why="too few groups of a side"), "line", hue="of", row="dataset", **look)
 plt.show()
 
 # %%
 shown_strata = within.assign(
     text=[report.with_interval(row.estimate, row.low, row.high) for row in within.itertuples()],
     pictures=[f"{row.images} ({row.positives} of Mpox)" for row in within.itertuples()],
-    dataset=within["dataset"].map(figures.dataset_title),
+    dataset=within["dataset"].map(plots.dataset_title),
 ).pivot(index=["dataset", "stratum", "pictures"], columns="metric", values="text")
 report.show(
     shown_strata[["sensitivity", "specificity", "auroc"]].rename_axis(columns=None).reset_index(),
@@ -376,7 +398,7 @@ def lighter_minus_darker(name, metric):
 
 for name in datasets:
     report.prose(
-        f"{figures.dataset_title(name)}: sensitivity for Mpox is {on_skin(name, 'sensitivity', LIGHT)} on {LIGHT} skin and "
+        f"{plots.dataset_title(name)}: sensitivity for Mpox is {on_skin(name, 'sensitivity', LIGHT)} on {LIGHT} skin and "
         f"{on_skin(name, 'sensitivity', DARK)} on {DARK} skin, a difference of {lighter_minus_darker(name, 'sensitivity')}; specificity is "
         f"{on_skin(name, 'specificity', LIGHT)} and {on_skin(name, 'specificity', DARK)}, a difference of "
         f"{lighter_minus_darker(name, 'specificity')}."
@@ -390,7 +412,7 @@ for name, part in equal.groupby("dataset", sort=False):
     how = part.set_index("how")
     plain, other, change = (how.loc[key] for key in ("as they are", "re-weighted", "re-weighted minus as they are"))
     report.prose(
-        f"{figures.dataset_title(name)}: over {plain['images']} pictures in strata that hold both sides, the AUROC is "
+        f"{plots.dataset_title(name)}: over {plain['images']} pictures in strata that hold both sides, the AUROC is "
         f"{report.with_interval(plain['estimate'], plain['low'], plain['high'])} as they are and "
         f"{report.with_interval(other['estimate'], other['low'], other['high'])} with equal tones, a difference of "
         f"{report.with_interval(change['estimate'], change['low'], change['high'], digits=3)}. The stratum alone has an AUROC of "
@@ -425,12 +447,13 @@ for name, data in datasets.items():
     means.append(mean.assign(dataset=name))
 curves, means = pd.concat(curves, ignore_index=True), pd.concat(means, ignore_index=True)
 
-# %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-auroc", "caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched. Dotted: chance."}}
-figures_shortcuts.robustness(curves, "auroc", ylabel="AUROC")
+# %% mystnb={"image": {"alt": "AUROC over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-auroc", "caption": "AUROC for Mpox over the strength of each corruption, with 95 % bands. Strength 0: untouched."}}
+look = {"hue": "dataset", "col": "family", "wrap": 4, "xlabel": "strength", "width": 1.85, "height": 2.0}
+plots.bands(curves[curves["metric"] == "auroc"], "strength", reference={"chance": 0.5}, ylabel="AUROC", **look)
 plt.show()
 
 # %% mystnb={"image": {"alt": "Accuracy over corruption strength from 0 to 5 with 95 percent bands, a panel a family, a line a data set."}, "figure": {"name": "robust-accuracy", "caption": "Accuracy over the strength of each corruption, with 95 % bands."}}
-figures_shortcuts.robustness(curves, "accuracy", ylabel="accuracy")
+plots.bands(curves[curves["metric"] == "accuracy"], "strength", ylabel="accuracy", **look)
 plt.show()
 
 # %% [markdown]
@@ -447,7 +470,7 @@ for name, part in means[(means["family"] == EVERY) & (means["metric"] == "auroc"
     worst = means[(means["dataset"] == name) & (means["metric"] == "auroc") & (means["family"] != EVERY)]
     worst = worst.loc[worst["change"].idxmin()]
     report.prose(
-        f"{figures.dataset_title(name)}: over all families and strengths the AUROC changes by "
+        f"{plots.dataset_title(name)}: over all families and strengths the AUROC changes by "
         f"{report.with_interval(row['change'], row['change_low'], row['change_high'], digits=3)}; worst is "
         f"{worst['family'].replace('_', ' ')}, by {report.with_interval(worst['change'], worst['change_low'], worst['change_high'])}."
     )
@@ -466,7 +489,7 @@ kept = []
 for name, data in datasets.items():
     table = consistency(corrupted[name], TRANSFORMS, positive=data.positive, seed=SEED)
     rows = {
-        "data set": figures.dataset_title(name),
+        "data set": plots.dataset_title(name),
         "transform": table["recipe"].str.replace("_", " "),
         "class changes": [report.with_interval(row.changed, row.changed_low, row.changed_high) for row in table.itertuples()],
         "probability moves": [report.with_interval(row.moved, row.moved_low, row.moved_high) for row in table.itertuples()],
@@ -489,11 +512,11 @@ for name, data in datasets.items():
     for who, chosen in (("all pictures", None), ("brown and dark skin", dark)):
         pair = [table if chosen is None else table[table["image_id"].isin(chosen)] for table in (copied, untouched[name])]
         if pair[0]["label"].nunique() < 2 or not (pair[0]["label"] == data.positive).any():
-            report.prose(f"*{figures.dataset_title(name)}, {who}: too few pictures to compare.*")
+            report.prose(f"*{plots.dataset_title(name)}, {who}: too few pictures to compare.*")
             continue
         change = difference(*pair, "auroc", data.positive)
         report.prose(
-            f"{figures.dataset_title(name)}, {who} ({pair[0]['image_id'].nunique()}): AUROC with tone copies minus without: "
+            f"{plots.dataset_title(name)}, {who} ({pair[0]['image_id'].nunique()}): AUROC with tone copies minus without: "
             f"{report.with_interval(*change, digits=3)}."
         )
         if chosen is None:
@@ -504,7 +527,7 @@ from mpox.data.changes import FRAME
 
 said = []
 for name, both in ((name, "trained and tested") for name in datasets):
-    title, key = figures.dataset_title(name), report.short_name(name)
+    title, key = plots.dataset_title(name), report.short_name(name)
     facts = told[(told["dataset"] == name) & told["fact"].isin(FACTS)]
     best = facts[facts["tested"] == facts["tested"].iloc[-1]].nlargest(1, "estimate").iloc[0]
     fall = means[(means["dataset"] == name) & (means["family"] == EVERY) & (means["metric"] == "auroc")].iloc[0]
@@ -620,7 +643,7 @@ for name, data in datasets.items():
     mild = mild.sort_values("changed", ascending=False, ignore_index=True)
     top = mild.iloc[0]
     report.prose(
-        f"{figures.dataset_title(name)}: at strength {STRENGTHS[0]} the class changes most often under `{top['recipe']}`, in "
+        f"{plots.dataset_title(name)}: at strength {STRENGTHS[0]} the class changes most often under `{top['recipe']}`, in "
         f"{report.with_interval(top['changed'], top['changed_low'], top['changed_high'])} of the pictures."
     )
     report.show(mild[["recipe", "changed", "changed_low", "changed_high", "moved"]])
@@ -640,11 +663,10 @@ for name, data in datasets.items():
 from mpox.protocols.copies import with_copies
 from mpox.runs.cross_validation import predict_splits
 from mpox.stats.metrics import replicates
-from mpox.stats.resample import with_percentiles
 
 for name, data in datasets.items():
     if not (data.is_phantom and data.has_pictures):
-        report.prose(f"*{figures.dataset_title(name)}: these models are trained on the phantom only (the same chapter of Part II).*")
+        report.prose(f"*{plots.dataset_title(name)}: these models are trained on the phantom only (this chapter of the edition *instruments*).*")
         continue
     both = with_copies(data, ["covered", "covered_random"])
     rows = splits[name].rename(columns={"image_id": "original_id"})
@@ -660,10 +682,10 @@ for name, data in datasets.items():
         plain, covered = (replicates(tested[recipe == kind], seed=SEED)["auroc", data.positive] for kind in (UNTOUCHED, "covered"))
         cost[taught] = plain - covered
         report.prose(
-            f"Trained on `{taught}`: AUROC {report.with_interval(*with_percentiles(plain))} on untouched pictures, less by "
-            f"{report.with_interval(*with_percentiles(cost[taught]))} where lesions are covered."
+            f"Trained on `{taught}`: AUROC {report.with_interval(*plain.row().values())} on untouched pictures, less by "
+            f"{report.with_interval(*cost[taught].row().values())} where lesions are covered."
         )
-    change = with_percentiles(cost["covered_random"] - cost[UNTOUCHED])
+    change = (cost["covered_random"] - cost[UNTOUCHED]).row().values()
     report.prose(f"The loss after training on `covered_random` minus that before: {report.with_interval(*change)}.")
 
 # %% [markdown] tags=["solution"]
@@ -688,7 +710,7 @@ from mpox.data.phantom import PhantomSpec, generate
 from mpox.studies import shortcuts
 
 if not any(data.is_phantom for data in loaded):
-    report.prose("*The phantom is asked in Part II, where this exercise draws one.*")
+    report.prose("*The phantom is asked in the edition *instruments*, where this exercise draws one.*")
 else:
     for mark in (True, False):
         with tempfile.TemporaryDirectory() as folder:
@@ -734,7 +756,7 @@ def by_cell(values):
 
 for name, data in datasets.items():
     if not has_true_masks(data):
-        report.prose(f"*{figures.dataset_title(name)}: where its lesions are is not known; on the phantom it is (Part II).*")
+        report.prose(f"*{plots.dataset_title(name)}: where its lesions are is not known; on the phantom it is (edition *instruments*).*")
         continue
     pictures = load_pixels(data.manifest, SIDE)
     truth = np.stack([by_cell(true_mask(path, SIDE)) for path in true_mask_paths(data.manifest)])

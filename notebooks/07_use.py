@@ -53,17 +53,17 @@ import numpy as np
 import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
-from mpox.book import figures, figures_use, report
+from mpox.book import plots, report
 from mpox.data.phantom.oddities import draw_oddities
 from mpox.protocols.pairs import combine
 from mpox.protocols.splits import make_external_split, make_splits
 from mpox.runs.cross_validation import predict_nested, validate_externally
 from mpox.stats.calibration import calibrated, calibration_table, reliability_bins, with_temperature
-from mpox.stats.conformal import conformal_sets, coverage_table
+from mpox.stats.conformal import CERTAIN, NOTHING, UNSURE, conformal_sets, coverage_table
 from mpox.stats.decisions import ADVANTAGE, MODEL, Aim, carry_thresholds, decision_curve, operating_replicates, useful_range
 from mpox.studies.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
 
-figures.use_style()
+plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 datasets = {data.name: data for data in loaded}
@@ -128,17 +128,47 @@ strange = {
 told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
 
 # %% tags=["hide-input"]
-from mpox.book.findings_use import what_was_found
+from mpox.stats.resample import with_percentiles
+from mpox.studies.unfamiliar import ELSEWHERE, OWN
 
+NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "other medical picture")  # any model of skin should be warned
+POINTS = {
+    "probabilities": "the expected calibration error of the probability of Mpox is {ece_as_they_are}; a perfectly calibrated model would show "
+    "{ece_if_calibrated} on as many images. The intercept is {intercept_as_they_are}, where 0 is right and Mpox is said too readily below it. The Brier "
+    "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
+    "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
+    "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox, to which the promise is made as well, in "
+    "{coverage_mpox}; the answer is a single class for {certain} of the test images, and right in {right} of those.",
+    "images of something else": "of {no_skin} images without any skin, most of them drawn by a program, {warned_no_skin} raise a warning (of the own test "
+    "images {warned_own}); without it, {certain_no_skin} of them would have been given a single class, and the highest probability of Mpox among them is "
+    "{p_highest_no_skin}.",
+    "another collection": "on its Mpox and other rashes such sets hold the true one in {coverage_outside}, and for Mpox in {coverage_outside_mpox}; a warning is "
+    "raised for {warned_elsewhere} of {elsewhere} of its images.",
+}
 at_the_top, said = report.key_findings(), []
 for name in datasets:
-    found = what_was_found(
-        measures=measures.loc[name], replicates={aim: replicates[name, aim] for aim in aims},
-        coverage=coverage[coverage["dataset"] == name], strange=strange[name], outside=outside.get(name),
-    )  # fmt: skip
-    said += [f"**{figures.dataset_title(name)}, {about}**: {text}" for about, text in found.points.items()]
-    for key, text in found.quoted.items():
+    of_sets = coverage[(coverage["dataset"] == name) & (coverage["confidence"] == level)].set_index(["class", "measure"])
+    asked = {f"{of}_{how.replace(' ', '_')}": (measures.loc[name, how, "Mpox", of], 3) for how in changed[name] for of in ("ece", "brier", "slope", "intercept")}
+    asked["ece_if_calibrated"] = (measures.loc[name, "as they are", "Mpox", "ece if calibrated"], 3)
+    held = {"coverage": "coverage", "certain": CERTAIN, "not_sure": UNSURE, "right": "right if certain"}
+    asked |= {key: (of_sets.loc["all", measure], 2) for key, measure in held.items()} | {"coverage_mpox": (of_sets.loc["Mpox", "coverage"], 2)}
+    if name in outside:
+        elsewhere = outside[name].set_index(["class", "measure"])
+        asked |= {"coverage_outside": (elsewhere.loc["all", "coverage"], 2), "coverage_outside_mpox": (elsewhere.loc["Mpox", "coverage"], 2)}
+    quoted = {key: report.with_interval(*row[["estimate", "low", "high"]], digits=digits) for key, (row, digits) in asked.items()}
+    for aim in aims[::-1]:  # the first aim, last, is put into words
+        values = {measure: report.with_interval(*with_percentiles(replicates[name, aim][measure])) for measure in ("sensitivity", "specificity", "flagged")}
+        quoted |= {f"{measure}_at_{round(100 * aim.level)}": text for measure, text in values.items()}
+    warned, no_skin = strange[name].groupby("kind")["warned"].mean(), strange[name][strange[name]["kind"].isin(NO_SKIN)]
+    quoted |= {
+        "no_skin": f"{len(no_skin)}", "elsewhere": f"{(strange[name]['kind'] == ELSEWHERE).sum()}", "warned_no_skin": f"{no_skin['warned'].mean():.0%}",
+        "warned_own": f"{warned[OWN]:.0%}", "p_highest_no_skin": f"{no_skin['p'].max():.2f}", "certain_no_skin": f"{no_skin['certain'].mean():.0%}",
+        "warned_elsewhere": f"{warned[ELSEWHERE]:.0%}" if ELSEWHERE in warned else "not measured",
+    }  # fmt: skip
+    for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
+    shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
+    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]
@@ -158,14 +188,16 @@ bins = pd.concat(
     ],
     ignore_index=True,
 )
-figures_use.reliability(bins, xlabel="stated probability of Mpox")
+look = {"intervals": "bars", "join": False, "diagonal": True, "width": 2.5, "height": 2.5}
+axes_of = {"xlabel": "stated probability of Mpox", "ylabel": "observed share"}
+plots.bands(bins, "stated", y="observed", hue="calibration", row="dataset", col="calibration", **look, **axes_of)
 plt.show()
 
 # %%
 temperatures = {name: tables["temperature"].groupby("fold")["temperature"].first() for name, tables in changed.items()}
 for name, values in temperatures.items():
     report.prose(
-        f"{figures.dataset_title(name)}: the temperatures of the {N_FOLDS} folds lie between {values.min():.2f} and "
+        f"{plots.dataset_title(name)}: the temperatures of the {N_FOLDS} folds lie between {values.min():.2f} and "
         f"{values.max():.2f}; 1 changes nothing, above 1 the model was too sure inside its training groups."
     )
 
@@ -191,7 +223,7 @@ for name in datasets:
         part = measures.xs((name, of), level=("dataset", "of")).reset_index()
         part["value"] = [report.with_interval(*row, digits=3) for row in part[["estimate", "low", "high"]].to_numpy()]
         wide = part.pivot(index="measure", columns="calibration", values="value").reindex(part["measure"].unique())[[*changed[name]]]
-        report.show(wide, name="calibration", caption=f"{figures.dataset_title(name)}: calibration of the probability of {title}.")
+        report.show(wide, name="calibration", caption=f"{plots.dataset_title(name)}: calibration of the probability of {title}.")
 
 # %%
 for name in datasets:
@@ -200,7 +232,7 @@ for name in datasets:
     verdict = "too low on the whole" if row["low"] > 0 else "too high on the whole" if row["high"] < 0 else "not told apart from 0"
     side = "above" if gap["estimate"] > 0 else "below"
     report.prose(
-        f"{figures.dataset_title(name)}: the intercept is {report.with_interval(*row)}, {verdict}; the mean probability of Mpox is "
+        f"{plots.dataset_title(name)}: the intercept is {report.with_interval(*row)}, {verdict}; the mean probability of Mpox is "
         f"{100 * abs(gap['estimate']):.1f} points {side} the share that is observed."
     )
 
@@ -222,7 +254,7 @@ for name, table in predictions.items():
     for version, part in versions.items():
         found = calibration_table(part, "Mpox").set_index("measure")
         shown = {measure: report.with_interval(*found.loc[measure], digits=3) for measure in ("ece", "ece if calibrated", "brier", "slope")}
-        rows.append({"data set": figures.dataset_title(name), "probabilities": version, **shown})
+        rows.append({"data set": plots.dataset_title(name), "probabilities": version, **shown})
 report.show(pd.DataFrame(rows), name="made-surer", caption="A model that was made too sure on purpose, and whether the instruments see it.")
 
 # %% [markdown]
@@ -237,12 +269,12 @@ rows = []
 for (name, aim), table in at.items():
     values = replicates[name, aim]
     about = {
-        "data set": figures.dataset_title(name),
+        "data set": plots.dataset_title(name),
         "aim": str(aim),
         "thresholds of the folds": f"{table['threshold'].min():.2f} to {table['threshold'].max():.2f}",
     }
     shown = {
-        measure: report.with_interval(values[measure][0], *np.nanquantile(values[measure][1:], [0.025, 0.975]))
+        measure: report.with_interval(*values[measure].row().values())
         for measure in ("sensitivity", "specificity", "flagged")
     }
     rows.append({**about, **shown})
@@ -262,7 +294,10 @@ grid = np.geomspace(0.001, 0.5, 40)
 values = pd.concat(
     [predictive_table(replicates[key], grid).assign(dataset=key[0], aim=str(key[1])) for key in at], ignore_index=True
 )
-figures_use.predictive_values(values)
+shown = values[values["measure"].isin(["ppv", "npv"])]
+scales = {"log": "x", "percent": "x", "sharey": False, "xlabel": "prevalence (logarithmic)"}
+names = {"ppv": "positive predictive value", "npv": "negative predictive value"}
+plots.bands(shown, "prevalence", hue="aim", row="dataset", col="measure", ylabel=names, **scales)
 plt.show()
 
 # %%
@@ -271,7 +306,7 @@ for name in datasets:
     ppv, npv = (exact.loc[(measure, 0.01), ["estimate", "low", "high"]] for measure in ("ppv", "npv"))
     flagged = exact.loc[("flagged", 0.01), "estimate"]
     report.prose(
-        f"{figures.dataset_title(name)}, aim {aims[0]}: if 1 in 100 had Mpox, {1000 * flagged:.0f} of 1000 would be sent on, and "
+        f"{plots.dataset_title(name)}, aim {aims[0]}: if 1 in 100 had Mpox, {1000 * flagged:.0f} of 1000 would be sent on, and "
         f"{report.with_interval(*ppv, digits=3)} of those would have it; of those who are not sent on, {report.with_interval(*npv, digits=4)} "
         "would not."
     )
@@ -291,7 +326,11 @@ for name, table in predictions.items():
     lower = decision_curve(table, thresholds=np.linspace(0.0025, 0.4, 80), prevalence=CLINIC_PREVALENCE)
     curves.append(lower.assign(dataset=name, where=f"at {CLINIC_PREVALENCE:.0%}"))
 curves = pd.concat(curves, ignore_index=True)
-figures_use.decision_curves(curves)
+best = curves.groupby(["dataset", "where"])["estimate"].transform("max")
+shown = curves[(curves["strategy"] != ADVANTAGE) & (curves["estimate"] > -0.15 * best)]
+shown = shown.assign(low=shown["low"].where(shown["strategy"] == MODEL), high=shown["high"].where(shown["strategy"] == MODEL))
+axes_of = {"xlabel": "threshold: probability at which one would act", "ylabel": "net benefit (true positives a person)"}
+plots.bands(shown, "threshold", hue="strategy", row="dataset", col="where", sharex=False, sharey=False, **axes_of)
 plt.show()
 
 # %%
@@ -301,7 +340,7 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
     best = part[part["strategy"] == ADVANTAGE].nlargest(1, "estimate").iloc[0]
     model = part[(part["strategy"] == MODEL) & (part["threshold"] == best["threshold"])].iloc[0]
     report.prose(
-        f"{figures.dataset_title(name)}, {where}: the whole band lies above both alternatives at thresholds {says}. The advantage is "
+        f"{plots.dataset_title(name)}, {where}: the whole band lies above both alternatives at thresholds {says}. The advantage is "
         f"largest at {best['threshold']:.2f}: {1000 * best['estimate']:.0f} *net* true positives in 1000 people more than the better "
         f"alternative (95 % CI of this advantage {1000 * best['low']:.0f} to {1000 * best['high']:.0f}; the false positives are taken off at "
         f"their rate). The model's own net benefit there is {model['estimate']:.3f}."
@@ -323,13 +362,20 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
 # :::
 
 # %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"name": "conformal", "caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
-figures_use.coverage(coverage)
+_, axes = plt.subplots(len(datasets), 2, figsize=(7.4, 3.3 * len(datasets)), squeeze=False)
+look = {"intervals": "bars", "join": False, "diagonal": True, "xlabel": "coverage asked for", "ylabel": "coverage achieved"}
+for (left, right), (name, part) in zip(axes, coverage.groupby("dataset", sort=False), strict=True):
+    kept = part[(part["class"] != "all") & (part["measure"] == "coverage")]
+    answers = part[(part["class"] == "all") & part["measure"].isin([CERTAIN, UNSURE, NOTHING])]
+    plots.bands(kept, "confidence", hue="class", ax=left, **look)
+    plots.bars(answers, "estimate", "confidence", hue="measure", xlabel="share of test pictures", numbers="", ax=right)
+    left.set_title(plots.dataset_title(name), loc="left")
 plt.show()
 
 # %%
 part = coverage[coverage["confidence"] == level].copy()
 part["value"] = [report.with_interval(*row) for row in part[["estimate", "low", "high"]].to_numpy()]
-part["data set"] = part["dataset"].map(figures.dataset_title)
+part["data set"] = part["dataset"].map(plots.dataset_title)
 wide = part.pivot(index=["data set", "class", "images"], columns="measure", values="value").reset_index().rename_axis(columns=None)
 wide = wide[["data set", "class", "images", "coverage", "size", "one class", "not sure", "no class fits", "right if certain"]]
 report.show(wide, name="conformal", caption=f"Conformal sets at a coverage of {level:g} asked for.")
@@ -372,23 +418,21 @@ kinds = dict.fromkeys(oddity.kind for oddity in oddities)
 chosen = [next(oddity for oddity in oddities if oddity.kind == kind) for kind in kinds]
 said = strange[first].set_index("name")
 captions = [
-    f"p(Mpox) {said.loc[oddity.name, 'p']:.2f}, {said.loc[oddity.name, 'named']}\nwarned {said.loc[oddity.name, 'warned']:.0%}"
+    f"{oddity.kind}\np(Mpox) {said.loc[oddity.name, 'p']:.2f}, {said.loc[oddity.name, 'named']}\nwarned {said.loc[oddity.name, 'warned']:.0%}"
     for oddity in chosen
 ]
-figures_use.sheet(chosen, captions)
+plots.sheet([oddity.picture for oddity in chosen], captions, columns=5)
 plt.show()
 
-# %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"name": "novelty", "caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). Grey: the model's own test pictures."}}
-figures_use.novelty(
-    pd.concat([table.assign(dataset=name) for name, table in strange.items()], ignore_index=True),
-    score="neighbours",
-    xlabel="novelty score / threshold",
-)
+# %% mystnb={"image": {"alt": "Novelty score of every picture by kind as a multiple of the warning threshold, one panel a data set."}, "figure": {"name": "novelty", "caption": "Distance to the fifth nearest training picture, as a multiple of the warning threshold (dashed). First line: the model's own test pictures."}}
+scores = pd.concat([table.assign(dataset=name) for name, table in strange.items()], ignore_index=True)
+look = {"reference": {"warning": 1.0}, "xlabel": "novelty score / threshold", "sharey": "row"}
+plots.points(scores, "neighbours", "kind", col="dataset", **look)
 plt.show()
 
 # %%
 for name in datasets:
-    caption = f"{figures.dataset_title(name)}: what was said, and how well each score tells a kind from the own test pictures (AUROC)."
+    caption = f"{plots.dataset_title(name)}: what was said, and how well each score tells a kind from the own test pictures (AUROC)."
     areas = told[name].copy()
     areas["value"] = [report.with_interval(*row) for row in areas[["estimate", "low", "high"]].to_numpy()]
     wide = areas.pivot(index="kind", columns="score", values="value")
@@ -406,12 +450,12 @@ for name in datasets:
 # figure](#fig-screening-cost) draws the same sum over the prevalence.
 
 # %%
-from mpox.book.screening_widget import show_widget
+from mpox.book.explorers import show_widget
 from mpox.stats.decisions import Costs, cost_curve, worthwhile_prevalences
 
 costs = Costs(**COSTS)
 show_widget(
-    {f"{figures.dataset_title(name)}, {aim}": replicates[name, aim] for name, aim in at},
+    {f"{plots.dataset_title(name)}, {aim}": replicates[name, aim] for name, aim in at},
     prevalence=CLINIC_PREVALENCE,
     costs=costs,
     caption="Expected cost of one screened person; the interval resamples the groups behind sensitivity and specificity.",
@@ -422,16 +466,17 @@ spent = [
     cost_curve(grid, replicates[name, aims[0]]["sensitivity"], replicates[name, aims[0]]["specificity"], costs).assign(dataset=name)
     for name in datasets
 ]
-figures_use.screening_costs(pd.concat(spent, ignore_index=True))
+scales = {"log": "xy", "percent": "x", "xlabel": "prevalence (logarithmic)", "ylabel": "expected cost of a person"}
+plots.bands(pd.concat(spent, ignore_index=True), "prevalence", hue="strategy", col="dataset", **scales)
 plt.show()
 
 # %%
 for name in datasets:
     values = replicates[name, aims[0]]
-    span = worthwhile_prevalences(values["sensitivity"][0], values["specificity"][0], costs)
+    span = worthwhile_prevalences(values["sensitivity"].estimate, values["specificity"].estimate, costs)
     says = f"between prevalences of {100 * span[0]:.1f} % and {100 * min(span[1], 1):.1f} %" if span else "at no prevalence"
     report.prose(
-        f"{figures.dataset_title(name)}: with a picture at {costs.picture:g}, a false alarm at {costs.false_alarm:g} and a missed case at "
+        f"{plots.dataset_title(name)}: with a picture at {costs.picture:g}, a false alarm at {costs.false_alarm:g} and a missed case at "
         f"{costs.missed:g}, the model first is the cheapest of the three {says}."
     )
     report.finding(f"use_{report.short_name(name)}_worthwhile", says)
@@ -484,13 +529,11 @@ report.quiz("07")
 # At which prevalence does half of those who are flagged have Mpox? Read it off the figure, then solve for it.
 
 # %% tags=["solution"]
-from mpox.stats.resample import with_percentiles
-
 rows = []
 for (name, aim), values in replicates.items():
     alarms, hits = 1 - values["specificity"], values["sensitivity"]
     even = 100 * alarms / (alarms + hits)
-    rows.append((figures.dataset_title(name), str(aim), report.with_interval(*with_percentiles(even), digits=1)))
+    rows.append((plots.dataset_title(name), str(aim), report.with_interval(*even.row().values(), digits=1)))
 report.show(pd.DataFrame(rows, columns=["data set", "aim", "prevalence at which half are right (%)"]))
 
 # %% [markdown] tags=["solution"]
@@ -520,7 +563,7 @@ for name, table in predictions.items():
         shown = calibration_table(part, "Mpox", n_bootstrap=0).set_index("measure")["estimate"]
         of_truth = probabilities_of(part)[np.arange(len(part)), codes_of(part)]
         loss = -np.log(np.maximum(of_truth, 1e-6)).mean()
-        rows.append((figures.dataset_title(name), version, loss, shown["ece"], shown["ece if calibrated"]))
+        rows.append((plots.dataset_title(name), version, loss, shown["ece"], shown["ece if calibrated"]))
 report.show(pd.DataFrame(rows, columns=["data set", "probabilities", "log loss", "ece", "ece if calibrated"]))
 
 # %% [markdown] tags=["solution"]
@@ -543,11 +586,11 @@ for name in datasets:
     wide = {way: part.pivot(index="class", columns="measure", values="estimate") for way, part in both.items()}
     for label in [*datasets[name].classes, "all"]:
         estimates = [wide[way].loc[label, measure] for measure in ("coverage", "size") for way in both]
-        rows.append((figures.dataset_title(name), label, *estimates))
+        rows.append((plots.dataset_title(name), label, *estimates))
     lost = (wide["each class by itself"]["coverage"] - wide["all together"]["coverage"]).drop("all")
     pays = f"most coverage is lost by {lost.idxmax()} ({100 * lost.max():.0f} points)" if lost.max() > 0 else "no class loses coverage"
     report.prose(
-        f"{figures.dataset_title(name)}, asked for {level:g}: {pays}; the mean size of a set goes from "
+        f"{plots.dataset_title(name)}, asked for {level:g}: {pays}; the mean size of a set goes from "
         f"{wide['each class by itself'].loc['all', 'size']:.2f} to {wide['all together'].loc['all', 'size']:.2f}."
     )
 columns = ["data set", "class", "coverage, by class", "coverage, together", "size, by class", "size, together"]
@@ -577,8 +620,8 @@ for name, table in strange.items():
     }
     for aim, wanted in asked.items():
         least = table.loc[wanted, "neighbours"].min()
-        rows.append((figures.dataset_title(name), aim, least, (own >= least).mean()))
-    rows.append((figures.dataset_title(name), "as on this page", 1.0, (own > 1).mean()))
+        rows.append((plots.dataset_title(name), aim, least, (own >= least).mean()))
+    rows.append((plots.dataset_title(name), "as on this page", 1.0, (own > 1).mean()))
 columns = ["data set", "choice", "multiple of the threshold", "share of its own test pictures that are warned of"]
 report.show(pd.DataFrame(rows, columns=columns), digits=2)
 

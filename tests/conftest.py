@@ -12,7 +12,7 @@ from PIL import Image
 
 BEFORE = dict(os.environ)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-USERS = ("MPOX_DATA", "MPOX_WEIGHTS", "MPOX_PROJECT", "MPOX_PROFILE", "MPOX_OVERRIDES", "MPOX_PACK")
+USERS = ("MPOX_DATA", "MPOX_WEIGHTS", "MPOX_PROJECT", "MPOX_PROFILE", "MPOX_OVERRIDES")
 
 
 @pytest.fixture(scope="session", autouse=True)

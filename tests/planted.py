@@ -3,7 +3,9 @@
 import functools
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.special import expit, ndtri
 
 from mpox.data.dataset import Dataset
 from mpox.data.groups import connected, same_value_links
@@ -25,3 +27,21 @@ def as_dataset(folder: Path, *, patient: str = "(.*)") -> Dataset:
     manifest["group_id"] = connected(manifest["image_id"], *same_value_links(manifest["image_id"], patients))
     groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
     return Dataset("phantom", manifest, groups, is_phantom=True, has_pictures=True)
+
+
+def simulate_clustered(
+    n_groups: int, images_per_group: int, *, auroc: float, intraclass_correlation: float, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Predictions of images that come in groups, as `mpox.cross_validate` gives them; every second group is Mpox.
+
+    A score is a constant for Mpox, plus normal noise of variance 1, of which the group shares as much as the correlation.
+    """
+    codes = np.repeat(np.arange(n_groups), images_per_group)
+    positive = codes % 2 == 0
+    shared, own = rng.standard_normal(n_groups)[codes], rng.standard_normal(len(codes))
+    noise = np.sqrt(intraclass_correlation) * shared + np.sqrt(1 - intraclass_correlation) * own
+    p = expit(float(np.sqrt(2) * ndtri(auroc)) * (positive - 0.5) + noise)
+    names = {"image_id": [f"i{number:06d}" for number in range(len(codes))], "group_id": np.char.mod("g%06d", codes)}
+    return pd.DataFrame(
+        {"repeat": 0, "fold": 0, **names, "label": np.where(positive, "Mpox", "Others"), "p_Mpox": p, "p_Others": 1 - p}
+    )

@@ -11,12 +11,11 @@ from mpox.data.changes import (
     ALTERATIONS,
     GREY,
     UNTOUCHED,
-    alter,
-    blank_cell,
     cell_recipes,
-    check_recipe,
+    change,
     corruption_recipes,
     fill_boxes,
+    find_change,
     lesion_boxes,
     lesion_map,
     recipe_hash,
@@ -71,9 +70,6 @@ def test_the_lesion_map_finds_planted_lesions(unmarked):
     mapped = lesion_map(np.asarray(load_pixels(unmarked.manifest, 96)[row]))
     assert table.loc[row, "hit"] == pytest.approx((truth & mapped).mean(), abs=1e-5)
     assert table.loc[row, "covered"] == pytest.approx(mapped.mean(), abs=1e-5)
-
-
-def test_a_picture_without_colour_has_no_lesions():
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (64, 64, 1)).astype(np.uint8), 3, axis=2)
     assert not lesion_map(grey).any()
 
@@ -109,9 +105,9 @@ def test_a_box_takes_the_colour_around_it(picture):
 
 
 def test_alterations_take_away_what_they_say(picture, mask):
-    seen = {name: alter(picture, name, mask=mask, seed=3) for name in ALTERATIONS}
+    seen = {name: change(picture, name, mask=mask, seed=3) for name in ALTERATIONS}
     assert all(copy.shape == picture.shape and copy.dtype == np.uint8 for copy in seen.values())
-    assert all(np.array_equal(alter(picture, name, mask=mask, seed=3), copy) for name, copy in seen.items())
+    assert all(np.array_equal(change(picture, name, mask=mask, seed=3), copy) for name, copy in seen.items())
     lesion_red = picture[mask].astype(int)[:, 0].mean()
     for name in ("covered", "inpainted"):
         assert seen[name][mask].astype(int)[:, 0].mean() > lesion_red + 40
@@ -129,16 +125,16 @@ def test_alterations_take_away_what_they_say(picture, mask):
     assert detail(seen["tiny"]) < 0.2 * detail(picture)
     teal = picture.copy()
     teal[:10, -10:] = (20, 150, 140)
-    left = alter(teal, "background_only", mask=mask)
+    left = change(teal, "background_only", mask=mask)
     assert (left[2:8, -8:-2] == (20, 150, 140)).all() and (left[50:, :50] == GREY).all()
     with pytest.raises(MpoxError, match="needs to know where the lesions are"):
-        alter(picture, "covered")
-    with pytest.raises(MpoxError, match="Unknown alteration 'blinded': choose one of covered"):
-        alter(picture, "blinded")
+        change(picture, "covered")
+    with pytest.raises(MpoxError, match="Unknown recipe 'blinded': choose one of covered"):
+        change(picture, "blinded")
 
 
 def test_a_blanked_cell_has_the_mean_colour(picture):
-    blanked = blank_cell(picture, 0, 3)
+    blanked = change(picture, "cell-0-3")
     assert (blanked[:24, 72:] == np.round(picture.reshape(-1, 3).mean(axis=0))).all()
     assert np.array_equal(blanked[24:], picture[24:]) and np.array_equal(blanked[:, :72], picture[:, :72])
     assert len(cell_recipes()) == 16 and cell_recipes()[3] == "cell-0-3"
@@ -150,7 +146,7 @@ def test_an_altered_data_set_is_a_data_set(unmarked):
     assert len({one.hash, other.hash, unmarked.hash, altered(unmarked, "tone-1").hash, altered(unmarked, "tone-2").hash}) == 5
     assert altered(unmarked, "grey").hash == one.hash
     pixels, original = load_pixels(one.manifest, 48), load_pixels(unmarked.manifest, 48)
-    assert np.array_equal(pixels[7], alter(np.asarray(original[7]), "grey"))
+    assert np.array_equal(pixels[7], change(np.asarray(original[7]), "grey"))
     with pytest.raises(MpoxError, match="altered already"):
         altered(one, "tiny")
     with pytest.raises(MpoxError, match="only a phantom"):
@@ -171,16 +167,16 @@ def test_true_masks_and_found_ones_go_through_the_same_function(unmarked):
     assert np.array_equal(pixels[rows[image, UNTOUCHED]], original)
     assert np.array_equal(pixels[rows[image, "mask_only"]][..., 0] > 0, lesion_map(original))
     assert np.array_equal(pixels[rows[image, "mask_only_true"]][..., 0] > 0, truth)
-    assert np.array_equal(pixels[rows[image, "covered_true"]], alter(original, "covered", mask=truth))
+    assert np.array_equal(pixels[rows[image, "covered_true"]], change(original, "covered", mask=truth))
 
 
 def test_recipes_are_checked_and_versioned():
     for recipe in ["covered", "covered_true", "mirrored", "tone-3", *corruption_recipes(), *cell_recipes()]:
-        assert check_recipe(recipe)
-    assert "map" in check_recipe("covered") and "map" not in check_recipe("covered_true")
+        assert find_change(recipe)
+    assert "map" in find_change("covered").version and "map" not in find_change("covered_true").version
     for recipe in ("blur", "blur-6", "blur-x", "cell-4-0", "tone", "grey_true", "covered-1", ""):
         with pytest.raises(MpoxError, match="Unknown recipe"):
-            check_recipe(recipe)
+            find_change(recipe)
     assert recipe_hash("a", "grey") != recipe_hash("b", "grey") != recipe_hash("b", "tiny")
 
 

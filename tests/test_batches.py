@@ -231,7 +231,7 @@ def test_only_a_trained_networks_runs_changed_their_name(tiny_folder, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_places_are_drawn_in_full_precision(precision, noise, monkeypatch, tmp_path):
+def test_places_are_drawn_in_full_precision(precision, noise, monkeypatch):
     """Mixed precision is for the network: the pictures that it sees are the same."""
     seen = {}
     batches = PictureBatches(noise, mean=HALF, std=HALF, recipe="light")
@@ -245,31 +245,8 @@ def test_places_are_drawn_in_full_precision(precision, noise, monkeypatch, tmp_p
     plan = Training(epochs=1, batch_size=4, head_steps=0, precision=precision)
     config = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=SIZE, training=plan)
     y = np.array([0, 1, 0, 1, 0, 1])
-    Trainer(config, batches, y, np.arange(4), np.arange(4, 6), n_classes=2, folder=tmp_path).fit()
+    Trainer(config, batches, y, np.arange(4), np.arange(4, 6), n_classes=2).fit()
     assert seen == {"autocast": False}
-
-
-def test_an_interrupted_tail_ends_as_if_it_had_not_been(tiny_folder, tmp_path):
-    manifest = build_manifest(tiny_folder)
-    y = (manifest["label"] == "Normal").to_numpy(dtype=np.int64)
-    rows = np.random.default_rng(0).permutation(len(y))
-
-    def trainer(folder) -> Trainer:
-        batches = ActivationBatches(activations(manifest, TAIL))
-        return Trainer(TAIL, batches, y, rows[:12], rows[12:18], n_classes=2, folder=folder)
-
-    def stop(text):
-        raise KeyboardInterrupt
-
-    straight = trainer(tmp_path / "straight")
-    straight.fit()
-    with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "broken").fit(report=stop)
-    taken_up = trainer(tmp_path / "broken")
-    reports = []
-    taken_up.fit(report=reports.append)
-    assert len(reports) == 1
-    assert np.array_equal(taken_up.predict(rows[18:]), straight.predict(rows[18:]))
 
 
 def test_activations_follow_the_rows_of_the_manifest(tiny_folder):

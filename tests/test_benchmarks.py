@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner
 
 from mpox._core import MpoxError
@@ -25,10 +24,9 @@ def benchmarks():
         import audit
         import judging
         import measuring
-        import workers
 
-        yield types.SimpleNamespace(audit=audit, judging=judging, measuring=measuring, workers=workers)
-        for name in ("audit", "judging", "measuring", "workers"):
+        yield types.SimpleNamespace(audit=audit, judging=judging, measuring=measuring)
+        for name in ("audit", "judging", "measuring"):
             sys.modules.pop(name)
 
 
@@ -105,17 +103,6 @@ def test_commands_print_tables_and_write_files(benchmarks, tmp_path):
     table = pd.read_csv(tmp_path / "s.csv")
     assert table["what"].tolist() == ["audit, cold cache", "audit, warm cache", "all pairs, scaled up"]
     assert table.loc[0, "comparisons"] > table.loc[1, "comparisons"] == 0 and "10 random pairs" in done.output
-
-
-def test_runs_are_timed_with_new_workers_and_with_known_ones(benchmarks, tmp_path, tiny_folder):
-    words = ["phase-runs", tiny_folder, "--size", 32, "--folds", 2, "--regime", "linear_probe", "--where", "this process"]
-    words += ["--workers", 1, "--threads", 1, "--result", tmp_path / "r.json"]
-    threads = torch.get_num_threads()
-    done = CliRunner().invoke(benchmarks.workers.main, [str(word) for word in words])
-    torch.set_num_threads(threads)
-    assert done.exit_code == 0, done.output
-    seconds = json.loads((tmp_path / "r.json").read_text())
-    assert set(seconds) == {"first", "again"} and min(seconds.values()) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The book: what is staged from executed notebooks, what stops a build, and one real build of both parts."""
+"""The book: what is staged from executed notebooks, what stops a build, and one real build of both editions."""
 
 import json
 import re
@@ -11,13 +11,9 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox._core import MpoxError
-from mpox.book.build import NOT_BUILT, build_book, external_requests, stage
-from mpox.book.chapter import UNFOLD, _is_plumbing, _joined
-from mpox.book.numbers import names_in
-from mpox.book.parts import PARTS, collect, glued_texts, read_chapters
-from mpox.book.provenance import duration, provenance_tables
-from mpox.book.report import KEY_FINDINGS, NOT_YET, TABLE_MARK
-from mpox.book.run import read_notebook
+from mpox.book.build import NOT_BUILT, Reference, _is_plumbing, build_book, citation, external_requests, read_edition, stage
+from mpox.book.chapters import duration, glued_texts, read_chapters
+from mpox.book.report import KEY_FINDINGS, NOT_YET
 from mpox.cli import book as book_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,12 +28,11 @@ NAMES = [
     "07_use",
     "08_verdict",
 ]
-QUOTED = {
-    key.split("_", 1)[1]
-    for page in (ROOT / "book").glob("*.md")
-    for key in re.findall(r"\{\{\s*((?:study|instruments)_\w+)", page.read_text(encoding="utf-8"))
-}
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")}
+QUOTED = {key for text in PAGES.values() for key in re.findall(r"\{\{\s*(\w+)", text)}
+TABLES = {key for text in PAGES.values() for key in re.findall(r"\]\(#table-([\w-]+)\)", text)}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ABOUT = {"figure": {"caption": "A curve, see [the table](#table-own)."}, "image": {"alt": "A rising curve."}}
 
 
 def glued(key: str, value: object) -> nbformat.NotebookNode:
@@ -49,81 +44,59 @@ def glued(key: str, value: object) -> nbformat.NotebookNode:
     )
 
 
-def shown_by_name(key: str) -> nbformat.NotebookNode:
-    """A cell that shows a figure or a table of that name, so that what other pages refer to is there."""
-    kind, name = key.split("-", 1)
-    if kind == "fig":
-        about = {"figure": {"caption": f"The figure {name}.", "name": name}, "image": {"alt": "A rising curve."}}
-        picture = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
-        return new_code_cell("figures.show()", outputs=[picture], metadata={"mystnb": about})
-    caption = f'<caption {TABLE_MARK}="{name}"><span class="mpox-caption">The table {name}.</span></caption>'
-    html = f"<table>{caption}<tr><td>1</td></tr></table>"
-    table = new_output("display_data", data={"text/html": html, "text/plain": "1"})
-    return new_code_cell(f'report.show(table, name="{name}", caption=words)', outputs=[table])
+def shown(data: dict) -> nbformat.NotebookNode:
+    return new_output("display_data", data={"text/plain": "x", **data})
+
+
+def table_directive(key: str) -> nbformat.NotebookNode:
+    text = f"```{{table}} The table {key}.\n:name: table-{key}\n\n| a |\n| --- |\n| 1 |\n```"
+    return new_code_cell("report.show(t)", outputs=[shown({"text/markdown": text, "text/html": "<b>1</b>"})])
 
 
 def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nbformat.NotebookNode:
-    """A notebook as papermill leaves it, with parameters, figure, table, prose, findings, provenance."""
+    """A notebook as papermill leaves it, with parameters, figure, tables, prose, findings, provenance."""
     provenance = {
         "notebook": name,
         "datasets": ["phantom"] if phantom else ["msld-v1", "msid"],
         "phantom": phantom,
         "profile": "quick" if phantom else "recorded",
         "run_ids": [f"{name[:2]}{number:010x}" for number in range(3)],
+        "runs_s": 3.5,
         "table_ids": [],
         "package_version": "0.1.0",
         "device": "cpu (Intel(R) Xeon(R) | 2 cores)",
         "date": "2026-01-02",
-        "duration_s": 12.3,
-        "store": "recorded",
         "versions": {"torch": "2.6.0", "timm": "1.0.15"},
     }
-    figure = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
-    table = new_output(
-        "display_data",
-        data={
-            "text/html": "<table><tr><th>AUROC</th></tr><tr><td>0.5</td></tr></table>",
-            "text/plain": "AUROC",
-        },
-    )
-    words = "The AUROC is **0.50**.\n\n| What | Value |\n|---|---|\n| Profile | quick |"
-    prose = new_output("display_data", data={"text/markdown": words, "text/plain": "prose"})
-    title = name[3:].replace("_", " ").capitalize()
     source = ROOT / "notebooks" / f"{name}.py"
     text = source.read_text(encoding="utf-8") if source.is_file() else ""
-    named = names_in(read_notebook(name)) if source.is_file() else []
-    key_findings = {"text/markdown": f"{KEY_FINDINGS}\n\n- The AUROC is 0.5.\n- It is a guess.", "text/plain": "x"}
     sections = "\n\n".join(re.findall(r"^# (#{2,3} .+)$", text, re.M))  # other pages link to them
+    key = f"curve-{name[:2]}{name[3:5]}"
+    figure = {"mystnb": {**ABOUT, "figure": {**ABOUT["figure"], "name": key}}}
+    top = {"text/markdown": f"{KEY_FINDINGS}\n\n- The AUROC is 0.5.\n- It is a guess."}
+    said = [shown({"text/markdown": "The AUROC is **0.50**."}), *(glued(name, value) for name, value in findings.items())]
     cells = [
-        new_markdown_cell(f"# {title}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
+        new_markdown_cell(f"# {name[3:].replace('_', ' ').capitalize()}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
         new_code_cell("SEED = 0", metadata={"tags": ["parameters"], "papermill": {"duration": 0.1}}),
         new_code_cell("# Parameters\nSEED = 1", metadata={"tags": ["injected-parameters"]}),
-        new_code_cell("report.key_findings()", outputs=[new_output("display_data", data=key_findings)]),
-        new_markdown_cell(f"## Result\n\n{sections}"),
-        *map(shown_by_name, named),
-        new_code_cell(
-            "figures.show()",
-            outputs=[figure],
-            metadata={"mystnb": {"figure": {"caption": "A curve."}, "image": {"alt": "A rising curve."}}},
-        ),
-        new_code_cell("table", outputs=[table]),
-        new_code_cell("report()", outputs=[prose, *(glued(key, text) for key, text in findings.items())]),
+        new_code_cell("report.key_findings()", outputs=[shown(top)]),
+        new_markdown_cell(f"## Result\n\nHere [the rise](#fig-{key}) is.\n\n{sections}"),
+        new_code_cell("plots.show()", outputs=[shown({"image/png": PIXEL})], metadata=figure),
+        *map(table_directive, ["own", *sorted(TABLES)] if name.startswith("04") else []),
+        new_code_cell("x = 1", outputs=said),
+        new_code_cell("2", metadata={"tags": ["solution"]}),
         new_code_cell("provenance()", outputs=[glued("provenance", json.dumps(provenance))]),
     ]
     for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-    metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "papermill": {"input_path": "/home/someone/notebooks/x.ipynb"},
-    }
-    return new_notebook(cells=cells, metadata=metadata)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "papermill": {"input_path": "/home/someone/x.ipynb"}})
 
 
 def make_run(folder: Path, *, phantom: bool, names=NAMES, status="done", findings=None, extra="") -> Path:
-    """A run folder as ``mpox run`` leaves it; the third chapter glues the findings."""
+    """A run folder as ``mpox run`` leaves it; the last chapter glues the findings."""
     folder.mkdir(parents=True)
-    if findings is None:
-        findings = dict.fromkeys(QUOTED, "0.50 (95 % CI 0.40 to 0.60)")
+    findings = dict.fromkeys(QUOTED, "0.50 (95 % CI 0.40 to 0.60)") if findings is None else findings
     for name in names:
         notebook = executed(name, phantom=phantom, findings=findings if name == names[-1] else {}, extra=extra)
         nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -152,37 +125,24 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A project with one page and one chapter a part, which builds quickly."""
-    folder = tmp_path / "small"
-    (folder / "book").mkdir(parents=True)
-    shutil.copytree(ROOT / "book/_static_mpox", folder / "book/_static_mpox")
-    shutil.copy(ROOT / "_config.yml", folder / "_config.yml")
-    shutil.copy(ROOT / "book/references.bib", folder / "book/references.bib")
-    (folder / "book/intro.md").write_text(
-        "# Small\n\nMeasured: {{ study_key }}.\n\n:::{glossary}\nleakage\n  What must not be.\n:::\n"
-    )
-    (folder / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nparts:\n"
-        "  - caption: Part I\n    chapters:\n      - file: study/04_ablation\n"
-        "  - caption: Part II\n    chapters:\n      - file: instruments/04_ablation\n"
-    )
-    return folder
+def small(project) -> Path:
+    """A project with one page and one chapter, which builds quickly."""
+    page = "# Small\n\nMeasured: {{ key }}.\n\n:::{glossary}\nleakage\n  What must not be.\n:::\n"
+    (project / "book/intro.md").write_text(page)
+    block = "  - caption: Chapters\n    numbered: 1\n    chapters:\n      - file: notebooks/04_ablation\n"
+    (project / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nparts:\n{block}")
+    return project
+
+
+def staged(run: Path, project: Path) -> tuple[Path, list[str]]:
+    return project / "src", stage(read_edition(run), project=project, source=project / "src")
 
 
 # --------------------------------------------------------------------------------------------- reading runs
 def test_glued_texts_come_back_as_they_were_glued():
-    notebook = new_notebook(
-        cells=[new_code_cell("", outputs=[glued("a", "it's 0.5 %"), glued("b", 0.25), glued("c", 'say "yes"')])]
-    )
-    assert glued_texts(notebook) == {"a": "it's 0.5 %", "b": "0.25", "c": 'say "yes"'}
-
-
-def test_provenance_decides_the_part(tmp_path):
-    parts = collect([make_run(tmp_path / "quick", phantom=True), make_run(tmp_path / "recorded", phantom=False)])
-    assert list(parts["study"]) == list(parts["instruments"]) == NAMES
-    assert parts["study"]["04_ablation"].path.parent.name == "recorded"
-    assert parts["instruments"]["04_ablation"].duration_s == 72.6
+    texts = {"a": "it's 0.5 %", "b": 0.25, "c": 'say "yes"'}
+    cell = new_code_cell("", outputs=[glued(key, value) for key, value in texts.items()])
+    assert glued_texts(new_notebook(cells=[cell])) == {**texts, "b": "0.25"}
 
 
 @pytest.mark.parametrize("status", ["failed", "running", "pending"])
@@ -209,77 +169,52 @@ def test_lost_notebook_and_lost_provenance(tmp_path):
         read_chapters(folder)
 
 
-def test_two_runs_for_one_part(tmp_path):
+def test_provenance_decides_the_edition_and_two_of_one_are_refused(tmp_path, project):
     runs = [make_run(tmp_path / name, phantom=False) for name in ("cpu", "recorded")]
-    with pytest.raises(MpoxError, match=r"Part I can show 01_data_exploration only once"):
-        collect(runs)
+    assert read_edition(make_run(tmp_path / "quick", phantom=True)).name == "instruments"
+    with pytest.raises(MpoxError, match=r"Two of the run folders are of the edition study"):
+        build_book(runs, project=project)
 
 
 # ------------------------------------------------------------------------------------------------- staging
-def test_staged_chapters_are_labelled_and_linked(project, tmp_path):
-    parts = collect([make_run(tmp_path / "recorded", phantom=False), make_run(tmp_path / "quick", phantom=True)])
-    assert stage(parts, project=project, source=tmp_path / "src") == []
-    study, phantom = (
-        nbformat.read(tmp_path / "src" / part / "04_ablation.ipynb", as_version=4) for part in ("study", "instruments")
-    )
-    assert study.cells[0].source.startswith("# Ablation\n\n:::{div} mpox-strip\nPart I, the study")
-    assert "(../instruments/04_ablation.ipynb)" in study.cells[0].source
-    assert "Phantom" not in study.cells[0].source
-    assert phantom.cells[0].source.startswith("# Ablation (phantom)\n\n:::{admonition} Phantom, not patients")
-    assert "(../study/04_ablation.ipynb)" in phantom.cells[0].source
-    assert phantom.cells[0].source.rstrip().endswith("{term}`leakage`?")
-    folded = [cell for cell in study.cells if "hide-input" in cell.metadata.get("tags", [])]
-    assert [cell.source for cell in folded[:2]] == ["SEED = 0", "# Parameters\nSEED = 1"]
-    assert {cell.metadata.mystnb.code_prompt_show for cell in folded[2:]} == {UNFOLD}
-    shown = [cell.source for cell in study.cells if cell.cell_type == "code" and cell not in folded]
-    assert "table" in shown and "figures.show()" not in shown
-    assert study.cells[2].metadata.mystnb.code_prompt_show == "Parameters and their defaults"
-    assert "/home/someone" not in nbformat.writes(study)
+def test_a_chapter_becomes_a_page(project, tmp_path):
+    source, notes = staged(make_run(tmp_path / "recorded", phantom=False), project)
+    page = nbformat.read(source / "notebooks/04_ablation.ipynb", as_version=4)
+    assert notes == [] and "/home/someone" not in nbformat.writes(page)
+    assert page.cells[0].source == "# Ablation"
+    assert page.cells[1].source.startswith("::::{admonition} Key findings\n:class: tip mpox-findings\n\n- The AUROC is 0.5.")
+    assert KEY_FINDINGS not in nbformat.writes(new_notebook(cells=page.cells[2:]))
+    hidden = [cell for cell in page.cells if "hide-" in str(cell.metadata.get("tags"))]
+    folded = {cell.source: cell.metadata.mystnb.code_prompt_show for cell in hidden}
+    assert folded["SEED = 0"] == "Parameters and their defaults" and folded["2"] == "Show a solution"
+    assert "x = 1" not in folded
+    figure = next(cell for cell in page.cells if "image/png" in str(cell.get("outputs")))
+    assert figure.metadata.mystnb.figure == {"caption": "A curve, see {numref}`table-own`.", "name": "fig-curve-04ab"}
+    outputs = [output.data for cell in page.cells for output in cell.get("outputs", [])]
+    assert not any("text/html" in data for data in outputs if "{table}" in str(data))
+    assert any("the rise ({numref}`fig-curve-04ab`)" in cell.source for cell in page.cells)
 
 
-def test_a_program_that_shows_results_is_folded_and_a_short_one_that_computes_is_not():
+def test_a_cell_that_shows_results_is_folded_and_a_short_one_that_computes_is_not():
     cells = {
         "predictions = cross_validate(store, data, 'source', model)": False,
         "for row in rows:\n    report.prose(f'{row}')": True,
-        "figures_use.coverage(table)\nplt.show()": True,
+        "plots.forest(table)\nplt.show()": True,
         "import pandas as pd\n\nfrom mpox import evaluate": True,
-        "from mpox import evaluate\n\nmetrics = evaluate(predictions)": False,
         "\n".join(f"x{k} = {k}" for k in range(9)): True,
     }
-    for source, folded in cells.items():
-        assert _is_plumbing(new_code_cell(source)) == folded
-    assert not _is_plumbing(new_code_cell("report.show(table)", metadata={"tags": ["solution"]}))
-    assert not _is_plumbing(new_markdown_cell("report.show"))
+    assert {source: _is_plumbing(new_code_cell(source)) for source in cells} == cells
 
 
-def test_folded_programs_that_put_out_nothing_are_one_with_the_next():
-    def folded(source, outputs=()):
-        return new_code_cell(source, outputs=list(outputs), metadata={"mystnb": {"code_prompt_show": UNFOLD}})
-
-    words = new_output("display_data", data={"text/plain": "said"})
-    cells = [
-        folded("a"),
-        folded("b", [words]),
-        folded("c"),
-        new_markdown_cell("prose"),
-        folded("d"),
-        new_code_cell("e"),
-        folded("f"),
-    ]
-    found = _joined(cells)
-    assert [cell.source for cell in found] == ["a\n\nb", "c", "prose", "d", "e", "f"]
-    assert found[0].outputs == [words]
-
-
-def test_key_findings_stand_under_the_objectives_and_not_where_they_were_computed(project, tmp_path):
-    parts = collect([make_run(tmp_path / "quick", phantom=True)])
-    stage(parts, project=project, source=tmp_path / "src")
-    cells = nbformat.read(tmp_path / "src/instruments/04_ablation.ipynb", as_version=4).cells
-    assert cells[1].cell_type == "markdown" and cells[1].source.startswith(
-        "::::{admonition} Key findings\n:class: tip mpox-findings"
+def test_references_become_numbers():
+    refer = Reference({"fig-rise", "table-all"}, whole=True)
+    assert refer("See [the figure](#fig-rise).", "x") == "See {numref}`fig-rise`."
+    assert refer("[The rise](#fig-rise) is steep ([as told](#table-all)).", "x") == (
+        "The rise ({numref}`fig-rise`) is steep ({numref}`table-all`)."
     )
-    assert "- The {term}`AUROC` is 0.5.\n- It is a guess." in cells[1].source
-    assert KEY_FINDINGS not in nbformat.writes(nbformat.v4.new_notebook(cells=cells[2:]))
+    assert refer("[a photograph](#fig-gone)", "x") == "a photograph"
+    with pytest.raises(MpoxError, match="x refers to 'table-gone'"):
+        refer("[t](#table-gone)", "x")
 
 
 def test_findings_that_were_never_filled_in_stop_the_book(project, tmp_path):
@@ -287,82 +222,43 @@ def test_findings_that_were_never_filled_in_stop_the_book(project, tmp_path):
     path = folder / "04_ablation.ipynb"
     path.write_text(path.read_text().replace("- The AUROC is 0.5.", NOT_YET))
     with pytest.raises(MpoxError, match=r"04_ablation.ipynb has not said its key findings"):
-        stage(collect([folder]), project=project, source=tmp_path / "src")
+        staged(folder, project)
 
 
-def test_every_page_says_at_its_foot_what_it_shows(project, tmp_path):
-    parts = collect([make_run(tmp_path / "recorded", phantom=False), make_run(tmp_path / "quick", phantom=True)])
-    stage(parts, project=project, source=tmp_path / "src")
-    facts = "run `quick`; data phantom; profile quick; mpox 0.1.0; device cpu (Intel(R) Xeon(R) | 2 cores); 2026-01-02"
-    foot = nbformat.read(tmp_path / "src/instruments/07_use.ipynb", as_version=4).cells[-1].source
-    assert foot.startswith(f":::{{div}} mpox-foot\nThis page: {facts}; executed notebook `")
-    feet = {page.name: page.read_text().rpartition("mpox-foot\n")[2] for page in (tmp_path / "src/book").rglob("*.md")}
-    assert feet["intro.md"].startswith("This page quotes Part I, run `recorded`") and "Part II" not in feet["intro.md"]
-    assert "Part I, run `recorded`" in feet["provenance.md"] and f"; and Part II, {facts}." in feet["provenance.md"]
-    assert feet["glossary.md"].startswith("This page quotes no run; it is of mpox 0.1.0.")
+def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(project, tmp_path):
+    run = make_run(tmp_path / "mine", phantom=False, names=NAMES[:2], findings={"params_2": "4 M"})
+    source, notes = staged(run, project)
+    assert len(notes) == len(NAMES) - 2 and "03_cross_validation is left out" in notes[0]
+    intro = (source / "book/intro.md").read_text()
+    assert "](../notebooks/08_verdict.ipynb)" not in intro and "](../notebooks/01_data_exploration.ipynb)" in intro
+    assert NOT_BUILT in (source / "_config.yml").read_text() and "4 M" in (source / "_config.yml").read_text()
 
 
-def test_a_page_that_refers_to_no_figure_is_named(project, tmp_path):
-    page = project / "book/teaching.md"
-    page.write_text(page.read_text() + "\nSee [the climb](#fig-clim).\n")
-    parts = collect([make_run(tmp_path / "recorded", phantom=False)])
-    with pytest.raises(MpoxError, match=r"book/teaching.md refers to 'fig-clim'"):
-        stage(parts, project=project, source=tmp_path / "src")
-
-
-def test_one_part_alone_drops_the_other_and_says_so(project, tmp_path):
-    parts = collect([make_run(tmp_path / "quick", phantom=True)])
-    notes = stage(parts, project=project, source=tmp_path / "src")
-    assert notes == ["'Part I: the study' is left out: none of the runs has a chapter of it."]
-    assert "study/" not in (tmp_path / "src/_toc.yml").read_text().replace("instruments/", "")
-    intro = (tmp_path / "src/book/intro.md").read_text()
-    assert "](../study/" not in intro
-    assert NOT_BUILT in (tmp_path / "src/_config.yml").read_text()
-
-
-def test_missing_finding_is_named(project, tmp_path):
+def test_a_missing_finding_and_one_with_two_texts_are_named(project, tmp_path):
     known = {key: "1" for key in QUOTED if key != "params_b0_hidden"}
-    parts = collect([make_run(tmp_path / "recorded", phantom=False, findings=known)])
-    with pytest.raises(MpoxError, match=r"quote 1 finding.*study_params_b0_hidden \(book/intro.md\)"):
-        stage(parts, project=project, source=tmp_path / "src")
+    folder = make_run(tmp_path / "recorded", phantom=False, findings=known)
+    with pytest.raises(MpoxError, match=r"book/intro.md quotes params_b0_hidden"):
+        staged(folder, project)
+    nbformat.write(executed(NAMES[0], phantom=False, findings={"params_2": "another"}), folder / f"{NAMES[0]}.ipynb")
+    with pytest.raises(MpoxError, match=r"`params_2` is 'another'"):
+        staged(folder, project)
 
 
-def test_one_finding_with_two_texts(project, tmp_path):
-    folder = make_run(tmp_path / "recorded", phantom=False)
-    other = executed(NAMES[0], phantom=False, findings={"params_2": "another text"})
-    nbformat.write(other, folder / f"{NAMES[0]}.ipynb")
-    with pytest.raises(MpoxError, match=r"`params_2` is 'another text'"):
-        stage(collect([folder]), project=project, source=tmp_path / "src")
+def test_a_chapter_that_the_contents_forget_is_named(project, tmp_path):
+    with pytest.raises(MpoxError, match=r"_toc.yml does not list 09_more"):
+        staged(make_run(tmp_path / "recorded", phantom=False, names=[*NAMES, "09_more"]), project)
 
 
-def test_chapter_that_the_contents_forget(project, tmp_path):
-    parts = collect([make_run(tmp_path / "recorded", phantom=False, names=[*NAMES, "09_more"])])
-    with pytest.raises(MpoxError, match=r"_toc.yml does not list study/09_more"):
-        stage(parts, project=project, source=tmp_path / "src")
+def test_both_contents_have_every_chapter():
+    for name in ("_toc.yml", "book/instruments_toc.yml"):
+        assert sorted(re.findall(r"notebooks/(\w+)", (ROOT / name).read_text())) == NAMES
 
 
-def test_provenance_page_lists_every_run(project, tmp_path):
-    parts = collect([make_run(tmp_path / "recorded", phantom=False)])
-    stage(parts, project=project, source=tmp_path / "src")
-    page = (tmp_path / "src/book/provenance.md").read_text()
-    assert "## Part I" in page and "## Part II" not in page
-    assert page.count("| 1\N{NO-BREAK SPACE}min\N{NO-BREAK SPACE}13\N{NO-BREAK SPACE}s |") == len(NAMES)
-    assert f"took {duration(72.6 * len(NAMES))}" in page
-    assert "All chapters: Data: msld-v1, msid; Profile: recorded; Package: 0.1.0; Device: cpu" in page
-    assert f"The ids of the {3 * len({name[:2] for name in NAMES})} runs" in page and "`030000000002`" in page
-    assert "torch 2.6.0" in page
-
-
-def test_provenance_tells_what_differs_between_chapters(tmp_path):
-    folder = make_run(tmp_path / "quick", phantom=True, names=NAMES[:2])
-    other = nbformat.reads(
-        nbformat.writes(executed(NAMES[1], phantom=True, findings={})).replace("2 cores", "4 cores"),
-        as_version=4,
-    )
-    nbformat.write(other, folder / f"{NAMES[1]}.ipynb")
-    page = provenance_tables(collect([folder]), headings=PARTS)
-    assert "| Chapter | Device | Runs | Computing them took | This page took |" in page
-    assert r"cpu (Intel(R) Xeon(R) \| 4 cores)" in page
+def test_how_to_cite_comes_from_the_citation_file(tmp_path):
+    assert "Version 0.1.0" in citation(ROOT / "CITATION.cff")
+    (tmp_path / "CITATION.cff").write_text("title: x\n")
+    with pytest.raises(MpoxError, match="does not say who wrote what"):
+        citation(tmp_path / "CITATION.cff")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59.97, "1 min 0 s"), (3599.7, "1 h 0 min"), (7384, "2 h 3 min")])
@@ -371,62 +267,44 @@ def test_duration(seconds, text):
 
 
 # ------------------------------------------------------------------------------------------------ building
-def test_the_whole_book_builds_and_asks_nothing_of_the_network(project, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_both_editions_build_and_ask_nothing_of_the_network(project, monkeypatch):
     make_run(project / "_runs/recorded", phantom=False)
     make_run(project / "_runs/quick", phantom=True)
-    tables = [key for key in names_in(read_notebook("04_ablation")) if key.startswith("table-")]
-    board = tables.index("table-board") + 1
     monkeypatch.setenv("MPOX_PROJECT", str(project))
     result = CliRunner().invoke(book_command, [], catch_exceptions=False)
-    assert result.exit_code == 0
-    html = project / "_site/_build/html"
-    assert result.output.splitlines()[-1] == f"Open {(html / 'index.html').as_uri()}"
-    pages = {page.relative_to(html).as_posix(): page.read_text() for page in html.rglob("*.html")}
-    for part in ("study", "instruments"):
-        assert {f"{part}/{name}.html" for name in NAMES} <= set(pages)
-    assert "0.50 (95 % CI 0.40 to 0.60)" in pages["book/intro.html"]
-    assert "{{" not in pages["book/intro.html"]
-    assert all("mpox-phantom" in pages[f"instruments/{name}.html"] for name in NAMES)
-    assert not any("mpox-phantom" in pages[f"study/{name}.html"] for name in NAMES)
-    assert 'alt="A rising curve."' in pages["study/04_ablation.html"]
-    assert re.search(r"<th[^>]*><p>What</p></th>", pages["study/04_ablation.html"])  # a table in computed prose is a table
-    assert "Zhao" in pages["book/references.html"]
-    assert (html / "_static/mpox.css").is_file()
-    assert external_requests(html) == []
-    assert "caption-number" not in pages["study/04_ablation.html"]
-    for part, mark in (("study", ""), ("instruments", " (phantom)")):
-        page = pages[f"{part}/04_ablation.html"]
-        place = re.search(rf'<figure[^>]*id="{part}-fig-variant-differences".*?</figure>', page, re.S)
-        assert place and f"<strong>Figure 4.2{mark}.</strong>" in place[0]
-        assert f'id="{part}-table-board"' in page and f"<strong>Table 4.{board}{mark}.</strong> The table board." in page
-        assert 'href="../book/glossary.html#term-leakage"' in page
-    first = re.search(r'href="([^"]*#study-fig-dose-response)"', pages["book/intro.html"])
-    assert first and first[1].startswith("../study/03_cross_validation.html")
-    assert "mpox-foot" in pages["book/intro.html"] and "mpox-foot" in pages["book/api/index.html"]
-    assert "mathjax" not in "".join(pages.values()).lower()
-    assert not (project / "_site/_build/.doctrees").exists()
+    assert result.exit_code == 0, result.output
+    site = project / "_site"
+    assert result.output.splitlines()[-1] == f"Open {(site / 'index.html').as_uri()}"
+    pages = {page.relative_to(site).as_posix(): page.read_text() for page in site.rglob("*.html")}
+    for edition in ("study", "instruments"):
+        assert {f"{edition}/notebooks/{name}.html" for name in NAMES} <= set(pages)
+        assert external_requests(site / edition) == []
+        phantom = [name for name, page in pages.items() if name.startswith(f"{edition}/") and "mpox-phantom" in page]
+        assert bool(phantom) == (edition == "instruments")
+    assert all("mpox-phantom" in pages[f"instruments/notebooks/{name}.html"] for name in NAMES)
+    assert "run recorded" in pages["study/book/glossary.html"] and "run quick" in pages["instruments/book/glossary.html"]
+    intro, ablation = pages["study/book/intro.html"], pages["study/notebooks/04_ablation.html"]
+    assert "0.50 (95 % CI 0.40 to 0.60)" in intro and "{{" not in intro
+    assert "../../instruments/index.html" in pages["study/book/how_to_read.html"]
+    assert "Figure 4.1" in ablation and "Table 4.1" in ablation and 'alt="A rising curve."' in ablation
+    assert 'href="../book/glossary.html#term-leakage"' in ablation
+    assert "Zhao" in pages["study/book/references.html"] and "mathjax" not in "".join(pages.values()).lower()
+    assert 'id="mpox.data.groups.connected"' in pages["study/book/api/data.html"]
+    assert str(ROOT) not in "".join(pages.values())
 
 
+@pytest.mark.slow
 def test_broken_reference_fails_and_keeps_the_last_book(small, tmp_path):
     good = make_run(tmp_path / "recorded", phantom=False, names=["04_ablation"], findings={"key": "0.5"})
-    lines: list[str] = []
-    index = build_book([good], project=small, echo=lines.append)
-    assert "Part II' is left out" in lines[0]
-    before = index.with_name("book").joinpath("intro.html").read_text()
+    intro = build_book([good], project=small, echo=lambda line: None).parent / "study/book/intro.html"
+    before = intro.read_text()
     assert "Measured: 0.5." in before
-
-    bad = make_run(
-        tmp_path / "bad",
-        phantom=False,
-        names=["04_ablation"],
-        findings={"key": "0.7"},
-        extra="[x](nowhere.md)",
-    )
-    lines.clear()
+    bad = make_run(tmp_path / "bad", phantom=False, names=["04_ablation"], findings={"key": "0.7"}, extra="[x](nowhere.md)")
+    lines: list[str] = []
     with pytest.raises(MpoxError, match=r"was not built: mend the 1 problem"):
         build_book([bad], project=small, echo=lines.append)
-    assert any("nowhere.md" in line for line in lines)
-    assert index.with_name("book").joinpath("intro.html").read_text() == before
+    assert any("nowhere.md" in line for line in lines) and intro.read_text() == before
     assert sorted(path.name for path in small.iterdir() if path.name.startswith("._site")) == []
 
 

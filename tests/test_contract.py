@@ -24,8 +24,7 @@ import mpox
 from mpox import ModelConfig, cross_validate
 from mpox._core import project_root
 from mpox.audit import audit_version, run_audit
-from mpox.book.parts import read_chapters
-from mpox.book.record import recorded_metrics
+from mpox.book.chapters import read_chapters
 from mpox.book.run import declared_parameters, load_profile, read_run_folder, run_notebooks
 from mpox.data.changes import corruption_recipes, recipe_hash, view_hash
 from mpox.data.manifest import build_manifest, manifest_hash
@@ -34,7 +33,7 @@ from mpox.models.config import RunConfig
 from mpox.protocols.copies import augmented
 from mpox.protocols.splits import make_external_split, make_splits, split_hash
 from mpox.runs.cross_validation import predict_nested
-from mpox.runs.recorded import RecordedStore
+from mpox.runs.recorded import RecordedStore, recorded_metrics
 from mpox.studies.external import cross_validate_mixed, every_way, external_pair, own_pictures, predict_domain
 from mpox.studies.leakage import leak_dose
 from mpox.studies.learning_curve import learning_curve
@@ -51,9 +50,9 @@ VERSIONS = {
     "mpox.audit.retrieval.RETRIEVAL_VERSION": 2, "mpox.audit.verification.VERSION": 5,
     "mpox.data.changes.ALTERATIONS_VERSION": 1, "mpox.data.changes.CORRUPTIONS_VERSION": 1,
     "mpox.data.changes.LESION_MAP_VERSION": 1, "mpox.data.changes.TONE_TRANSFER_VERSION": 1,
-    "mpox.data.pack_read.FORMAT_VERSION": 1, "mpox.data.phantom.spec.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
+    "mpox.data.frozen.FORMAT_VERSION": 1, "mpox.data.phantom.spec.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
     "mpox.models.activations.VERSION": 1, "mpox.models.explain.VERSION": 1, "mpox.models.features.VERSION": 1,
-    "mpox.runs.predict.VERSION": 2, "mpox.studies.deployment.VERSION": 1, "mpox.studies.errors.VERSION": 1,
+    "mpox.runs.predict.VERSION": 2, "mpox.studies.errors.VERSION": 1,
     "mpox.studies.labels.VERSION": 1, "mpox.studies.saliency.VERSION": 1, "mpox.studies.shortcuts.CELLS_VERSION": 1,
     "mpox.studies.shortcuts.FACTS_VERSION": 1,
 }  # fmt: skip

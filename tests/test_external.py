@@ -15,7 +15,6 @@ from sklearn.preprocessing import StandardScaler
 
 from mpox import ModelConfig, MpoxError, evaluate, open_store
 from mpox._core import TooFewImages
-from mpox.book import figures_external
 from mpox.data.changes import RENDERERS, recolour, view_hash
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
@@ -34,7 +33,6 @@ from mpox.studies.external import (
     calibration_shift,
     changes,
     collection_facts,
-    external_metrics,
     external_pair,
     fact_differences,
     predict_domain,
@@ -95,7 +93,7 @@ def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(
     [
         ({"Eczema": False, "Acne": False}, "has no class Mpox"),
         ({"Mpox": True}, "fewer than two classes"),
-        ({"Mpox": True, "Healthy": False}, "has pictures of Mpox only, once healthy skin is left out"),
+        ({"Mpox": True, "Healthy": False}, "has images of Mpox only, once healthy skin is left out"),
     ],
 )
 def test_a_folder_that_cannot_be_tested_on_says_why(folders, pair, tmp_path, classes, match):
@@ -117,7 +115,7 @@ def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folde
 def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_on(pair, ways):
     store, both, _, test = pair
     tables, skipped = ways
-    assert list(tables) == list(external.SEES) and not skipped
+    assert list(tables) == list(external.REMEDIES) and not skipped
     expected = both.manifest[both.manifest["source"] == test].set_index("image_id")["label"].sort_index()
     protocols = {"external", "external_colour", "external_weighted", "external_own_scale", "external_mixed", "internal"}
     assert {table["protocol"].iloc[0] for table in tables.values()} == protocols
@@ -135,6 +133,12 @@ def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_
                 assert tested.str.startswith("there/").all() and original[split["role"] == "train"].str.startswith("here/").all()
 
 
+def splits_of(store, table: pd.DataFrame) -> pd.DataFrame:
+    """The split table behind predictions."""
+    names = [config.split for config in _configs(store) if config.id in set(table["run_id"])]
+    return pd.concat([pd.read_csv(store.root / "splits" / f"{name}.csv") for name in names], ignore_index=True)
+
+
 def _configs(store):
     import json
 
@@ -144,9 +148,10 @@ def _configs(store):
 
 
 def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
-    _, both, train, test = pair
-    few = external.own_picture_splits(both, train, test, fraction=0.5, n_folds=3)
-    whole = external.own_picture_splits(both, train, test, n_folds=3)
+    store, both, train, _ = pair
+    parts = external.own_pictures(*pair, MODEL, fractions=[0.5, 1], n_folds=3)
+    assert list(parts) == [(way, share) for share in (0.5, 1) for way in ("mixed", "target alone")]
+    few, whole = (splits_of(store, parts["mixed", share]) for share in (0.5, 1))
     for split in (few, whole):
         for _, rows in split.groupby("fold"):
             learnt = rows[rows["role"] == "train"]
@@ -173,16 +178,17 @@ def test_own_scale_is_what_two_scalers_give(pair, ways):
 
 
 def test_equal_weights_change_nothing_and_others_do(pair, ways):
-    equal, weights = external.reweighted(*pair, MODEL, alpha=1, n_folds=3)
+    equal, other = (external.with_remedy(*pair, MODEL, "re-weighted", alpha=alpha, n_folds=3) for alpha in (1, 0))
+    weights = external.target_weights(*pair, MODEL, alpha=1, n_folds=3)
     assert (weights == 1).all() and len(weights) == 32
     plain = ways[0]["no remedy"].sort_values("image_id")["p_Mpox"].to_numpy()
     assert np.allclose(equal.sort_values("image_id")["p_Mpox"], plain, atol=1e-4)
-    other, weights = external.reweighted(*pair, MODEL, alpha=0, n_folds=3)
-    assert weights.std() > 0.1 and not np.allclose(other.sort_values("image_id")["p_Mpox"], plain, atol=1e-3)
+    assert external.target_weights(*pair, MODEL, alpha=0, n_folds=3).std() > 0.1
+    assert not np.allclose(other.sort_values("image_id")["p_Mpox"], plain, atol=1e-3)
     split = make_external_split(pair[1].manifest, *pair[2:])
     assert split_hash(split.assign(weight=1.0)) != split_hash(split)
     with pytest.raises(MpoxError, match="works on the features of a linear probe"):
-        external.reweighted(*pair, MODEL.with_(regime="nearest_neighbour"), n_folds=3)
+        external.with_remedy(*pair, MODEL.with_(regime="nearest_neighbour"), "re-weighted", n_folds=3)
 
 
 def test_a_weighted_probe_is_sklearns_and_an_image_of_no_weight_is_not_there():
@@ -220,7 +226,7 @@ def test_colour_copies_are_made_of_training_pictures_only(pair):
     assert set(RENDERERS) == {"published", "colour"}
     with pytest.raises(MpoxError, match="no recipe 'grey'"):
         augmented(both, 1, recipe="grey")
-    external.colour_copies(store, both, train, test, MODEL, n_copies=2)
+    external.with_remedy(store, both, train, test, MODEL, "colour copies", n_copies=2)
     config = next(c for c in _configs(store) if c.protocol == "external_colour")
     split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
     views = split["image_id"].str.extract(r"#(\d)$")[0].groupby(split["role"]).value_counts()
@@ -247,7 +253,7 @@ def test_too_few_groups_skip_a_way_and_say_so(pair):
     assert list(tables) == ["no remedy", "own scale"] and set(skipped) == {"re-weighted", "mixed", "target alone"}
     assert all("Too few groups" in reason for reason in skipped.values())
     with pytest.raises(TooFewImages):
-        external.target_alone(store, both, train, test, MODEL, n_folds=33)
+        external.with_remedy(store, both, train, test, MODEL, "target alone", n_folds=33)
 
 
 def test_the_intercept_is_that_of_a_logistic_model_with_an_offset():
@@ -264,21 +270,6 @@ def test_the_intercept_is_that_of_a_logistic_model_with_an_offset():
     right = table.assign(label=np.where(rng.random(300) < score, "Mpox", "Others"))
     estimate, low, high = calibration_shift(right, table, n_bootstrap=300)
     assert estimate < 0 and high < 0 and low < estimate
-
-
-def test_the_figures_show_what_they_are_given(pair, ways):
-    table = external_metrics(ways[0]["no remedy"], n_bootstrap=20)
-    rows = table[(table["metric"] == "auroc") & (table["class"] == "Mpox")]
-    rows = rows.assign(direction="one to two", place=rows["subset"], line=rows["subset"]).reset_index(drop=True)
-    rows.loc[2, ["estimate", "reason"]] = [np.nan, "no image"]
-    figure = figures_external.transport(rows, xlabel="AUROC")
-    assert "not defined: no image" in [text.get_text() for text in figure.axes[0].texts]
-    found = changes({way: unshared_part(part) for way, part in ways[0].items()}, "no remedy", n_bootstrap=50).dropna()
-    found = found.assign(direction="one to two", sees=found["way"].map(external.SEES))
-    figure = figures_external.remedies(found, xlabel="change")
-    assert [text.get_text().split(" (")[0] for text in figure.axes[0].get_yticklabels()] == found["way"].tolist()
-    own = external.own_pictures(*pair, MODEL, fractions=[0.5], n_folds=3)
-    assert list(own) == [("mixed", 0.5), ("target alone", 0.5)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from mpox import MpoxError
 from mpox.book import report
-from mpox.book.sortable import sortable_html
+from mpox.book.explorers import sortable_html
 from mpox.studies.verdict import ABOUT, as_text, leaderboard, literature
 
 MODEL = {"regime": "linear_probe", "head": "linear", "image_size": 224}

@@ -9,17 +9,17 @@ from PIL import Image
 from scipy.optimize import least_squares, nnls
 
 from mpox._core import MpoxError, TooFewImages
-from mpox.book import figures_learning
 from mpox.data.dataset import Dataset
 from mpox.data.groups import connected, same_value_links
 from mpox.data.manifest import build_manifest
 from mpox.models.config import ModelConfig
+from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import make_splits, siblings_in_training, split_hash
 from mpox.runs.cross_validation import cross_validate
 from mpox.runs.store import RunStore, read_run
 from mpox.stats.growth import EXPONENTS, PowerLaw, fit_power_law, needed_groups
 from mpox.stats.metrics import evaluate, replicates
-from mpox.studies.learning_curve import CURVE_COLUMNS, curve_replicates, curve_table, learning_curve, learning_splits
+from mpox.studies.learning_curve import CURVE_COLUMNS, curve_replicates, curve_table, learning_curve
 
 FRACTIONS = (0.2, 0.5, 0.8, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=32)
@@ -211,15 +211,3 @@ def test_the_interval_of_what_is_needed_holds_the_truth():
         needed = needed_groups(n, 1 - replicated, target)
         inside.append(needed.low <= truth.needed(1 - target) <= needed.high)
     assert np.mean(inside) > 0.85
-
-
-def test_the_figure_shows_points_law_and_target(planted, tmp_path):
-    table = pd.DataFrame({"n_groups": [10, 20, 40], "estimate": [0.6, 0.7, 0.75], "low": 0.5, "high": 0.9})
-    table = table.assign(dataset="planted", regime="linear_probe")
-    law = fit_power_law(table["n_groups"].to_numpy(), 1 - table["estimate"].to_numpy())
-    figure = figures_learning.learning_curve(table, {("planted", "linear_probe"): law}, 0.958, ylabel="macro F1")
-    axis = figure.axes[0]
-    assert axis.get_xscale() == "log" and "target 0.958" in [text.get_text() for text in axis.texts]
-    dashed = [line for line in axis.lines if line.get_linestyle() == "--"]
-    assert len(dashed) == 2 and dashed[1].get_xdata()[-1] == pytest.approx(400)
-    assert np.allclose(dashed[0].get_ydata(), 1 - law.error(dashed[0].get_xdata()))

@@ -58,7 +58,7 @@ def test_what_is_added_is_learnt_from_never_held_out_and_no_copy(sets):
 def test_a_set_without_the_target_or_without_anything_new_is_refused(sets):
     target, both = sets
     less = both.manifest[both.manifest["original_id"] != "t000"].reset_index(drop=True)
-    with pytest.raises(MpoxError, match="does not hold all pictures"):
+    with pytest.raises(MpoxError, match="does not hold all images"):
         mixed_splits(target, Dataset(both.name, less, both.groups, False, False))
     shared = both.manifest[(both.manifest["source"] == "target") | both.manifest["group_id"].str.startswith("t")]
     with pytest.raises(MpoxError, match="nothing to add"):
@@ -76,7 +76,7 @@ def test_predictions_come_back_under_the_targets_names_and_pair_with_its_own(set
         return (rng.normal(size=(len(manifest), 5)) + (sign * weight)[:, None]).astype(np.float32)
 
     monkeypatch.setattr("mpox.models.features.features", features)
-    monkeypatch.setattr("mpox.runs.workers.fill_caches", lambda data, model: None)
+    monkeypatch.setattr("mpox.runs.parallel.fill_caches", lambda data, model: None)
     store = open_store(tmp_path / "store")
     model = ModelConfig(backbone="colour_histogram", image_size=32)
     alone = cross_validate(store, target, "source", model, n_folds=3)

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from mpox._core import MpoxError, project_root
-from mpox.book.parts import read_chapters
+from mpox.book.chapters import read_chapters
 from mpox.book.record import record
 from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters, run_notebooks
 from mpox.book.sync import stale_notebooks

@@ -1,4 +1,4 @@
-"""Novelty: the scores against slow ones, a threshold that keeps its word, and pictures that are no rash."""
+"""Novelty: the scores against slow ones, a threshold that keeps its word, and images that are no rash."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mpox.stats.novelty import METHODS, fit_novelty, novelty_score
 
 @pytest.fixture(scope="module")
 def usual() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, labels and groups: 60 groups of 3 siblings in two classes, more features than pictures."""
+    """Features, labels and groups: 60 groups of 3 siblings in two classes, more features than images."""
     rng = np.random.default_rng(0)
     centre = np.repeat(rng.normal(1, 1, (60, 300)) + np.repeat([[0.0], [1.0]], 30, axis=0), 3, axis=0)
     return centre + rng.normal(0, 0.1, (180, 300)), np.repeat(["a", "b"], 90), np.repeat(np.arange(60), 3)
@@ -36,7 +36,7 @@ def test_mahalanobis_is_the_one_of_scikit_learns_shrunk_covariance(usual):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_about_the_stated_share_of_new_pictures_of_the_same_kind_is_warned_of(method):
+def test_about_the_stated_share_of_new_images_of_the_same_kind_is_warned_of(method):
     rng = np.random.default_rng(3)
     x, new = rng.normal(1, 1, (2, 1000, 40))
     labels = np.repeat([0, 1], 500)
@@ -47,8 +47,8 @@ def test_about_the_stated_share_of_new_pictures_of_the_same_kind_is_warned_of(me
 
 def test_siblings_in_training_do_not_make_the_threshold_small(usual):
     x, _, groups = usual
-    by_group, by_picture = fit_novelty(x, groups=groups, neighbours=1), fit_novelty(x, neighbours=1)
-    assert by_picture.threshold < 0.3 * by_group.threshold
+    by_group, by_image = fit_novelty(x, groups=groups, neighbours=1), fit_novelty(x, neighbours=1)
+    assert by_image.threshold < 0.3 * by_group.threshold
 
 
 def test_what_cannot_be_fitted_or_scored_is_refused(usual):

@@ -5,15 +5,16 @@ from itertools import pairwise
 import matplotlib
 import numpy as np
 import pandas as pd
+import predictions
 import pytest
 from scipy.stats import norm
 from sklearn.isotonic import isotonic_regression
 
 from mpox import MpoxError
-from mpox.book.figures_complexity import pareto
 from mpox.stats.growth import CONTRADICTED, OPEN, SHOWN, judge, monotone_fit, pareto_front, rise_and_fall
 
 matplotlib.use("Agg")
+SELDOM = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)  # of 150 studies, within two standard errors
 
 
 def test_the_front_is_what_nothing_beats():
@@ -60,19 +61,14 @@ def made(aurocs: list[float], *, n_groups: int, seed: int) -> dict[str, pd.DataF
     """Models with these true AUROCs that mostly agree on which images are hard; two images a group."""
     rng = np.random.default_rng(seed)
     n = 2 * n_groups
-    label = np.tile(["Mpox", "Mpox", "Others", "Others"], n // 4)
+    truth = np.tile([True, True, False, False], n // 4)
     shared = np.repeat(rng.normal(size=n_groups), 2) * 0.8
-    tables = {}
+    found = {}
     for number, auroc in enumerate(aurocs):
-        signal = norm.ppf(auroc) * np.sqrt(2) * (label == "Mpox")
-        chance = norm.cdf(signal + shared + 0.6 * rng.normal(size=n) - 0.7)
-        tables[f"m{number}"] = pd.DataFrame(
-            {
-                "repeat": 0, "fold": 0, "image_id": [f"{k:04d}" for k in range(n)],
-                "group_id": [f"g{k // 2}" for k in range(n)], "label": label, "p_Mpox": chance, "p_Others": 1 - chance,
-            }
-        )  # fmt: skip
-    return tables
+        signal = norm.ppf(auroc) * np.sqrt(2) * truth
+        p = norm.cdf(signal + shared + 0.6 * rng.normal(size=n) - 0.7)
+        found[f"m{number}"] = predictions.table(truth, p, np.arange(n) // 2)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -114,14 +110,14 @@ def studies(truth: list[float], *, n: int, seed: int, n_bootstrap: int = 199):
 @pytest.mark.parametrize("truth", [[0, 0, 0], [0, 0, 9], [0, 0, 0, 0], [9, 0, 0, 0]])
 def test_where_there_is_no_rise_and_fall_it_is_seldom_shown(truth):
     found = list(studies(truth, n=150, seed=2))
-    assert np.mean([one.verdict == SHOWN for one in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
-    assert np.mean([one.p_unimodal < 0.05 for one in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+    assert np.mean([one.verdict == SHOWN for one in found]) <= SELDOM
+    assert np.mean([one.p_unimodal < 0.05 for one in found]) <= SELDOM
 
 
 @pytest.mark.parametrize("truth", [[0, 0, -9], [0, 0, 0, -9]])
 def test_where_it_just_holds_it_is_seldom_contradicted(truth):
     found = list(studies(truth, n=150, seed=3, n_bootstrap=99))
-    assert np.mean([one.verdict == CONTRADICTED for one in found]) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+    assert np.mean([one.verdict == CONTRADICTED for one in found]) <= SELDOM
 
 
 def test_what_is_far_from_chance_is_found_by_both_tests():
@@ -138,21 +134,3 @@ def test_models_must_have_been_asked_the_same():
     tables["m2"] = tables["m2"].assign(group_id="g")
     with pytest.raises(MpoxError, match="'m2' was not asked about the same images"):
         rise_and_fall(tables, n_bootstrap=20)
-
-
-def test_the_figure_draws_the_front_in_every_panel():
-    rows = [("small", 1, 10.0, 0.70), ("middle", 2, np.nan, 0.80), ("large", 4, 40.0, 0.75), ("huge", 8, 80.0, 0.9)]
-    table = pd.DataFrame(rows, columns=["model", "parameters", "median_ms_1", "estimate"])
-    table = table.assign(dataset="msid", low=table["estimate"] - 0.1, high=table["estimate"] + 0.1, kind=list("aabb"))
-    costs = {"parameters": ("parameters", 1.0), "median_ms_1": ("ms", 10.0)}
-    figure = pareto(table, ylabel="AUROC", costs=costs, kind="kind")
-    left, right = figure.axes
-    assert [axis.get_xlabel() for axis in (left, right)] == ["parameters", "ms"]
-    fronts = [next(line for line in axis.get_lines() if line.get_drawstyle() == "steps-post") for axis in (left, right)]
-    assert fronts[0].get_xdata()[:-1].tolist() == [1, 2, 8] and fronts[0].get_ydata().tolist() == [0.7, 0.8, 0.9, 0.9]
-    assert fronts[1].get_xdata()[:-1].tolist() == [1, 4, 8] and fronts[1].get_xdata()[-1] == right.get_xlim()[1]
-    words = [[text.get_text() for text in axis.texts] for axis in (left, right)]
-    assert sorted(words[0]) == ["huge", "large", "middle", "small"]
-    boxes = [text.get_window_extent() for text in left.texts]
-    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
-    assert "middle" not in words[1] and "without 1 whose cost is not known" in words[1]

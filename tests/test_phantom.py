@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +94,7 @@ def test_masks_agree_with_the_truths(images, truths):
     assert counts.min()["Chickenpox"] >= 1 and counts.max()["Chickenpox"] <= 40
 
 
-@pytest.mark.parametrize("label", ["Mpox", "Chickenpox", "Measles"])
+@pytest.mark.parametrize("label", CLASSES)
 def test_lesions_are_under_the_mask_and_nowhere_else(unmarked, label):
     truths = phantom.read_truths(unmarked)
     rows = truths[(truths["label"] == label) & truths["copy_of"].isna()].head(8)
@@ -106,13 +104,7 @@ def test_lesions_are_under_the_mask_and_nowhere_else(unmarked, label):
         change = np.abs(pixels(unmarked / image_id) - healthy).max(axis=2)
         lesion = mask_of(unmarked, image_id) > 0
         assert change[~lesion].max() <= 4, image_id
-        assert change[lesion].mean() > 2, image_id
-
-
-def test_normal_pictures_are_their_own_healthy_counterparts(unmarked):
-    normal = next((unmarked / "Normal").glob("*_01.png"))
-    patient, picture = map(int, re.findall(r"\d+", normal.name)[:2])
-    assert np.array_equal(pixels(normal), phantom.healthy_counterpart(SPEC, patient, picture))
+        assert change[lesion].mean() > 2 if label != "Normal" else not lesion.any(), image_id
 
 
 def test_every_kind_of_copy_is_filed_under_another_patient(truths):
@@ -141,26 +133,23 @@ def test_copies_meet_classes_and_skin_tones_evenly():
     assert (plan.loc[plan["host"] < 660, "host"] % 4 == plan.loc[plan["host"] < 660, "label"]).all()
 
 
-def test_default_phantom_has_three_copies_of_each_kind():
+def test_copies_are_as_many_and_of_the_kinds_asked_for():
     spec = PhantomSpec()
     n_pictures = [phantom.person(spec, index).n_pictures for index in range(spec.n_patients)]
     plan = phantom.plan_copies(spec, n_pictures)
     kinds = [filing.kind for filing in plan if not filing.wrong]
     assert {kind: kinds.count(kind) for kind in COPY_KINDS} == dict.fromkeys(COPY_KINDS, 3)
-    assert 280 <= sum(n_pictures) + len(plan) <= 290
     assert len({filing.index for filing in plan}) == len({(filing.host, filing.number) for filing in plan}) == len(plan)
-
-
-def test_only_the_kinds_asked_for_are_made():
-    spec = PhantomSpec(n_patients=20, copies=9, copy_kinds=["rotate", "frame"], label_conflicts=0)
-    assert spec == PhantomSpec(**json.loads(spec.to_json())) and hash(spec) is not None
-    kinds = [filing.kind for filing in phantom.plan_copies(spec, [1] * 20)]
+    two = PhantomSpec(n_patients=20, copies=9, copy_kinds=["rotate", "frame"], label_conflicts=0)
+    assert two == PhantomSpec(**json.loads(two.to_json()))
+    kinds = [filing.kind for filing in phantom.plan_copies(two, [1] * 20)]
     assert kinds.count("rotate") == 5 and kinds.count("frame") == 4
-
-
-def test_all_patients_can_be_copied():
-    spec = PhantomSpec(n_patients=26, copies=25)
-    assert sorted(filing.index for filing in phantom.plan_copies(spec, [1] * 26)) == list(range(26))
+    every = phantom.plan_copies(PhantomSpec(n_patients=26, copies=25), [1] * 26)
+    assert sorted(filing.index for filing in every) == list(range(26))
+    assert phantom.plan_copies(PhantomSpec(copies=0, label_conflicts=0), [1] * 110) == []
+    three = phantom.plan_copies(PhantomSpec(n_patients=12, copies=0, label_conflicts=3), [1] * 12)
+    assert len({filing.index for filing in three}) == 3 and all(filing.index < 12 <= filing.host for filing in three)
+    assert all(CLASSES[filing.index % 4] != filing.wrong == "Mpox" for filing in three)
 
 
 def overlap(copy: np.ndarray, original: np.ndarray, transform: str) -> tuple[np.ndarray, np.ndarray]:
@@ -207,20 +196,6 @@ def test_copies_are_the_originals_transformed(unmarked, kind):
             assert not mask_of(unmarked, row.image_id)[~ndimage.binary_dilation(inside, iterations=2)].any()
 
 
-def test_no_copy_is_the_same_file_or_the_same_pixels(images, truths):
-    copies = truths[truths["copy_of"].notna()]
-    contents = [(images / i).read_bytes() for i in truths["image_id"]]
-    assert len(set(contents)) == len(contents)
-    decoded = {(Image.open(images / i).size, Image.open(images / i).tobytes()) for i in truths["image_id"]}
-    assert len(decoded) == len(truths) and len(copies) == 23
-
-
-def of_kind(unmarked: Path, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    truths = phantom.read_truths(unmarked)
-    rows = truths[truths["copy_kind"] == kind]
-    return [(pixels(unmarked / row.image_id), pixels(unmarked / row.copy_of)) for row in rows.itertuples()]
-
-
 def make(kind: str, n: int = 40) -> list[tuple[np.ndarray, tuple[float, ...], np.ndarray]]:
     """Copies of one smooth picture of 80 x 80 pixels: image, transform, mask."""
     y, x = np.mgrid[:80, :80]
@@ -243,17 +218,12 @@ def test_transform_is_right_to_a_fraction_of_a_pixel(kind):
         assert np.abs(error).max() < 0.5, transform
 
 
-def test_grey_copies_have_no_colour_and_recoloured_ones_another(unmarked):
-    for copy, _ in of_kind(unmarked, "grey"):
-        assert np.ptp(copy, axis=2).max() == 0
-    for copy, original in of_kind(unmarked, "recolour"):
-        assert np.abs(copy.mean(axis=(0, 1)) - original.mean(axis=(0, 1))).max() > 8
-        assert copy.mean() > 10 and np.ptp(copy, axis=2).mean() > 3
-    grey = [np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("combined")]
-    assert 8 < sum(grey) < 32
-
-
-def test_rescaled_copies_keep_their_aspect():
+def test_grey_copies_have_no_colour_recoloured_ones_another_and_rescaled_ones_their_aspect():
+    assert all(np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("grey", 3))
+    original = np.array([139.0, 121, 139.5])  # the mean of the smooth image
+    for copy, _, _ in make("recolour", 8):
+        assert np.abs(copy.mean(axis=(0, 1)) - original).max() > 5 and np.ptp(copy.astype(int), axis=2).mean() > 3
+    assert 8 < sum(np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("combined")) < 32
     widths = [copy.shape[1] / 80 for copy, _, _ in make("rescale")]
     assert all(copy.shape[0] == copy.shape[1] for copy, _, _ in make("rescale"))
     assert all(0.39 < w < 0.81 or 1.29 < w < 2.01 for w in widths) and min(widths) < 0.6 and max(widths) > 1.5
@@ -300,40 +270,10 @@ def test_collages_have_two_or_three_panels_side_by_side_or_above_each_other():
     assert places == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
 
 
-def test_people_on_the_other_panels_are_in_no_other_picture(unmarked, monkeypatch):
-    taken, real = [], phantom.take
-    monkeypatch.setattr(
-        phantom, "take", lambda who, seed, index, *a, **o: taken.append((index, who)) or real(who, seed, index, *a, **o)
-    )
-    spec = dataclasses.replace(SPEC, copy_kinds=("collage",), copies=5, label_conflicts=0)
-    for filing in phantom.plan_copies(spec, [1] * 28):
-        phantom._copy(spec, real(phantom.person(spec, filing.index), 0, filing.index, 0, size=128), filing)
-        for _, who in taken[-2:]:
-            person = phantom.person(spec, filing.index)
-            assert (who.label, who.fitzpatrick) == (person.label, person.fitzpatrick)
-    assert len({index for index, _ in taken}) == 10 and min(index for index, _ in taken) > 1_000_000
-
-
 def test_unknown_kind_of_copy_and_lonely_collage_are_refused():
     for kind in ("blur", "collage"):
         with pytest.raises(ValueError):
             make_copy(kind, np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool), np.random.default_rng(0))
-
-
-def test_mirrored_copy_flipped_is_the_original(unmarked):
-    truths = phantom.read_truths(unmarked)
-    mirrored = truths[truths["copy_kind"] == "mirror"].iloc[0]
-    difference = pixels(unmarked / mirrored["image_id"])[:, ::-1] - pixels(unmarked / mirrored["copy_of"])
-    assert 0 < np.abs(difference).mean() < 5
-
-
-def test_captioned_and_squashed_copies_change_the_frame(images, truths):
-    shapes = {
-        kind: pixels(images / i).shape[:2]
-        for i, kind in truths.loc[truths["copy_of"].notna(), ["image_id", "copy_kind"]].itertuples(index=False)
-    }
-    assert shapes["caption"][0] > SPEC.size and shapes["caption"][1] == SPEC.size
-    assert shapes["squash"][0] == SPEC.size and shapes["squash"][1] < SPEC.size
 
 
 def test_one_photograph_has_two_labels(truths):
@@ -342,13 +282,6 @@ def test_one_photograph_has_two_labels(truths):
     pair = truths[truths["conflict"]]
     assert set(pair["image_id"]) == {wrong["image_id"].iloc[0], wrong["copy_of"].iloc[0]}
     assert pair["label"].nunique() == 2 and pair["patient_id"].nunique() == 2
-
-
-def test_label_conflicts_and_copies_can_be_left_out_or_multiplied():
-    assert phantom.plan_copies(PhantomSpec(copies=0, label_conflicts=0), [1] * 110) == []
-    three = phantom.plan_copies(PhantomSpec(n_patients=12, copies=0, label_conflicts=3), [1] * 12)
-    assert len({filing.index for filing in three}) == 3 and all(filing.index < 12 <= filing.host for filing in three)
-    assert all(CLASSES[filing.index % 4] != filing.wrong == "Mpox" for filing in three)
 
 
 def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, truths, unmarked):
@@ -366,28 +299,9 @@ def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, tr
     assert share[True] > 0.4 and share[False] < 0.2
 
 
-def test_same_specification_same_bytes_in_another_process(images, tmp_path):
-    code = "import sys; from mpox.data.phantom import *; generate(sys.argv[1], PhantomSpec(n_patients=28, size=128, copies=22))"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, capture_output=True)
-    assert bytes_below(tmp_path / "again") == bytes_below(images.parent)
-
-
-def test_any_number_of_processes_writes_the_same_bytes(images, tmp_path):
+def test_same_specification_same_bytes_in_any_number_of_processes(images, tmp_path):
     phantom.generate(tmp_path / "two", SPEC, jobs=2)
     assert bytes_below(tmp_path / "two") == bytes_below(images.parent)
-
-
-def test_many_pictures_are_drawn_in_several_processes(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(phantom, "Parallel", lambda jobs, **options: started.append(jobs) or phantom.joblib_serial)
-    monkeypatch.setattr(phantom, "joblib_serial", lambda tasks: (f(*args) for f, args, _ in tasks), raising=False)
-    monkeypatch.setattr(phantom, "cpu_count", lambda: 3)
-    spec = PhantomSpec(n_patients=6, size=64, copies=1)
-    phantom.generate(tmp_path / "few", spec)
-    assert started == []
-    monkeypatch.setattr(phantom, "_PARALLEL_FROM", 5)
-    phantom.generate(tmp_path / "many", spec)
-    assert started == [3]
 
 
 def test_a_photograph_does_not_depend_on_how_many_others_there_are(unmarked, tmp_path):
@@ -399,37 +313,15 @@ def test_a_photograph_does_not_depend_on_how_many_others_there_are(unmarked, tmp
         assert (few / image_id).read_bytes() == many[image_id]
 
 
-def test_seeds_differ(images, tmp_path):
-    other = phantom.generate(tmp_path / "other", PhantomSpec(seed=1, n_patients=2, size=128, copies=0, label_conflicts=0))
-    one, two = (pixels(folder / "Mpox" / "P001_01.png") for folder in (images, other))
-    assert np.abs(one - two).mean() > 5
-
-
-def test_key_names_the_specification():
-    assert PhantomSpec().key() == PhantomSpec(seed=0).key() != PhantomSpec(seed=1).key()
-    assert re.fullmatch("[0-9a-f]{10}", PhantomSpec().key())
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"seed": -1},
-        {"n_patients": 0},
-        {"size": 32},
-        {"n_patients": 10, "label_conflicts": 9, "copies": 0},
-        {"n_patients": 6, "label_conflicts": 2, "copies": 0},
-        {"copies": -1},
-        {"copies": 110},  # one patient's picture is the label conflict's
-        {"copies": 111, "label_conflicts": 0},
-        {"copies": True},
-        {"copies": 2.0},
-        {"copy_kinds": ()},
-        {"copy_kinds": ("crop", "crop")},
-        {"copy_kinds": ("crop", "blur")},
-        {"copy_kinds": "crop"},
-        {"version": 1},
+        {"seed": -1}, {"n_patients": 0}, {"size": 32}, {"version": 1}, {"n_patients": 6, "label_conflicts": 2, "copies": 0},
+        {"copies": -1}, {"copies": 110}, {"copies": 111, "label_conflicts": 0}, {"copies": True}, {"copies": 2.0},
+        {"copy_kinds": ()}, {"copy_kinds": ("crop", "crop")}, {"copy_kinds": ("crop", "blur")}, {"copy_kinds": "crop"},
+        {"marked": "Mpox"}, {"marked": ("Cowpox",)},
     ],
-)
+)  # fmt: skip
 def test_impossible_specifications_are_refused(wrong):
     with pytest.raises(MpoxError):
         PhantomSpec(**wrong)
@@ -455,7 +347,8 @@ def test_existing_folder_is_not_overwritten(tmp_path):
     with pytest.raises(MpoxError, match="exists already"):
         phantom.generate(tmp_path, PhantomSpec(n_patients=2, size=64, copies=1))
     assert os.listdir(tmp_path) == ["mine"]
-    assert phantom.generate(tmp_path / "new" / "p", PhantomSpec(n_patients=2, size=64, copies=1)).is_dir()
+    with pytest.raises(MpoxError, match="no planted truths"):
+        phantom.read_truths(tmp_path)
 
 
 def test_ensure_phantom_makes_it_once(tmp_path, monkeypatch):
@@ -469,8 +362,3 @@ def test_ensure_phantom_makes_it_once(tmp_path, monkeypatch):
     before = bytes_below(first.parent)
     monkeypatch.setattr(phantom, "take", None)  # making it anew would fail
     assert phantom.ensure_phantom(spec) == first and bytes_below(first.parent) == before
-
-
-def test_truths_of_another_folder_are_a_clear_error(tmp_path):
-    with pytest.raises(MpoxError, match="no planted truths"):
-        phantom.read_truths(tmp_path)

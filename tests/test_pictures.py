@@ -3,10 +3,7 @@
 import hashlib
 import io
 import struct
-import subprocess
-import sys
 import tracemalloc
-import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,57 +30,23 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", 1000) + b"IDAT" + zlib.compress(bytes(1000))
 
 
-def png_of(bits: int, colour_type: int, rows: np.ndarray, transparency: bytes = b"") -> bytes:
-    """A PNG of a kind that Pillow cannot write; `rows` are big-endian, shape (height, width, channels)."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width = rows.shape[:2]
-    content = b"".join(b"\0" + row.tobytes() for row in rows)
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
-    parts += [chunk(b"tRNS", transparency)] if transparency else []
-    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(content)), chunk(b"IEND", b"")])
-
-
 def colours(path) -> np.ndarray:
     result = read_rgb(path)
     assert result.mode == "RGB"
     return np.asarray(result).astype(int)
 
 
-@pytest.mark.parametrize("size", [(60_000, 60_000), (12_000, 9_000)])
-def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size):
+@pytest.mark.parametrize(("size", "reason"), [((60_000, 60_000), "exceeds limit"), ((12_000, 9_000), "more than 100,000,000")])
+def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size, reason):
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(png_header(*size))
     tracemalloc.start()
     try:
-        with pytest.raises(MpoxError, match="bomb.png has .*reduce it"):
+        with pytest.raises(MpoxError, match=f"bomb.png cannot be read as an image .*{reason}"):
             read_rgb(bomb)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_bombs_do_not_exhaust_the_memory_of_a_process(tmp_path):
-    """The pixels of a 60,000 x 60,000 picture are 10 GB; the process may have far less, and needs next to nothing of that."""
-    for kind in ("png", "jpg", "bmp"):
-        (tmp_path / f"bomb.{kind}").write_bytes(png_header(60_000, 60_000))
-    code = f"""
-import resource
-from pathlib import Path
-from mpox.data.pictures import read_rgb, UnusablePicture
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for file in Path({str(tmp_path)!r}).iterdir():
-    try:
-        read_rgb(file)
-    except UnusablePicture as error:
-        print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(lines) == 4 and all("has more pixels than can be decoded safely" in line for line in lines[:3])
-    assert int(lines[3]) < 50_000  # KiB
 
 
 def test_a_picture_of_the_largest_size_is_decoded(tmp_path, monkeypatch):
@@ -108,13 +71,6 @@ def test_a_picture_of_the_largest_size_is_decoded(tmp_path, monkeypatch):
     picture(0, (60, 2501)).save(tmp_path / "b.png")
     with pytest.raises(UnusablePicture, match="60 x 2501 pixels"):
         read_rgb(tmp_path / "b.png")
-
-
-def test_a_file_of_too_many_bytes_is_not_opened(tmp_path):
-    with (tmp_path / "a.webp").open("wb") as stream:
-        stream.truncate(2**30 + 1)  # sparse
-    with pytest.raises(UnusablePicture, match="more than 1,073,741,824: reduce it"):
-        read_rgb(tmp_path / "a.webp")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
@@ -184,17 +140,11 @@ RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
 
 
 @pytest.mark.parametrize("divisor", [1, 64, 300, 5000])
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2", "big.tif"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2"])
 def test_16_bits_are_scaled_by_their_range_never_by_the_brightest_pixel(tmp_path, divisor, name):
     values = RAMP // divisor  # down to pictures that are almost black
     if name == "i.tif":
         Image.fromarray(values.astype(np.int32)).save(tmp_path / name)
-    elif name == "big.tif":
-        header = b"MM\0*" + struct.pack(">I", 8)
-        tags = [(256, 3, 16), (257, 3, 16), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 110), (278, 3, 16), (279, 4, 512)]
-        values_of = {3: lambda value: struct.pack(">HH", value, 0), 4: lambda value: struct.pack(">I", value)}
-        entries = b"".join(struct.pack(">HHI", tag, kind, 1) + values_of[kind](value) for tag, kind, value in tags)
-        (tmp_path / name).write_bytes(header + struct.pack(">H", len(tags)) + entries + bytes(4) + values.astype(">u2").tobytes())
     else:
         Image.fromarray(values).save(tmp_path / name)
     result = colours(tmp_path / name)
@@ -213,17 +163,10 @@ def test_12_bit_tiffs_are_scaled_by_their_range(tmp_path):
     assert np.abs(colours(tmp_path / "a.tif")[..., 0] - values.reshape(16, 16) / 4095 * 255).max() <= 0.51
 
 
-def test_16_bit_colour_and_alpha(tmp_path):
-    rgb = np.full((40, 40, 3), (51400, 10280, 257), ">u2")
-    (tmp_path / "rgb.png").write_bytes(png_of(16, 2, rgb))
-    assert np.abs(colours(tmp_path / "rgb.png") - (200, 40, 1)).max() <= 1
-    (tmp_path / "rgba.png").write_bytes(png_of(16, 6, np.full((40, 40, 4), (51400, 10280, 257, 0), ">u2")))
-    assert (colours(tmp_path / "rgba.png") == 255).all()
-    (tmp_path / "la.png").write_bytes(png_of(16, 4, np.full((40, 40, 2), (300, 65535), ">u2")))
-    assert np.abs(colours(tmp_path / "la.png") - 1).max() <= 1
-    grey = np.full((40, 40, 1), 1000, ">u2")
+def test_transparency_of_16_bit_grey_lies_over_white(tmp_path):
+    grey = np.full((40, 40), 1000, np.uint16)
     grey[:20] = 40_000
-    (tmp_path / "grey.png").write_bytes(png_of(16, 0, grey, struct.pack(">H", 1000)))
+    Image.fromarray(grey).save(tmp_path / "grey.png", transparency=1000)
     result = colours(tmp_path / "grey.png")
     assert (result[20:] == 255).all() and np.abs(result[:20] - 40_000 / 257).max() <= 1
 
@@ -239,7 +182,7 @@ def test_floating_point_pictures(tmp_path, top, white):
                                     np.float32([[0, 1e6]]), np.int32([[-5, 5]]), np.int32([[0, 70_000]])], ids=str)  # fmt: skip
 def test_numbers_of_unknown_range_are_refused(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with pytest.raises(UnusablePicture, match="whose range it does not tell: save it with 8 or 16 bits"):
+    with pytest.raises(UnusablePicture, match="numbers outside 0 to 65,535"):
         read_rgb(tmp_path / "a.tif")
 
 
@@ -252,106 +195,51 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path, suffix):
     assert (colours(tmp_path / f"a{suffix}") == (200, 0, 0)).all()
 
 
-def heic(path) -> None:
-    pytest.importorskip("pillow_heif").register_heif_opener()
-    picture(2, (64, 48)).resize((640, 480)).save(path, format="HEIF", quality=95)
-
-
-@pytest.mark.parametrize("name", ["a.heic", "a.heif", "a.jpg"])
-def test_heic_pictures_are_read(tmp_path, name):
-    heic(tmp_path / name)
-    expected = np.asarray(picture(2, (64, 48)).resize((640, 480))).astype(int)
-    assert np.abs(colours(tmp_path / name) - expected).mean() < 6
-
-
-def test_without_the_extra_a_heic_picture_names_it(tmp_path):
-    heic(tmp_path / "a.heic")
-    code = f"""
-import sys
-sys.modules["pillow_heif"] = None
-import importlib.util
-importlib.util.find_spec = lambda name, found=importlib.util.find_spec: None if name == "pillow_heif" else found(name)
-from mpox.data.pictures import read_rgb, UnusablePicture
-try:
-    read_rgb({str(tmp_path / "a.heic")!r})
-except UnusablePicture as error:
-    print(error)
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == (
-        'a.heic is a HEIC picture, which needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG.\n'
-    )
-
-
-KINDS = {
-    "jpg": {"quality": 90},
-    "png": {},
-    "gif": {},
-    "bmp": {},
-    "tif": {},
-    "webp": {},
-    "jp2": {},
-    "ppm": {},
-    "tga": {},
-    "avif": {},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["jpg", "png", "gif", "bmp", "tif", "webp", "jp2", "ppm", "tga", "avif"])
 def test_files_that_are_cut_short_are_refused(tmp_path, kind):
     picture(0, (120, 90)).save(tmp_path / f"whole.{kind}")
     content = (tmp_path / f"whole.{kind}").read_bytes()
     read_rgb(tmp_path / f"whole.{kind}")
     for part in (0.02, 0.3, 0.6, 0.9):
         (tmp_path / f"cut.{kind}").write_bytes(content[: int(len(content) * part)])
-        with pytest.raises(UnusablePicture, match=f"cut.{kind} cannot be read as a picture .*: replace or remove it"):
+        with pytest.raises(UnusablePicture, match=f"cut.{kind} cannot be read as an image .*: replace or remove it"):
             read_rgb(tmp_path / f"cut.{kind}")
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty (0 bytes)"),
-        (b"Dear colleague,\r\nenclosed you find\xc3\xa4", "cannot be read as a picture (its content is text)"),
-        (("ä" * 300).encode(), "cannot be read as a picture (its content is text)"),
-        (b"\0" * 500, "cannot be read as a picture (its content is of no known format)"),
-        (b"PK\x03\x04" + bytes(range(256)), "cannot be read as a picture (its content is of no known format)"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n", "(its content is text)"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "(its content is text)"),
+        (None, r"cannot be opened \(No such file or directory\): make it readable, or remove it"),
+        (b"", "cannot be read as an image .0 bytes"),
+        (b"Dear colleague,\r\nenclosed you find\xc3\xa4", "of no known format"),
+        (b"PK\x03\x04" + bytes(range(256)), "of no known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n%%EOF\n", "of no known format"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), r"pip install .mpox\[heic\]"),
+        (2**30 + 1, "1,073,741,825 bytes; 1 to 1,073,741,824 can be read"),
     ],
 )
-def test_files_that_are_no_pictures_are_named_for_what_they_are(tmp_path, content, reason):
+def test_files_that_are_no_images_are_one_sentence(tmp_path, content, reason, monkeypatch):
+    monkeypatch.setattr(mpox.data.pictures, "_register_heif", lambda: False)
     file = tmp_path / "a.jpg"
-    file.write_bytes(content)
-    with pytest.raises(UnusablePicture) as raised:
+    if isinstance(content, int):
+        with file.open("wb") as stream:
+            stream.truncate(content)  # sparse
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(MpoxError, match=f"^a.jpg .*{reason}") as raised:
         read_rgb(file)
-    assert reason in str(raised.value) and str(raised.value).startswith("a.jpg ")
-    assert str(tmp_path) not in str(raised.value)
+    assert str(tmp_path) not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(
-        MpoxError, match=r"^gone.png cannot be opened \(No such file or directory\): make it readable, or remove it.$"
-    ):
-        read_rgb(tmp_path / "gone.png")
+def test_a_heic_picture_is_read_where_the_extra_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    picture(2, (64, 48)).resize((640, 480)).save(tmp_path / "a.jpg", format="HEIF", quality=95)
+    expected = np.asarray(picture(2, (64, 48)).resize((640, 480))).astype(int)
+    assert np.abs(colours(tmp_path / "a.jpg") - expected).mean() < 6
 
 
 def test_formats_that_call_other_programs_are_left_out():
-    assert {
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".jpe",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".jp2",
-    } <= EXTENSIONS
+    assert {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".heif"} <= EXTENSIONS
     assert not {".eps", ".ps", ".wmf", ".emf", ".pdf", ".mpg", ".h5", ".txt", ".csv", ""} & EXTENSIONS
 
 
@@ -367,7 +255,7 @@ def encoded(kind: str) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "ICO"]),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
@@ -379,17 +267,7 @@ def test_whatever_the_bytes_are_it_is_a_picture_or_one_sentence(tmp_path, kind, 
     for place, value in changes:
         content[place % len(content)] = value
     (tmp_path / "a.jpg").write_bytes(bytes(content[: len(content) - cut % len(content)]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            assert read_rgb(tmp_path / "a.jpg").mode == "RGB"
-        except UnusablePicture as error:
-            assert "\n" not in str(error) and str(error).startswith("a.jpg ")
-
-
-def test_warnings_are_as_before_after_threads_decoded(tmp_path):
-    picture(1).save(tmp_path / "a.png")
-    before = list(warnings.filters)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(read_rgb, [tmp_path / "a.png"] * 200))
-    assert warnings.filters == before
+    try:
+        assert read_rgb(tmp_path / "a.jpg").mode == "RGB"
+    except UnusablePicture as error:
+        assert "\n" not in str(error) and str(error).startswith("a.jpg ")

@@ -1,16 +1,13 @@
-"""Power against simulation and inversion; the type-I error of the corrected and the plain test; the test of folds."""
+"""Power against simulation and inversion."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mpox._core import MpoxError
-from mpox.book import figures_statistics
 from mpox.stats.comparison import corrected_t_test
 from mpox.stats.power import mcnemar_detectable, mcnemar_power, mcnemar_size, power_table, t_test_detectable, t_test_power
-from mpox.stats.simulation import fold_p_values, fold_test_experiment, type_one_error
 
 
 def within(share: float, expected: float, n: int, errors: float = 3.5) -> bool:
@@ -69,7 +66,7 @@ def test_what_the_corrected_test_detects_is_the_inverse_of_its_power():
         t_test_power(0.1, 0, 5, 5)
 
 
-def test_the_table_of_power_holds_together_and_is_drawn():
+def test_the_table_of_power_holds_together():
     options = {"discordance": 0.15, "sd": 0.04, "n_folds": 5, "n_repeats": 5}
     table = power_table(162, differences=np.linspace(0, 0.14, 29), **options)
     for _, rows in table.groupby("test"):
@@ -77,73 +74,3 @@ def test_the_table_of_power_holds_together_and_is_drawn():
         assert ((rows["difference"] > detectable) == (rows["power"] > 0.8)).all()
         assert ((rows["needed"] <= 162) == (rows["difference"] >= detectable)).all()
         assert rows["power"].is_monotonic_increasing and np.isinf(rows["needed"].iloc[0])
-    figure = figures_statistics.power_curve(table.assign(dataset="msld-v1"))
-    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    points = [f"{100 * rows['detectable'].iloc[0]:.1f}" for _, rows in table.groupby("test", sort=False)]
-    assert texts == [f"McNemar: {points[0]} points", f"corrected t: {points[1]} points"]
-    assert figure.axes[0].get_title() == "msld-v1, 162 groups"
-    few = power_table(20, 0.03, 0.04, 5, 5).assign(dataset="msld-v1")
-    legend = figures_statistics.power_curve(few).axes[0].get_legend()
-    assert legend.get_texts()[0].get_text() == "McNemar: none"
-
-
-@pytest.mark.parametrize(("n_folds", "n_repeats"), [(5, 5), (10, 3)])
-def test_the_correction_keeps_the_type_one_error_and_the_plain_test_does_not(n_folds, n_repeats):
-    """Two learners with the same expected accuracy, really trained on the folds of new data sets."""
-    table = type_one_error(150, n_folds=n_folds, n_repeats=n_repeats, n_simulations=1000).set_index("test")
-    corrected, plain = table.loc["corrected t"], table.loc["plain t"]
-    assert corrected["low"] < 0.05 and corrected["share_significant"] > 0.01  # at most 5 %, and not by never rejecting
-    assert plain["low"] > 0.15
-    assert corrected["low"] < corrected["share_significant"] < corrected["high"]
-    with pytest.raises(MpoxError, match="at least 40 images"):
-        type_one_error(30, n_folds=10)
-
-
-def test_the_tests_of_folds_are_scipys():
-    rng = np.random.default_rng(3)
-    sizes = np.array([46, 46, 46, 45, 45])
-    right = rng.binomial(sizes, [0.7, 0.75, 0.8, 0.85, 0.9], size=(20, 5))
-    chi_square, anova = fold_p_values(right, sizes)
-    for row, p, q in zip(right, chi_square, anova, strict=True):
-        assert p == pytest.approx(stats.chi2_contingency([row, sizes - row], correction=False).pvalue)
-        assert q == pytest.approx(
-            stats.f_oneway(*(np.repeat([1, 0], (hits, n - hits)) for hits, n in zip(row, sizes, strict=True)))[1]
-        )
-    chi_square, anova = fold_p_values(np.array([sizes, 0 * sizes, [46, 46, 0, 0, 0]]), sizes)
-    assert chi_square[:2].tolist() == anova[:2].tolist() == [1, 1] and anova[2] == 0
-
-
-def shares(table: pd.DataFrame, test: str = "chi-square") -> list[float]:
-    return table[table["test"] == test]["share_not_significant"].tolist()
-
-
-def test_few_images_cannot_tell_folds_apart_that_really_differ():
-    small, large = (fold_test_experiment(n, 0.8, 5, n_simulations=4000) for n in (228, 20_000))
-    for test in ("chi-square", "ANOVA"):
-        assert within(shares(small, test)[0], 0.95, 4000) and within(shares(large, test)[0], 0.95, 4000)
-        assert shares(large, test)[-1] == 0 and shares(small, test)[-1] > 0.7
-    # the power of Pearson's test: noncentral chi-square (Cohen 1988)
-    rates = 0.8 + 0.1 * np.linspace(-0.5, 0.5, 5)
-    centre = 2000 / 5 * ((rates - 0.8) ** 2).sum() / (0.8 * 0.2)
-    expected = stats.ncx2.cdf(stats.chi2.ppf(0.95, 4), 4, centre)
-    found = shares(fold_test_experiment(2000, 0.8, 5, spreads=[0.1], n_simulations=4000))[0]
-    assert found == pytest.approx(expected, abs=0.03)
-    assert (small["low"] < small["share_not_significant"]).all() and (small["share_not_significant"] < small["high"]).all()
-    figure = figures_statistics.fold_test(pd.concat([small.assign(dataset="msld-v1"), large.assign(dataset="msid")]))
-    assert [axis.get_title() for axis in figure.axes] == ["chi-square", "ANOVA"]
-
-
-def test_images_of_a_group_that_go_together_make_the_test_see_what_is_not():
-    sizes = np.repeat([6, 2, 1], [20, 30, 40])
-    options = {"spreads": [0.0], "group_sizes": sizes, "n_simulations": 4000}
-    apart, together = (shares(fold_test_experiment(220, 0.8, 5, icc=icc, **options))[0] for icc in (0.0, 0.5))
-    assert within(apart, 0.95, 4000)
-    effect = 1 + 0.5 * ((sizes**2).sum() / sizes.sum() - 1)  # Kish's design effect
-    assert together == pytest.approx(stats.chi2.cdf(stats.chi2.ppf(0.95, 4) / effect, 4), abs=0.04)
-    for broken, message in (
-        ({"group_sizes": [3, 3]}, "not 2 groups with 6 images"),
-        ({"icc": 1}, "from 0 to below 1"),
-        ({"spreads": [0.5]}, "cannot be 0.5 apart"),
-    ):
-        with pytest.raises(MpoxError, match=message):
-            fold_test_experiment(220, 0.8, 5, n_simulations=10, **broken)

@@ -1,7 +1,6 @@
 """What is recorded can be read back, number for number, and the README says what the records say."""
 
 import json
-import re
 from dataclasses import asdict
 
 import numpy as np
@@ -13,10 +12,10 @@ from mpox._core import project_root
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
 from mpox.audit.result import package_decisions
-from mpox.book.record import README_MARKS, _write_tables, recorded_metrics, recorded_readme_table, update_readme
-from mpox.runs.recorded import RecordedStore, adopt
-from mpox.runs.store import read_run
+from mpox.book.record import README_MARKS, readme_table, update_readme
+from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
 
+RESULTS = project_root() / "results"
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
 
 
@@ -28,10 +27,12 @@ def recorded(tiny_folder, tmp_path_factory):
     data = store.dataset(tiny_folder)
     live = cross_validate(store, data, "source", MODEL, n_folds=3, n_repeats=2)
     store.table("small", {"a": 1}, lambda: pd.DataFrame({"x": [1.5, 2.5]}))
-    results = [read_run(store.root / "runs" / run_id) for run_id in store.used_runs]
-    (base / "results").mkdir()
-    _write_tables(base / "results", store, results, list(store.used_tables), [data.name], store.used_audits)
-    return data, live, RecordedStore(base / "results")
+    return data, live, write_it(base / "results", store, data)
+
+
+def write_it(folder, store, data):
+    used = {"runs": store.used_runs, "tables": store.used_tables, "datasets": [data.name], "audits": store.used_audits}
+    return write_record(folder, store, **used, about={"profile": "none"})
 
 
 def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkeypatch):
@@ -40,26 +41,18 @@ def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkey
     again = store.dataset(data.name)
     assert not again.has_pictures and again.hash == data.hash
     read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
-    pd.testing.assert_frame_equal(read, live)
-    pd.testing.assert_frame_equal(evaluate(read, n_bootstrap=50), evaluate(live, n_bootstrap=50))
+    pd.testing.assert_frame_equal(read, live, check_exact=True)
     metrics = recorded_metrics(store)
     assert metrics["runs"].unique().tolist() == [6]
     accuracy = metrics[metrics["metric"] == "accuracy"].iloc[0]
     assert np.isclose(accuracy["estimate"], evaluate(live, n_bootstrap=0).iloc[0]["estimate"])
 
 
-def test_no_picture_and_no_path_is_recorded(recorded):
-    _, _, store = recorded
-    for path in store.root.rglob("*"):
-        if path.is_file():
-            assert path.suffix in {".csv", ".json", ".parquet"}
-            if path.suffix != ".parquet":
-                assert str(store.root.parent) not in path.read_text()
-    assert "path" not in pd.read_csv(next((store.root / "manifests").glob("*.csv"))).columns
-
-
-def test_recorded_splits_name_every_image_of_every_run(recorded):
+def test_no_image_and_no_path_is_recorded_and_every_split_is_whole(recorded):
     data, _, store = recorded
+    for path in (path for path in store.root.rglob("*") if path.is_file()):
+        assert path.suffix in {".csv", ".json", ".parquet"}
+        assert path.suffix == ".parquet" or str(store.root.parent) not in path.read_text()
     splits = pd.read_parquet(store.root / "splits.parquet")
     for result in store.results():
         rows = splits[splits["split"] == result.config.split]
@@ -74,65 +67,51 @@ def test_a_run_that_was_not_recorded_is_an_error_and_is_not_computed(recorded):
     with pytest.raises(MpoxError, match="no table"):
         store.table("small", {"a": 2}, lambda: pytest.fail("computed"))
     assert store.table("small", {"a": 1}, lambda: pytest.fail("computed"))["x"].tolist() == [1.5, 2.5]
-
-
-def test_a_folder_without_records_is_an_error(tmp_path):
     with pytest.raises(MpoxError, match="mpox record"):
-        RecordedStore(tmp_path)
+        RecordedStore(store.root / "tables")
 
 
-def test_readme_needs_its_marks(tmp_path):
+def test_a_record_replaces_the_one_before_or_leaves_it(recorded, tiny_folder, tmp_path, monkeypatch):
+    _, _, origin = recorded
+    store = open_store(origin.root.parent / "store")
+    data = store.dataset(tiny_folder)
+    cross_validate(store, data, "source", MODEL, n_folds=3)
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "README.md").write_text("mine")
+    (target / "old.csv").write_text("")
+    made = write_it(target, store, data)
+    assert len(made.results()) == 3 and made.study["compute_s"] >= 0 and made.study["profile"] == "none"
+    assert (target / "README.md").read_text() == "mine" and not (target / "old.csv").exists()
+    monkeypatch.setattr("mpox.runs.recorded.recorded_metrics", None)
+    with pytest.raises(TypeError):
+        write_it(target, store, data)
+    assert len(RecordedStore(target).results()) == 3 and [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_no_patient_crosses_folds_under_the_honest_protocols():
+    splits = dict(list(pd.read_parquet(RESULTS / "splits.parquet").groupby("split")))
+    runs = [run["config"] for run in json.loads((RESULTS / "runs.json").read_text())]
+    honest = {config["split"] for config in runs if config["protocol"] in ("patient", "source")}
+    assert honest
+    for rows in map(splits.get, honest):
+        train, test = (set(rows.loc[rows["role"] == role, "group_id"]) for role in ("train", "test"))
+        assert not train & test
+
+
+def test_the_readme_says_what_the_records_say(tmp_path):
     (tmp_path / "README.md").write_text("# nothing\n")
     with pytest.raises(MpoxError, match="begin"):
-        update_readme(project_root() / "results", tmp_path / "README.md")
+        update_readme(RESULTS, tmp_path / "README.md")
+    text = (project_root() / "README.md").read_text()
+    between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
+    assert between.strip() == readme_table(RESULTS)
 
 
-class TestTheCommittedStudy:
-    """`results/` of this repository."""
-
-    root = project_root() / "results"
-
-    def test_it_has_both_data_sets_under_the_named_protocols(self):
-        metrics = pd.read_csv(self.root / "metrics.csv")
-        there = set(zip(metrics["dataset"], metrics["protocol"], strict=True))
-        assert {("msld-v1", "random_image"), ("msld-v1", "patient"), ("msid", "random_image"), ("msid", "source")} <= there
-
-    def test_ids_are_the_hashes_of_the_configurations(self):
-        store = RecordedStore(self.root)
-        entries = json.loads((self.root / "runs.json").read_text())
-        for entry, result in zip(entries, store.results(), strict=True):
-            assert result.config.id == entry["id"]
-            assert asdict(result.config) == entry["config"]
-
-    def test_metrics_are_those_of_the_predictions(self):
-        stored = pd.read_csv(self.root / "metrics.csv")
-        computed = recorded_metrics(RecordedStore(self.root))
-        assert np.allclose(stored["estimate"], computed["estimate"], atol=1e-6)
-        assert np.allclose(stored["low"], computed["low"], atol=1e-6)
-
-    def test_no_patient_crosses_folds_under_the_honest_protocols(self):
-        splits = pd.read_parquet(self.root / "splits.parquet")
-        for result in RecordedStore(self.root).results():
-            if result.config.protocol not in ("patient", "source"):
-                continue
-            rows = splits[splits["split"] == result.config.split]
-            train, test = (set(rows.loc[rows["role"] == role, "group_id"]) for role in ("train", "test"))
-            assert not train & test
-
-    def test_the_readme_says_what_the_records_say(self):
-        text = (project_root() / "README.md").read_text()
-        between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
-        assert between.strip() == recorded_readme_table(self.root).strip()
-
-    def test_the_runs_that_the_readme_names_are_there(self):
-        named = re.findall(r"mpox runs show (\w+) --store recorded", (project_root() / "README.md").read_text())
-        runs = [run["id"] for run in json.loads((self.root / "runs.json").read_text())]
-        assert named and all(sum(run.startswith(start) for run in runs) == 1 for start in named)
-
-    def test_it_is_small_and_has_no_picture(self):
-        files = [path for path in self.root.rglob("*") if path.is_file()]
-        assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
-        assert sum(path.stat().st_size for path in files) < 10e6
+def test_the_recorded_study_is_small_and_has_no_picture():
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
+    assert sum(path.stat().st_size for path in files) < 12e6
 
 
 def test_only_augmenting_before_the_split_comes_near_the_published_figures():
@@ -141,7 +120,7 @@ def test_only_augmenting_before_the_split_comes_near_the_published_figures():
     reference = {"regime": "linear_probe", "backbone": "tf_efficientnet_lite1", "image_size": 224, "head": "linear"}
     reference |= {"mirror": True, "seed": 0}
     tables: dict[tuple[str, str], list] = {}
-    for result in RecordedStore(project_root() / "results").results():
+    for result in RecordedStore(RESULTS).results():
         model = asdict(result.config.model)
         if model["weights"] == "imagenet" and all(model[name] == value for name, value in reference.items()):
             key = result.config.dataset, result.config.protocol
@@ -158,8 +137,7 @@ def test_only_augmenting_before_the_split_comes_near_the_published_figures():
 
 
 def test_the_recorded_audits_know_every_decision_and_the_hand_checked_samples_are_of_them():
-    results = project_root() / "results"
-    store = RecordedStore(results)
+    store = RecordedStore(RESULTS)
     audit = store.audit(["msid", "msld-v1"])
     sides = ["dataset_a", "image_id_a", "dataset_b", "image_id_b"]
     joined = set(audit.pairs[sides].itertuples(index=False, name=None))
@@ -194,30 +172,14 @@ def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(re
         cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=3)
 
 
-def test_times_of_another_machine_are_not_adopted(recorded, tmp_path):
+def test_the_recorded_audit_is_adopted_and_used_and_times_are_not(recorded, tiny_folder, tmp_path, monkeypatch):
+    """Another processor finds a few pairs more or fewer: without the recorded audit the recorded runs would be of other folds."""
     data, _, origin = recorded
     timed = origin.root / "tables" / "costs-0123456789abcdef.csv"
     timed.write_text("x\n1\n")
-    try:
-        store = open_store(tmp_path / "store")
-        assert adopt(origin, store)["tables"] == 1
-        assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
-    finally:
-        timed.unlink()
-
-
-def test_an_adopted_audit_is_the_one_that_is_used(recorded, tiny_folder, tmp_path, monkeypatch):
-    """Another processor finds a few pairs more or fewer: without the recorded audit the recorded runs would be of other folds."""
-    data, _, origin = recorded
-    monkeypatch.setattr(origin, "study", {"audits": {data.name: next(iter(store_audits(origin, tiny_folder, tmp_path)))}})
     store = open_store(tmp_path / "store")
-    assert adopt(origin, store)["audits"] == 1 and adopt(origin, store)["audits"] == 0
+    assert adopt(origin, store) == {"runs": 6, "audits": 1, "splits": 6, "tables": 1}
+    timed.unlink()
+    assert [file.stem[:5] for file in (store.root / "tables").glob("*.csv")] == ["small"]
     monkeypatch.setattr("mpox.runs.store.run_audit", None)
     pd.testing.assert_series_equal(store.dataset(tiny_folder).groups, data.groups)
-
-
-def store_audits(origin, folder, tmp_path):
-    """The keys under which a store keeps the audits of a folder here."""
-    store = open_store(tmp_path / "other")
-    store.dataset(folder)
-    return store.used_audits.values()

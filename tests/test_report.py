@@ -13,12 +13,11 @@ import pytest
 from mpox import ModelConfig, cross_validate, evaluate, open_store
 from mpox._core import MpoxError
 from mpox.audit.quality import image_quality
-from mpox.book import figures, figures_audit, report
+from mpox.book import plots, report
 from mpox.book.wording import COLUMN_WORDS, as_read, column_words, p_text
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
 from mpox.models.explain import grad_cam
-from mpox.stats.metrics import curve_bands
 from mpox.studies.errors import error_table
 
 matplotlib.use("Agg")
@@ -137,39 +136,12 @@ def test_key_findings_fill_the_place_that_was_kept(monkeypatch):
 def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):
     _, data, _ = study
     away = Dataset("msld-v1", data.manifest, data.groups, is_phantom=False, has_pictures=False)
-    assert figures.pictures(away, data.manifest["image_id"].tolist(), ["x"] * len(data.manifest)) is None
+    assert plots.sheet(data.manifest["image_id"].tolist(), ["x"] * len(data.manifest), data=away) is None
     assert "mpox data fetch msld-v1" in shown[0].data
     assert not plt.get_fignums()
-
-
-def test_the_phantom_is_called_phantom_in_every_figure_title():
-    assert "not patients" in figures.dataset_title("phantom")
-    assert figures.dataset_title("msid") == "msid"
-
-
-def _bands(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
-    both = [curve_bands(predictions, kind, n_bootstrap=20).assign(kind=kind) for kind in ("roc", "pr")]
-    return pd.concat(both).assign(dataset=name, protocol="source")
-
-
-def test_figures_draw_what_they_are_given(study):
-    _, data, predictions = study
-    metrics = evaluate(predictions, n_bootstrap=20)
-    rows = metrics[metrics["class"] == "Mpox"].assign(dataset=data.name, protocol="source")
-    drawn = [
-        figures_audit.class_counts([data]),
-        figures_audit.group_sizes([data]),
-        figures.pictures(data, data.manifest["image_id"].tolist()[:3], list("abc")),
-        figures.intervals(rows, by="metric", colour="protocol", xlabel="estimate", reference={"published": 0.9}),
-        figures.curves(_bands(predictions, data.name)),
-        figures_audit.statistics_by_class(image_quality(data.manifest), {"lightness": "L*", "chroma": "C*"}),
-    ]
-    for figure in drawn:
-        for axis in figure.axes:
-            if axis.axison:
-                assert axis.get_xlabel()
-    points = drawn[3].axes[0].containers[0].lines[0].get_xdata()
-    assert np.allclose(points, rows["estimate"])
+    drawn = plots.sheet(data.manifest["image_id"].tolist()[:3], list("abc"), data=data)
+    assert [len(axis.images) for axis in drawn.axes[:3]] == [1, 1, 1] and "not patients" in drawn.get_suptitle()
+    assert plots.sheet([], [], data=data) is None and "No picture of" in shown[-1].data
     plt.close("all")
 
 

@@ -5,7 +5,6 @@ import re
 from html.parser import HTMLParser
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,6 @@ from PIL import Image
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
 from mpox.audit.pages import LARGEST_PAGE, SECTIONS, Review, by_doubt, datasheet, review_fragment, review_html
 from mpox.audit.result import COLUMNS, EVIDENCE, PAIR_COLUMNS, Audit
-from mpox.book import figures_audit
 
 matplotlib.use("Agg")
 EVIL = "Mpox/<script>alert(1)</script>\"'&.png"
@@ -209,20 +207,3 @@ def test_hashes_find_a_smaller_copy_and_not_a_mirrored_one(tmp_path):
     first.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "Mpox" / "mirror.png")
     found = hash_pairs(build_manifest(tmp_path), jobs=1)
     assert found[["image_id_a", "image_id_b"]].to_numpy().tolist() == [["Mpox/0.png", "Mpox/small.png"]]
-
-
-def test_figures_show_what_they_are_given(audit):
-    methods = pd.DataFrame({"dataset": ["msid", "msid"], "method": ["file", "geometric"], "pairs": [5, 460]})
-    bars = figures_audit.pairs_by_method(methods)
-    assert "5 file, 460 geometric" in [text.get_text() for text in bars.axes[0].texts]
-    matrix = figures_audit.overlap_matrix(audit.overlap, audit.images["dataset"].value_counts())
-    assert [text.get_text() for text in matrix.axes[0].texts] == [f"{audit.overlap.iat[0, 0]}\n{audit.overlap.iat[0, 0] / 4:.0%}"]
-    ways = pd.DataFrame({"dataset": "msid", "way": ["hashes", "audit"], "agreed": [28, 463], "other": [55, 0]})
-    assert [text.get_text() for text in figures_audit.ways_compared(ways).axes[0].texts] == ["28 + 55", "463"]
-    tones = pd.DataFrame({"dataset": "msid", "label": ["Mpox", "Mpox", "Normal"], "ita": [-20.0, np.nan, 40.0]})
-    words = [text.get_text() for text in figures_audit.skin_tone_by_class(tones, {"light": 41.0, "dark": -90.0}).axes[0].texts]
-    assert words == ["light", "dark"]
-    truth = pd.DataFrame({"ita_degrees": [10.0, 20], "ita": [12.0, 60], "altered": [False, True]})
-    points = [part.get_offsets().tolist() for part in figures_audit.tone_against_truth(truth).axes[0].collections]
-    assert points == [[[10.0, 12.0]], [[20.0, 60.0]]]
-    plt.close("all")

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from mpox import MpoxError
-from mpox.book.roc_explorer import THRESHOLDS, explorer_html, operating_table, show_explorer
+from mpox.book.explorers import THRESHOLDS, explorer_html, operating_table, show_explorer
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,37 @@
-"""A choice inside the training groups never looks at the test folds; choosing on them flatters by what theory says."""
+"""A choice inside the training groups never looks at the test folds; ensembles are means of the same images, or an error."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from predictions import table
 from scipy.stats import binom
 
-from mpox._core import MpoxError
-from mpox.models.config import ModelConfig, RunConfig
+from mpox import MpoxError
+from mpox.models.config import RunConfig
 from mpox.runs.recorded import open_store
-from mpox.runs.store import RunResult, RunStore
-from mpox.stats.metrics import difference, evaluate, fold_metrics
-from mpox.stats.selection import BEST_ON_TEST, BEST_PER_FOLD, NESTED, choose_nested, optimism, validation_scores
+from mpox.stats.metrics import difference, fold_metrics, replicates
+from mpox.stats.selection import (
+    BEST_ON_TEST,
+    BEST_PER_FOLD,
+    NESTED,
+    choose_nested,
+    ensemble,
+    optimism,
+    validation_scores,
+)
 
 FOLDS, SIZE = 10, 30
 
 
 def guesses(rng: np.random.Generator, name: str, accuracy: float = 0.5) -> pd.DataFrame:
-    """A candidate that is right with some probability, whatever the picture."""
+    """A candidate that is right with some probability, whatever the image."""
     n = FOLDS * SIZE
-    label = np.array(["Mpox", "Normal"])[np.arange(n) % 2]
-    right = rng.random(n) < accuracy
-    p = np.where(right == (label == "Mpox"), 0.9, 0.1)
-    fold = np.arange(n) // SIZE
-    image = [f"{number:03d}" for number in range(n)]
-    table = {"run_id": [f"{name}{k}" for k in fold], "repeat": 0, "fold": fold, "image_id": image, "group_id": image}
-    return pd.DataFrame({**table, "label": label, "p_Mpox": p, "p_Normal": 1 - p})
+    truth, fold = np.arange(n) % 2 == 0, np.arange(n) // SIZE
+    p = np.where((rng.random(n) < accuracy) == truth, 0.9, 0.1)
+    return table(truth, p, fold=fold).assign(run_id=[f"{name}{k}" for k in fold])
 
 
 def losses(candidates: dict, values) -> pd.DataFrame:
@@ -69,28 +74,25 @@ def test_an_inner_loss_that_knows_the_truth_finds_the_best():
     quality = {"poor": 0.6, "good": 0.9, "fair": 0.7}
     candidates = {name: guesses(rng, name, accuracy) for name, accuracy in quality.items()}
     validation = losses(candidates, lambda number, fold: 1 - list(quality.values())[number])
-    table = optimism(candidates, validation, "f1", "macro", n_bootstrap=50).set_index("rule")
-    assert table.loc[NESTED, "chosen"] == table.loc[BEST_ON_TEST, "chosen"] == "good (10)"
-    assert table.loc[BEST_ON_TEST, ["optimism", "optimism_low", "optimism_high"]].tolist() == [0, 0, 0]
+    found = optimism(candidates, validation, "f1", "macro", n_bootstrap=50).set_index("rule")
+    assert found.loc[NESTED, "chosen"] == found.loc[BEST_ON_TEST, "chosen"] == "good (10)"
+    assert found.loc[BEST_ON_TEST, ["optimism", "optimism_low", "optimism_high"]].tolist() == [0, 0, 0]
 
 
 def test_the_differences_are_the_paired_ones_of_the_metrics():
     rng = np.random.default_rng(3)
     candidates = {name: guesses(rng, name, 0.7) for name in "abc"}
     validation = losses(candidates, lambda number, fold: rng.random())
-    for metric, label in (("auroc", "Mpox"), ("accuracy", "all")):
-        table = optimism(candidates, validation, metric, label, n_bootstrap=100, seed=4).set_index("rule")
-        nested, _ = choose_nested(candidates, validation)
-        scores = {
-            name: evaluate(part, n_bootstrap=0).set_index(["metric", "class"])["estimate"] for name, part in candidates.items()
-        }
-        best = max(candidates, key=lambda name: scores[name][metric, label])
-        assert table.loc[BEST_ON_TEST, "chosen"] == f"{best} (10)"
-        assert table.loc[BEST_ON_TEST, "estimate"] == pytest.approx(scores[best][metric, label])
-        paired = difference(candidates[best], nested, metric, label, n_bootstrap=100, seed=4)
-        assert tuple(table.loc[BEST_ON_TEST, ["optimism", "optimism_low", "optimism_high"]]) == pytest.approx(paired)
-    by_fold = [fold_metrics(part).query("metric == 'accuracy'")["estimate"].to_numpy() for part in candidates.values()]
-    assert table.loc[BEST_PER_FOLD, "estimate"] == pytest.approx(np.max(by_fold, axis=0).mean())  # folds of one size
+    nested, _ = choose_nested(candidates, validation)
+    for key in (("auroc", "Mpox"), ("accuracy", "all")):
+        found = optimism(candidates, validation, *key, n_bootstrap=100, seed=4).set_index("rule")
+        scores = {name: replicates(part, [key], n_bootstrap=0)[key].estimate for name, part in candidates.items()}
+        best = max(scores, key=scores.get)
+        assert found.loc[BEST_ON_TEST, ["chosen", "estimate"]].tolist() == [f"{best} (10)", scores[best]]
+        paired = difference(candidates[best], nested, *key, n_bootstrap=100, seed=4)
+        assert tuple(found.loc[BEST_ON_TEST, ["optimism", "optimism_low", "optimism_high"]]) == pytest.approx(paired)
+    by_fold = [fold_metrics(part, [("accuracy", "all")])["estimate"].to_numpy() for part in candidates.values()]
+    assert found.loc[BEST_PER_FOLD, "estimate"] == pytest.approx(np.max(by_fold, axis=0).mean())  # folds of one size
 
 
 def test_candidates_of_other_folds_are_refused():
@@ -108,21 +110,15 @@ def test_candidates_of_other_folds_are_refused():
         optimism(candidates, validation, "kappa", "all")
 
 
-def test_losses_are_read_from_the_runs(tmp_path):
-    store = RunStore(tmp_path)
+def test_losses_are_read_from_the_runs():
     histories = {
         "probe": pd.DataFrame({"strength": [1.0, 2.0], "validation_loss": [0.4, 0.6]}),
         "other": pd.DataFrame({"x": [1.0]}),
     }
-    candidates = {}
-    for number, (name, history) in enumerate(histories.items()):
-        config = RunConfig("d", "0" * 16, "source", "0" * 16, 0, number, ModelConfig(image_size=32))
-        table = guesses(np.random.default_rng(0), name).query("fold == 0").assign(fold=number, run_id=config.id)
-        result = RunResult(config, table[["image_id", "label", "p_Mpox", "p_Normal"]], history, {"seconds": 1.0})
-        store.run(config, lambda folder, result=result: result)
-        candidates[name] = table
+    store = SimpleNamespace(history=lambda run: histories[run[:5]])
+    candidates = {name: guesses(np.random.default_rng(0), name).query("fold < 2") for name in histories}
     found = validation_scores(store, {"probe": candidates["probe"]})
-    assert found[["candidate", "repeat", "fold", "loss"]].values.tolist() == [["probe", 0, 0, 0.4]]
+    assert found.values.tolist() == [["probe", 0, 0, "probe0", 0.4], ["probe", 0, 1, "probe1", 0.4]]
     with pytest.raises(MpoxError, match="'other' kept no validation loss"):
         validation_scores(store, candidates)
     with pytest.raises(MpoxError, match="was not recorded"):
@@ -141,3 +137,49 @@ def test_recorded_losses_are_those_of_what_the_runs_chose():
     found = validation_scores(store, {name: table for name, (table, _) in tables.items()}).set_index("candidate")["loss"]
     for name, (_, history) in tables.items():
         assert found[name] == history.loc[history["chosen"].astype(bool), "validation_loss"].item() > 0
+
+
+@pytest.fixture
+def models() -> list[pd.DataFrame]:
+    """Predictions of two repeats of three folds by three models whose errors are independent."""
+    found, truth = [], np.arange(120) % 2 == 0
+    for seed, name in enumerate("abc"):
+        rng, parts = np.random.default_rng(seed), []
+        for repeat in range(2):
+            p = 1 / (1 + np.exp(-np.where(truth, 0.7, -0.7) - rng.normal(size=120)))
+            fold = (np.arange(120) + repeat) % 3
+            about = {"run_id": f"{name}{repeat}", "dataset": "made", "protocol": "source", "regime": "svm", "backbone": name}
+            parts.append(table(truth, p, np.arange(120) // 2, fold=fold, repeat=repeat).assign(**about))
+        found.append(pd.concat(parts, ignore_index=True))
+    return found
+
+
+def test_an_ensemble_is_the_mean_whatever_the_order_of_the_rows(models):
+    found = ensemble([models[0], *(part.sample(frac=1, random_state=3) for part in models[1:])])
+    assert np.allclose(found["p_Mpox"], np.mean([part["p_Mpox"] for part in models], axis=0))
+    assert np.allclose(found["p_Mpox"] + found["p_Others"], 1) and list(found) == list(models[0])
+    assert found.loc[0, ["run_id", "regime", "backbone"]].tolist() == ["a0 + b0 + c0", "svm", "a + b + c"]
+    key = ("auroc", "Mpox")
+    joint, *alone = (replicates(part, [key], n_bootstrap=0)[key].estimate for part in (found, *models))
+    assert joint > max(alone) + 0.03  # independent errors average out
+    pd.testing.assert_frame_equal(ensemble([models[0], models[0]]), models[0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda part: part[part["repeat"] == 0], "images, repeats or folds"),
+        (lambda part: part.assign(fold=(part["fold"] + 1) % 3), "images, repeats or folds"),
+        (lambda part: part.assign(image_id="x" + part["image_id"]), "images, repeats or folds"),
+        (lambda part: pd.concat([part.iloc[1:], part.iloc[1:2]]), "images, repeats or folds"),
+        (lambda part: part.assign(label=part["label"].to_numpy()[::-1]), "in its label"),
+        (lambda part: part.assign(group_id="g"), "in its group_id"),
+        (lambda part: part.assign(protocol="patient"), "in its protocol"),
+        (lambda part: part.rename(columns={"p_Others": "p_Normal"}), "in its classes"),
+    ],
+)
+def test_models_of_other_images_are_refused(models, spoil, message):
+    with pytest.raises(MpoxError, match=message):
+        ensemble([models[0], spoil(models[1])])
+    with pytest.raises(MpoxError, match="at least two models"):
+        ensemble(models[:1])

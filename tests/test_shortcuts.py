@@ -7,7 +7,6 @@ from planted import planted
 from sklearn.metrics import roc_auc_score
 
 from mpox._core import MpoxError
-from mpox.book import figures_shortcuts
 from mpox.data.changes import UNTOUCHED, cell_recipes
 from mpox.data.phantom import read_truths
 from mpox.protocols.copies import true_mask_paths
@@ -94,8 +93,6 @@ def test_all_facts_of_a_data_set(tmp_path):
     assert "width" not in found.index and "jpeg_quality" not in found.index and "ita" in found.index
     assert found["estimate"].drop(index=[ALL_BAYES, ALL_TREES]).idxmax() == "file_bytes" and found.loc["file_bytes", "p"] < 0.05
     assert found.loc[ALL_TREES, "low"] > 0.5 and np.isnan(found.loc[ALL_TREES, "p"])
-    shown = found.reset_index().assign(dataset="phantom", tested="all classes", words=found.index)
-    assert "AUROC" in figures_shortcuts.facts(shown).axes[-1].get_xlabel()
 
 
 @pytest.mark.parametrize("corner_mark", [True, False])
@@ -106,8 +103,6 @@ def test_the_finder_flags_the_marked_corner_and_nothing_else(corner_mark):
     assert flagged == ([[0, 3]] if corner_mark else [])
     assert found["low"].le(found["estimate"]).all() and (found["at_least"] < found["more"]).all()
     assert cell_name(0, 3) == "row 1, column 4 (upper right)" and cell_name(1, 0) == "row 2, column 1"
-    figure = figures_shortcuts.cells(found.assign(dataset="phantom", way="alone"))
-    assert len(figure.axes[0].patches) == len(flagged)
 
 
 @pytest.mark.parametrize("leans", [True, False])
@@ -170,8 +165,6 @@ def test_where_tone_is_independent_of_the_class_reweighting_changes_nothing():
     assert area.loc["very light and light", "estimate"] == pytest.approx(roc_auc_score(part["label"] == "Mpox", part["p_Mpox"]))
     sensitivity = within[within["metric"] == "sensitivity"].set_index("stratum").loc["very light and light", "estimate"]
     assert sensitivity == pytest.approx((part.loc[part["label"] == "Mpox", "p_Mpox"] > 0.5).mean())
-    figure = figures_shortcuts.strata(within.assign(dataset="x"), found.reset_index().assign(dataset="x"))
-    assert "too few groups of a side" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_model_that_misses_the_finding_on_light_skin_is_told_by_the_difference():

@@ -10,8 +10,6 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox.book import figures_use
-from mpox.book.findings_use import what_was_found
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
 from mpox.data.phantom import PhantomSpec, generate
@@ -24,11 +22,9 @@ from mpox.stats.calibration import (
     class_names,
     codes_of,
     probabilities_of,
-    reliability_bins,
     with_temperature,
 )
 from mpox.stats.conformal import conformal_sets, coverage_table
-from mpox.stats.decisions import Aim, Costs, cost_curve, decision_curve, operating_replicates, predictive_table
 from mpox.studies.unfamiliar import (
     ELSEWHERE,
     OWN,
@@ -180,58 +176,3 @@ def test_conformal_sets_of_an_over_confident_model_of_the_phantom_hold_the_truth
     assert table.loc[("all", "coverage"), "high"] > 0.8
     low = [table.loc[(label, "coverage"), "high"] for label in class_names(phantom[0])]
     assert min(low) > 0.7  # a quarter of ten groups a class: no more can be asked
-
-
-def test_the_words_follow_the_figures(phantom, asked):
-    predictions, nested = phantom
-    tables = {"as they are": predictions} | {name: calibrated(predictions, nested, name) for name in ("temperature", "isotonic")}
-    measures = [
-        calibration_table(table, of, n_bootstrap=50).assign(calibration=name, of=of)
-        for name, table in tables.items()
-        for of in ("Mpox", "top")
-    ]
-    measures = pd.concat(measures).set_index(["calibration", "of", "measure"])
-    coverage = coverage_table(conformal_sets(predictions, nested, confidence=0.8), n_bootstrap=50).assign(confidence=0.8)
-    all_found = operating_replicates(predictions, 0.0, n_bootstrap=50)
-    given = {"measures": measures, "coverage": coverage, "strange": asked[-1]}
-    found = what_was_found(replicates={Aim("sensitivity", 0.95): all_found}, **given)
-    assert "test pictures, which exceeds it" in found.points["threshold"] and found.quoted["sensitivity_at_95"].startswith("1.00")
-    said = found.points["probabilities"]
-    assert "so that it is more than chance explains" in said and "changes it by -0." in said
-    low, high = measures.loc[("as they are", "Mpox", "intercept"), ["low", "high"]]
-    assert ("not shown to be said too often" in said) == (low <= 0 <= high)
-    assert found.quoted["coverage_mpox"] in found.points["not sure"]
-    drawn = asked[-1][~asked[-1]["kind"].isin(["its own test pictures", "another collection", "drawn skin"])]
-    assert found.points["pictures of something else"].startswith(f"of {found.quoted['no_skin']} pictures without any skin")
-    assert 0 < int(found.quoted["no_skin"]) <= len(drawn)
-    assert "another collection" not in found.points and "coverage_outside" not in found.quoted
-    none_found = operating_replicates(predictions, 2.0, n_bootstrap=50)
-    found = what_was_found(replicates={Aim("sensitivity", 0.95): none_found}, outside=coverage, **given)
-    assert "test pictures, which falls short of it" in found.points["threshold"]
-    assert found.points["another collection"].startswith("on its Mpox and other rashes such sets hold the true one in")
-    assert found.quoted["coverage_outside"] == found.quoted["coverage"] and found.quoted["specificity_at_95"].startswith("1.00")
-    assert found.quoted["warned_elsewhere"].endswith("%")
-
-
-def test_every_figure_is_drawn_from_its_table_and_says_what_its_axes_are(phantom, asked, oddities):
-    predictions, nested = phantom
-    two = {"as they are": predictions, "temperature": calibrated(predictions, nested, "temperature")}
-    bins = pd.concat([reliability_bins(t, n_bootstrap=20).assign(dataset="phantom", calibration=name) for name, t in two.items()])
-    curve = decision_curve(predictions, n_bootstrap=20).assign(dataset="phantom", where="here")
-    values = operating_replicates(predictions, 0.3, n_bootstrap=20)
-    ppv = predictive_table(values, np.array([0.01, 0.1])).assign(dataset="phantom", aim="any")
-    sets = coverage_table(conformal_sets(predictions, nested), n_bootstrap=20).assign(dataset="phantom", confidence=0.9)
-    costs = cost_curve(np.array([0.01, 0.1]), values["sensitivity"], values["specificity"], Costs()).assign(dataset="phantom")
-    drawn = [
-        figures_use.reliability(bins, xlabel="stated"),
-        figures_use.decision_curves(curve),
-        figures_use.predictive_values(ppv),
-        figures_use.coverage(sets),
-        figures_use.novelty(asked[-1].assign(dataset="phantom"), score="neighbours", xlabel="score"),
-        figures_use.screening_costs(costs),
-    ]
-    for figure in drawn:
-        figure.canvas.draw()
-        assert all(axis.get_xlabel() for axis in figure.axes) and figure.axes[0].get_ylabel() or len(figure.axes) == 1
-    assert [axis.get_title() for axis in drawn[0].axes] == list(two)
-    assert len(figures_use.sheet(oddities[:3], ["a", "b", "c"]).axes[0].images) == 1

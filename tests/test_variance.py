@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from predictions import table as one_repeat
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from mpox._core import MpoxError
-from mpox.book import figures_learning
+from mpox import MpoxError
 from mpox.stats.power import FOLD, REPEAT, SAMPLING, SEED, fold_estimates, variance_components
 
 
@@ -75,10 +75,8 @@ def test_data_that_are_not_balanced_are_refused():
 
 
 def predictions(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"image_id": [f"{n:02d}" for n in range(40)], "label": ["Mpox", "Normal", "Normal", "Normal"] * 10})
-    p = rng.uniform(0, 1, 40)
-    return table.assign(repeat=0, fold=np.arange(40) // 20, group_id=table["image_id"], p_Mpox=p, p_Normal=1 - p)
+    p = np.random.default_rng(seed).uniform(0, 1, 40)
+    return one_repeat(np.arange(40) % 4 == 0, p, fold=np.arange(40) // 20, classes=("Mpox", "Normal"))
 
 
 def test_the_estimates_of_runs_are_counted_by_hand():
@@ -103,10 +101,6 @@ def test_the_estimates_of_runs_are_counted_by_hand():
         fold_estimates(runs, "kappa", "all")
 
 
-def test_the_figure_has_a_bar_for_what_can_be_told():
-    table = variance_components(fold_estimates({0: predictions(0)}, "accuracy", "all")).assign(dataset="planted")
-    figure = figures_learning.variance_bars(table, xlabel="standard deviation of the accuracy")
-    axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == [REPEAT, FOLD, SEED, SAMPLING]
-    assert [bar.get_width() for bar in axis.patches] == pytest.approx(table["sd"].dropna().tolist())
-    assert [text.get_text() for text in axis.texts].count("not estimable") == 2
+def test_with_one_repeat_and_one_seed_two_components_cannot_be_told():
+    table = variance_components(fold_estimates({0: predictions(0)}, "accuracy", "all"))
+    assert table["component"].tolist() == [REPEAT, FOLD, SEED, SAMPLING] and table["sd"].isna().sum() == 2

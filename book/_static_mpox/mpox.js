@@ -23,8 +23,4 @@ async function printWithPictures() {
 document.addEventListener("DOMContentLoaded", () => {
   // The theme prints at once, without the pictures that were not in sight yet.
   document.querySelectorAll(".btn-download-pdf-button").forEach((button) => { button.onclick = printWithPictures; });
-  // From disk a browser would show a notebook as text, and not save it: the zipped copy beside it is saved.
-  if (fromDisk) {
-    document.querySelectorAll("a.btn-download-source-button[href$='.ipynb']").forEach((link) => { link.href += ".zip"; });
-  }
 });

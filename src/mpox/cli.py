@@ -149,8 +149,8 @@ def audit(datasets, out, data_dir, overrides, patients, patient_pattern, review,
 def book(run_folders: tuple[Path, ...], out: Path | None) -> None:
     """Build the book from finished run folders of `mpox run`.
 
-    Chapters on real images become Part I, chapters on the phantom Part II. Without RUN_FOLDER both parts are
-    built, from _runs/recorded and _runs/quick; with it, the parts that the named runs have.
+    A run on real images becomes the edition "study", a run on the phantom "instruments". Without RUN_FOLDER both are built,
+    from _runs/recorded and _runs/quick.
     """
     from mpox.book.build import build_book
 
@@ -171,7 +171,7 @@ def data():
 
 def _row(spec, data_dir) -> tuple[str, ...]:
     """One row of `mpox data list`."""
-    from mpox.data.download import find_here
+    from mpox.data.registry import find_here
 
     where, how = str(find_here(spec, data_dir=data_dir) or "not here"), f"mpox data fetch {spec.name}"
     if spec.is_phantom:
@@ -216,8 +216,8 @@ def verify(name, data_dir, show_all):
     Prints each picture that is not in order and a summary. Exit status 1 if one is changed or missing.
     """
     from mpox._core import MpoxError
-    from mpox.data.download import verify as verify_files
-    from mpox.data.integrity import explain_differences
+    from mpox.data.fetch import explain_differences
+    from mpox.data.fetch import verify as verify_files
     from mpox.data.registry import get_spec, locate
 
     table = verify_files(name, data_dir=data_dir)
@@ -247,11 +247,34 @@ def verify(name, data_dir, show_all):
 def fetch(name, data_dir):
     """Download the data set NAME, check it, and put it in place whole or not at all.
 
-    A good copy that is here already is left alone; a download that was cut short goes on.
+    A good copy that is there already is left alone; a damaged one is kept under another name.
     """
-    from mpox.data.download import fetch as fetch_data
+    from mpox.data.fetch import fetch as fetch_data
 
     fetch_data(name, data_dir=data_dir, say=click.echo)
+
+
+@data.command("freeze")
+@click.option("--profile", required=True, metavar="NAME|FILE", help="Freeze what a run of this profile asks for.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter's value, as in `mpox run`.")
+@click.option("--out", required=True, metavar="FOLDER", help="The new folder.")
+@_DATA_DIR
+def freeze(profile, pairs, out, data_dir):
+    """Write what a profile's run asks for into one FOLDER, for a machine without a network.
+
+    \b
+    mpox data freeze --profile gpu --out frozen     # here; then: tar -cf frozen.tar frozen
+    mpox run --profile gpu --data-dir frozen        # there
+
+    It holds the images, the audits, the weights of the networks, and a checksum of every file. It contains pictures of patients:
+    do not publish it.
+    """
+    from mpox.book.freeze import freeze as freeze_study
+    from mpox.book.run import parse_overrides
+
+    frozen = freeze_study(out, profile, overrides=parse_overrides(pairs), data_dir=data_dir, say=click.echo)
+    if frozen.datasets:
+        click.echo(f"{out} contains pictures of patients: do not publish it.")
 
 
 @click.command("record")
@@ -291,7 +314,7 @@ def sync(notebooks: tuple[str, ...], check: bool) -> None:
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A value, as YAML; wins over the profile.")
 @click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
-@click.option("--data-dir", metavar="DIR", help="Where the data sets lie (MPOX_DATA for the notebooks).")
+@click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
@@ -318,37 +341,12 @@ def run(notebooks, pairs, **options):
 
 
 _STORE = click.option("--store", default="", metavar="NAME", help="A run store's folder, or 'recorded'; default: the project's.")
-_SORTABLE = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "state"]
+_SORTABLE = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "damaged"]
 
 
 @click.group("runs")
 def runs():
-    """What runs are there, what they took, and which of them no result needs."""
-
-
-def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
-
-
-def _size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def _plain(table) -> str:
-    """A table as text; what is missing is blank."""
-    return table.astype(object).where(table.notna(), "").to_string(index=False)
-
-
-def _state(row) -> str:
-    if row["state"] == "damaged":
-        return f"damaged: {row['problem']}"
-    epoch = row.dropna().get("epoch")
-    return row["state"] + (f" at epoch {epoch}" if epoch else "")
+    """What runs are there, and what they took."""
 
 
 @runs.command("list")
@@ -361,66 +359,27 @@ def _state(row) -> str:
 def list_(store, dataset, protocol, regime, sort, as_csv):
     """One row a run, and what all of them took.
 
-    'used by' names the run folders in _runs whose notebooks refer to the run. The recorded study (--store recorded) keeps neither
-    a date nor a size for each run.
+    The recorded study (--store recorded) keeps neither a date nor a size for each run.
     """
-    from mpox._core import MpoxError
-    from mpox.book.inventory import list_runs
+    from mpox.book.chapters import duration
+    from mpox.runs.listing import list_runs
 
-    table = list_runs(store, tell=_note)
+    table = list_runs(store)
     for column, value in (("dataset", dataset), ("protocol", protocol), ("regime", regime)):
-        if value is None:
-            continue
         there = ", ".join(sorted(table[column].dropna().unique()))
-        table = table[table[column] == value]
-        if table.empty:
+        table = table if value is None else table[table[column] == value]
+        if value is not None and table.empty:
             raise MpoxError(f"No run has the {column} '{value}': there is {there or 'none'}.")
-    if sort:
-        table = table.sort_values(sort, kind="stable")
+    table = table.sort_values(sort, kind="stable") if sort else table
     if as_csv:
         click.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
         return
     if len(table):
-        shown = table.drop(columns=["split", "epoch", "problem"]).rename(columns={"image_size": "size", "used_by": "used by"})
-        shown["state"] = table.apply(_state, axis=1)
-        shown["bytes"] = table["bytes"].map(_size, na_action="ignore")
-        shown["date"] = table["date"].dt.strftime("%Y-%m-%d %H:%M")
-        shown["seconds"] = table["seconds"].map("{:.1f}".format, na_action="ignore")
-        click.echo(_plain(shown) + "\n")
-    click.echo(_totals(table))
-
-
-def _totals(table) -> str:
-    from mpox.book.provenance import duration
-
-    states = table["state"].value_counts()
-    parts = [f"{count} {state}" for state, count in states.items() if state != "whole"]
-    took = f"{len(table)} runs{' (' + ', '.join(parts) + ')' if parts else ''}; computing them took "
-    took += duration(float(table["seconds"].sum()))
-    if table["bytes"].notna().any():
-        took += f"; {_size(float(table['bytes'].sum()))} on the disk"
-    return f"{took}; {(table['used_by'] == '').sum()} used by no run folder."
-
-
-@runs.command("show")
-@click.argument("run_id", metavar="ID")
-@_STORE
-def show(run_id, store):
-    """Everything about one run; the beginning of its ID is enough."""
-    import json
-
-    from mpox.book.inventory import show_run
-
-    run = show_run(run_id, store, tell=_note)
-    summary = run.summary
-    click.echo(f"run {summary['id']}: {_state(summary)}; used by {summary['used_by'] or 'no run folder'}")
-    if "date" in summary.dropna():
-        click.echo(f"{summary['date']:%Y-%m-%d %H:%M} UTC")
-    for title, content in (("configuration", run.config), ("environment", run.environment)):
-        click.echo(f"\n{title}: {'not known' if content is None else json.dumps(content, indent=2)}")
-    for title, table in (("history", run.history), ("test fold", run.metrics.round(4)), ("files", run.files)):
-        if len(table):
-            click.echo(f"\n{title}:\n{_plain(table)}")
+        shown = table.assign(date=table["date"].dt.strftime("%Y-%m-%d %H:%M"), seconds=table["seconds"].round(1))
+        shown["damaged"] = table["damaged"].map({True: "damaged", False: ""})
+        click.echo(shown.astype(object).where(shown.notna(), "").to_string(index=False) + "\n")
+    size = f"; {table['bytes'].sum() / 1e6:.1f} MB on the disk" if table["bytes"].notna().any() else ""
+    click.echo(f"{len(table)} runs; computing them took {duration(float(table['seconds'].sum()))}{size}.")
 
 
 @runs.command("adopt")
@@ -443,136 +402,6 @@ def adopt(store, origin):
     click.echo(f"{', '.join(f'{count} {kind}' for kind, count in copied.items())} copied to {target.root}.")
 
 
-@runs.command("gc")
-@_STORE
-@click.option("--keep", multiple=True, metavar="FOLDER", help="A run folder outside _runs whose notebooks count. Repeatable.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Name everything that would go, and remove nothing.")
-@click.option("--all", "everything", is_flag=True, help="Go on where no run folder refers to the store: all of it may go.")
-def gc(store, keep, yes, dry_run, everything):
-    """Remove what no executed notebook refers to, after asking.
-
-    The notebooks in the project's _runs folders count, and those in folders named with --keep: the runs, tables, audits, splits
-    and manifests that they used stay. The rest goes, and with it what stopped runs left. A run that is being computed is not
-    touched, nor is anything that mpox did not write.
-    """
-    from mpox._core import MpoxError
-    from mpox.book.garbage import Garbage, find_garbage, remove_garbage
-
-    found = find_garbage(store, keep=keep, everything=everything)
-    click.echo(f"{found.root}, kept for {', '.join(found.folders) or 'no run folder'}")
-    for row in found.left.itertuples():
-        click.echo(f"left alone: {row.path}: {row.why}")
-    if found.remove.empty:
-        click.echo("Nothing is to be removed.")
-        return
-    groups = found.remove.groupby(["kind", "why"], sort=False)["bytes"].agg(["size", "sum"])
-    for (kind, why), row in groups.iterrows():
-        click.echo(f"{row['size']:>6} x {kind:<15} {_size(row['sum']):>10}  {why}")
-    total = f"{len(found.remove)} entries, {_size(float(found.remove['bytes'].sum()))}"
-    if dry_run:
-        click.echo(_plain(found.remove[["path", "bytes", "why"]]) + f"\nWould be removed: {total}.")
-        return
-    if not yes:
-        if not sys.stdin.isatty():
-            raise MpoxError(f"Nothing was removed ({total}), because there is no terminal to ask on: say --yes.")
-        click.confirm(f"Remove {total}?", abort=True)
-    again = find_garbage(store, keep=keep, everything=everything)  # a run may have ended while the question stood
-    still = found.remove[found.remove["path"].isin(again.remove["path"])]
-    done = remove_garbage(Garbage(found.root, still, again.left, again.folders))
-    gone, kept = done[done["failed"] == ""], done[done["failed"] != ""]
-    click.echo(f"Removed {len(gone)} entries, {_size(float(gone['bytes'].sum()))}.")
-    if len(kept):
-        first = f"{kept['path'].iloc[0]} ({kept['failed'].iloc[0]})"
-        raise MpoxError(f"{len(kept)} entries are still there, the first is {first}: try again later.")
-
-
-class _PackGroup(click.Group):
-    """``mpox pack DATASET...`` writes; only the word ``show`` in the first place means another command."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(context, args if args[:1] == ["show"] else ["write", *args])
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
-    try:
-        return sorted({int(word) for word in value.split(",") if word.strip()})
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of whole numbers like 160,224.") from None
-
-
-def _words(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
-
-
-@click.group("pack", cls=_PackGroup)
-def pack() -> None:
-    """Write pictures, weights and audits into one file, for a machine without network."""
-
-
-@pack.command("write", short_help="Write a pack.")
-@click.argument("datasets", nargs=-1, metavar="[DATASET]...")
-@click.option("--sizes", default="", callback=_numbers, metavar="N,N", help="Sides in pixels at which pictures are packed.")
-@click.option(
-    "--backbones", default="", callback=_words, metavar="NAME,NAME", help="timm models whose ImageNet weights are packed."
-)
-@click.option("--profile", metavar="NAME|FILE", help="Pack what a run of this profile needs; the other words add to it.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file; its name ends in .mpoxpack.")
-@click.option("--data-dir", metavar="DIR", help="Where the registered data sets lie (default: MPOX_DATA, then the cache folder).")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
-def write(datasets, sizes, backbones, profile, out, data_dir, force) -> None:
-    """Write one file that `mpox run --pack FILE` reads on a machine without network and without pictures.
-
-    \b
-    mpox pack --profile cpu --out study.mpoxpack
-    mpox pack msid ./my_pictures --sizes 160,224 --backbones tf_efficientnet_lite1 --out mine.mpoxpack
-    mpox pack show study.mpoxpack
-
-    It holds, of each DATASET, the manifest, the audit and the decoded pictures; and weights, versions and checksums. Data sets
-    that are packed together are audited together. It contains pictures of patients: do not publish it.
-    """
-    from mpox.book.pack_write import Needs, needs_of_profile, write_pack
-
-    asked = needs_of_profile(profile) if profile else Needs([], [], [], [])
-    needs = Needs(
-        list(dict.fromkeys([*asked.datasets, *datasets])),
-        sorted({*asked.sizes, *sizes}),
-        list(dict.fromkeys([*asked.backbones, *backbones])),
-        asked.welcome,
-    )
-    contents = write_pack(out, needs, data_dir=data_dir, force=force, say=click.echo)
-    images = sum(data.images for data in contents.datasets)
-    click.echo(
-        f"Packed {len(contents.datasets)} data sets ({images} images) and weights of {len(contents.backbones)} backbones in "
-        f"{out} ({contents.size_mb:,.1f} MB)."
-    )
-    if not all(data.is_phantom for data in contents.datasets):
-        click.echo(f"{out} contains pictures of patients: do not publish it.")
-
-
-@pack.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
-def show_pack(file: Path) -> None:
-    """List what the pack FILE contains; nothing is unpacked."""
-    from mpox.data.pack_read import read_contents
-
-    contents, digest = read_contents(file)
-    rows = []
-    for data in contents.datasets:
-        counts = ", ".join(f"{count} {label}" for label, count in data.classes.items())
-        title = f"{data.name} (phantom, not patients)" if data.is_phantom else data.name
-        rows.append(("data set", f"{title}: {data.images} images ({counts})"))
-    rows += [("sizes", ", ".join(f"{size} px" for size in contents.sizes) or "none")]
-    rows += [("weights", f"{backbone}: {origin}") for backbone, origin in contents.backbones.items()]
-    rows += [("audits", ", ".join("+".join(audit.names) for audit in contents.audits) or "none")]
-    rows += [("versions", ", ".join(f"{name} {version}" for name, version in contents.environment.items()))]
-    rows += [("size", f"{contents.size_mb:,.1f} MB in {len(contents.members)} members"), ("pack", digest[:16])]
-    for name, value in rows:
-        click.echo(f"{name:<9}  {value}")
-    if not all(data.is_phantom for data in contents.datasets):
-        click.echo("It contains pictures of patients: do not publish it.")
-
-
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
 @click.option("--run", "run_id", required=True, metavar="ID", help="The run to ask; the beginning of its id is enough.")
@@ -584,26 +413,22 @@ def show_pack(file: Path) -> None:
     help="Draw into this folder where the network looks (Grad-CAM of the most probable class).",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="One line a picture, as CSV.")
+@click.option("--csv", "as_csv", is_flag=True, help="One line an image, as CSV.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_csv, device) -> None:
-    """Ask a run about pictures: each IMAGE is a file, or a folder of them. Research software, not a medical device.
+    """Ask a run about images: each IMAGE is a file, or a folder of them. Research software, not a medical device.
 
     \b
-    mpox predict picture.jpg --run 3f2a --heat-map maps
-    mpox predict ./pictures --run 3f2a --json
+    mpox predict image.jpg --run 3f2a --heat-map maps
+    mpox predict ./images --run 3f2a --json
 
-    Probabilities are calibrated on pictures that were held out inside the run's training part. From the same pictures comes the
+    Probabilities are calibrated on images that were held out inside the run's training part. From the same images comes the
     set of classes that cannot be excluded at the stated confidence: with one class it is the answer, otherwise the run is not
-    sure. A picture unlike the training pictures is marked. Those that cannot be read are named, the others predicted all the
+    sure. An image unlike the training images is marked. Those that cannot be read are named, the others predicted all the
     same, and the exit status is 1.
     """
-    from mpox._core import MpoxError
-    from mpox.runs.predict import NOTICE, PHANTOM, build_predictor, list_predictions
+    from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
-
-    def complain(file: str, reason: str) -> None:
-        click.echo(f"mpox: {file} {reason}", err=True)
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
@@ -611,15 +436,17 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     click.echo(NOTICE, err=True)
     if predictor.provenance["phantom"]:
         click.echo(PHANTOM, err=True)
-    options = {"confidence": confidence, "device": device, "heat_maps": heat_maps}
-    listing = list_predictions(predictor, list(images), **options, tell=complain)
+    table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps)
+    failed = table[table["error"].notna()]
+    for row in failed.itertuples():
+        click.echo(f"mpox: {row.file} {row.error}", err=True)
     if as_json:
-        click.echo(json.dumps(listing.as_dict(), indent=1))
+        click.echo(json.dumps(as_dict(predictor, table, confidence), indent=1))
     elif as_csv:
-        click.echo(listing.as_table().to_csv(index=False, lineterminator="\n"), nl=False)
-    elif listing.entries:
-        click.echo(listing.as_text())
-    if listing.errors:
+        click.echo(table.assign(set=table["set"].str.join(" | ")).to_csv(index=False, lineterminator="\n"), nl=False)
+    elif text := as_text(table, predictor.classes):
+        click.echo(text)
+    if len(failed):
         sys.exit(1)
 
 
@@ -639,75 +466,44 @@ def export(run_id, form, out, int8, raw, store, data_dir, force) -> None:
     mpox export --run 3f2a --out mpox.onnx
     mpox export --run 3f2a --out mpox-int8.onnx --int8
 
-    Before the file is written, ONNX Runtime must give the probabilities of torch: on pictures of the run's test fold, or on
-    random ones where these are not here. An 8-bit model is calibrated on training pictures and needs them.
+    Before the file is written, ONNX Runtime must give the probabilities of torch: on images of the run's test fold, or on
+    random ones where these are not here. An 8-bit model is calibrated on training images and needs them.
     """
-    from mpox._core import MpoxError, atomic_write
-    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, require_onnx
-    from mpox.runs.predict import build_predictor
+    from mpox.book.report import with_interval
+    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, export_run, require_onnx
+    from mpox.runs.predict import NOTICE
     from mpox.runs.recorded import open_store
+    from mpox.stats.metrics import difference
 
     require_onnx()
     if out.exists() and not force:
         raise MpoxError(f"{out} exists already: name another file with --out, or say --force.")
-    opened = open_store(store)
-    predictor = build_predictor(opened, run_id, data_dir, tell=lambda text: click.echo(f"note: {text}", err=True))
-    if int8:
-        from mpox.studies.deployment import run_forms
-
-        forms = run_forms(opened, run_id, data_dir, calibrated=not raw)
-        model, difference, shown = forms.int8, forms.exported.difference, "pictures of the run's test fold"
-    else:
-        from mpox.runs.export import export_onnx
-
-        pixels, shown = _pictures(opened, predictor, data_dir)
-        exported = export_onnx(predictor, pixels, calibrated=not raw)
-        model, difference = exported.model, exported.difference
+    exported = export_run(
+        open_store(store),
+        run_id,
+        data_dir,
+        int8=int8,
+        calibrated=not raw,
+        tell=lambda text: click.echo(f"note: {text}", err=True),
+    )
+    predictor, model = exported.predictor, exported.models["onnx int8" if int8 else "onnx"]
     atomic_write(out, model)
     size = predictor.model.image_size
     click.echo(f"{out}: ONNX, opset {OPSET}, {len(model) / 1e6:.1f} MB{', convolutions in 8 bits' if int8 else ''}")
-    click.echo(f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole picture squashed to a square")
+    click.echo(f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole image squashed to a square")
     kind = "as in the run's predictions" if raw else f"calibrated (temperature {predictor.temperature:.3g})"
     click.echo(f"output '{OUTPUT}': {', '.join(predictor.classes)}; {kind}")
-    name = "ONNX Runtime in float32" if int8 else "ONNX Runtime"
-    click.echo(f"{name} against torch on {shown}: a probability differs by {difference:.1g} at most (allowed {TOLERANCE:g})")
-    if int8:
-        _tell_losses(forms, click.echo)
-    click.echo("Research software, not a medical device.", err=True)
-
-
-def _pictures(store, predictor, data_dir):
-    """Pictures to compare on, and what they are: of the test fold, or random ones, which is said."""
-    import numpy as np
-
-    from mpox._core import MpoxError
-    from mpox.data.pixels import load_pixels
-    from mpox.runs.run_lookup import find_run, training_data
-
-    size = predictor.model.image_size
-    try:
-        data, rows = training_data(store, find_run(store, predictor.provenance["run_id"]).config, data_dir)
-        test = data.manifest["image_id"].isin(rows.loc[rows["role"] == "test", "image_id"])
-        return load_pixels(data.manifest[test].reset_index(drop=True), size), "pictures of the run's test fold"
-    except MpoxError:
-        return np.random.default_rng(0).integers(
-            0, 256, (8, size, size, 3), dtype=np.uint8
-        ), "random pictures (its own are not here)"
-
-
-def _tell_losses(forms, echo) -> None:
-    from mpox.book.report import with_interval
-    from mpox.studies.deployment import losses
-
-    row = losses(forms.predictions, positive=forms.predictor.positive).set_index("form").loc["onnx int8"]
-    echo(
-        f"8 bits against torch on the {row['images']:.0f} pictures of the run's test fold: a probability differs by "
-        f"{row['max_abs_difference']:.2g} at most"
+    shown = "images of the run's test fold" if exported.predictions else "random images (its own are not here)"
+    click.echo(
+        f"ONNX Runtime in float32 against torch on {shown}: a probability differs by {exported.difference:.1g} at most (allowed "
+        f"{TOLERANCE:g})"
     )
-    for metric, title in (("accuracy", "accuracy"), ("auroc", f"AUROC ({forms.predictor.positive})")):
-        value = with_interval(row[metric], row[f"{metric}_low"], row[f"{metric}_high"], digits=3)
-        loss = with_interval(*(row[f"{metric}_loss{end}"] for end in ("", "_low", "_high")), digits=3)
-        echo(f"{title} in 8 bits {value}, loss {loss}")
+    if int8:
+        both = exported.predictions["torch"], exported.predictions["onnx int8"]
+        for metric, label in (("accuracy", "all"), ("auroc", predictor.positive)):
+            lost = with_interval(*difference(*both, metric, label, positive=predictor.positive), digits=3)
+            click.echo(f"{metric} ({label}) lost in 8 bits on {len(both[0])} {shown}: {lost}")
+    click.echo(NOTICE, err=True)
 
 
 @click.command("exercises")
@@ -762,12 +558,12 @@ def main():
     mpox audit msld-v1 --out DIR   every photograph that appears twice
     mpox run --profile quick       the notebooks on the phantom, trained live
     mpox runs list                 what runs are there, and what they took
-    mpox predict IMAGE --run ID    what a run says to a picture
+    mpox predict IMAGE --run ID    what a run says of an image
     mpox book                      the book, from the runs of the profiles recorded and quick
     """
 
 
-for command in (doctor, data, audit, pack, run, runs, predict, export, record, sync, exercises, book):
+for command in (doctor, data, audit, run, runs, predict, export, record, sync, exercises, book):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -20,16 +20,11 @@ HAND_CHECKED = Path(__file__).with_name("hand_checked.csv")
 
 
 def hand_checked() -> pd.DataFrame:
-    """Samples of pairs that a person looked at.
+    """Samples of pairs that a person looked at: counts ``checked`` and ``right``, and ``share``, ``low``, ``high`` (Wilson).
 
-    Returns
-    -------
-    DataFrame
-        ``dataset`` (names joined by ``+`` for a joint audit), ``sample`` (how the pairs were drawn), ``by_method`` (what found
-        them), ``measures``, ``checked`` and ``right`` (counts of pairs), and ``share``, ``low``, ``high`` (0 to 1, Wilson's
-        interval). What ``right`` counts is in ``measures``. *precision*: accepted pairs that show the same photograph, by eye.
-        *recall*: pairs accepted when all are compared that the audit accepts, too; by program. *missed*: pairs that the audit
-        does not accept and that do show the same photograph, by eye.
+    What ``right`` counts is in ``measures``. *precision*: accepted pairs that show the same photograph, by eye. *recall*: pairs
+    accepted when all are compared that the audit accepts, too; by program. *missed*: pairs that the audit does not accept and
+    that do show the same photograph, by eye.
     """
     table = pd.read_csv(HAND_CHECKED)
     bounds = [wilson(row.right, row.checked) for row in table.itertuples()]
@@ -37,17 +32,10 @@ def hand_checked() -> pd.DataFrame:
 
 
 def accuracy_by_kind(pairs: pd.DataFrame, truths: pd.DataFrame) -> pd.DataFrame:
-    """Recall and precision of found pairs by the kind of copy, where the copies are known.
+    """Recall and precision of the accepted pairs of a phantom's audit by the kind of copy (`mpox.data.phantom.read_truths`).
 
-    A pair is right when both pictures come from one photograph. Recall counts copies: found is a copy that the pairs link to its
+    A pair is right when both images come from one photograph. Recall counts copies: found is a copy that the pairs link to its
     original, directly or through other right pairs. Precision counts pairs, each under the kind of every copy in it.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        ``image_id_a``, ``image_id_b``: the accepted pairs of a phantom's audit.
-    truths : DataFrame
-        From `mpox.data.phantom.read_truths`.
 
     Returns
     -------
@@ -81,21 +69,9 @@ def accuracy_by_kind(pairs: pd.DataFrame, truths: pd.DataFrame) -> pd.DataFrame:
 def hash_pairs(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
     """Pairs that perceptual hashes take for the same photograph: what the audit is compared with.
 
-    Two hashes of 64 bits: dHash (signs of horizontal differences of the picture at 9 x 8 pixels) and pHash (signs of the 8 x 8
-    lowest cosine coefficients of the picture at 32 x 32 pixels about their median, without the mean: Zauner 2010).
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        The pictures must be on this machine.
-    jobs, progress
-        See `mpox.audit.quality.measured`.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id_a``, ``image_id_b``, ``dhash``, ``phash`` (differing bits), every pair for which one of them is at most
-        `HAMMING`.
+    Two hashes of 64 bits: dHash (signs of horizontal differences of the image at 9 x 8 pixels) and pHash (signs of the 8 x 8
+    lowest cosine coefficients of the image at 32 x 32 pixels about their median, without the mean: Zauner 2010). ``image_id_a``,
+    ``image_id_b``, ``dhash``, ``phash`` (differing bits), every pair for which one of them is at most `HAMMING`.
     """
     table = measured(manifest, _hashes, f"perceptual-hashes-{VERSION}", jobs=jobs, progress=progress)
     distances = {}

@@ -28,7 +28,7 @@ solution to each; in the book they are folded.
 ## Set-up
 
 These cells are the chapter's own. They read its runs from the run store; a run that is not there is computed, which may take a
-minute or two. The pictures are the phantom's, as in Part II of the book. To work on the recorded study of real images instead,
+minute or two. The pictures are the phantom's. To work on the recorded study of real images instead,
 give these parameters the values that `profiles/recorded.yml` has for them."""
 
 

@@ -14,8 +14,8 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 from mpox._core import MpoxError
+from mpox.book.explorers import sortable_html
 from mpox.book.quiz import quiz_html, quiz_text, read_quiz
-from mpox.book.sortable import sortable_html
 from mpox.book.wording import as_read, number_text
 from mpox.data.dataset import Dataset
 from mpox.models.hardware import device_name, environment
@@ -25,8 +25,6 @@ from mpox.runs.store import RunStore
 #: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
 KEY_FINDINGS = "**Key findings.**"
 NOT_YET = "*They are written here when the notebook has run to its end.*"
-#: The attribute by which the book finds the caption of a table that has a name.
-TABLE_MARK = "data-mpox-table"
 
 _STARTED = time.perf_counter()
 
@@ -102,7 +100,7 @@ def key_findings() -> KeyFindings:
 
 
 def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str = "") -> None:
-    """Show a table with its columns in words, its numbers rounded and without an index that means nothing; see `wording`.
+    """Show a table with its columns in words, its numbers rounded and without an index that means nothing.
 
     Parameters
     ----------
@@ -110,8 +108,7 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     digits : int
         Behind the point.
     name : str, optional
-        By which prose refers to the table, ``[the table](#table-NAME)``, and the book numbers it. Tables of one cell that are
-        shown in a loop share their name and number. Written as a literal, because the book reads it in the source.
+        By which prose refers to the table, ``[the table](#table-NAME)``, and the book numbers it.
     caption : str, optional
         A short sentence above the table; a table with a name needs one.
     """
@@ -123,8 +120,17 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     if named:
         shown = _head_of_index(shown, read.index.names)
     if caption:
-        shown = re.sub(r"<table[^>]*>", lambda tag: f"{tag[0]}\n{_caption(name, caption)}", shown, count=1)
-    display(_Html(shown, "\n".join([*([caption] if caption else []), read.to_string(index=bool(named))])))
+        shown = re.sub(r"<table[^>]*>", lambda tag: f"{tag[0]}\n{_caption(caption)}", shown, count=1)
+    text = "\n".join([*([caption] if caption else []), read.to_string(index=bool(named))])
+    display(_Html(shown, text, _directive(read.reset_index() if named else read, name, caption) if name else ""))
+
+
+def _directive(table: pd.DataFrame, name: str, caption: str) -> str:
+    """A table as MyST has it, which Sphinx numbers."""
+    cells = [[re.sub(r"([\\`*_\[\]<>|{}#])", r"\\\1", str(value)) for value in row] for row in table.itertuples(index=False)]
+    head = [re.sub(r"([\\`*_\[\]<>|{}#])", r"\\\1", str(column)) for column in table.columns]
+    rows = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *cells)]
+    return f"```{{table}} {caption}\n:name: table-{name}\n\n" + "\n".join(rows) + "\n```"
 
 
 def _head_of_index(page: str, names: Sequence[str | None]) -> str:
@@ -143,7 +149,7 @@ def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = 
     """
     texts = as_read(table, digits)
     page = sortable_html(texts, caption=caption)
-    page = re.sub(r"<caption>.*?</caption>", lambda _: _caption(name, caption), page, count=1, flags=re.S)
+    page = re.sub(r"<caption>.*?</caption>", lambda _: _caption(caption), page, count=1, flags=re.S)
     display(_Html(page, f"{caption}\n{texts.to_string(index=False)}"))
 
 
@@ -152,9 +158,8 @@ def _named_has_caption(name: str, caption: str) -> None:
         raise MpoxError(f"The table '{name}' has a name and no caption: a reader who is sent there must see what it is.")
 
 
-def _caption(name: str, caption: str) -> str:
-    mark = f' {TABLE_MARK}="{html.escape(name)}"' if name else ""
-    return f'<caption{mark}><span class="mpox-caption">{html.escape(caption)}</span></caption>'
+def _caption(caption: str) -> str:
+    return f'<caption><span class="mpox-caption">{html.escape(caption)}</span></caption>'
 
 
 def quiz(chapter: str) -> None:
@@ -164,13 +169,13 @@ def quiz(chapter: str) -> None:
 
 
 class _Html:
-    """A table or a quiz in two forms: HTML for browsers, plain text for terminals and for comparing notebooks."""
+    """A table or a quiz in several forms: HTML for browsers, text for terminals and comparisons, MyST for the book."""
 
-    def __init__(self, html: str, text: str):
-        self.html, self.text = html, text
+    def __init__(self, html: str, text: str, markdown: str = ""):
+        self.forms = {"text/html": html, "text/plain": text, **({"text/markdown": markdown} if markdown else {})}
 
     def _repr_mimebundle_(self, **_):
-        return {"text/html": self.html, "text/plain": self.text}
+        return self.forms
 
 
 def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Dataset], *, device: str = "cpu") -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -49,13 +51,7 @@ def skin_coloured(lab: np.ndarray) -> np.ndarray:
 
 
 def lesion_response(picture: np.ndarray) -> np.ndarray:
-    """How much each pixel looks like part of a lesion: float32 of shape (height, width), 0 where there is no skin.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    """
+    """How much each pixel looks like part of a lesion: float32 of shape (height, width), 0 where there is no skin."""
     lab = to_lab(picture)
     skin = skin_coloured(lab)
     if not skin.any():
@@ -87,17 +83,7 @@ def _unevenness(channel: np.ndarray, weight: np.ndarray, band: tuple[float, floa
 
 
 def lesion_map(picture: np.ndarray) -> np.ndarray:
-    """The pixels that may be lesion.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, 3)
-        RGB.
-
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-        Holes filled, specks removed; the same for the same picture.
+    """The pixels that may be lesion, bool of shape (height, width), of an RGB image of uint8: holes filled, specks removed.
 
     Examples
     --------
@@ -116,45 +102,28 @@ def lesion_map(picture: np.ndarray) -> np.ndarray:
     return large[pieces]
 
 
-#: Raised by one whenever the altered copy of an unchanged picture changes.
+#: Raised by one whenever the altered, corrupted or re-toned copy of an unchanged image changes.
 ALTERATIONS_VERSION = 1
-#: Patches a side of ``shuffled``, and cells a side where single places are blanked (`blank_cell`).
+CORRUPTIONS_VERSION = 1
+TONE_TRANSFER_VERSION = 1
+#: Patches a side of ``shuffled``, and cells a side where single places are blanked (``cell-ROW-COLUMN``).
 GRID = 4
 #: Depth of the frame that ``border_only`` leaves, as a share of the side.
 FRAME = 0.125
 #: What stands where something was taken away and nothing around it may show.
 GREY = 128
+#: Angles in degrees among which the target of ``tone-NUMBER`` is drawn, all alike: from dark to very light skin.
+TARGETS = (-45.0, 60.0)
 _DILATE, _RING = 0.012, 0.04  # shares of the side: what a box is larger than its lesion, and where its colour is taken from
 _LARGEST_BOX = 1 / 6  # of the side: larger components are covered piece by piece
 _INPAINT_RADIUS = 3  # pixels
-
-
-@dataclass(frozen=True)
-class Alteration:
-    """One way to alter a picture.
-
-    Parameters
-    ----------
-    name : str
-    meaning : str
-        What is taken away, and what is left; for people.
-    change : callable
-        ``change(picture, mask, rng)`` gives the altered picture; ``mask`` is bool, shape (size, size), or None.
-    needs_mask : bool
-        Whether it needs to know where the lesions are.
-    """
-
-    name: str
-    meaning: str
-    change: Callable[[np.ndarray, np.ndarray | None, np.random.Generator], np.ndarray]
-    needs_mask: bool = False
+_FEATHER = 0.01  # of the side
 
 
 def lesion_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
     """Boxes over the components of a lesion map: top, left, bottom, right (open) in pixels, a little larger than the lesions.
 
-    A component that is larger than a sixth of the side, such as a blotch of merged spots, is cut along a grid of that width, so
-    that its boxes follow its form.
+    A component larger than a sixth of the side is cut along a grid of that width, so that its boxes follow its form.
 
     Examples
     --------
@@ -195,10 +164,6 @@ def fill_boxes(picture: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> n
     return filled
 
 
-def _covered(picture, mask, rng):
-    return fill_boxes(picture, lesion_boxes(mask))
-
-
 def _covered_random(picture, mask, rng):
     size, boxes = len(picture), []
     for top, left, bottom, right in lesion_boxes(mask):
@@ -212,10 +177,6 @@ def _inpainted(picture, mask, rng):
     width = 2 * max(round(_DILATE * len(picture)), 1) + 1
     wider = cv2.dilate(mask.astype(np.uint8), np.ones((width, width), np.uint8))
     return cv2.inpaint(np.ascontiguousarray(picture), wider, _INPAINT_RADIUS, cv2.INPAINT_TELEA)
-
-
-def _mask_only(picture, mask, rng):
-    return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
 
 
 def _background_only(picture, mask, rng):
@@ -236,10 +197,6 @@ def _tiny(picture, mask, rng):
     return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
 
 
-def _colour_only(picture, mask, rng):
-    return rng.permutation(picture.reshape(-1, 3)).reshape(picture.shape)
-
-
 def _shuffled(picture, mask, rng):
     side = len(picture) // GRID
     patches = [(row * side, column * side) for row in range(GRID) for column in range(GRID)]
@@ -251,163 +208,13 @@ def _shuffled(picture, mask, rng):
     return shuffled
 
 
-def _grey(picture, mask, rng):
-    return np.asarray(Image.fromarray(picture).convert("L").convert("RGB"))
-
-
-ALTERATIONS = {
-    alteration.name: alteration
-    for alteration in (
-        Alteration("covered", "the lesions under boxes of the colour around them", _covered, True),
-        Alteration("covered_random", "the same boxes at random places: what boxes cost as such", _covered_random, True),
-        Alteration("inpainted", "the lesions painted over from their edges (Telea 2004)", _inpainted, True),
-        Alteration("mask_only", "nothing but the lesion map, white on black", _mask_only, True),
-        Alteration("background_only", "all of the colour of skin in grey: cloth, walls, lettering and the outline are left",
-                   _background_only, True),
-        Alteration("border_only", f"all but a frame of {FRAME:.1%} of the side in grey", _border_only),
-        Alteration("tiny", "8 x 8 pixels, blown up", _tiny),
-        Alteration("colour_only", "all pixels dealt anew: the colours are left, and no form", _colour_only),
-        Alteration("shuffled", f"{GRID} x {GRID} patches dealt anew: lesions are left, their arrangement is not", _shuffled),
-        Alteration("grey", "no colour", _grey),
-    )
-}  # fmt: skip
-#: The alterations that can be made with a known lesion mask too, under their name and this ending.
-TRUE = "_true"
-WITH_TRUTH = ("covered", "covered_random", "inpainted", "mask_only")
-
-
-def get_alteration(name: str) -> Alteration:
-    """The alteration of that name; ``covered_true`` and the like are ``covered`` with a known mask.
-
-    Raises
-    ------
-    MpoxError
-        If there is none; the sentence lists the known ones.
-    """
-    known = [*ALTERATIONS, *(f"{plain}{TRUE}" for plain in WITH_TRUTH)]
-    if name not in known:
-        raise MpoxError(f"Unknown alteration '{name}': choose one of {', '.join(known)}.")
-    return ALTERATIONS[name.removesuffix(TRUE)]
-
-
-def alter(picture: np.ndarray, name: str, *, mask: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """A picture altered.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (size, size, 3)
-        RGB.
-    name : str
-        See `ALTERATIONS`.
-    mask : ndarray of bool, shape (size, size), optional
-        The lesions, for alterations that need them: `mpox.data.changes.lesion_map`, or the truth where it is known.
-    seed : int
-        Of what is dealt at random; the same gives the same copy.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
-
-    Raises
-    ------
-    MpoxError
-        If the alteration is unknown, or it needs a mask and has none.
-
-    Examples
-    --------
-    >>> alter(np.full((32, 32, 3), 200, np.uint8), "border_only")[16, 16].tolist()
-    [128, 128, 128]
-    """
-    alteration = get_alteration(name)
-    if alteration.needs_mask and mask is None:
-        raise MpoxError(f"The alteration '{name}' needs to know where the lesions are: pass mask=lesion_map(picture).")
-    return alteration.change(picture, mask, np.random.default_rng(seed))
-
-
-def blank_cell(picture: np.ndarray, row: int, column: int) -> np.ndarray:
-    """One cell of a `GRID` x `GRID` grid in the picture's mean colour; rows count from the top, columns from the left."""
+def _blank_cell(picture, mask, rng, row, column):
+    """One cell in the mean colour of the image; rows count from the top, columns from the left."""
     edges = np.round(np.linspace(0, len(picture), GRID + 1)).astype(int)
     blanked = picture.copy()
     window = slice(edges[row], edges[row + 1]), slice(edges[column], edges[column + 1])
     blanked[window] = np.round(picture.reshape(-1, 3).mean(axis=0))
     return blanked
-
-
-#: Raised by one whenever the corrupted copy of an unchanged picture changes.
-CORRUPTIONS_VERSION = 1
-STRENGTHS = (1, 2, 3, 4, 5)
-#: Family to what its number means, and the number at each strength.
-SEVERITIES = {
-    "blur": ("standard deviation of a Gaussian, pixels at a side of 224", (0.7, 1.2, 2.0, 3.2, 5.0)),
-    "noise": ("standard deviation of Gaussian noise, grey levels", (6, 12, 20, 32, 48)),
-    "jpeg": ("JPEG quality", (50, 30, 18, 10, 5)),
-    "exposure": ("stops of light, more or less", (0.3, 0.6, 1.0, 1.5, 2.0)),
-    "white_balance": ("stops between red and blue, either way", (0.2, 0.4, 0.7, 1.0, 1.4)),
-    "occlusion": ("share of the area under one grey square", (0.05, 0.1, 0.2, 0.3, 0.4)),
-    "downscaling": ("factor by which width and height are reduced", (2, 3, 4.5, 7, 10)),
-}
-#: Transforms that leave the finding what it is.
-TRANSFORMS = {
-    "mirrored": "left and right exchanged",
-    "upside_down": "top and bottom exchanged",
-    "crop_90": "a square of 90 % of the side at a random place, blown up",
-    "crop_75": "a square of 75 % of the side at a random place, blown up",
-}
-
-
-def severity_table() -> pd.DataFrame:
-    """The number behind each family and strength: ``family``, ``meaning``, and one column a strength."""
-    return pd.DataFrame([(name, meaning, *numbers) for name, (meaning, numbers) in SEVERITIES.items()]).set_axis(
-        ["family", "meaning", *map(str, STRENGTHS)], axis=1
-    )
-
-
-def _blur(picture, number, rng):
-    return cv2.GaussianBlur(picture, (0, 0), number * len(picture) / 224)
-
-
-def _noise(picture, number, rng):
-    return _to_uint8(picture + rng.normal(0, number, picture.shape))
-
-
-def _jpeg(picture, number, rng):
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=number)
-    return np.asarray(Image.open(stream).convert("RGB"))
-
-
-def _exposure(picture, number, rng):
-    return _encode(_decode(picture) * 2.0 ** (number * rng.choice([-1, 1])))
-
-
-def _white_balance(picture, number, rng):
-    red = number / 2 * rng.choice([-1, 1])
-    return _encode(_decode(picture) * 2.0 ** np.array([red, 0, -red]))
-
-
-def _occlusion(picture, number, rng):
-    side = round(len(picture) * number**0.5)
-    row, column = rng.integers(0, len(picture) - side + 1, 2)
-    covered = picture.copy()
-    covered[row : row + side, column : column + side] = 128
-    return covered
-
-
-def _downscaling(picture, number, rng):
-    side = max(round(len(picture) / number), 1)
-    small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
-    return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
-
-
-_FAMILIES: dict[str, Callable] = {
-    "blur": _blur,
-    "noise": _noise,
-    "jpeg": _jpeg,
-    "exposure": _exposure,
-    "white_balance": _white_balance,
-    "occlusion": _occlusion,
-    "downscaling": _downscaling,
-}
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
@@ -425,78 +232,41 @@ def _encode(linear: np.ndarray) -> np.ndarray:
     return _to_uint8(255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
-def corrupt(picture: np.ndarray, family: str, strength: int, *, seed: int = 0) -> np.ndarray:
-    """A picture corrupted.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (size, size, 3)
-        RGB.
-    family : str
-        See `SEVERITIES`.
-    strength : int
-        1 (mild) to 5 (severe).
-    seed : int
-        The same gives the same copy. Choices that are open fall alike at every strength of a family.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
-
-    Raises
-    ------
-    MpoxError
-        If there is no such family or strength.
-
-    Examples
-    --------
-    >>> picture = np.zeros((32, 32, 3), np.uint8)
-    >>> int((corrupt(picture, "occlusion", 3) == 128).all(axis=2).sum())
-    196
-    """
-    if family not in SEVERITIES or strength not in STRENGTHS:
-        known = f"{', '.join(SEVERITIES)}, at strengths 1 to 5"
-        raise MpoxError(f"There is no corruption '{family}' of strength {strength}: choose one of {known}.")
-    return _FAMILIES[family](picture, SEVERITIES[family][1][strength - 1], np.random.default_rng(seed))
+def _jpeg(picture, mask, rng, number):
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=number)
+    return np.asarray(Image.open(stream).convert("RGB"))
 
 
-def transform(picture: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
-    """A picture transformed harmlessly, see `TRANSFORMS`; arguments and result as for `corrupt`."""
-    if name not in TRANSFORMS:
-        raise MpoxError(f"There is no transform '{name}': choose one of {', '.join(TRANSFORMS)}.")
-    if name == "mirrored":
-        return np.ascontiguousarray(picture[:, ::-1])
-    if name == "upside_down":
-        return np.ascontiguousarray(picture[::-1])
+def _white_balance(picture, mask, rng, number):
+    red = number / 2 * rng.choice([-1, 1])
+    return _encode(_decode(picture) * 2.0 ** np.array([red, 0, -red]))
+
+
+def _occlusion(picture, mask, rng, number):
+    side = round(len(picture) * number**0.5)
+    row, column = rng.integers(0, len(picture) - side + 1, 2)
+    covered = picture.copy()
+    covered[row : row + side, column : column + side] = 128
+    return covered
+
+
+def _downscaling(picture, mask, rng, number):
+    side = max(round(len(picture) / number), 1)
+    small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
+
+
+def _crop(picture, mask, rng, percent):
     size = len(picture)
-    side = round(size * int(name.removeprefix("crop_")) / 100)
-    row, column = np.random.default_rng(seed).integers(0, size - side + 1, 2)
+    side = round(size * percent / 100)
+    row, column = rng.integers(0, size - side + 1, 2)
     part = Image.fromarray(picture[row : row + side, column : column + side])
     return np.asarray(part.resize((size, size), Image.Resampling.BICUBIC))
 
 
-#: Raised by one whenever the copy of an unchanged picture changes.
-TONE_TRANSFER_VERSION = 1
-#: Angles in degrees among which the target is drawn, all alike: from dark to very light skin.
-TARGETS = (-45.0, 60.0)
-_FEATHER = 0.01  # of the side
-
-
 def transfer(picture: np.ndarray, target: float) -> np.ndarray:
-    """A picture whose skin has another typology angle.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    target : float
-        Degrees.
-
-    Returns
-    -------
-    ndarray of uint8, of the same shape
-        The unchanged picture where the skin has no angle (no colour, or less than a tenth of the picture is skin).
-    """
+    """An RGB image of uint8 whose skin has the typology angle `target`, in degrees; unchanged where its skin has no angle."""
     usual = tone_of_skin(picture)
     if usual is None:
         return picture
@@ -509,9 +279,134 @@ def transfer(picture: np.ndarray, target: float) -> np.ndarray:
     return np.round(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
 
 
-def drawn_transfer(picture: np.ndarray, *, seed: int) -> np.ndarray:
-    """`transfer` to an angle that the seed draws from `TARGETS`."""
-    return transfer(picture, np.random.default_rng(seed).uniform(*TARGETS))
+@dataclass(frozen=True)
+class Change:
+    """One way to change an image: `make(picture, mask, rng)`, with the lesions as bool of shape (size, size), or None."""
+
+    make: Callable[..., np.ndarray]
+    meaning: str  # what is taken away, and what is left; for people
+    version: str = f"corruption {CORRUPTIONS_VERSION}"
+    needs_mask: bool = False
+
+
+_ALTERED, _MAPPED = f"alteration {ALTERATIONS_VERSION}", f"alteration {ALTERATIONS_VERSION} map {LESION_MAP_VERSION}"
+#: Alterations take the lesions away, or all but something else.
+ALTERATIONS = {
+    name: Change(make, meaning, _MAPPED if needs_mask else _ALTERED, needs_mask)
+    for name, needs_mask, make, meaning in (
+        ("covered", True, lambda picture, mask, rng: fill_boxes(picture, lesion_boxes(mask)),
+         "the lesions under boxes of the colour around them"),
+        ("covered_random", True, _covered_random, "the same boxes at random places: what boxes cost as such"),
+        ("inpainted", True, _inpainted, "the lesions painted over from their edges (Telea 2004)"),
+        ("mask_only", True, lambda picture, mask, rng: np.repeat(mask[..., None] * np.uint8(255), 3, axis=2),
+         "nothing but the lesion map, white on black"),
+        ("background_only", True, _background_only,
+         "all of the colour of skin in grey: cloth, walls, lettering and the outline are left"),
+        ("border_only", False, _border_only, f"all but a frame of {FRAME:.1%} of the side in grey"),
+        ("tiny", False, _tiny, "8 x 8 pixels, blown up"),
+        ("colour_only", False, lambda picture, mask, rng: rng.permutation(picture.reshape(-1, 3)).reshape(picture.shape),
+         "all pixels dealt anew: the colours are left, and no form"),
+        ("shuffled", False, _shuffled, f"{GRID} x {GRID} patches dealt anew: lesions are left, their arrangement is not"),
+        ("grey", False, lambda picture, mask, rng: np.asarray(Image.fromarray(picture).convert("L").convert("RGB")), "no colour"),
+    )
+}  # fmt: skip
+#: The alterations that can be made with a known lesion mask too, under their name and this ending.
+TRUE = "_true"
+WITH_TRUTH = ("covered", "covered_random", "inpainted", "mask_only")
+STRENGTHS = (1, 2, 3, 4, 5)
+#: Corruptions: family to its function, what its number means, and the number at each strength.
+SEVERITIES: dict[str, tuple[Callable, str, tuple[float, ...]]] = {
+    "blur": (
+        lambda picture, mask, rng, number: cv2.GaussianBlur(picture, (0, 0), number * len(picture) / 224),
+        "standard deviation of a Gaussian, pixels at a side of 224",
+        (0.7, 1.2, 2.0, 3.2, 5.0),
+    ),
+    "noise": (
+        lambda picture, mask, rng, number: _to_uint8(picture + rng.normal(0, number, picture.shape)),
+        "standard deviation of Gaussian noise, grey levels",
+        (6, 12, 20, 32, 48),
+    ),
+    "jpeg": (_jpeg, "JPEG quality", (50, 30, 18, 10, 5)),
+    "exposure": (
+        lambda picture, mask, rng, number: _encode(_decode(picture) * 2.0 ** (number * rng.choice([-1, 1]))),
+        "stops of light, more or less",
+        (0.3, 0.6, 1.0, 1.5, 2.0),
+    ),
+    "white_balance": (_white_balance, "stops between red and blue, either way", (0.2, 0.4, 0.7, 1.0, 1.4)),
+    "occlusion": (_occlusion, "share of the area under one grey square", (0.05, 0.1, 0.2, 0.3, 0.4)),
+    "downscaling": (_downscaling, "factor by which width and height are reduced", (2, 3, 4.5, 7, 10)),
+}
+#: Transforms that leave the finding what it is.
+TRANSFORMS = {
+    "mirrored": Change(lambda picture, *_: np.ascontiguousarray(picture[:, ::-1]), "left and right exchanged"),
+    "upside_down": Change(lambda picture, *_: np.ascontiguousarray(picture[::-1]), "top and bottom exchanged"),
+    "crop_90": Change(partial(_crop, percent=90), "a square of 90 % of the side at a random place, blown up"),
+    "crop_75": Change(partial(_crop, percent=75), "a square of 75 % of the side at a random place, blown up"),
+}
+#: Recipe to what it does: all that is named, each family at each strength (``blur-1``), each cell of the grid (``cell-0-3``).
+CHANGES = (
+    ALTERATIONS
+    | {f"{name}{TRUE}": replace(ALTERATIONS[name], version=_ALTERED) for name in WITH_TRUTH}
+    | TRANSFORMS
+    | {
+        f"{family}-{strength}": Change(partial(make, number=number), meaning)
+        for family, (make, meaning, numbers) in SEVERITIES.items()
+        for strength, number in zip(STRENGTHS, numbers, strict=True)
+    }
+    | {
+        f"cell-{row}-{column}": Change(partial(_blank_cell, row=row, column=column), "one cell in the mean colour", _ALTERED)
+        for row in range(GRID)
+        for column in range(GRID)
+    }
+)
+
+
+def find_change(recipe: str) -> Change:
+    """What is behind a recipe: one of `CHANGES`, or ``tone-NUMBER``; an `MpoxError` that lists them if there is nothing."""
+    if re.fullmatch(r"tone-\d+", recipe):
+        make = lambda picture, mask, rng: transfer(picture, rng.uniform(*TARGETS))  # noqa: E731
+        return Change(make, "skin of another tone", f"tone {TONE_TRANSFER_VERSION}")
+    if recipe not in CHANGES:
+        known = [*(name for name in CHANGES if "-" not in name), *(f"{family}-1 to -5" for family in SEVERITIES)]
+        raise MpoxError(f"Unknown recipe '{recipe}': choose one of {', '.join(known)}, cell-ROW-COLUMN or tone-NUMBER.")
+    return CHANGES[recipe]
+
+
+def change(picture: np.ndarray, recipe: str, *, mask: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """A changed copy of an image.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (size, size, 3)
+        RGB.
+    recipe : str
+        See `CHANGES`; ``tone-1``, ``tone-2`` and so on give its skin another tone.
+    mask : ndarray of bool, shape (size, size), optional
+        The lesions, for changes that need them: `lesion_map`, or the truth where it is known.
+    seed : int
+        Of what is drawn at random: the same gives the same copy, and falls alike at every strength of a family.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size, 3)
+
+    Examples
+    --------
+    >>> change(np.full((32, 32, 3), 200, np.uint8), "border_only")[16, 16].tolist()
+    [128, 128, 128]
+    >>> int((change(np.zeros((32, 32, 3), np.uint8), "occlusion-3") == 128).all(axis=2).sum())
+    196
+    """
+    found = find_change(recipe)
+    if found.needs_mask and mask is None:
+        raise MpoxError(f"The alteration '{recipe}' needs to know where the lesions are: pass mask=lesion_map(picture).")
+    return found.make(picture, mask, np.random.default_rng(seed))
+
+
+def severity_table() -> pd.DataFrame:
+    """The number behind each family and strength: ``family``, ``meaning``, and one column a strength."""
+    rows = [(name, meaning, *numbers) for name, (_, meaning, numbers) in SEVERITIES.items()]
+    return pd.DataFrame(rows, columns=["family", "meaning", *map(str, STRENGTHS)])
 
 
 #: The recipe of a picture as it is.
@@ -528,33 +423,9 @@ def cell_recipes() -> list[str]:
     return [f"cell-{row}-{column}" for row in range(GRID) for column in range(GRID)]
 
 
-def check_recipe(recipe: str) -> str:
-    """The version of the code behind a recipe.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such recipe; the sentence lists the known ones.
-    """
-    name, *numbers = recipe.split("-")
-    counted = [int(number) for number in numbers if number.isdecimal()]
-    if recipe in ALTERATIONS or (recipe.removesuffix(TRUE) in WITH_TRUTH and recipe.endswith(TRUE)):
-        drawn = ALTERATIONS[recipe.removesuffix(TRUE)].needs_mask and not recipe.endswith(TRUE)
-        return f"alteration {ALTERATIONS_VERSION}" + (f" map {LESION_MAP_VERSION}" if drawn else "")
-    if recipe in TRANSFORMS or (name in SEVERITIES and len(counted) == len(numbers) == 1 and counted[0] in STRENGTHS):
-        return f"corruption {CORRUPTIONS_VERSION}"
-    if name == "cell" and len(counted) == len(numbers) == 2 and max(counted) < GRID:
-        return f"alteration {ALTERATIONS_VERSION}"
-    if name == "tone" and len(counted) == len(numbers) == 1:
-        return f"tone {TONE_TRANSFER_VERSION}"
-    known = [*ALTERATIONS, *(f"{plain}{TRUE}" for plain in WITH_TRUTH), *TRANSFORMS]
-    known += [f"{family}-1 to -5" for family in SEVERITIES]
-    raise MpoxError(f"Unknown recipe '{recipe}': choose one of {', '.join(known)}, cell-ROW-COLUMN or tone-NUMBER.")
-
-
 def recipe_hash(sha: str, recipe: str) -> str:
     """The sha256 that stands for the altered copy of the picture with this pixel hash."""
-    return hashlib.sha256(f"{sha} {recipe} {check_recipe(recipe)}".encode()).hexdigest()
+    return hashlib.sha256(f"{sha} {recipe} {find_change(recipe).version}".encode()).hexdigest()
 
 
 def true_mask(path: str, size: int) -> np.ndarray:
@@ -564,12 +435,9 @@ def true_mask(path: str, size: int) -> np.ndarray:
 
 
 def alteration_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray]:
-    """What makes the copies of an altered manifest: from the original of a row, and the row, the copy.
-
-    The lesion map of the last picture is kept: in the order of the manifest the copies of one picture follow each other.
-    """
+    """What makes the copies of an altered manifest: from the original of a row, and the row, the copy."""
     recipes, shas = manifest["recipe"].to_numpy(), manifest["original_sha256"].to_numpy()
-    last: dict[str, np.ndarray] = {}
+    last: dict[str, np.ndarray] = {}  # the copies of one image follow each other
 
     def mapped(picture: np.ndarray, row: int) -> np.ndarray:
         if recipes[row].endswith(TRUE):
@@ -583,38 +451,17 @@ def alteration_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], n
 
 
 def render_altered(picture: np.ndarray, recipe: str, sha: str, mask: Callable[[], np.ndarray]) -> np.ndarray:
-    """An altered copy of a picture.
+    """An altered copy of an RGB image of uint8, shape (size, size, 3).
 
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (size, size, 3)
-        RGB.
-    recipe : str
-    sha : str
-        The original's pixel hash, which decides what the recipe leaves open: the same for all strengths of a corruption.
-    mask : callable
-        Gives the lesion map, bool of shape (size, size); called only where it is needed.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
+    The original's pixel hash `sha` decides what the recipe leaves open, alike for all strengths of a corruption. `mask` gives the
+    lesion map, bool of shape (size, size); it is called only where it is needed.
     """
-    check_recipe(recipe) if recipe != UNTOUCHED else None
-    name, *numbers = recipe.split("-")
-    about = recipe if name == "tone" else name.removesuffix(TRUE)
-    seed = int(hashlib.sha256(f"{sha} {about}".encode()).hexdigest()[:16], 16)
     if recipe == UNTOUCHED:
         return picture
-    if name == "cell":
-        return blank_cell(picture, *map(int, numbers))
-    if name == "tone":
-        return drawn_transfer(picture, seed=seed)
-    if name in SEVERITIES:
-        return corrupt(picture, name, int(numbers[0]), seed=seed)
-    if name in TRANSFORMS:
-        return transform(picture, name, seed=seed)
-    needed = ALTERATIONS[name.removesuffix(TRUE)].needs_mask
-    return alter(picture, name, mask=mask() if needed else None, seed=seed)
+    name = recipe.split("-")[0]
+    about = recipe if name == "tone" else name.removesuffix(TRUE)
+    seed = int(hashlib.sha256(f"{sha} {about}".encode()).hexdigest()[:16], 16)
+    return change(picture, recipe, mask=mask() if find_change(recipe).needs_mask else None, seed=seed)
 
 
 #: The recipe of published studies; see `RENDERERS`.
@@ -635,21 +482,10 @@ def view_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndar
 
 
 def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
-    """An augmented copy of a picture, by a recipe as published ones are.
+    """An augmented copy of an RGB image, by a recipe as published ones are; `sha`, from `view_hash`, decides what is left open.
 
     In this order: mirrored (probability 1/2), turned by up to 30 degrees, shifted by up to 10 % of the side and zoomed by 0.8 to
     1.2 (the edge is mirrored outward), brightness and contrast times 0.8 to 1.2.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (size, size, 3)
-        RGB.
-    sha : str
-        From `view_hash`; the same gives the same copy.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size, 3)
     """
     rng = np.random.default_rng(int(sha[:32], 16))
     mirrored, angle, zoom = rng.random() < 0.5, np.deg2rad(rng.uniform(-30, 30)), rng.uniform(0.8, 1.2)
@@ -670,12 +506,10 @@ def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
 
 
 def recolour(picture: np.ndarray, sha: str) -> np.ndarray:
-    """A copy as another camera, in another light, might have taken it; nothing is moved.
+    """A copy as another camera, in another light, might have taken it; nothing is moved. Arguments as for `render_view`.
 
     In this order: each of red, green and blue times 0.8 to 1.25 (white balance), brightness, contrast and saturation times 0.6 to
-    1.4. The ranges are ours: wide enough to cover what web pictures show, narrow enough that skin stays skin to our eyes.
-
-    Parameters and result are those of `render`.
+    1.4. The ranges are ours: wide enough to cover what web images show, narrow enough that skin stays skin to our eyes.
     """
     rng = np.random.default_rng(int(sha[:32], 16))
     gains = np.exp(rng.uniform(-np.log(1.25), np.log(1.25), 3))
@@ -685,5 +519,5 @@ def recolour(picture: np.ndarray, sha: str) -> np.ndarray:
     return np.asarray(image)
 
 
-#: Recipe to what makes a copy: ``published`` turns, shifts, zooms and brightens (`render`), ``colour`` changes colours only.
+#: Recipe to what makes a copy: ``published`` turns, shifts, zooms and brightens, ``colour`` changes colours only.
 RENDERERS = {PUBLISHED: render_view, "colour": recolour}

@@ -15,31 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as the study sees it.
-
-    Parameters
-    ----------
-    name : str
-    manifest : DataFrame
-        Sorted by ``image_id``; with the audit's ``group_id``.
-    groups : Series of str
-        The honest groups (same patient or same photograph), indexed by ``image_id``; intervals resample these.
-    is_phantom : bool
-    has_pictures : bool
-        Whether the pictures are on this machine.
-    positive : str
-        The class that is the finding.
-    audit : Audit, optional
-        Of this data set alone.
-    """
+    """A data set as the study sees it."""
 
     name: str
-    manifest: pd.DataFrame
-    groups: pd.Series
+    manifest: pd.DataFrame  # sorted by ``image_id``; with the audit's ``group_id``
+    groups: pd.Series  # the honest groups (same patient or same photograph), indexed by ``image_id``; intervals resample these
     is_phantom: bool
-    has_pictures: bool
-    positive: str = "Mpox"
-    audit: "Audit | None" = None
+    has_pictures: bool  # whether the images are on this machine
+    positive: str = "Mpox"  # the class that is the finding
+    audit: "Audit | None" = None  # of this data set alone
 
     @property
     def classes(self) -> list[str]:
@@ -53,13 +37,7 @@ class Dataset:
 
 
 def make_dataset(name: str, audit: "Audit", *, is_phantom: bool, has_pictures: bool) -> Dataset:
-    """The data set of an audit.
-
-    Raises
-    ------
-    MpoxError
-        If it has no class Mpox.
-    """
+    """The data set of an audit; an `MpoxError` if it has no class Mpox."""
     manifest = audit.images.drop(columns="dataset")
     if "Mpox" not in set(manifest["label"]):
         raise MpoxError(f"The data set '{name}' has no class Mpox (or Monkeypox, MKP): name the folder of that class so.")

@@ -11,19 +11,9 @@ from mpox._core import MpoxError
 
 
 def connected(names: Iterable[str], left: Iterable[str], right: Iterable[str]) -> np.ndarray:
-    """Connected components of a graph.
+    """Connected components of a graph with these (distinct) nodes, and links from `left` to `right`.
 
-    Parameters
-    ----------
-    names : iterable of str
-        The nodes, distinct.
-    left, right : iterable of str
-        The two ends of every link.
-
-    Returns
-    -------
-    ndarray of str, shape (number of nodes,)
-        One group id a node, in the order of `names`: the name that sorts first in its group.
+    Returns one group id a node, in the order of `names`: the name that sorts first in its group.
 
     Examples
     --------
@@ -46,17 +36,7 @@ def same_value_links(names: pd.Series, values: pd.Series) -> tuple[list[str], li
 
 
 def patient_groups(manifest: pd.DataFrame) -> pd.Series:
-    """Groups of the same patient; an image without a patient id is a group by itself.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        With ``image_id`` and ``patient_id``.
-
-    Returns
-    -------
-    Series of str
-        One group id an image, in the manifest's order: the ``image_id`` that sorts first in the group.
+    """One group id an image, in the manifest's order; an image without a patient id is a group by itself.
 
     Raises
     ------
@@ -73,13 +53,7 @@ def patient_groups(manifest: pd.DataFrame) -> pd.Series:
 
 
 def source_groups(manifest: pd.DataFrame) -> pd.Series:
-    """Groups of the same patient or the same photograph, as the audit found them: the manifest's column ``group_id``.
-
-    Raises
-    ------
-    MpoxError
-        If the manifest was not audited.
-    """
+    """Groups of the same patient or the same photograph, as the audit found them; an `MpoxError` if it was not audited."""
     if "group_id" not in manifest:
         raise MpoxError("This manifest has no group_id: load the data set through a store (`open_store().dataset(name)`).")
     return manifest["group_id"].astype(str)

@@ -1,10 +1,10 @@
 """Decoding: from any file that Pillow can read to upright RGB pixels, or one sentence that says why not."""
 
-import errno
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import stat
 import threading
 import warnings
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
 import PIL
@@ -20,83 +20,43 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mpox._core import MpoxError
 
-#: A picture above this many pixels is rejected before it is decoded (a decompression bomb, or a scan to be reduced first).
+#: An image above this many pixels is rejected before it is decoded (a decompression bomb, or a scan to be reduced first).
 MAX_PIXELS = 100_000_000
-#: A file above this size is rejected before it is opened; an uncompressed picture of `MAX_PIXELS` pixels is smaller.
+#: A file above this size is rejected before it is opened; an uncompressed image of `MAX_PIXELS` pixels is smaller.
 MAX_BYTES = 2**30
-#: Pictures above this many pixels are decoded one at a time, however many threads there are.
+#: Images above this many pixels are decoded one at a time, however many threads there are.
 LARGE_PIXELS = 20_000_000
-#: Rows that are converted at once where a whole copy of a picture would be too large.
+#: Rows that are hashed at once.
 STRIP = 1024
 #: Formats of Pillow that are left out: they call other programs, have no decoder, or unpack before their size is known.
 _NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
-_HEIF_EXTENSIONS = {".heic", ".heif", ".hif"}
-_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 
 Image.init()
-_FORMATS = {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} | dict.fromkeys(
-    _HEIF_EXTENSIONS, "HEIF"
-)
-#: The extensions of pictures: suffixes in lower case, with the dot.
+_FORMATS = {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+_FORMATS |= dict.fromkeys((".heic", ".heif", ".hif"), "HEIF")
+#: The extensions of images: suffixes in lower case, with the dot.
 EXTENSIONS = frozenset(suffix for suffix, kind in _FORMATS.items() if kind not in _NOT_DECODED)
 
-#: Errors of the machine, not of the file: they may be gone the next time.
-_PASSING = {errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
+warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that is no good is told by `UnusablePicture`
 _ONE_LARGE = threading.Lock()
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_HEIC_HINT = '; HEIC needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG'
+_TURN = Image.Transpose
+_TURNS = dict(enumerate((
+    _TURN.FLIP_LEFT_RIGHT, _TURN.ROTATE_180, _TURN.FLIP_TOP_BOTTOM, _TURN.TRANSPOSE, _TURN.ROTATE_270, _TURN.TRANSVERSE,
+    _TURN.ROTATE_90,
+), start=2))  # fmt: skip
 
 
 class UnusablePicture(MpoxError):
-    """A file that cannot be used as a picture.
+    """A file that cannot be used as an image.
 
-    Parameters
-    ----------
-    name : str
-        The file's name, for people.
-    reason : str
-        The rest of the sentence: what is wrong and what to do.
+    `reason` is the rest of the sentence after its name: what is wrong and what to do. `passing` says that the machine is the
+    reason (permissions, memory, a disk), so that it may be otherwise the next time.
     """
 
-    def __init__(self, name: str, reason: str):
+    def __init__(self, name: str, reason: str, *, passing: bool = False):
         super().__init__(f"{name} {reason}.")
-        self.reason = reason
-
-
-class _Unfit(Exception):
-    """Within this module: the reason why a picture cannot be used."""
-
-
-class _QuietDecoders:
-    """While any thread decodes, warnings are off: `warnings.catch_warnings` alone is not safe with threads."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._depth = 0
-
-    def __enter__(self):
-        with self._lock:
-            if self._depth == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.simplefilter("ignore")
-            self._depth += 1
-
-    def __exit__(self, *_):
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._saved.__exit__(None, None, None)
-
-
-_QUIET = _QuietDecoders()
+        self.reason, self.passing = reason, passing
 
 
 def printable(name: str) -> str:
@@ -110,14 +70,9 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def is_printable(name: str) -> bool:
-    """Whether a file name is UTF-8."""
-    return name.isascii() or printable(name) == name
-
-
 @functools.cache
 def _register_heif() -> bool:
-    """Teach Pillow to read HEIC pictures if pillow-heif is installed; returns whether it is."""
+    """Teach Pillow to read HEIC images if pillow-heif is installed; returns whether it is."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif
@@ -135,198 +90,117 @@ def _decodable() -> list[str]:
 def decoder_versions() -> str:
     """What decides how a file is decoded: cached results of other versions do not count."""
     heif = importlib.metadata.version("pillow-heif") if _register_heif() else "none"
-    return f"1, Pillow {PIL.__version__}, pillow-heif {heif}, limits {MAX_PIXELS} {MAX_BYTES}"
+    return f"2, Pillow {PIL.__version__}, pillow-heif {heif}, limits {MAX_PIXELS} {MAX_BYTES}"
 
 
-def _what_instead(stream: BinaryIO) -> str:
-    """What the content of a file is that no decoder takes."""
-    stream.seek(0)
-    head = stream.read(512)
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and not _register_heif():
-        return 'is a HEIC picture, which needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG'
-    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be cut
-    is_text = "\ufffd" not in text and all(letter.isprintable() or letter.isspace() for letter in text)
-    found = "its content is text" if is_text else "its content is of no known format"
-    return f"cannot be read as a picture ({found}): replace or remove it"
+def _refuse_large(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
 
 
-def _refuse_large(picture: Image.Image) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        raise _Unfit(f"has {picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,}: reduce it")
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        return picture.getexif().get(0x0112, 1)
-    except Exception:  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
-        return 1
-
-
-def _full_scale(picture: Image.Image) -> int:
-    """The value that stands for white in a picture of 16-bit (or 12-bit) integers, as the file declares it."""
-    bits = getattr(picture, "tag_v2", {}).get(258, (16,))
-    return 4095 if tuple(bits) == (12,) else 65535
-
-
-def _integers_to_grey(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture)
-    white = _full_scale(picture)
-    if picture.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise _Unfit("stores integers outside 0 to 65,535, whose range it does not tell: save it with 8 or 16 bits")
-    table = ((np.arange(65536) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
-    grey = table[values]
-    clear = picture.info.get("transparency")
+def _numbers_to_grey(image: Image.Image) -> Image.Image:
+    """Integers of 12 or 16 bits, or floating-point numbers, by the range of their type; see `read_rgb`."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 65535):  # written so that NaN is refused
+        raise ValueError("numbers outside 0 to 65,535, whose range the file does not tell: save it with 8 or 16 bits")
+    if image.mode == "F":
+        white = next(limit for limit in (1, 255, 65535) if high <= limit)
+        return Image.fromarray(np.rint(values * np.float32(255 / white)).astype(np.uint8))
+    white = 4095 if tuple(getattr(image, "tag_v2", {}).get(258, ())) == (12,) else 65535
+    grey = ((np.arange(65536) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)[values]
+    clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey[values == clear] = 255
     return Image.fromarray(grey)
 
 
-def _floats_to_grey(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 65535):  # written so that NaN is refused
-        raise _Unfit("stores floating-point numbers outside 0 to 65,535, whose range it does not tell: save it with 8 or 16 bits")
-    white = next(limit for limit in (1, 255, 65535) if high <= limit)
-    return Image.fromarray(np.rint(values * np.float32(255 / white)).astype(np.uint8))
+def _over_white(image: Image.Image) -> Image.Image:
+    clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), clear).convert("RGB")
 
 
-def _over_white(picture: Image.Image) -> Image.Image:
-    """Lay a transparent picture over white, strip by strip."""
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    result = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, STRIP):
-        strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).convert("RGBA")
-        white = Image.new("RGBA", strip.size, "white")
-        result.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
-    return result
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
+        return 1
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    picture.load()
-    _refuse_large(picture)  # some formats tell their real size only now
-    orientation = _orientation(picture)
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        picture = _integers_to_grey(picture)
-    elif picture.mode == "F":
-        picture = _floats_to_grey(picture)
-    elif picture.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        picture = cast("Image.Image", ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))  # None only in place
-    picture = _over_white(picture) if picture.has_transparency_data else picture.convert("RGB")
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+def _decode(stream: BufferedReader) -> Image.Image:
+    try:
+        opened = Image.open(stream, formats=_decodable())
+    except UnidentifiedImageError:  # its message names the stream
+        stream.seek(4)
+        hint = _HEIC_HINT if stream.read(4) == b"ftyp" and not _register_heif() else ""
+        raise ValueError(f"of no known format{hint}") from None
+    with opened as image:
+        _refuse_large(image)
+        with _ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+            image.load()
+            _refuse_large(image)  # some formats tell their real size only now
+            turn, rgb = _TURNS.get(_orientation(image)), cast("Image.Image", image)
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                rgb = _numbers_to_grey(image)
+            elif image.mode == "LAB":
+                lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+                rgb = cast("Image.Image", ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))  # None only in place
+            rgb = _over_white(rgb) if rgb.has_transparency_data else rgb.convert("RGB")
+            return rgb if turn is None else rgb.transpose(turn)
 
 
 @contextmanager
-def _decoded(path: str | Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
-    """The open file and its pixels.
-
-    Raises
-    ------
-    UnusablePicture
-        If the content is no picture.
-    OSError, MemoryError
-        If the file cannot be opened, or memory is short: that may be otherwise the next time.
-    """
+def _opened(path: str | Path) -> Iterator[BufferedReader]:
+    """The open file; whatever goes wrong while it is used becomes an `UnusablePicture` with Pillow's reason, or the system's."""
     name = printable(Path(path).name)
-    info = Path(path).stat()
     try:
+        info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
-            raise _Unfit("is no regular file: replace or remove it")
-        if info.st_size == 0:
-            raise _Unfit("is empty (0 bytes): replace or remove it")
-        if info.st_size > MAX_BYTES:
-            raise _Unfit(f"has {info.st_size:,} bytes, more than {MAX_BYTES:,}: reduce it")
-    except _Unfit as error:
-        raise UnusablePicture(name, str(error)) from None
-    with open(path, "rb") as stream, _QUIET:
-        try:
-            with Image.open(stream, formats=_decodable()) as picture:
-                _refuse_large(picture)
-                with _ONE_LARGE if picture.width * picture.height > LARGE_PIXELS else nullcontext():
-                    yield stream, _to_rgb(picture)
-        except (UnusablePicture, MemoryError):
-            raise
-        except _Unfit as error:
-            raise UnusablePicture(name, str(error)) from None
-        except Image.DecompressionBombError as error:
-            raise UnusablePicture(name, "has more pixels than can be decoded safely: reduce it") from error
-        except UnidentifiedImageError as error:
-            raise UnusablePicture(name, _what_instead(stream)) from error
-        except Exception as error:  # Pillow's decoders raise many types on damaged files
-            if isinstance(error, OSError) and error.errno in _PASSING:
-                raise
-            reason = f"cannot be read as a picture ({error or type(error).__name__}): replace or remove it"
-            raise UnusablePicture(name, reason) from error
+            raise ValueError("no regular file")
+        if not 0 < info.st_size <= MAX_BYTES:
+            raise ValueError(f"{info.st_size:,} bytes; 1 to {MAX_BYTES:,} can be read")
+        with open(path, "rb") as stream:
+            yield stream
+    except MemoryError as error:
+        raise UnusablePicture(name, "does not fit into memory: reduce it", passing=True) from error
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
+        if isinstance(error, OSError) and error.errno:
+            reason = f"cannot be opened ({error.strerror}): make it readable, or remove it"
+            raise UnusablePicture(name, reason, passing=True) from error
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UnusablePicture(name, f"cannot be read as an image ({why}): replace or remove it") from error
 
 
 def read_rgb(path: str | Path) -> Image.Image:
-    """Decode a picture as upright 8-bit RGB.
+    """Decode an image as upright 8-bit RGB.
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
     converted; transparency is laid over white; of an animation the first frame is taken. 16-bit grey is scaled by the range of
     its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files do not tell the range of
     floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds them all is taken.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode ``RGB``.
-
     Raises
     ------
     UnusablePicture
-        If the file is empty, no picture, cut short or damaged, has more than `MAX_PIXELS` pixels (checked before anything is
-        decoded) or `MAX_BYTES` bytes, holds numbers of unknown range, is a HEIC picture while pillow-heif is not installed,
+        If the file is empty, no image, cut short or damaged, has more than `MAX_PIXELS` pixels (checked before anything is
+        decoded) or `MAX_BYTES` bytes, holds numbers of unknown range, is a HEIC image while pillow-heif is not installed,
         or cannot be opened.
     """
-    try:
-        with _decoded(path) as (_, picture):
-            return picture
-    except (OSError, MemoryError) as error:
-        raise UnusablePicture(printable(Path(path).name), explain_failure(error)) from error
+    with _opened(path) as stream:
+        return _decode(stream)
 
 
 def pixel_hash(picture: Image.Image) -> str:
-    """Sha256, in hex, of the size and the pixels of a picture in mode ``RGB``."""
+    """Sha256, in hex, of the size and the pixels of an image in mode ``RGB``."""
     pixels = hashlib.sha256(repr(picture.size).encode())
     for top in range(0, picture.height, STRIP):
         pixels.update(picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).tobytes())
     return pixels.hexdigest()
 
 
-def explain_failure(error: OSError | MemoryError) -> str:
-    """The reason why a file cannot be used that could not be opened, or that memory is too short for."""
-    if isinstance(error, MemoryError):
-        return "does not fit into memory: reduce it"
-    return f"cannot be opened ({error.strerror or error}): make it readable, or remove it"
-
-
 def describe(path: str | Path) -> tuple[str, str, int, int]:
-    """The facts about a picture that a manifest holds.
-
-    Returns
-    -------
-    sha256 : str
-        Of the file, in hex.
-    pixel_sha256 : str
-        Of the size and the decoded RGB pixels (see `read_rgb`), in hex.
-    width, height : int
-        In pixels, upright.
-
-    Raises
-    ------
-    UnusablePicture
-        See `read_rgb`.
-    OSError, MemoryError
-        If the file cannot be opened, or memory is short: that may be otherwise the next time.
-    """
-    with _decoded(path) as (stream, picture):
-        pixels = pixel_hash(picture)
+    """What a manifest holds of an image: sha256 of the file, `pixel_hash`, upright width and height; raises as `read_rgb`."""
+    with _opened(path) as stream:
+        image = _decode(stream)
         stream.seek(0)
-        return hashlib.file_digest(stream, "sha256").hexdigest(), pixels, picture.width, picture.height
+        return hashlib.file_digest(stream, "sha256").hexdigest(), pixel_hash(image), image.width, image.height

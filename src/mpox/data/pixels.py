@@ -11,21 +11,14 @@ from tqdm.auto import tqdm
 from mpox._core import MpoxError, cache_dir, replacing
 from mpox.data import changes
 from mpox.data.manifest import manifest_hash
-from mpox.data.pack import Pack, named_pack
 from mpox.data.pictures import read_rgb
 
 
 class RenderedPixels:
-    """Changed copies of pictures, made as they are asked for: an array to read from, indexed along its first axis.
+    """Changed copies of images, made as they are asked for: an array to read from, indexed along its first axis.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, or RenderedPixels, shape (m, size, size, 3)
-        The original pictures.
-    origin : ndarray of int, shape (n,)
-        Row of the original of each copy.
-    render : callable
-        ``render(picture, row)`` gives the copy of that row.
+    `pixels` are the originals, uint8 of shape (m, size, size, 3), `origin` the row of the original of each copy;
+    ``render(picture, row)`` gives the copy of that row.
     """
 
     def __init__(self, pixels: "Pixels", origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
@@ -55,7 +48,7 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     Parameters
     ----------
     manifest : DataFrame
-        With ``path``, which is missing where the picture is in a pack; the rows give the order. Of an augmented data set
+        With ``path``; the rows give the order. Of an augmented data set
         (`augmented`) or an altered one (`mpox.protocols.copies.altered`) the originals are cached; copies are made from them,
         at this size, whenever they are read.
     image_size : int
@@ -69,19 +62,15 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     Raises
     ------
     MpoxError
-        If the pictures are not on this machine, nor in a pack at this size, or the cache cannot be written.
+        If the pictures are not on this machine, or the cache cannot be written.
     """
     for column, renderer in (("view", changes.view_renderer), ("recipe", changes.alteration_renderer)):
         if column in manifest:
             return _rendered(manifest, image_size, column, renderer)
-    pack = _pack_of(manifest)
-    whole = pack.whole(manifest["pixel_sha256"].tolist(), image_size) if pack else None
-    if whole is not None:
-        return whole
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
     order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
     if not path.is_file():
-        _write_pixels(path, manifest.iloc[order], image_size, pack)
+        _write_pixels(path, manifest.iloc[order], image_size)
     pixels = np.load(path, mmap_mode="r")
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
 
@@ -94,37 +83,20 @@ def _rendered(manifest: pd.DataFrame, image_size: int, column: str, renderer: Ca
     return RenderedPixels(load_pixels(known, image_size), origin, renderer(manifest))
 
 
-def _pack_of(manifest: pd.DataFrame) -> Pack | None:
-    """The pack that holds the pictures which are not on this machine; ``None`` if all of them are."""
-    lacking = manifest["path"].isna()
-    if not lacking.any():
-        return None
-    pack = named_pack()
-    if pack is None:
+def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
+    if (lacking := manifest["path"].isna()).any():
         sources = ", ".join(sorted(manifest.loc[lacking, "source"].unique()))
-        raise MpoxError(f"The pictures of {sources} are not on this machine: get them, or name a pack with --pack or MPOX_PACK.")
-    return pack
-
-
-def _write_pixels(path, manifest: pd.DataFrame, image_size: int, pack: Pack | None) -> None:
+        raise MpoxError(f"The images of {sources} are not on this machine: get them, or name their folder with MPOX_DATA.")
     about = {"descr": "|u1", "fortran_order": False, "shape": (len(manifest), image_size, image_size, 3)}
-    files = zip(manifest["path"], manifest["pixel_sha256"], strict=True)
-    bar = tqdm(files, total=len(manifest), desc=f"decode to {image_size} px", delay=3, leave=False)
+    bar = tqdm(manifest["path"], desc=f"decode to {image_size} px", delay=3, leave=False)
     with replacing(path) as stream:  # not mapped into memory: there a full disk is a bus error
         np.lib.format.write_array_header_1_0(stream, about)
-        for file, sha in bar:
-            if pack and pd.isna(file):
-                stream.write(np.ascontiguousarray(pack.picture(sha, image_size)).tobytes())
-            else:
-                stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
+        for file in bar:
+            stream.write(read_rgb(file).resize((image_size, image_size), Image.Resampling.BICUBIC).tobytes())
 
 
 def to_batch(
-    pixels: np.ndarray,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: torch.device | str = "cpu",
+    pixels: np.ndarray, *, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
     tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)

@@ -9,22 +9,17 @@ from mpox._core import MpoxError, data_roots
 
 #: Folder names that mean the same class in different data sets, in lower case.
 LABEL_ALIASES = {
-    "monkeypox": "Mpox",
-    "monkey pox": "Mpox",
-    "mpox": "Mpox",
-    "mkp": "Mpox",
-    "chickenpox": "Chickenpox",
-    "chickenpox_original": "Chickenpox",
-    "chp": "Chickenpox",
-    "measles": "Measles",
-    "msl": "Measles",
-    "cowpox": "Cowpox",
-    "cwp": "Cowpox",
-    "hfmd": "HFMD",
-    "normal": "Normal",
-    "normal_image": "Normal",
-    "healthy": "Normal",
-    "others": "Others",
+    alias: label
+    for label, aliases in {
+        "Mpox": ("monkeypox", "monkey pox", "mpox", "mkp"),
+        "Chickenpox": ("chickenpox", "chickenpox_original", "chp"),
+        "Measles": ("measles", "msl"),
+        "Cowpox": ("cowpox", "cwp"),
+        "HFMD": ("hfmd",),
+        "Normal": ("normal", "normal_image", "healthy"),
+        "Others": ("others",),
+    }.items()
+    for alias in aliases
 }
 
 
@@ -44,47 +39,21 @@ class Archive:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a data set before any file is read.
+    """What is known of a data set before any file is read: its names, how file names are read, and where it comes from."""
 
-    Parameters
-    ----------
-    name : str
-        The registered name, or the path of a folder of the user's.
-    title : str
-        For people.
-    folder : str
-        Name of its folder under a data root.
-    folders : tuple of str
-        The class folders; empty means every sub-folder is a class.
-    patient_pattern : str or None
-        Regular expression on the file's stem whose group ``patient`` is the patient id; ``None`` where names tell nothing.
-    licence, citation, homepage : str
-        As the authors give them.
-    archive : Archive or None
-        Where ``mpox data fetch`` gets it.
-    kaggle : str or None
-        Kaggle handle, for sets that only Kaggle has.
-    expected_images : int or None
-        The published number of images.
-    is_phantom : bool
-        Whether the pictures are generated, not photographs of patients.
-    planted : tuple of (str, value)
-        Of a registered phantom: what of its `mpox.data.phantom.PhantomSpec` is not the default.
-    """
-
-    name: str
+    name: str  # the registered name, or the path of a folder of the user's
     title: str
-    folder: str
-    folders: tuple[str, ...] = ()
-    patient_pattern: str | None = None
-    licence: str = "unknown"
+    folder: str  # its folder under a data root
+    folders: tuple[str, ...] = ()  # the class folders; empty: every sub-folder is a class
+    patient_pattern: str | None = None  # on the file's stem; its group ``patient`` is the patient id
+    licence: str = "unknown"  # licence, citation and homepage as the authors give them
     citation: str = ""
     homepage: str = ""
-    archive: Archive | None = None
-    kaggle: str | None = None
-    expected_images: int | None = None
-    is_phantom: bool = False
-    planted: tuple[tuple[str, Any], ...] = ()
+    archive: Archive | None = None  # where ``mpox data fetch`` gets it
+    kaggle: str | None = None  # Kaggle handle, for sets that only Kaggle has
+    expected_images: int | None = None  # the published number of images
+    is_phantom: bool = False  # generated, not photographs of patients
+    planted: tuple[tuple[str, Any], ...] = ()  # what of a phantom's `mpox.data.phantom.PhantomSpec` is not the default
 
 
 REGISTRY = {
@@ -161,19 +130,16 @@ REGISTRY = {
                 ("marked", ("Chickenpox", "Measles")),
                 ("copies", 0),
                 ("label_conflicts", 0),
-            ),
+            ),  # fmt: skip
         ),
     )
 }
 
 
-def get_spec(name: str | os.PathLike) -> DatasetSpec:
-    """The registered data set of that name, or a description of the user's own folder.
+def get_spec(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> DatasetSpec:
+    """The registered data set of that name, or a description of the user's own folder (one sub-folder a class).
 
-    Parameters
-    ----------
-    name : str or path
-        A registered name (see `REGISTRY`) or a folder with one sub-folder a class.
+    A path that is no folder here stands for the folder of that name in a data root: so a study finds its data on another machine.
 
     Raises
     ------
@@ -187,20 +153,27 @@ def get_spec(name: str | os.PathLike) -> DatasetSpec:
     """
     if str(name) in REGISTRY:
         return REGISTRY[str(name)]
-    folder = Path(name).expanduser()
-    if str(name) and folder.is_dir():
-        planted = (folder.resolve().parent / "truth" / "spec.json").is_file()
-        return DatasetSpec(
-            name=str(folder.resolve()),
-            title=REGISTRY["phantom"].title if planted else f"Folder {folder.name}",
-            folder=folder.name,
-            patient_pattern=REGISTRY["phantom"].patient_pattern if planted else None,
-            is_phantom=planted,
+    places = [Path(name).expanduser(), *(root / Path(name).name for root in data_roots(data_dir))]
+    folder = next((place for place in places if str(name) and place.is_dir()), None)
+    if folder is None:
+        raise MpoxError(
+            f"'{name}' is neither a registered data set ({', '.join(REGISTRY)}) nor an existing folder: "
+            "give one of these names, or the path of a folder that has one sub-folder a class."
         )
-    raise MpoxError(
-        f"'{name}' is neither a registered data set ({', '.join(REGISTRY)}) nor an existing folder: "
-        "give one of these names, or the path of a folder that has one sub-folder a class."
+    planted = (folder.resolve().parent / "truth" / "spec.json").is_file()
+    return DatasetSpec(
+        name=str(folder.resolve()),
+        title=REGISTRY["phantom"].title if planted else f"Folder {folder.name}",
+        folder=folder.name,
+        patient_pattern=REGISTRY["phantom"].patient_pattern if planted else None,
+        is_phantom=planted,
     )
+
+
+def find_here(spec: DatasetSpec, *, data_dir: str | os.PathLike | None = None) -> Path | None:
+    """The folder of a registered data set on this machine, or ``None``; nothing is generated."""
+    folders = (root / spec.folder for root in data_roots(data_dir))
+    return next((folder for folder in folders if folder.is_dir() and any(child.is_dir() for child in folder.iterdir())), None)
 
 
 def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> Path:
@@ -214,20 +187,18 @@ def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
     MpoxError
         If the data set is not on this machine; the sentence tells how to get it.
     """
-    spec = get_spec(name)
+    spec = get_spec(name, data_dir=data_dir)
     if spec.name not in REGISTRY:
         return Path(spec.name)
     if spec.is_phantom:
         from mpox.data.phantom import PhantomSpec, ensure_phantom
 
         return ensure_phantom(PhantomSpec(**dict(spec.planted)))
-    roots = data_roots(data_dir)
-    for root in roots:
-        folder = root / spec.folder
-        if folder.is_dir() and any(child.is_dir() for child in folder.iterdir()):
-            return folder
-    raise MpoxError(
-        f"The data set '{spec.name}' is not here (looked for a folder '{spec.folder}' in "
-        f"{' and '.join(str(root) for root in roots)}): run `mpox data fetch {spec.name}`, or put it there by hand from "
-        f"{spec.homepage}, or name the folder that holds it with --data-dir or MPOX_DATA."
-    )
+    folder = find_here(spec, data_dir=data_dir)
+    if folder is None:
+        places = " and ".join(str(root) for root in data_roots(data_dir))
+        raise MpoxError(
+            f"The data set '{spec.name}' is not here (looked for a folder '{spec.folder}' in {places}): run `mpox data fetch "
+            f"{spec.name}`, or put it there by hand from {spec.homepage}, or name its folder with --data-dir or MPOX_DATA."
+        )
+    return folder

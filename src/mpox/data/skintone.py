@@ -4,11 +4,9 @@ ITA = arctan((L* - 50) / b*) in degrees, in CIELAB for the white point D65 and t
 picture's values read as sRGB (Chardon, Cretois and Hourseau 1991, Int J Cosmet Sci 13, 191-208). The classes are those of
 Del Bino and Bernerd (2013, Br J Dermatol 169 Suppl 3, 33-40).
 
-What the angle can tell here: a coarse order of the pictures of one set from dark to light skin, good enough to see whether the
-classes differ. What it cannot tell: the skin of a person. These are web pictures without a colour target; light, white balance,
-exposure, camera and compression move the angle by ten degrees and more (the phantom measures it: chapter 1 of Part II), a
-sun-tanned arm differs from the same person's back, and body sites are not known. It is not ethnicity, and it is not the
-Fitzpatrick type, which is about burning and tanning.
+The angle gives a coarse order of the images of one set from dark to light skin. It does not tell the skin of a person: light,
+white balance, exposure, camera and compression move it by ten degrees and more, and body sites are not known. It is neither
+ethnicity nor the Fitzpatrick type, which is about burning and tanning.
 """
 
 import numpy as np
@@ -50,25 +48,16 @@ def ita_class(ita: float) -> str | None:
 
 
 def tone(pixels: np.ndarray, *, drop_lesions: bool = True) -> dict:
-    """Skin tone of one picture, uint8 of shape (height, width, 3).
+    """Skin tone of one RGB image, uint8 of shape (height, width, 3).
 
     1. Candidates: pixels with the hue of skin (CIELAB hue angle 10 to 88 degrees, chroma 4 to 48, L* 8 to 96), on a long side
        of 192 pixels.
     2. Lesions, shadows, highlights and what else differs from the main skin are dropped, three times over: kept is what lies
        within 1.5 robust deviations of the candidates' median L* and b*, and not more than one above their median a* (lesions are
-       redder or darker than the skin around them).
-    3. The angle is that of the rest's median L* and b*. If less than a tenth of the picture is left, there is none.
+       redder or darker than the skin around them). `drop_lesions=False` leaves this out, to see what it is worth.
+    3. The angle is that of the rest's median L* and b*. If less than a tenth of the image is left, there is none.
 
-    Parameters
-    ----------
-    pixels : ndarray
-    drop_lesions : bool
-        Whether step 2 is done; without it only to see what it is worth.
-
-    Returns
-    -------
-    dict
-        ``skin`` (share), ``ita`` (degrees or ``None``), ``reason`` (or ``None``).
+    Returns ``skin`` (share), ``ita`` (degrees or ``None``), ``reason`` (or ``None``).
     """
     skin, share, reason = _healthy_skin(pixels, drop_lesions)
     if reason:

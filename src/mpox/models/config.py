@@ -157,17 +157,12 @@ class ModelConfig:
             object.__setattr__(self, "training", Training())
         self._check_views()
         if not self.image_size:
-            object.__setattr__(self, "image_size", self._default_size())
+            size = 224 if self.backbone in HANDCRAFTED else default_image_size(self.backbone)
+            object.__setattr__(self, "image_size", size)
 
     @property
     def plan(self) -> Training:
-        """How the network is trained, for the regimes that train one.
-
-        Raises
-        ------
-        MpoxError
-            If the regime trains none.
-        """
+        """How the network is trained; `MpoxError` for a regime that trains none."""
         if self.training is None:
             trained = ", ".join(regime for regime in REGIMES if regime not in FROZEN)
             raise MpoxError(f"The regime '{self.regime}' trains no network: choose one of {trained}.")
@@ -180,13 +175,6 @@ class ModelConfig:
             raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
         if self.regime == "tail_tune" and not self.training.frozen_stages:
             raise MpoxError("tail_tune computes its frozen stages once: frozen_stages must be at least 1.")
-
-    def _default_size(self) -> int:
-        if self.backbone in HANDCRAFTED:
-            return 224
-        pass
-
-        return default_image_size(self.backbone)
 
     def with_(self, **changes) -> "ModelConfig":
         """A copy with some fields changed.
@@ -221,9 +209,7 @@ class RunConfig:
     data : str
         Hash of its manifest (`mpox.data.manifest.manifest_hash`).
     protocol : str
-        Name of the protocol (`PROTOCOLS`), ``external`` (train on one data set, test on another), ``leak_dose``
-        (`dose_splits`), ``learning_curve`` (`mpox.studies.learning_curve.learning_splits` below all of the groups), or
-        what `nested`, `pairs`, `external`, `external` and `shortcuts` keep theirs under.
+        Under which the run is kept: one of `mpox.protocols.splits.PROTOCOLS`, or the name of a study's own splits.
     split : str
         Hash of this fold's rows of the split table (`mpox.protocols.splits.split_hash`).
     repeat, fold : int
@@ -257,11 +243,12 @@ class RunConfig:
 
 
 def default_image_size(backbone: str) -> int:
-    """Side in pixels of the pictures on which timm's weights of that name were trained."""
-    return int(_pretrained_cfg(backbone)["input_size"][-1])
+    """Side in pixels of the images on which timm's weights of that name were trained."""
+    return int(pretrained_cfg(backbone)["input_size"][-1])
 
 
-def _pretrained_cfg(backbone: str) -> dict:
+def pretrained_cfg(backbone: str) -> dict:
+    """What timm knows of the weights of that name: ``input_size``, ``mean``, ``std``, ...; `MpoxError` for an unknown name."""
     import timm
 
     if not timm.is_model(backbone):

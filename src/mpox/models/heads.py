@@ -1,6 +1,11 @@
-"""What is fitted on frozen features: linear probe, support vector machine, nearest neighbour."""
+"""What is fitted on frozen features: linear probe, support vector machine, nearest neighbour.
+
+All three have the interface of `fit`: features and classes of the training images, and inner folds whose held-out log loss
+chooses the one free setting.
+"""
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -13,28 +18,49 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-#: Inverse strengths of the L2 penalty among which the inner folds choose.
+#: Inverse strengths of the probe's L2 penalty among which the inner folds choose.
 STRENGTHS = np.logspace(-5, 0, 6)
+#: Prices of a misplaced training image (scikit-learn's C) of the support vector machine.
+SVM_STRENGTHS = np.logspace(-2, 2, 5)
+#: Scales of distance of the nearest neighbour: from "the nearest is always right" to "hardly better than chance".
+SCALES = np.logspace(-2.5, 0.5, 7)
+#: Cosine distance to a class without training images, the largest there is.
+FARTHEST = 2.0
 
 
-def _estimator(head: str, strength: float, seed: int) -> Pipeline:
+def _held_out(inner_fold: np.ndarray) -> Iterator[np.ndarray]:
+    """Which images each inner fold holds out; those of fold -1 are in none."""
+    return (inner_fold == fold for fold in np.unique(inner_fold[inner_fold >= 0]))
+
+
+def _log_loss(truth: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(truth, 1e-12))  # a model can be so sure that 0 is left
+
+
+def _history(setting: str, values: np.ndarray, losses: list[float]) -> pd.DataFrame:
+    history = pd.DataFrame({setting: values, "validation_loss": losses})
+    return history.assign(chosen=history.index == int(np.argmin(losses)))
+
+
+def _all_classes(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Probabilities of the classes in training as columns of all classes; one that is not in training has nearly none."""
+    full = np.full((len(probabilities), n_classes), 1e-9)
+    full[:, classes] = probabilities
+    return full / full.sum(axis=1, keepdims=True)
+
+
+def _probabilities(fitted: Pipeline, x: np.ndarray, n_classes: int) -> np.ndarray:
+    return _all_classes(fitted.predict_proba(x), fitted.classes_, n_classes)
+
+
+def _fitted(head: str, strength: float, seed: int, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Pipeline:
     if head == "hidden":
         # sklearn's alpha is a penalty: the inverse of LogisticRegression's C
         model = MLPClassifier((100,), alpha=0.01 / strength, max_iter=100, early_stopping=False, random_state=seed)
     else:
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=500)
-    return make_pipeline(StandardScaler(), model)
-
-
-def _probabilities(fitted: Pipeline, x: np.ndarray, n_classes: int) -> np.ndarray:
-    full = np.full((len(x), n_classes), 1e-9)
-    full[:, fitted.classes_] = fitted.predict_proba(x)
-    return full / full.sum(axis=1, keepdims=True)
-
-
-def _fitted(head: str, strength: float, seed: int, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Pipeline:
-    model = _estimator(head, strength, seed)
-    return model.fit(x, y) if weight is None else model.fit(x, y, **{f"{model.steps[-1][0]}__sample_weight": weight})
+    pipeline = make_pipeline(StandardScaler(), model)
+    return pipeline.fit(x, y) if weight is None else pipeline.fit(x, y, **{f"{pipeline.steps[-1][0]}__sample_weight": weight})
 
 
 def fit(
@@ -73,22 +99,17 @@ def fit(
         One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
     losses = []
+    held = inner_fold >= 0
     with warnings.catch_warnings(), threadpool_limits(1):  # small matrices: a second thread costs more than it gives
         warnings.simplefilter("ignore", ConvergenceWarning)
         for strength in STRENGTHS:
             loss = np.full(len(y), np.nan)
-            for fold in np.unique(inner_fold[inner_fold >= 0]):
-                out = inner_fold == fold
+            for out in _held_out(inner_fold):
                 fitted = _fitted(head, strength, seed, x[~out], y[~out], None if weight is None else weight[~out])
-                truth = _probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]]
-                loss[out] = -np.log(np.maximum(truth, 1e-12))  # a network can be so sure that 0 is left
-            held_out = inner_fold >= 0
-            losses.append(np.average(loss[held_out], weights=None if weight is None else weight[held_out]))
-        best = int(np.argmin(losses))
-        fitted = _fitted(head, STRENGTHS[best], seed, x, y, weight)
-    history = pd.DataFrame({"strength": STRENGTHS, "validation_loss": losses})
-    history["chosen"] = history.index == best
-    return fitted, history
+                loss[out] = _log_loss(_probabilities(fitted, x[out], n_classes)[np.arange(out.sum()), y[out]])
+            losses.append(np.average(loss[held], weights=None if weight is None else weight[held]))
+        fitted = _fitted(head, STRENGTHS[int(np.argmin(losses))], seed, x, y, weight)
+    return fitted, _history("strength", STRENGTHS, losses)
 
 
 def predict_by_probe(
@@ -102,30 +123,9 @@ def predict_by_probe(
     seed: int,
     weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """`fit`, and predict the test images.
-
-    Parameters
-    ----------
-    x, y, inner_fold, n_classes, head, seed, weight
-        See `fit`.
-    x_test : ndarray, shape (m, d)
-
-    Returns
-    -------
-    probabilities : ndarray of float64, shape (m, n_classes)
-    history : DataFrame
-        See `fit`.
-    """
+    """`fit`, and predict ``x_test``, shape (m, d): probabilities, float64 of shape (m, n_classes), and the history."""
     fitted, history = fit(x, y, inner_fold, n_classes=n_classes, head=head, seed=seed, weight=weight)
     return _probabilities(fitted, x_test, n_classes), history
-
-
-#: Prices of a misplaced training image (scikit-learn's C) among which the inner folds choose.
-SVM_STRENGTHS = np.logspace(-2, 2, 5)
-
-
-def _machine(strength: float) -> SVC:
-    return SVC(C=strength, kernel="precomputed", class_weight="balanced")
 
 
 class _Sigmoids:
@@ -161,12 +161,15 @@ class _Sigmoids:
         return each / each.sum(axis=1, keepdims=True)
 
 
+def _machine(strength: float) -> SVC:
+    return SVC(C=strength, kernel="precomputed", class_weight="balanced")
+
+
 def _held_out_scores(strength: float, kernel: np.ndarray, y: np.ndarray, inner_fold: np.ndarray) -> np.ndarray:
     """Scores of each image by a machine fitted without its inner fold; 0 for images that are never held out."""
     n_scores = np.unique(y).size
     scores = np.zeros((len(y), n_scores) if n_scores > 2 else len(y))
-    for fold in np.unique(inner_fold[inner_fold >= 0]):
-        out = inner_fold == fold
+    for out in _held_out(inner_fold):
         machine = _machine(strength).fit(kernel[np.ix_(~out, ~out)], y[~out])
         scores[out] = machine.decision_function(kernel[np.ix_(out, ~out)])
     return scores
@@ -175,27 +178,10 @@ def _held_out_scores(strength: float, kernel: np.ndarray, y: np.ndarray, inner_f
 def predict_by_svm(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Choose the strength by the log loss over the inner folds, fit, and predict; see `predict_by_probe` for the interface.
+    """Choose the strength by the log loss over the inner folds, fit, and predict, as `predict_by_probe` does.
 
     A machine gives scores, not probabilities. The sigmoids that translate them are fitted on the training images' scores by
     machines that had not seen their inner fold; the loss is that of the translated scores.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, d)
-        Features of the training images.
-    y : ndarray of int, shape (n,)
-        Class numbers from 0 to ``n_classes`` - 1.
-    inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once for each strength. An image of fold -1 never is.
-    x_test : ndarray, shape (m, d)
-    n_classes : int
-
-    Returns
-    -------
-    probabilities : ndarray of float64, shape (m, n_classes)
-    history : DataFrame
-        One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
     """
     scaler = StandardScaler().fit(x.astype(np.float64))
     known, asked = (scaler.transform(part.astype(np.float64)) for part in (x, x_test))
@@ -208,94 +194,50 @@ def predict_by_svm(
         for strength in SVM_STRENGTHS:
             scores = _held_out_scores(strength, kernel, y, inner_fold)[held]
             sigmoids.append(_Sigmoids(scores, y[held]))
-            truth = sigmoids[-1].probabilities(scores)[np.arange(held.sum()), place[held]]
-            losses.append(-np.log(np.maximum(truth, 1e-12)).mean())
+            losses.append(_log_loss(sigmoids[-1].probabilities(scores)[np.arange(held.sum()), place[held]]).mean())
         best = int(np.argmin(losses))
         scores = _machine(SVM_STRENGTHS[best]).fit(kernel, y).decision_function(towards)
-    full = np.full((len(x_test), n_classes), 1e-9)
-    full[:, classes] = sigmoids[best].probabilities(scores)
-    history = pd.DataFrame({"strength": SVM_STRENGTHS, "validation_loss": losses})
-    history["chosen"] = history.index == best
-    return full / full.sum(axis=1, keepdims=True), history
-
-
-#: Scales of distance among which the inner folds choose: from "the nearest is always right" to "hardly better than chance".
-SCALES = np.logspace(-2.5, 0.5, 7)
-FARTHEST = 2.0
-
-
-def _unit(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    z = (x - mean) / deviation
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    return _all_classes(sigmoids[best].probabilities(scores), classes, n_classes), _history("strength", SVM_STRENGTHS, losses)
 
 
 def class_distances(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, n_classes: int) -> np.ndarray:
     """Cosine distance from each test image to the nearest training image of each class.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, d)
-        Features of the training images; their mean and deviation standardise both.
-    y : ndarray of int, shape (n,)
-    x_test : ndarray, shape (m, d)
-    n_classes : int
-
     Returns
     -------
     ndarray of float64, shape (m, n_classes)
-        From 0 (a copy) to 2; 2 for a class without training images.
+        From 0 (a copy) to 2; 2 for a class without training images. Both sides are standardised by the training images.
     """
     x, x_test = x.astype(np.float64), x_test.astype(np.float64)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1)
-    known, asked = _unit(x, mean, deviation), _unit(x_test, mean, deviation)
+    known, asked = ((part - mean) / deviation for part in (x, x_test))
+    known, asked = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (known, asked))
     distances = np.full((len(x_test), n_classes), FARTHEST)
     for label in np.unique(y):
         distances[:, label] = 1 - (asked @ known[y == label].T).max(axis=1)
     return distances
 
 
-def _neighbour_probabilities(distances: np.ndarray, scale: float) -> np.ndarray:
-    logits = (distances.min(axis=1, keepdims=True) - distances) / scale
-    odds = np.exp(logits)
+def _softmax(distances: np.ndarray, scale: float) -> np.ndarray:
+    odds = np.exp((distances.min(axis=1, keepdims=True) - distances) / scale)
     return odds / odds.sum(axis=1, keepdims=True)
 
 
 def predict_by_neighbour(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Predict the test images by their nearest training image; see `mpox.models.heads.predict_by_probe`, whose interface this is.
+    """Predict the test images by their nearest training image, with the interface of `predict_by_probe`.
 
     The probability of a class is ``softmax(-d / s)``, with d the distance to its nearest training image. Its largest value is the
     nearest neighbour's class whatever s is; s, chosen by the log loss over the inner folds, only says how sure to be, so that
-    curves and areas under them are defined.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, d)
-        Features of the training images.
-    y : ndarray of int, shape (n,)
-        Class numbers from 0 to ``n_classes`` - 1.
-    inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once. An image of fold -1 never is.
-    x_test : ndarray, shape (m, d)
-    n_classes : int
-
-    Returns
-    -------
-    probabilities : ndarray of float64, shape (m, n_classes)
-    history : DataFrame
-        One row a scale: ``scale``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
+    curves and areas under them are defined. The history has one row a ``scale``.
     """
     with threadpool_limits(1):
         held_out = np.zeros((len(y), n_classes))
-        for fold in np.unique(inner_fold[inner_fold >= 0]):
-            out = inner_fold == fold
+        for out in _held_out(inner_fold):
             held_out[out] = class_distances(x[~out], y[~out], x[out], n_classes)
         distances = class_distances(x, y, x_test, n_classes)
     rows = np.flatnonzero(inner_fold >= 0)
-    losses = [-np.log(np.maximum(_neighbour_probabilities(held_out, scale)[rows, y[rows]], 1e-12)).mean() for scale in SCALES]
-    best = int(np.argmin(losses))
-    history = pd.DataFrame({"scale": SCALES, "validation_loss": losses})
-    history["chosen"] = history.index == best
-    return _neighbour_probabilities(distances, SCALES[best]), history
+    losses = [_log_loss(_softmax(held_out, scale)[rows, y[rows]]).mean() for scale in SCALES]
+    return _softmax(distances, SCALES[int(np.argmin(losses))]), _history("scale", SCALES, losses)

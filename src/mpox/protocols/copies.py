@@ -9,30 +9,29 @@ from mpox._core import MpoxError
 from mpox.data.changes import PUBLISHED, RENDERERS, TRUE, UNTOUCHED, recipe_hash, view_hash
 from mpox.data.dataset import Dataset
 
-#: Augmented copies a picture, beside itself: the authors of MSLD v1 publish their set 14-fold.
+#: Augmented copies of an image, beside itself: the authors of MSLD v1 publish their set 14-fold.
 N_AUGMENTED = 13
 
 
 def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0, *, recipe: str = PUBLISHED) -> Dataset:
-    """The data set with every picture multiplied, for the protocol ``augment_before_split``.
+    """The data set with every image multiplied, for the protocol ``augment_before_split``.
 
     Parameters
     ----------
     data : Dataset
     n_views : int
-        Augmented copies a picture, at least 1.
+        Augmented copies of an image, at least 1.
     seed : int
         Of the copies.
     recipe : {"published", "colour"}
-        How a copy is made; see `RENDERERS`.
+        How a copy is made; see `mpox.data.changes.RENDERERS`.
 
     Returns
     -------
     Dataset
-        Of the same name, with ``n_views`` + 1 rows a picture: ``image_id`` is the original's with ``#k``, ``view`` is k (0 is the
-        unchanged picture), ``original_id`` and ``original_sha256`` (of the original's pixels) say where it comes from, and
-        ``pixel_sha256`` stands for what `load_pixels` will show, ``view_recipe`` is the recipe. Patient and honest
-        group are the original's.
+        Of the same name, with ``n_views`` + 1 rows an image: ``image_id`` is the original's with ``#k``, ``view`` is k (0 is the
+        unchanged image), ``original_id`` and ``original_sha256`` (of the original's pixels) say where it comes from, and
+        ``pixel_sha256`` stands for what `load_pixels` will show. Patient and honest group are the original's.
 
     Raises
     ------
@@ -42,7 +41,7 @@ def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0, *, recip
     if recipe not in RENDERERS:
         raise MpoxError(f"There is no recipe '{recipe}' for augmented copies: choose one of {', '.join(RENDERERS)}.")
     if n_views < 1:
-        raise MpoxError(f"An augmented data set needs at least 1 copy a picture, not {n_views}.")
+        raise MpoxError(f"An augmented data set needs at least 1 copy of an image, not {n_views}.")
     if "view" in data.manifest:
         raise MpoxError(f"The data set '{data.name}' is augmented already: start from the original one.")
     original = data.manifest.assign(
@@ -58,53 +57,23 @@ def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0, *, recip
             part["pixel_sha256"] = [view_hash(sha, view, seed, recipe) for sha in original["original_sha256"]]
         parts.append(part)
     manifest = pd.concat(parts).sort_values("image_id", ignore_index=True)
-    groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
-    return replace(data, manifest=manifest, groups=groups)
+    return replace(data, manifest=manifest, groups=manifest.set_index("image_id")["group_id"].rename_axis(None))
 
 
 def altered(data: Dataset, recipe: str) -> Dataset:
-    """The data set with every picture altered, under the same ids, so that predictions can be compared picture by picture.
+    """The data set with every image altered by a recipe of `mpox.data.changes`, under the same ids.
 
-    Parameters
-    ----------
-    data : Dataset
-    recipe : str
-        See the module's docstring.
-
-    Returns
-    -------
-    Dataset
-        Of the same name. ``recipe``, ``original_id`` and ``original_sha256`` (of the original's pixels) say where a row comes
-        from, ``pixel_sha256`` stands for what `load_pixels` will show, and ``mask`` is the path of the true lesion
-        mask where the recipe takes one.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such recipe, the data set is altered or augmented already, or the true masks are not at hand.
+    ``recipe``, ``original_id`` and ``original_sha256`` say where a row comes from, ``pixel_sha256`` stands for what `load_pixels`
+    will show, and ``mask`` is the path of the true lesion mask where the recipe takes one.
     """
     return replace(data, manifest=_copies(data, recipe, _originals(data)))
 
 
 def with_copies(data: Dataset, recipes: list[str]) -> Dataset:
-    """The data set and an altered copy of every picture for each recipe.
+    """The data set and an altered copy of every image for each recipe (at least one, none twice), as `altered` makes them.
 
-    Parameters
-    ----------
-    data : Dataset
-    recipes : list of str
-        At least one, none twice.
-
-    Returns
-    -------
-    Dataset
-        As `altered` gives it, with the untouched pictures (recipe `UNTOUCHED`, their own ids) and the copies, whose ids are the
-        original's with ``#`` and the recipe. Groups are the originals'.
-
-    Raises
-    ------
-    MpoxError
-        See `altered`; also if no recipe is named, or one twice.
+    Untouched images (recipe `UNTOUCHED`) keep their ids; a copy's is the original's with ``#`` and the recipe. Groups are the
+    originals'.
     """
     if not recipes or len(set(recipes)) < len(recipes):
         raise MpoxError(f"Name at least one recipe, and none twice, not {recipes}.")
@@ -114,9 +83,7 @@ def with_copies(data: Dataset, recipes: list[str]) -> Dataset:
         copies = _copies(data, recipe, original)
         parts.append(copies.assign(image_id=copies["original_id"] + f"#{recipe}"))
     manifest = pd.concat(parts).sort_values("image_id", ignore_index=True)
-    groups = pd.Series(
-        manifest["original_id"].map(data.groups).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id"
-    )
+    groups = manifest.set_index("image_id")["original_id"].map(data.groups).rename("group_id").rename_axis(None)
     return replace(data, manifest=manifest, groups=groups)
 
 
@@ -137,7 +104,7 @@ def _copies(data: Dataset, recipe: str, original: pd.DataFrame) -> pd.DataFrame:
 
 
 def true_mask_paths(manifest: pd.DataFrame) -> list[str]:
-    """Where the true lesion mask of each picture of a phantom lies, or would lie."""
+    """Where the true lesion mask of each image of a phantom lies, or would lie."""
     return [
         str(Path(path).parents[image_id.count("/") + 1] / "truth" / "masks" / image_id)
         for path, image_id in zip(manifest["path"], manifest["image_id"], strict=True)
@@ -145,32 +112,19 @@ def true_mask_paths(manifest: pd.DataFrame) -> list[str]:
 
 
 def has_true_masks(data: Dataset) -> bool:
-    """Whether the true lesion mask of every picture is at hand: on a phantom that lies here with its truths."""
+    """Whether the true lesion mask of every image is available: on a phantom that lies here with its truths."""
     if not (data.is_phantom and data.has_pictures):
         return False
     return all(Path(path).is_file() for path in true_mask_paths(data.manifest))
 
 
 def copies_in_test(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """A split that trains on the originals and tests on the originals and all their copies: one fit serves every recipe.
-
-    Parameters
-    ----------
-    split : DataFrame
-        Of the original data set (`mpox.protocols.splits.make_splits`).
-    manifest : DataFrame
-        Of `with_copies`.
-
-    Returns
-    -------
-    DataFrame
-        Of the same form.
-    """
+    """The split with every copy in ``manifest`` (of `with_copies`) tested beside its original: one fit serves every recipe."""
     return _multiplied(split, manifest, "test")
 
 
 def copies_in_training(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """A split that trains on the originals and all their copies, in the originals' inner folds, and tests on the originals."""
+    """The split with every copy learnt from beside its original, in the original's inner fold."""
     return _multiplied(split, manifest, "train")
 
 

@@ -9,21 +9,10 @@ FOLD_STEP = 100
 
 
 def nested_splits(split: pd.DataFrame) -> pd.DataFrame:
-    """Each inner fold of each training part as a test fold of its own.
+    """Each inner fold of each training part as a test fold of its own; the test images of the outer fold have no row.
 
-    The test images of the outer fold have no row: nothing of them can be learnt. Training and inner test part share no group,
-    since no group crosses inner folds.
-
-    Parameters
-    ----------
-    split : DataFrame
-        From `mpox.protocols.splits.make_splits` or `mpox.protocols.splits.make_external_split`.
-
-    Returns
-    -------
-    DataFrame
-        Of the same form. ``fold`` is the outer fold times `FOLD_STEP`, plus the inner fold that is tested; the other inner folds
-        are numbered anew from 0. An image that is never held out (inner fold -1 in training) stays in training.
+    ``fold`` is the outer fold times `FOLD_STEP`, plus the inner fold that is tested; the other inner folds are numbered anew
+    from 0. An image that is never held out (inner fold -1 in training) stays in training.
 
     Raises
     ------

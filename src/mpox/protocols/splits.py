@@ -20,26 +20,13 @@ N_INNER_FOLDS = 4
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way of choosing test images.
-
-    Parameters
-    ----------
-    name : str
-    group : callable
-        Manifest to what must stay together.
-    leaks : bool
-        Whether it is a practice known to leak.
-    meaning : str
-        For people.
-    augmented : bool
-        Whether it takes the manifest of an augmented data set (`mpox.protocols.copies.augmented`), and no other.
-    """
+    """A way of choosing test images."""
 
     name: str
-    group: Callable[[pd.DataFrame], pd.Series]
-    leaks: bool
+    group: Callable[[pd.DataFrame], pd.Series]  #: manifest to what must stay together
+    leaks: bool  #: a practice known to leak
     meaning: str
-    augmented: bool = False
+    augmented: bool = False  #: takes an augmented manifest (`mpox.protocols.copies.augmented`), and no other
 
 
 def _one_by_one(manifest: pd.DataFrame) -> pd.Series:
@@ -50,39 +37,27 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(
-            "random_image",
-            _one_by_one,
-            True,
-            "images are dealt to the folds one by one; siblings of a test image may be in training",
+            "random_image", _one_by_one, True,
+            "images are assigned to the folds one by one; siblings of a test image may be in training",
         ),
         Protocol("patient", patient_groups, False, "all images of a patient are in the same fold"),
         Protocol(
-            "source",
-            source_groups,
-            False,
+            "source", source_groups, False,
             "all images of a patient, and all copies of a photograph (crops, mirrored, captioned, ... as the audit finds them), "
             "are in the same fold",
         ),
         Protocol(
-            "augment_before_split",
-            _one_by_one,
-            True,
-            "every image is first multiplied by augmentation, then the augmented images are dealt to the folds one by one; "
+            "augment_before_split", _one_by_one, True,
+            "every image is first multiplied by augmentation, then the augmented images are assigned to the folds one by one; "
             "nearly every test image has an augmented copy of itself in training",
             augmented=True,
         ),
     )
-}
+}  # fmt: skip
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises
-    ------
-    MpoxError
-        If there is none; the sentence lists the known ones.
-    """
+    """The protocol of that name; an `MpoxError` lists the known ones if there is none."""
     if name not in PROTOCOLS:
         raise MpoxError(f"Unknown protocol '{name}': choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
@@ -90,19 +65,20 @@ def get_protocol(name: str) -> Protocol:
 
 def _assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold number of each image; every group in one fold, classes as even as the groups allow."""
-    if len(np.unique(groups)) == len(groups):
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    else:
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    alone = len(np.unique(groups)) == len(groups)
+    splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
     folds = np.empty(len(labels), dtype=np.int64)
-    grouped = groups if isinstance(splitter, StratifiedGroupKFold) else None
-    for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, grouped)):
+    for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, None if alone else groups)):
         folds[test] = number
     return folds
 
 
+def _groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
+    return pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
+
+
 def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, what: str) -> None:
-    counts = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
+    counts = _groups_per_class(labels, groups)
     poor = counts[counts < needed]
     if len(counts) < 2:
         raise MpoxError(f"A split needs at least two classes; there is only {list(counts.index)}.")
@@ -112,21 +88,12 @@ def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, wh
 
 
 def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Inner fold of each training image (int64, 0 to 3 at most); no group crosses them.
+    """Inner fold of each training image (int64, 0 to 3 at most), given labels and groups of shape (n,); no group crosses them.
 
-    Parameters
-    ----------
-    labels, groups : ndarray of str, shape (n,)
-        Of the training images.
-    seed : int
-
-    Raises
-    ------
-    TooFewImages
-        If a class has fewer than two groups, or leaving out one inner fold would take a whole class away.
+    `TooFewImages` if a class has fewer than two groups, or one inner fold holds all of a class.
     """
     _check_enough_groups(labels, groups, 2, "inner folds")
-    inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, _smallest_class(labels, groups)), seed)
+    inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, int(_groups_per_class(labels, groups).min())), seed)
     for number in range(inner.max() + 1):
         lost = sorted(set(labels) - set(labels[inner != number]))
         if lost:
@@ -143,13 +110,12 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
     Parameters
     ----------
     manifest : DataFrame
-        The manifest; ``image_id``, ``label`` and what the protocol groups by are used.
+        ``image_id``, ``label`` and what the protocol groups by.
     protocol : {"random_image", "patient", "source", "augment_before_split"}
         See `PROTOCOLS`.
     n_folds, n_repeats : int
-        Number of folds (at least 2) and of repetitions with another shuffle.
+        Folds (at least 2), and repetitions with another shuffle.
     seed : int
-        The same seed gives the same table.
 
     Returns
     -------
@@ -168,7 +134,7 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
     rule = get_protocol(protocol)
     if rule.augmented and "view" not in manifest:
         raise MpoxError(
-            f"The protocol '{protocol}' deals augmented images: make them first with `mpox.protocols.copies.augmented`."
+            f"The protocol '{protocol}' splits augmented images: make them first with `mpox.protocols.copies.augmented`."
         )
     groups = rule.group(manifest).to_numpy(dtype=str)
     labels = manifest["label"].to_numpy(dtype=str)
@@ -206,13 +172,12 @@ def _fold_table(manifest: pd.DataFrame, groups: np.ndarray, train: np.ndarray, r
 def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: str, *, seed: int = 0) -> pd.DataFrame:
     """Train on all images of one data set, test on all images of another.
 
-    Nothing is left out here, shared photographs neither: the predictions of `validate_externally` say of each
-    test image whether it is shared, and the evaluation leaves out, or keeps only, those.
+    Shared photographs stay in: the evaluation leaves them out, or keeps only those.
 
     Parameters
     ----------
     manifest : DataFrame
-        Of a combined data set (`mpox.protocols.pairs.combine`): ``image_id``, ``label``, ``source``, ``group_id``.
+        Of a combined data set (`mpox.protocols.pairs.combine`).
     train_source, test_source : str
         Values of ``source``.
     seed : int
@@ -221,12 +186,7 @@ def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: 
     Returns
     -------
     DataFrame
-        As `make_splits`, with repeat 0 and fold 0; images of other data sets have no row. ``group_id`` is the honest group.
-
-    Raises
-    ------
-    MpoxError
-        If a data set is not in the manifest, both are the same, or a class is tested that is not trained.
+        As `make_splits`, with repeat 0 and fold 0; ``group_id`` is the honest group.
     """
     manifest = manifest.sort_values("image_id", ignore_index=True)
     there = sorted(manifest["source"].unique())
@@ -244,11 +204,6 @@ def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: 
     return _fold_table(manifest, source_groups(manifest).to_numpy(dtype=str), train, 0, 0, seed * 1000)
 
 
-def _smallest_class(labels: np.ndarray, groups: np.ndarray) -> int:
-    counts = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
-    return int(counts.min())
-
-
 def split_hash(split: pd.DataFrame) -> str:
     """Sixteen hex digits that stand for a split table (or the rows of one fold of it), its weights included if it has any."""
     columns = ["repeat", "fold", "image_id", "group_id", "role", "inner_fold", *(["weight"] if "weight" in split else [])]
@@ -257,30 +212,14 @@ def split_hash(split: pd.DataFrame) -> str:
 
 
 def siblings_in_training(split: pd.DataFrame, groups: pd.Series) -> float:
-    """Share of test images (0 to 1) that have a sibling, an image of the same honest group, in training.
-
-    Parameters
-    ----------
-    split : DataFrame
-        A split table.
-    groups : Series
-        Honest group ids (see `mpox.data.groups.source_groups`), indexed by ``image_id``.
-    """
+    """Share of test images (0 to 1) that have a sibling in training; arguments as for `has_sibling`."""
     return float(has_sibling(split, groups)["sibling"].mean())
 
 
 def has_sibling(split: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
-    """Which test images have a sibling, an image of the same honest group, in training.
+    """Which test images have a sibling, an image of the same honest group (``groups``, by ``image_id``), in training.
 
-    Parameters
-    ----------
-    split, groups
-        As for `siblings_in_training`.
-
-    Returns
-    -------
-    DataFrame
-        One row a test image of a repeat: ``repeat``, ``fold``, ``image_id``, ``sibling`` (bool).
+    One row a test image of a repeat: ``repeat``, ``fold``, ``image_id``, ``sibling`` (bool).
     """
     keyed = split.assign(honest=split["image_id"].map(groups))
     train = keyed[keyed["role"] == "train"][["repeat", "fold", "honest"]].drop_duplicates()

@@ -14,27 +14,24 @@ from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write
 from mpox.data.dataset import Dataset
-from mpox.models import heads
+from mpox.models import features, heads
 from mpox.models.backbones import Classifier, build_model, find_weights, weights_origin
 from mpox.models.config import FROZEN, ModelConfig, RunConfig
-from mpox.models.features import features
 from mpox.models.hardware import environment
 from mpox.protocols.nested import FOLD_STEP, nested_splits
 from mpox.protocols.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
+from mpox.runs.parallel import Task, compute_missing
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.scheduling import map_runs, raise_failures
 from mpox.runs.store import RunResult, RunStore
-from mpox.runs.workers import Task
 
 CHECKPOINT = "model.safetensors"
 
 
-def split_configs(data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig) -> list[RunConfig]:
-    """The configuration of each run of a split table."""
-    return [
-        RunConfig(data.name, data.hash, protocol, split_hash(rows), int(repeat), int(fold), model)
-        for (repeat, fold), rows in split.groupby(["repeat", "fold"])
-    ]
+def split_runs(data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig) -> list[Task]:
+    """The configuration of each run of a split table, and its rows."""
+    parts = split.groupby(["repeat", "fold"])
+    name = (data.name, data.hash, protocol)
+    return [(RunConfig(*name, split_hash(rows), int(repeat), int(fold), model), rows) for (repeat, fold), rows in parts]
 
 
 def fold_configs(
@@ -42,7 +39,7 @@ def fold_configs(
 ) -> tuple[pd.DataFrame, list[RunConfig]]:
     """The split table of a cross-validation, and the configuration of each of its runs."""
     split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    return split, split_configs(data, protocol, split, model)
+    return split, [config for config, _ in split_runs(data, protocol, split, model)]
 
 
 def cross_validate(
@@ -97,18 +94,17 @@ def validate_externally(
 ) -> pd.DataFrame:
     """Train once on all of one data set, predict all of another.
 
-    Photographs that both sets hold are predicted too, and marked. To leave them out of the *test* is enough: what is left has
-    no sibling in training, so its predictions owe nothing to looking up. To remove them from the training would test a model
-    with fewer pictures, and mix that loss with the one that is to be measured.
+    Photographs that both sets hold are predicted too, and marked: to leave them out of the *test* is enough. To remove them from
+    the training would test a model of fewer images, and mix that loss with the one that is to be measured.
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
+    store, model
+        As in `cross_validate`.
     data : Dataset
         From `mpox.protocols.pairs.combine`, with both data sets.
     train_source, test_source : str
         Names of the data sets.
-    model : ModelConfig
     seed : int
         Of the inner folds.
 
@@ -117,11 +113,6 @@ def validate_externally(
     DataFrame
         As `cross_validate`, under the protocol ``external``, with a column ``shared`` (bool): the test image's honest group
         has an image in training. `mpox.studies.external.external_metrics` evaluates it.
-
-    Raises
-    ------
-    MpoxError
-        See `mpox.protocols.splits.make_external_split`.
     """
     split = make_external_split(data.manifest, train_source, test_source, seed=seed)
     predictions = predict_splits(store, data, "external", split, model)
@@ -140,18 +131,17 @@ def predict_splits(
 ) -> pd.DataFrame:
     """Predictions of the test images of a ready split table; one run a fold, read or computed.
 
-    `mpox.runs.scheduling` decides where. A run that fails does not stop the others; it is raised when they are kept.
+    `mpox.runs.parallel` decides where. A run that fails does not stop the others; it is raised when they are kept.
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
+    store, data, model
+        As in `cross_validate`.
     protocol : str
         The name under which the runs are kept.
     split : DataFrame
         See `make_splits`. Images of the data set without a row in a fold are neither trained on nor tested there. A
         column ``weight`` says how much a training image counts (linear probe only).
-    model : ModelConfig
     compute : callable, optional
         Instead of `compute_run`, with the same arguments; of a module's top level. The protocol's name must tell its runs apart.
 
@@ -165,18 +155,16 @@ def predict_splits(
     MpoxError
         If runs failed, a stored run is damaged, or one began with other weights than those found now.
     """
-    configs = split_configs(data, protocol, split, model)
+    tasks = split_runs(data, protocol, split, model)
     local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
     origin = weights_origin(model.backbone) if local else None
-    parts = {key: rows for key, rows in split.groupby(["repeat", "fold"])}
-    tasks = [Task(config, parts[config.repeat, config.fold]) for config in configs]
     if isinstance(store, RunStore):
-        for task in tasks:
-            store.keep_split(task.config.split, task.rows)
+        for config, rows in tasks:
+            store.keep_split(config.split, rows)
         label = f"{model.regime} {model.backbone}, {data.name}, {protocol}"
-        raise_failures(map_runs(store, data, tasks, compute or compute_run, label=label))
+        compute_missing(store, data, tasks, compute or compute_run, label=label)
     tables = []
-    for config, rows in ((task.config, task.rows) for task in tasks):
+    for config, rows in tasks:
         result = store.run(config, _never)
         if sorted(result.predictions["image_id"]) != sorted(rows.loc[rows["role"] == "test", "image_id"]):
             raise MpoxError(f"The run {config.id} in {store.root} lacks predictions of its test fold: remove it and run again.")
@@ -185,25 +173,17 @@ def predict_splits(
                 f"The stored run {config.id} began with other weights ({result.environment.get('weights')}) than those found "
                 f"now ({origin}): use another RUN_STORE, or the old MPOX_WEIGHTS."
             )
-        tables.append(
-            result.predictions.assign(
-                run_id=config.id,
-                dataset=data.name,
-                protocol=protocol,
-                regime=model.regime,
-                backbone=model.backbone,
-                repeat=config.repeat,
-                fold=config.fold,
-            )
-        )
+        known = {"run_id": config.id, "repeat": config.repeat, "fold": config.fold}
+        tables.append(result.predictions.assign(**known))
     table = pd.concat(tables, ignore_index=True)
+    table = table.assign(dataset=data.name, protocol=protocol, regime=model.regime, backbone=model.backbone)
     table["group_id"] = table["image_id"].map(data.groups)
     first = ["run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold", "image_id", "group_id", "label"]
     return table[first + [f"p_{label}" for label in data.classes]]
 
 
 def _never(folder: Path):
-    raise AssertionError("map_runs has seen to it that the run is there")
+    raise AssertionError("compute_missing has seen to it that the run is there")
 
 
 def compute_run(
@@ -217,21 +197,13 @@ def compute_run(
     ``adapt(x, train, test)`` may change the frozen features, shape (n, d), given the rows of both parts; it does not see labels.
     """
     started = time.perf_counter()
-    model = config.model
-    manifest = data.manifest
-    y = pd.Categorical(manifest["label"], categories=data.classes).codes.astype(np.int64)
-    split = split.set_index("image_id").reindex(manifest["image_id"])
-    train = np.flatnonzero(split["role"] == "train")
-    test = np.flatnonzero(split["role"] == "test")
-    inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)
+    model, manifest = config.model, data.manifest
+    y, train, test, inner = _parts(data, split)
     weighted = "weight" in split
     if (weighted and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
         raise MpoxError(f"{config.protocol} works on the features of a linear probe, not with {model.regime}, {model.head} head.")
     if model.regime in FROZEN:
-        from mpox.models import heads
-        from mpox.models.features import features
-
-        x = features(manifest, model)
+        x = features.features(manifest, model)
         x = adapt(x, train, test) if adapt else x
         known = (x[train], y[train], inner[train], x[test])
         if model.regime == "nearest_neighbour":
@@ -239,17 +211,16 @@ def compute_run(
         elif model.regime == "svm":
             probabilities, history = heads.predict_by_svm(*known, n_classes=len(data.classes))
         else:
-            weight = split["weight"].to_numpy(dtype=float)[train] if weighted else None
+            weights = split.set_index("image_id")["weight"].reindex(manifest["image_id"]) if weighted else None
+            weight = weights.to_numpy(dtype=float)[train] if weights is not None else None
             probabilities, history = heads.predict_by_probe(
                 *known, n_classes=len(data.classes), head=model.head, seed=model.seed, weight=weight
             )
     else:
         from mpox.models.training import Trainer, load_batches
 
-        trainer = Trainer(
-            model, load_batches(manifest, model), y, train[inner[train] != 0], train[inner[train] == 0],
-            n_classes=len(data.classes), folder=folder,
-        )  # fmt: skip
+        fitting, validating = train[inner[train] != 0], train[inner[train] == 0]
+        trainer = Trainer(model, load_batches(manifest, model), y, fitting, validating, n_classes=len(data.classes))
         history = trainer.fit(report=bar.set_postfix_str)
         probabilities = trainer.predict(test)
         state = {name: value.cpu().contiguous() for name, value in trainer.model.state_dict().items()}
@@ -261,10 +232,16 @@ def compute_run(
     return RunResult(config, predictions, history, about)
 
 
+def _parts(data: Dataset, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Class numbers of all images, the rows of the training and of the test part, and the inner fold of each image or -1."""
+    y = pd.Categorical(data.manifest["label"], categories=data.classes).codes.astype(np.int64)
+    split = split.set_index("image_id").reindex(data.manifest["image_id"])
+    inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)
+    return y, np.flatnonzero(split["role"] == "train"), np.flatnonzero(split["role"] == "test"), inner
+
+
 def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: int):
     """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
-    from mpox.models.backbones import build_model
-
     if not isinstance(store, RunStore) or not (store.run_folder(config) / CHECKPOINT).is_file():
         return None
     model = build_model(config.model.backbone, config.model.head, n_classes, weights="random")
@@ -276,17 +253,12 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
     """The network that made a run's predictions.
 
     A linear probe is a linear layer behind a frozen backbone: it is fitted anew on its cached features (seconds, and the same
-    numbers), its scaling folded into the layer, so that what can be asked of a trained network can be asked of it too. The logits
-    of a probe's mirrored features are the mean of those of the picture and its mirror image.
+    numbers), its scaling folded into the layer. Logits of mirrored features are the mean of those of the image and its mirror.
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
-    config : RunConfig
-        Of the regime ``linear_probe`` with a linear head, or of one that trains a network.
-    rows : DataFrame
-        The run's part of the split table: ``image_id``, ``role``, ``inner_fold``.
+    store, data, config, rows
+        A run of the regime ``linear_probe`` with a linear head or of one that trains a network, and its part of the split table.
 
     Returns
     -------
@@ -305,13 +277,9 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
     refuse_without_network(model)
     if isinstance(store, RecordedStore) or not data.has_pictures:
         return None
-    y = pd.Categorical(data.manifest["label"], categories=data.classes).codes.astype(np.int64)
-    split = rows.set_index("image_id").reindex(data.manifest["image_id"])
-    train = np.flatnonzero(split["role"] == "train")
-    inner = split["inner_fold"].fillna(-1).to_numpy(dtype=np.int64)[train]
-    fitted, _ = heads.fit(
-        features(data.manifest, model)[train], y[train], inner, n_classes=len(data.classes), head="linear", seed=model.seed
-    )
+    y, train, _, inner = _parts(data, rows)
+    x = features.features(data.manifest, model)[train]
+    fitted, _ = heads.fit(x, y[train], inner[train], n_classes=len(data.classes), head="linear", seed=model.seed)
     return network_of_probe(fitted, model.backbone, weights=model.weights, n_classes=len(data.classes), seed=model.seed)
 
 
@@ -342,28 +310,21 @@ def network_of_probe(fitted: Pipeline, backbone: str, *, weights: str, n_classes
 def predict_nested(store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig) -> pd.DataFrame:
     """Predictions of the training images of each fold, by models trained without their groups and without the test fold.
 
-    Calibration, thresholds and conformal scores are fitted on these, never on a test fold. The models behind them are trained on
-    three quarters of the training part, so that they are a little weaker than the one that is tested; this is the same
-    compromise as in cross-validated calibration (Platt 1999, section 2.2).
+    Calibration, thresholds and conformal scores are fitted on these, never on a test fold. The models behind them see three
+    quarters of the training part and are a little weaker than the one that is tested, as in Platt (1999, section 2.2).
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-    data : Dataset
+    store, data, model
+        As in `cross_validate`.
     split : DataFrame
         The outer folds; see `nested_splits`.
-    model : ModelConfig
 
     Returns
     -------
     DataFrame
         As `mpox.cross_validate` gives it, under the protocol ``nested``, with ``fold`` the *outer* fold and ``inner_fold`` what
         was held out: one row a repeat, outer fold and training image.
-
-    Raises
-    ------
-    MpoxError
-        See `nested_splits` and `mpox.runs.cross_validation.predict_splits`.
     """
     table = predict_splits(store, data, "nested", nested_splits(split), model)
     return table.assign(inner_fold=table["fold"] % FOLD_STEP, fold=table["fold"] // FOLD_STEP)

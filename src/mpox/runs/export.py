@@ -1,52 +1,49 @@
-"""A run as one network for other programs: torch, ONNX, ONNX in 8 bits."""
+"""A run as one ONNX file, from pixels to probabilities, in float32 or with 8-bit convolutions, checked against torch."""
 
 import importlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from mpox._core import MpoxError
-from mpox.data.pixels import RenderedPixels
+from mpox.data.pixels import load_pixels
 from mpox.data.registry import REGISTRY
 from mpox.models.backbones import Deployable
-from mpox.runs.predict import NOTICE, Predictor, outputs
-from mpox.stats.calibration import apply_temperature
+from mpox.runs.listing import find_run, training_data
+from mpox.runs.predict import BATCH, NOTICE, Predictor, build_predictor, outputs
+from mpox.runs.recorded import RecordedStore
+from mpox.runs.store import RunStore
 
 #: Version of ONNX's set of operators.
 OPSET = 18
 #: The largest difference of a probability between ONNX Runtime and torch that is let through.
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "pictures", "probabilities"
-#: What is computed in 8 bits; the head, softmax and normalisation stay in float32.
-QUANTISED = ["Conv", "Clip", "Relu", "Add"]
-BATCH = 16
-#: Pictures that calibrate an 8-bit model, at most.
+#: Training images that calibrate an 8-bit model, at most.
 CALIBRATION = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exported:
-    """An ONNX model and what is known about it.
+    """A run as ONNX files.
 
-    Parameters
-    ----------
-    model : bytes
-        The file's content.
-    opset : int
-    calibrated : bool
-        Whether the temperature is in it.
-    difference : float
-        Largest absolute difference of a probability, from torch.
+    ``network`` is what is in ``models`` (``onnx``, ``onnx int8``); ``difference`` the largest of a probability, float32 against
+    torch; ``predictions`` of the test images, by ``torch`` and each model, as `mpox.evaluate` takes them; empty where these are
+    not here, and random images were compared.
     """
 
-    model: bytes
-    opset: int
-    calibrated: bool
+    predictor: Predictor
+    network: Deployable
+    models: dict[str, bytes]
     difference: float
+    predictions: dict[str, pd.DataFrame]
 
 
 def require_onnx() -> None:
@@ -58,162 +55,137 @@ def require_onnx() -> None:
         raise MpoxError(f'An ONNX file needs extra packages ({error}): run `pip install "mpox[onnx]"`.') from error
 
 
-def export_onnx(predictor: Predictor, pixels: np.ndarray | RenderedPixels, *, calibrated: bool = True) -> Exported:
-    """The whole way from pixels to probabilities as one float32 ONNX model, held against torch.
+def export_run(
+    store: RunStore | RecordedStore,
+    run_id: str,
+    data_dir: str | None = None,
+    *,
+    int8: bool = False,
+    calibrated: bool = True,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Exported:
+    """A run as ONNX, held against torch on its test images, or on random ones where its images are not here.
 
-    Its input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; its output ``probabilities`` has
-    shape (n, classes). Normalisation, the mirror image, softmax and temperature are inside; what it is of stands in its metadata.
+    The input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; the output ``probabilities`` has
+    shape (n, classes). Normalisation, the mirror image, softmax and temperature are inside.
 
     Parameters
     ----------
-    predictor : Predictor
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-        Pictures on which ONNX Runtime and torch are compared, all at once and the first by itself; at least one.
+    store, run_id, data_dir, tell
+        See `mpox.runs.predict.build_predictor`.
+    int8 : bool
+        Also with 8-bit convolutions, calibrated on training images, which must be here.
     calibrated : bool
-        Put the predictor's temperature in.
-
-    Raises
-    ------
-    MpoxError
-        If the extra ``onnx`` is missing, the exporter fails, or a probability differs by more than `TOLERANCE`.
+        Put the temperature in.
     """
     require_onnx()
-    import onnx
-
-    plain, temperature = predictor.network, predictor.temperature if calibrated else 1.0
-    network = Deployable(
-        plain.network, predictor.model.backbone, mirror=plain.mirror, average=plain.average, temperature=temperature
-    )
-    size = predictor.model.image_size
+    predictor = build_predictor(store, run_id, data_dir, tell=tell)
+    assert isinstance(store, RunStore), "build_predictor has refused the recorded study"
+    size, temperature = predictor.model.image_size, predictor.temperature if calibrated else 1.0
+    network = Deployable(predictor.network.network, predictor.model, temperature=temperature).eval()
     try:
-        program = torch.onnx.export(
-            network.cpu().eval(),
-            (torch.zeros(3, 3, size, size),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            verbose=False,
-        )
-    except Exception as error:  # the exporter raises many types
-        reason = str(error).strip().splitlines()[0]
-        raise MpoxError(f"torch cannot export {predictor.model.backbone} to ONNX ({reason}): name another run.") from error
-    assert program is not None, "with dynamo=True torch returns the program"
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, _metadata(predictor, calibrated))
-    proto.doc_string = NOTICE
-    model = proto.SerializeToString()
-    _, expected = outputs(plain, pixels)
-    expected = apply_temperature(expected, temperature) if calibrated else expected
-    ready = session(model)
-    found = run_onnx(ready, pixels), run_onnx(ready, pixels[:1])
-    apart = max(float(np.abs(part - expected[: len(part)]).max()) for part in found)
+        config = find_run(store, run_id).config
+        data, rows = training_data(store, config, data_dir)
+        role = data.manifest["image_id"].map(rows.set_index("image_id")["role"])
+        train, test = (data.manifest[role == name].reset_index(drop=True) for name in ("train", "test"))
+        pixels = load_pixels(test, size)
+        about = test[["image_id", "label"]].assign(group_id=test["image_id"].map(data.groups), repeat=config.repeat)
+    except MpoxError:
+        if int8:
+            raise
+        pixels, about = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), dtype=np.uint8), None
+    models = {"onnx": _as_onnx(network, predictor, calibrated)}
+    ask, expected = asking(models["onnx"]), outputs(network, pixels)[1]
+    found = {"torch": expected, "onnx": ask(pixels)}
+    apart = max(np.abs(part - expected[: len(part)]).max() for part in (found["onnx"], ask(pixels[:1])))
     if not apart <= TOLERANCE:
         raise MpoxError(
             f"ONNX Runtime's probabilities differ from torch's by up to {apart:.2g}, more than {TOLERANCE:g}: nothing was "
             "written; try another version of onnxruntime."
         )
-    return Exported(model, OPSET, calibrated, apart)
+    if int8:
+        shown = np.random.default_rng(0).permutation(len(train))[:CALIBRATION]  # of all classes
+        models["onnx int8"] = _in_8_bits(models["onnx"], load_pixels(train, size)[shown])
+        found["onnx int8"] = asking(models["onnx int8"])(pixels)
+    columns = [f"p_{label}" for label in predictor.classes]
+    said = {} if about is None else {form: about.join(pd.DataFrame(part, columns=columns)) for form, part in found.items()}
+    return Exported(predictor, network, models, float(apart), said)
 
 
-def _metadata(predictor: Predictor, calibrated: bool) -> dict[str, str]:
-    about = predictor.provenance
+def _as_onnx(network: Deployable, predictor: Predictor, calibrated: bool) -> bytes:
+    import onnx
+
+    about, size = predictor.provenance, predictor.model.image_size
+    try:
+        program: Any = torch.onnx.export(
+            network.cpu(), (torch.zeros(3, 3, size, size),), dynamo=True, opset_version=OPSET, input_names=[INPUT],
+            output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False,
+        )  # fmt: skip
+    except Exception as error:  # the exporter raises many types
+        reason = str(error).strip().splitlines()[0]
+        raise MpoxError(f"torch cannot export {predictor.model.backbone} to ONNX ({reason}): name another run.") from error
     spec = REGISTRY.get(about["dataset"])
-    licence = f"data: {spec.licence if spec else 'of their owner'}; package: MIT; pretrained weights: of their authors"
-    return {
+    facts = {
         "notice": NOTICE + (" It learnt from a phantom, not patients." if about["phantom"] else ""),
         "classes": json.dumps(predictor.classes),
         "input": "float32 (n, 3, size, size), RGB from 0 to 255, the whole picture squashed to a square (bicubic)",
-        "image_size": str(about["image_size"]),
         "temperature": repr(predictor.temperature) if calibrated else "none",
-        "licence": licence,
-        **{name: str(about[name]) for name in ("run_id", "dataset", "data_hash", "protocol", "fold", "regime", "backbone")},
-        "package": f"mpox {about['package']}",
+        "licence": f"data: {spec.licence if spec else 'of their owner'}; package: MIT; pretrained weights: of their authors",
+        **{name: str(value) for name, value in about.items()},
     }
+    proto = program.model_proto  # made anew whenever it is asked for
+    onnx.helper.set_model_props(proto, facts)
+    proto.doc_string = NOTICE
+    return proto.SerializeToString()
 
 
-def quantise(exported: Exported, pixels: np.ndarray) -> bytes:
-    """A model with 8-bit convolutions, calibrated on pictures (static quantisation in QDQ form; Jacob et al. 2018).
-
-    Weights are signed, one scale an output channel; activations are unsigned, between the least and the greatest value that the
-    pictures give. On x86 processors without 8-bit dot products (VNNI) sums of products can saturate: what the form loses has to
-    be measured on the kind of processor on which it will run.
-
-    Parameters
-    ----------
-    exported : Exported
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-        Of the training part, never of the test fold; the first `CALIBRATION` are taken.
-
-    Returns
-    -------
-    bytes
-        The file's content.
-    """
-    require_onnx()
+def _in_8_bits(model: bytes, pixels: np.ndarray) -> bytes:
+    """Convolutions in 8 bits, calibrated on images: static quantisation in QDQ form (Jacob et al. 2018)."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pictures(CalibrationDataReader):
-        def __init__(self):
-            self.batches = ({INPUT: as_input(part)} for part in _batches(pixels[:CALIBRATION]))
+    class Images(CalibrationDataReader):
+        batches = iter(range(0, len(pixels), BATCH))
 
         def get_next(self) -> dict | None:
-            return next(self.batches, None)
+            start = next(self.batches, None)
+            return None if start is None else _input(pixels[start : start + BATCH])
 
     with tempfile.TemporaryDirectory(prefix="mpox-onnx-") as folder:
         source, ready, target = (Path(folder) / name for name in ("float.onnx", "ready.onnx", "int8.onnx"))
-        source.write_bytes(exported.model)
+        source.write_bytes(model)
         quant_pre_process(source, ready, skip_symbolic_shape=True)
+        nodes = list(onnx.load(ready).graph.node)  # in topological order
+        first = next(number for number, node in enumerate(nodes) if node.op_type == "Conv")
         quantize_static(
-            ready,
-            target,
-            Pictures(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=QUANTISED,
-            nodes_to_exclude=_before_the_network(onnx.load(ready).graph),
-        )
-        model = onnx.load(target)
-    original = onnx.load_from_string(exported.model)
-    onnx.helper.set_model_props(model, {prop.key: prop.value for prop in original.metadata_props} | {"precision": "int8"})
-    model.doc_string = NOTICE
-    return model.SerializeToString()
+            ready, target, Images(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],  # the head and softmax stay in float32,
+            nodes_to_exclude=[node.name for node in nodes[:first]],  # and the normalisation
+        )  # fmt: skip
+        small = onnx.load(target)
+    facts = {prop.key: prop.value for prop in onnx.load_from_string(model).metadata_props}
+    onnx.helper.set_model_props(small, facts | {"precision": "int8"})
+    small.doc_string = NOTICE
+    return small.SerializeToString()
 
 
-def _before_the_network(graph) -> list[str]:
-    """The nodes in front of the first convolution: the normalisation, which 8 bits would coarsen for nothing."""
-    names = []
-    for node in graph.node:  # in topological order
-        if node.op_type == "Conv":
-            break
-        names.append(node.name)
-    return names
+def _input(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    return {INPUT: np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)}
 
 
-def session(model: bytes, *, threads: int = 0):
-    """An ONNX Runtime session on the CPU; 0 threads means as many as there are cores."""
+def asking(model: bytes, *, threads: int = 0) -> Callable[[Any], np.ndarray]:
+    """A function from uint8 images to a model's probabilities, float64 of shape (n, classes), by ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    ready = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
+    def ask(pixels: Any) -> np.ndarray:
+        parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        return np.concatenate([ready.run([OUTPUT], _input(part))[0] for part in parts]).astype(float)
 
-def as_input(pixels: np.ndarray) -> np.ndarray:
-    """Pictures of shape (n, size, size, 3), uint8, as the model's input."""
-    return np.ascontiguousarray(np.asarray(pixels).transpose(0, 3, 1, 2), dtype=np.float32)
-
-
-def run_onnx(ready, pixels: np.ndarray | RenderedPixels) -> np.ndarray:
-    """Probabilities, float64 of shape (n, classes), of uint8 pictures, by a `session`."""
-    return np.concatenate([ready.run([OUTPUT], {INPUT: as_input(part)})[0] for part in _batches(pixels)]).astype(float)
-
-
-def _batches(pixels: np.ndarray | RenderedPixels) -> list[np.ndarray]:
-    return [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    return ask

@@ -1,88 +1,38 @@
-"""The recorded study, read: manifests, audits, predictions, histories and tables of real images, without the images."""
+"""The recorded study, written and read: what runs on real images leave behind, without the images.
+
+``results/`` holds manifests, audits, splits, configurations, environments, predictions, histories, derived tables and metrics.
+"""
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox._core import TEMPORARY, MpoxError, WeightsMissing, atomic_write, explaining, hash_of, move_folder
+from mpox._core import MpoxError, WeightsMissing, atomic_write, explaining, hash_of
 from mpox.audit import Audit, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
-from mpox.models.config import RunConfig
-from mpox.runs.store import RECORDED, RunResult, RunStore, in_class_order, read_table, store_folder
+from mpox.models.config import ModelConfig, RunConfig, Training
+from mpox.runs.store import RECORDED, RunResult, RunStore, in_class_order, read_run, read_table, store_folder
+from mpox.stats.metrics import evaluate
 
-#: Columns of packed predictions: the class that is left out, and how far its probability's bits are from 1 minus the rest.
-LEFT_OUT, BITS = "left_out", "bits"
-
-
-def pack_predictions(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out one probability of each row; the difference in bits to 1 minus the others is kept, and is nearly always tiny.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Predictions of several runs: columns ``p_<class>``, missing where a data set has no such class.
-
-    Returns
-    -------
-    DataFrame
-        The same rows. The first class of each row is missing; ``left_out`` names its column, ``bits`` is int64.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"p_a": [0.3, 1e-9], "p_b": [0.7, 1.0], "p_c": [np.nan, 0.0]})
-    >>> unpack_predictions(pack_predictions(table)).equals(table)
-    True
-    """
-    columns, values, first = _first_of(table)
-    rows = np.arange(len(table))
-    bits = values[rows, first].view(np.int64) - _one_minus_others(values, first).view(np.int64)
-    values[rows, first] = np.nan
-    packed = table.assign(**dict(zip(columns, values.T, strict=True)))
-    return packed.assign(**{LEFT_OUT: np.array(columns, dtype=object)[first], BITS: bits})
-
-
-def unpack_predictions(packed: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `pack_predictions`, to the last bit; a table that was never packed is given back as it is."""
-    if LEFT_OUT not in packed:
-        return packed
-    columns = [column for column in packed if column.startswith("p_")]
-    values = packed[columns].to_numpy(dtype=float, copy=True)
-    first = pd.Index(columns).get_indexer(packed[LEFT_OUT])
-    bits = packed[BITS].to_numpy(dtype=np.int64) + _one_minus_others(values, first).view(np.int64)
-    values[np.arange(len(packed)), first] = bits.view(np.float64)
-    return packed.drop(columns=[LEFT_OUT, BITS]).assign(**dict(zip(columns, values.T, strict=True)))
-
-
-def _first_of(table: pd.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray]:
-    columns = [column for column in table if column.startswith("p_")]
-    values = table[columns].to_numpy(dtype=float, copy=True)
-    return columns, values, (~np.isnan(values)).argmax(axis=1)
-
-
-def _one_minus_others(values: np.ndarray, left_out: np.ndarray) -> np.ndarray:
-    """1 minus the other probabilities, taken away one by one from left to right, so that every machine gets the same bits."""
-    rest = np.ones(len(values))
-    for number, column in enumerate(values.T):
-        rest = np.where(np.isnan(column) | (left_out == number), rest, rest - column)
-    return rest
+#: The protocols of which every image of a data set has out-of-fold predictions; the others have their tables in the chapters.
+CROSS_VALIDATED = ("random_image", "patient", "source")
+#: How the names of derived tables begin that hold a machine's times.
+TIMED = ("costs-", "latency-")
+#: What tells one model of ``metrics.csv`` from another, beside what of its training is not the default.
+SETTINGS = ("regime", "backbone", "head", "weights", "image_size", "mirror", "seed")
 
 
 class RecordedStore:
-    """The recorded study: manifests, predictions, histories and tables of real images, without the images.
-
-    Parameters
-    ----------
-    root : path
-        A folder written by ``mpox record``.
-    """
+    """A recorded study, read from the folder that `write_record` has written; it never computes a run or a table."""
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
@@ -94,7 +44,7 @@ class RecordedStore:
             raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
         self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
         self._environments = json.loads((self.root / "environments.json").read_text())
-        self._predictions = dict(list(unpack_predictions(pd.read_parquet(self.root / "predictions.parquet")).groupby("run_id")))
+        self._predictions = dict(list(pd.read_parquet(self.root / "predictions.parquet").groupby("run_id")))
         self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -137,24 +87,17 @@ class RecordedStore:
         return [self._read(RunConfig.from_dict(entry["config"])) for entry in self._runs.values()]
 
     def run(self, config: RunConfig, compute: Callable[[Path], RunResult] | None = None) -> RunResult:
-        """Read a run. Nothing is ever computed here.
-
-        Raises
-        ------
-        MpoxError
-            If it was not recorded; `WeightsMissing` if nothing of its backbone was.
-        """
-        found = self.get(config)
-        if found is None:
-            model = config.model
-            recorded = {entry["config"]["model"]["backbone"] for entry in self._runs.values()}
-            if model.weights == "imagenet" and model.backbone not in recorded:
-                raise WeightsMissing(f"The study was recorded where no weights of '{model.backbone}' were to be had.")
-            raise MpoxError(
-                f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
-                f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the pictures are, then `mpox record`."
-            )
-        return found
+        """Read a run; one that was not recorded is an error, `WeightsMissing` if nothing of its backbone was."""
+        if found := self.get(config):
+            return found
+        model = config.model
+        recorded = {entry["config"]["model"]["backbone"] for entry in self._runs.values()}
+        if model.weights == "imagenet" and model.backbone not in recorded:
+            raise WeightsMissing(f"The study was recorded where no weights of '{model.backbone}' were available.")
+        raise MpoxError(
+            f"The recorded study has no run {model.regime}/{model.backbone} on {config.dataset}, {config.protocol}, "
+            f"fold {config.fold} (id {config.id}): run the profile 'cpu' where the images are, then `mpox record`."
+        )
 
     def history(self, run_id: str) -> pd.DataFrame:
         """The history of a recorded run; see `RunStore.history`."""
@@ -163,7 +106,7 @@ class RecordedStore:
         return self._history[run_id].drop(columns="run_id").dropna(axis=1, how="all").reset_index(drop=True)
 
     def keep_split(self, identity: str, rows: pd.DataFrame) -> None:
-        """The recorded study has its splits already; that this one is among them is what a run's id says."""
+        """Nothing to do: a run's id, by which it is read, says that its split was recorded."""
 
     def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Read a recorded table; see `RunStore.table`."""
@@ -175,58 +118,6 @@ class RecordedStore:
         return read_table(path)
 
 
-#: How the names of derived tables begin that hold a machine's times.
-TIMED = ("costs-", "latency-")
-
-
-def _as_it_is(result: RunResult, _folder: Path) -> RunResult:
-    return result
-
-
-def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
-    """Copy the runs, splits and derived tables that a store lacks from a recorded study.
-
-    A run keeps its id, predictions, history and environment, which says on which machine it was computed; a checkpoint was never
-    recorded, so that an adopted network can be evaluated and not asked again. Audits come along under the key of the files and
-    versions that they were made of: another kind of processor finds a few pairs more or fewer, and then groups, folds and runs
-    would be others. What the store already has is left as it is. Tables that were timed (``costs``) stay with the machine that
-    timed them and are not copied.
-
-    Parameters
-    ----------
-    recorded : RecordedStore
-    store : RunStore
-
-    Returns
-    -------
-    dict of str to int
-        How many ``runs``, ``audits``, ``splits`` and ``tables`` were copied.
-    """
-    copied = {"runs": 0, "audits": 0, "splits": 0, "tables": 0}
-    for split, rows in pd.read_parquet(recorded.root / "splits.parquet").groupby("split"):
-        path = store.root / "splits" / f"{split}.csv"
-        copied["splits"] += not path.is_file()
-        store.keep_split(split, rows.drop(columns="split"))
-    for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
-        copied["runs"] += not store.has(result.config)
-        store.run(result.config, partial(_as_it_is, result))
-    for name, key in recorded.study.get("audits", {}).items():
-        folder = store.root / "audits" / key
-        if not folder.is_dir():
-            fresh = folder.with_name(f".{key}{TEMPORARY}")
-            shutil.rmtree(fresh, ignore_errors=True)
-            with explaining(folder):
-                shutil.copytree(recorded.root / "audits" / name, fresh)
-                move_folder(fresh, folder)
-            copied["audits"] += 1
-    for file in sorted((recorded.root / "tables").glob("*.csv")):
-        path = store.root / "tables" / file.name
-        if not path.is_file() and not file.name.startswith(TIMED):
-            atomic_write(path, file.read_text())
-            copied["tables"] += 1
-    return copied
-
-
 def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":
     """Open a run store.
 
@@ -236,8 +127,140 @@ def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":
         Empty for the default (``MPOX_RUN_STORE``, or ``.mpox/store`` in the project); ``"recorded"`` for the recorded study in
         ``results/``; else a folder. A relative one is taken from the project's root.
     """
-    if str(name) == RECORDED:
-        pass
+    return (RecordedStore if str(name) == RECORDED else RunStore)(store_folder(name))
 
-        return RecordedStore(store_folder(name))
-    return RunStore(store_folder(name))
+
+def write_record(
+    target: Path,
+    store: RunStore,
+    *,
+    runs: Iterable[str],
+    tables: Iterable[str],
+    datasets: Iterable[str],
+    audits: dict[str, str],
+    about: dict,
+) -> RecordedStore:
+    """Write a recorded study, whole or not at all; one that was there before is replaced, its ``README.md`` kept.
+
+    ``runs`` are ids, ``tables`` keys of derived tables, ``audits`` the names of an audit's data sets and its key; ``about`` goes
+    into ``study.json`` beside ``compute_s``, the seconds that computing the runs took.
+    """
+    results = [read_run(store.root / "runs" / run_id) for run_id in runs]
+    with explaining(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            _write_runs(fresh, store, results)
+            for kind, names in (("manifests", datasets), ("tables", tables)):
+                (fresh / kind).mkdir()
+                for name in names:
+                    shutil.copy(store.root / kind / f"{name}.csv", fresh / kind)
+            for name, key in audits.items():
+                shutil.copytree(store.root / "audits" / key, fresh / "audits" / name)
+            took = round(sum(result.environment["seconds"] for result in results), 1)
+            device = ", ".join(sorted({result.environment["device"] for result in results}))
+            study = {**about, "audits": audits, "compute_s": took, "device": device}
+            (fresh / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+            if (target / "README.md").is_file():
+                shutil.copy(target / "README.md", fresh)
+            metrics = recorded_metrics(RecordedStore(fresh))
+            metrics.to_csv(fresh / "metrics.csv", index=False, lineterminator="\n", float_format="%.6f")
+            _replace(fresh, target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return RecordedStore(target)
+
+
+def _replace(fresh: Path, target: Path) -> None:
+    fresh.chmod(0o755)
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():  # a recording that was killed between the two renames
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None:
+    environments, entries = {}, []
+    for result in results:
+        shared = {key: value for key, value in result.environment.items() if key != "seconds"}
+        environments[hash_of(shared)] = shared
+        entry = {"id": result.config.id, "environment": hash_of(shared), "seconds": result.environment["seconds"]}
+        entries.append(json.dumps({**entry, "config": asdict(result.config)}))
+    (folder / "runs.json").write_text("[\n" + ",\n".join(entries) + "\n]\n")
+    (folder / "environments.json").write_text(json.dumps(environments, indent=1) + "\n")
+    splits = sorted({result.config.split for result in results})
+    parts = {
+        "predictions": [result.predictions.assign(run_id=result.config.id) for result in results],
+        "history": [result.history.assign(run_id=result.config.id) for result in results],
+        "splits": [pd.read_csv(store.root / "splits" / f"{split}.csv").assign(split=split) for split in splits],
+    }
+    for name, tables in parts.items():
+        table = pd.concat(tables, ignore_index=True)
+        floats = [column for column in table if pd.api.types.is_float_dtype(table[column])]
+        table.to_parquet(  # small, because floats are split into their bytes
+            folder / f"{name}.parquet", index=False, compression="zstd", compression_level=19,
+            use_dictionary=[column for column in table if column not in floats], use_byte_stream_split=floats,
+        )  # fmt: skip
+
+
+def _as_it_is(result: RunResult, _folder: Path) -> RunResult:
+    return result
+
+
+def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
+    """Copy the runs, splits, audits and derived tables that a store lacks, and count them; tables with times are not copied.
+
+    Audits come along because another kind of processor finds a few pairs more or fewer: groups, folds and runs would be others.
+    """
+    copied = {"runs": 0, "audits": 0, "splits": 0, "tables": 0}
+    for split, rows in pd.read_parquet(recorded.root / "splits.parquet").groupby("split"):
+        copied["splits"] += not (store.root / "splits" / f"{split}.csv").is_file()
+        store.keep_split(split, rows.drop(columns="split"))
+    for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
+        copied["runs"] += not store.has(result.config)
+        store.run(result.config, partial(_as_it_is, result))
+    for name, key in recorded.study.get("audits", {}).items():
+        folder = store.root / "audits" / key
+        if not folder.is_dir():
+            with explaining(folder):
+                fresh = folder.with_name(f".{key}")
+                shutil.copytree(recorded.root / "audits" / name, fresh, dirs_exist_ok=True)
+                fresh.rename(folder)
+            copied["audits"] += 1
+    for file in sorted((recorded.root / "tables").glob("*.csv")):
+        path = store.root / "tables" / file.name
+        if not path.is_file() and not file.name.startswith(TIMED):
+            atomic_write(path, file.read_text())
+            copied["tables"] += 1
+    return copied
+
+
+def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
+    """What `mpox.evaluate` says of every cross-validation, behind ``dataset``, ``protocol``, `model_settings` and ``runs``."""
+    experiments: dict[str, list[RunResult]] = {}
+    for result in store.results():
+        config = result.config
+        if config.protocol in CROSS_VALIDATED:
+            key = hash_of({"dataset": config.dataset, "protocol": config.protocol, "model": asdict(config.model)})
+            experiments.setdefault(key, []).append(result)
+    rows = []
+    for results in experiments.values():
+        config = results[0].config
+        groups = store.dataset(config.dataset).groups
+        predictions = pd.concat([result.predictions.assign(repeat=result.config.repeat) for result in results], ignore_index=True)
+        predictions["group_id"] = predictions["image_id"].map(groups)
+        about = {"dataset": config.dataset, "protocol": config.protocol, **model_settings(config.model), "runs": len(results)}
+        rows.append(evaluate(predictions).assign(**about)[[*about, "metric", "class", "estimate", "low", "high"]])
+    table = pd.concat(rows, ignore_index=True)
+    return table.sort_values(["dataset", "protocol", *SETTINGS, "training"], kind="stable", ignore_index=True)
+
+
+def model_settings(model: ModelConfig) -> dict:
+    """A model's `SETTINGS`, and ``training``: JSON of what of it is not the default."""
+    usual = asdict(Training())
+    changed = {name: value for name, value in asdict(model.training or Training()).items() if value != usual[name]}
+    return {**{name: getattr(model, name) for name in SETTINGS}, "training": json.dumps(changed)}

@@ -2,26 +2,22 @@
 
 import json
 import os
-import re
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from mpox._core import TEMPORARY, MpoxError, atomic_write, explaining, hash_of, locked, move_folder, project_root
+from mpox._core import MpoxError, atomic_write, explaining, hash_of, locked, project_root, replacing_folder
 from mpox.audit import Audit, audit_version, read_audit, run_audit
+from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.data.dataset import Dataset, make_dataset
+from mpox.data.frozen import Frozen, find_frozen
 from mpox.data.manifest import build_manifest, manifest_hash
-from mpox.data.pack import named_pack
 from mpox.data.registry import get_spec
 from mpox.models.config import RunConfig
-from mpox.models.training import STATE, STATE_FILES
 
 RECORDED = "recorded"
-#: In the folder of a run that is being computed, what it will be the run of.
-ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,8 @@ class RunResult:
 class RunStore:
     """Runs and derived tables as folders and files under one root.
 
-    A run is computed under a temporary name and renamed when it is whole. Two processes that ask for the same run do not collide:
-    one computes, the other waits and reads.
+    It is a cache: what is deleted is computed again. A run is written under a temporary name and renamed when it is whole. Of two
+    processes that ask for the same run one computes, the other waits and reads.
 
     Parameters
     ----------
@@ -77,8 +73,9 @@ class RunStore:
             self.root.mkdir(parents=True, exist_ok=True)
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set from the pack that is named, or from its pictures, audited; its manifest is kept beside the runs."""
-        manifest = _manifest(name, data_dir)
+        """Load a data set from its images, audited; its manifest is kept beside the runs."""
+        frozen = find_frozen(data_dir)
+        manifest = _manifest(name, data_dir, frozen)
         title = manifest["source"].iloc[0]
         if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
             raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
@@ -86,25 +83,22 @@ class RunStore:
         kept = self.root / "manifests" / f"{title}.csv"
         if not kept.is_file() or kept.read_bytes() != text.encode():
             atomic_write(kept, text)
-        audit = self._audit([manifest])
-        packed = bool(manifest["path"].isna().any())
-        pack = named_pack() if packed else None
-        data = pack.find(title) if pack else None
-        is_phantom = data.is_phantom if data else get_spec(name).is_phantom
-        return make_dataset(title, audit, is_phantom=is_phantom, has_pictures=not packed)
+        is_phantom = get_spec(name, data_dir=data_dir).is_phantom
+        return make_dataset(title, self._audit([manifest], frozen), is_phantom=is_phantom, has_pictures=True)
 
     def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
         """The audit of several data sets together: which photographs they share, and what must not be divided."""
-        return self._audit([_manifest(name, data_dir) for name in sorted(names)])
+        frozen = find_frozen(data_dir)
+        return self._audit([_manifest(name, data_dir, frozen) for name in sorted(names)], frozen)
 
-    def _audit(self, manifests: list[pd.DataFrame]) -> Audit:
-        names = "+".join(manifest["source"].iloc[0] for manifest in manifests)
+    def _audit(self, manifests: list[pd.DataFrame], frozen: Frozen | None) -> Audit:
+        titles = [manifest["source"].iloc[0] for manifest in manifests]
+        names = "+".join(titles)
         files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
         known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
         key = f"{names}-{hash_of(known)}"
-        pack = named_pack() if any(manifest["path"].isna().any() for manifest in manifests) else None
-        packed = pack.audit([manifest["source"].iloc[0] for manifest in manifests]) if pack else None
-        key = packed.key if packed else key
+        kept = frozen.audit(titles, hash_of_decisions(read_overrides())) if frozen else None
+        key = kept or key
         folder = self.root / "audits" / key
         self.used_audits[names] = key
         if key not in self._audits:
@@ -112,8 +106,8 @@ class RunStore:
             if not whole.is_file():
                 with locked(folder.parent / f".{key}.lock"):
                     if not whole.is_file():
-                        if pack and packed:
-                            pack.copy_audit(packed, folder)
+                        if frozen and kept:
+                            _copy_audit(frozen.root / "audits" / kept, folder)
                         else:
                             run_audit(manifests).write(folder)
             self._audits[key] = read_audit(folder, manifests)
@@ -137,27 +131,15 @@ class RunStore:
         return result
 
     def run(self, config: RunConfig, compute: Callable[[Path], RunResult]) -> RunResult:
-        """Read a run, or compute it: ``compute`` gets a folder that survives an interruption, for its intermediate state."""
-        found = self.get(config)
-        if found is not None:
-            return found
-        folder = self.run_folder(config)
-        partial = folder.with_name(f".{config.id}.partial")
-        with locked(f"{partial}.lock"):
-            if not (folder / "config.json").is_file():
-                if not (partial / "config.json").is_file():  # else all is written, only the name is missing
-                    with explaining(partial):
-                        partial.mkdir(parents=True, exist_ok=True)
-                        _remove(partial.glob(f".*{TEMPORARY}"))
-                        atomic_write(partial / ASKED, json.dumps(asdict(config), indent=1))
-                    _write_run(partial, compute(partial))
-                with explaining(folder):
-                    left = [*partial.glob(STATE_FILES), *partial.glob(f".*{TEMPORARY}")]
-                    _remove([partial / ASKED, partial / STATE, *left])
-                    shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged run
-                    move_folder(partial, folder)
-            else:
-                shutil.rmtree(partial, ignore_errors=True)
+        """Read a run, or compute it, whole or not at all: ``compute`` gets the folder to write its checkpoint into."""
+        if not self.has(config):
+            folder = self.run_folder(config)
+            lock = folder.with_name(f".{config.id}.lock")
+            with locked(lock):
+                if not self.has(config):
+                    with replacing_folder(folder) as fresh:
+                        _write_run(fresh, compute(fresh))
+                lock.unlink(missing_ok=True)  # who waits for it finds the run
         return self._read(config)
 
     def history(self, run_id: str) -> pd.DataFrame:
@@ -185,34 +167,25 @@ class RunStore:
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
-            pack = named_pack()
-            packed = pack and pack.table(key)
-            atomic_write(path, packed or compute().to_csv(index=False, lineterminator="\n"))
+            atomic_write(path, compute().to_csv(index=False, lineterminator="\n"))
         self.used_tables[key] = None
         return read_table(path)
 
 
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
+def _manifest(name: str, data_dir: str | os.PathLike | None, frozen: Frozen | None) -> pd.DataFrame:
+    """The manifest of a data set; if it lies in a frozen folder, of the same images as were frozen."""
+    manifest = build_manifest(name, data_dir=data_dir)
+    if frozen:
+        frozen.check(manifest["source"].iloc[0], manifest_hash(manifest))
+    return manifest
 
 
-def _manifest(name: str, data_dir: str | os.PathLike | None) -> pd.DataFrame:
-    """The manifest of a data set, from the pack if it is there, without ``path``; else from the pictures."""
-    pack = named_pack()
-    if pack and pack.find(name):
-        return pack.manifest(name)
-    try:
-        return build_manifest(name, data_dir=data_dir)
-    except MpoxError as error:
-        if pack is None:
-            raise
-        there = ", ".join(data.name for data in pack.contents.datasets) or "no data set"
-        raise MpoxError(f"{error} The pack {pack.name} has {there}.") from error
+def _copy_audit(source: Path, folder: Path) -> None:
+    for file in sorted(source.glob("*.csv"), key=lambda file: file.name == "summary.csv"):  # last: it says that all are there
+        atomic_write(folder / file.name, file.read_bytes())
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
-    """Write a run's files; the configuration, written last, says that all are there."""
     atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
     atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
@@ -253,7 +226,3 @@ def store_folder(name: str | os.PathLike = "") -> Path:
     """Where the store of a name lies, or would lie; see `open_store`."""
     folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
     return project_root() / Path(folder).expanduser()
-
-
-RUN = re.compile(r"([0-9a-f]{16})")
-PARTIAL = re.compile(r"\.([0-9a-f]{16})\.partial")

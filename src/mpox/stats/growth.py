@@ -1,13 +1,14 @@
 """How performance grows with data and with size: power laws, the Pareto front, rise and fall."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
-from mpox.stats.metrics import N_BOOTSTRAP, replicates
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import replicates
+from mpox.stats.resample import Replicates
 
 #: Bounds of the law's exponent; Hestness et al. measured 0.07 to 0.35 for deep networks, theory gives 1/2 or 1.
 EXPONENTS = (0.01, 4.0)
@@ -15,23 +16,7 @@ EXPONENTS = (0.01, 4.0)
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error(n) = a + b n^-c, for n training groups.
-
-    Parameters
-    ----------
-    a : float
-        The floor: the error that no number of groups of this kind would undercut.
-    b : float
-        What can be learnt; where it is 0, c has no meaning.
-    c : float
-        The rate.
-
-    Examples
-    --------
-    >>> law = PowerLaw(0.1, 1.0, 0.5)
-    >>> round(float(law.error(100)), 6), round(law.needed(0.15), 6), law.needed(0.1)
-    (0.2, 400.0, inf)
-    """
+    """error(n) = a + b n^-c for n training groups: a floor that no number of groups undercuts, what can be learnt, the rate."""
 
     a: float
     b: float
@@ -56,25 +41,6 @@ def fit_power_law(n: np.ndarray, error: np.ndarray) -> PowerLaw:
 
     For a given c the law is linear: a and b are a non-negative regression in closed form, and only c is searched for (variable
     projection, Golub and Pereyra 1973), on a grid that is refined three times. There are no starting values to depend on.
-
-    Parameters
-    ----------
-    n : ndarray, shape (k,)
-        Training groups, at least three different numbers.
-    error : ndarray, shape (k,)
-        At least 0, for instance 1 - F1.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than three sizes, one is not positive, or an error is negative or missing.
-
-    Examples
-    --------
-    >>> n = np.array([10, 20, 40, 80])
-    >>> law = fit_power_law(n, 0.1 + 0.9 * n ** -0.5)
-    >>> round(law.a, 3), round(law.b, 3), round(law.c, 3)
-    (0.1, 0.9, 0.5)
     """
     return PowerLaw(*map(float, _fit(np.asarray(n, dtype=float), np.asarray(error, dtype=float)[None])[0]))
 
@@ -111,16 +77,9 @@ def _linear_part(n: np.ndarray, errors: np.ndarray, c: np.ndarray) -> tuple[np.n
 
 @dataclass(frozen=True)
 class Needed:
-    """How many training groups a target would take; see `needed_groups`.
+    """Training groups with a 95 % interval (``inf`` is never), and the share of replicates that never reach the target.
 
-    Parameters
-    ----------
-    law : PowerLaw
-        Fitted to the estimates.
-    estimate, low, high : float
-        Groups, with a 95 % interval; ``inf`` means never.
-    never : float
-        Share of the replicates (0 to 1) whose fitted floor is above the target.
+    ``law`` is fitted to the estimates. See `needed_groups`.
     """
 
     law: PowerLaw
@@ -139,15 +98,12 @@ def needed_groups(n: np.ndarray, values: np.ndarray, target: float) -> Needed:
 
     Parameters
     ----------
-    n, values
+    n : ndarray, shape (k,)
+        At least three sizes, in training groups.
+    values : ndarray, shape (n_bootstrap + 1, k)
         From `mpox.studies.learning_curve.curve_replicates`; replicates in which the metric is undefined are left out.
     target : float
         Of the metric (0 to 1, more is better), for instance a published F1.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than three sizes, or the metric is not defined at one of them.
     """
     errors = 1 - np.asarray(values, dtype=float)
     if np.isnan(errors[0]).any():
@@ -167,23 +123,9 @@ LEVEL = 0.05
 
 
 def pareto_front(table: pd.DataFrame, cost: str, quality: str) -> pd.Series:
-    """Which rows no other row beats: none is as cheap and better, or as good and cheaper.
+    """Which rows no other row beats: none is as cheap and better, or as good and cheaper; Series of bool, indexed as the table.
 
-    Parameters
-    ----------
-    table : DataFrame
-    cost, quality : str
-        Columns; less cost and more quality is better.
-
-    Returns
-    -------
-    Series of bool
-        Indexed as the table; false where cost or quality is missing. Equals are on the front together.
-
-    Examples
-    --------
-    >>> pareto_front(pd.DataFrame({"ms": [1, 2, 3, 4], "auroc": [0.7, 0.9, 0.8, 0.9]}), "ms", "auroc").tolist()
-    [True, True, False, False]
+    ``cost`` (less is better) and ``quality`` (more) are columns; false where one is missing. Equals are on the front together.
     """
     costs, qualities = table[cost].to_numpy(dtype=float), table[quality].to_numpy(dtype=float)
     no_worse = (costs[:, None] <= costs) & (qualities[:, None] >= qualities)  # row against column; nothing compares with NaN
@@ -193,27 +135,19 @@ def pareto_front(table: pd.DataFrame, cost: str, quality: str) -> pd.Series:
 
 @dataclass(frozen=True)
 class RiseAndFall:
-    """What a row of models of growing complexity says about "performance first rises, then falls".
+    """What models, in order of complexity, say about "performance first rises, then falls"; see `judge`.
 
-    Parameters
+    Attributes
     ----------
-    models : tuple of str
-        In order of complexity.
-    estimates : tuple of float
-        Their metric.
     peak : str
         The best of the models between the two ends.
     over_better_end, over_better_end_low, over_better_end_high : float
         The best in between minus the better end, with the 95 % percentiles of its replicates. With more than one model in between
         the best one is chosen with the same data, which favours it; the verdict allows for that, this interval does not.
-    over_mean_of_ends, over_mean_of_ends_low, over_mean_of_ends_high : float
-        The mean of those in between minus the mean of the ends.
-    p_rise_and_fall : float
-        One-sided p-value against "no model in between is better than both ends".
-    p_no_rise_and_fall : float
-        One-sided p-value against "some model in between is at least as good as both ends".
+    p_rise_and_fall, p_no_rise_and_fall : float
+        One-sided, against "no model in between is better than both ends", and against "some model is at least as good as both".
     p_unimodal : float
-        p-value against "monotone in complexity", in favour of "rises, then falls", by order-restricted fits.
+        Against "monotone in complexity", in favour of "rises, then falls", by order-restricted fits.
     verdict : {"shown", "contradicted", "cannot be told"}
         ``shown`` where ``p_rise_and_fall`` is below `LEVEL`, ``contradicted`` where ``p_no_rise_and_fall`` is.
     """
@@ -224,9 +158,6 @@ class RiseAndFall:
     over_better_end: float
     over_better_end_low: float
     over_better_end_high: float
-    over_mean_of_ends: float
-    over_mean_of_ends_low: float
-    over_mean_of_ends_high: float
     p_rise_and_fall: float
     p_no_rise_and_fall: float
     p_unimodal: float
@@ -234,40 +165,25 @@ class RiseAndFall:
 
 
 def rise_and_fall(
-    predictions: dict[str, pd.DataFrame],
-    metric: str = "auroc",
-    label: str = "Mpox",
-    *,
-    positive: str = "Mpox",
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    predictions: dict[str, pd.DataFrame], metric: str = "auroc", label: str = "Mpox", *, positive: str = "Mpox", **resampling: Any
 ) -> RiseAndFall:
     """Test "performance first rises, then falls" on out-of-fold predictions of the same images; see `judge` for the tests.
 
     Parameters
     ----------
     predictions : dict of str to DataFrame
-        Model to its predictions (see `mpox.evaluate`), least complex first; all of the same images in the same repeats and
-        groups, so that their replicates are paired.
-    metric, label : str
-        As in the result of `mpox.evaluate`; a metric of which more is better.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than three models, their images, repeats or groups differ, or the metric is unknown.
+        Three models or more to their predictions, least complex first; all of the same images in the same repeats and groups, so
+        that their replicates are paired.
+    metric, label, positive, **resampling
+        As in `mpox.evaluate`; a metric of which more is better.
     """
     known, values = None, {}
     for model, table in predictions.items():
-        found = replicates(table, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-        if (metric, label) not in found:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
+        found = replicates(table, [(metric, label)], positive=positive, **resampling)
         images = sorted(table[["repeat", "image_id", "group_id"]].itertuples(index=False, name=None))
         if known is not None and images != known:
             raise MpoxError(f"'{model}' was not asked about the same images, repeats and groups as the models before it.")
-        known, values[model] = images, found[metric, label]
+        known, values[model] = images, np.asarray(found[metric, label])
     return judge(pd.DataFrame(values))
 
 
@@ -286,28 +202,7 @@ def judge(values: pd.DataFrame) -> RiseAndFall:
     Their chi-bar-square distribution is for independent estimates; models on the same images are not.
 
     Replicates vary the groups that are tested, not the training: a verdict is about these fitted models, on groups like these.
-
-    Parameters
-    ----------
-    values : DataFrame, shape (n_bootstrap + 1, n_models)
-        Models in order of complexity, as `mpox.stats.metrics.replicates` gives each: the estimate, then the replicates.
-
-    Returns
-    -------
-    RiseAndFall
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than three models, or an estimate is missing.
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).normal(0, 0.01, (1001, 3)) * (np.arange(1001) > 0)[:, None]
-    >>> judge(pd.DataFrame([0.80, 0.90, 0.85] + noise, columns=["small", "middle", "large"])).verdict
-    'shown'
-    >>> judge(pd.DataFrame([0.80, 0.85, 0.90] + noise, columns=["small", "middle", "large"])).verdict
-    'contradicted'
+    The values have shape (n_bootstrap + 1, n_models), the estimate first.
     """
     if values.shape[1] < 3:
         raise MpoxError("Rising and falling takes at least three models: two ends and one in between.")
@@ -320,13 +215,14 @@ def judge(values: pd.DataFrame) -> RiseAndFall:
     not_better, not_worse = _share(difference[1:] <= 0), _share(difference[1:] >= 0)
     p_shown = min(1.0, between.shape[1] * not_better.max(axis=1).min())
     p_contradicted = min(1.0, 2 * not_worse.min(axis=1).max())
-    over_better, over_mean = between.max(axis=1) - ends.max(axis=1), between.mean(axis=1) - ends.mean(axis=1)
+    over_better = Replicates.of(between.max(axis=1) - ends.max(axis=1))
     return RiseAndFall(
         models=tuple(values.columns),
         estimates=tuple(float(value) for value in table[0]),
         peak=values.columns[1 + int(between[0].argmax())],
-        **_with_limits("over_better_end", over_better),
-        **_with_limits("over_mean_of_ends", over_mean),
+        **{
+            f"over_better_end{name}": value for name, value in zip(("", "_low", "_high"), over_better.row().values(), strict=True)
+        },
         p_rise_and_fall=float(p_shown),
         p_no_rise_and_fall=float(p_contradicted),
         p_unimodal=_p_unimodal(table),
@@ -339,28 +235,10 @@ def _share(wrong: np.ndarray) -> np.ndarray:
     return (1 + wrong.sum(axis=0)) / (1 + len(wrong))
 
 
-def _with_limits(name: str, values: np.ndarray) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), with_percentiles(values), strict=True))
-
-
 def monotone_fit(rows: np.ndarray) -> np.ndarray:
-    """The rising rows that fit best by least squares, many at once.
+    """The rising rows that fit best by least squares, many at once, shape (b, n).
 
-    What `sklearn.isotonic.isotonic_regression` gives for each row, by the max-min formula (Robertson, Wright & Dykstra 1988,
-    section 1.4): for short rows in great number.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (b, n)
-
-    Returns
-    -------
-    ndarray, shape (b, n)
-
-    Examples
-    --------
-    >>> monotone_fit(np.array([[1.0, 3.0, 2.0]])).tolist()
-    [[1.0, 2.5, 2.5]]
+    What `sklearn.isotonic.isotonic_regression` gives for each, by the max-min formula (Robertson, Wright & Dykstra 1988, 1.4).
     """
     n = rows.shape[1]
     sums = np.concatenate([np.zeros((len(rows), 1)), rows.cumsum(axis=1)], axis=1)

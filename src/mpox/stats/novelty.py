@@ -1,4 +1,4 @@
-"""Novelty: whether a picture is unlike all that a model was trained on, judged by its features.
+"""Novelty: whether an image is unlike all that a model was trained on, judged by its features.
 
 A classifier divides everything that it is shown among its classes. These scores ask first whether the question makes sense.
 """
@@ -17,24 +17,10 @@ N_HELD_OUT = 5
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """What is needed to score a picture; arrays and numbers only.
+    """What is needed to score an image; a score above ``threshold`` is a warning (``quantile`` of held-out images have none).
 
-    Parameters
-    ----------
-    method : str
-    reference : ndarray of float32, shape (m, d)
-        Training features of length 1 (``neighbours``), or the mean of each class (``mahalanobis``).
-    directions : ndarray of float64, shape (d, r)
-        For ``mahalanobis``: the inverse of the covariance is ``scale`` times the identity, less the product of these with their
-        transpose. Empty for ``neighbours``.
-    scale : float
-        0 for ``neighbours``.
-    neighbours : int
-        Which nearest neighbour's distance counts.
-    threshold : float
-        A score above it is a warning.
-    quantile : float
-        Share of held-out training pictures at or below the threshold.
+    ``reference`` is (m, d), float32: training features of length 1, or the mean of each class. The inverse of the covariance is
+    ``scale`` (0 for neighbours) times the identity, less the product of ``directions``, (d, r), with their transpose.
     """
 
     method: str
@@ -55,35 +41,22 @@ def fit_novelty(
     neighbours: int = 5,
     quantile: float = 0.95,
 ) -> Novelty:
-    """Learn what is usual from training features, and where to warn from training pictures held out by group.
+    """Learn what is usual from training features, and where to warn from training images held out by group.
 
-    ``neighbours``: the Euclidean distance to the k-th nearest training picture, all features scaled to length 1 (Sun et al. 2022,
+    ``neighbours``: the Euclidean distance to the k-th nearest training image, all features scaled to length 1 (Sun et al. 2022,
     eq. 1). ``mahalanobis``: the distance to the nearest class mean under the covariance that the classes share (Lee et al. 2018,
-    eq. 2), shrunk after Ledoit and Wolf (2004) since there are more features than pictures.
+    eq. 2), shrunk after Ledoit and Wolf (2004) since there are more features than images.
 
     Parameters
     ----------
-    features : ndarray, shape (n, d)
-        Of the training pictures.
-    labels : ndarray, shape (n,), optional
-        Needed by ``mahalanobis`` alone.
-    groups : ndarray, shape (n,), optional
-        What is held out together, so that a sibling in training does not make a picture look usual; without it every picture is
-        its own group.
+    features, labels, groups : ndarray, shape (n, d), (n,) and (n,)
+        Labels are needed by ``mahalanobis`` alone. Groups are held out together, so that a sibling in training does not make an
+        image look usual; by default each image is one.
     method : {"neighbours", "mahalanobis"}
     neighbours : int
-        k, at least 1; for fewer training pictures as many as there are.
+        k, at least 1; for fewer training images as many as there are.
     quantile : float
-        Share of held-out training pictures without a warning, between 0 and 1.
-
-    Returns
-    -------
-    Novelty
-
-    Raises
-    ------
-    MpoxError
-        If the method is unknown or lacks labels, a number is out of its range, or there are fewer than two groups.
+        Share of held-out training images without a warning, between 0 and 1.
     """
     features = np.asarray(features, dtype=np.float32)
     groups = np.arange(len(features)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -91,13 +64,11 @@ def fit_novelty(
     if method not in METHODS:
         raise MpoxError(f"There is no novelty score '{method}': choose one of {', '.join(METHODS)}.")
     if method == "mahalanobis" and labels is None:
-        raise MpoxError("The score 'mahalanobis' needs the labels of the training pictures.")
+        raise MpoxError("The score 'mahalanobis' needs the labels of the training images.")
     if not 0 < quantile < 1 or neighbours < 1:
-        raise MpoxError(
-            f"A novelty score takes a quantile between 0 and 1 and at least 1 neighbour, not {quantile}, {neighbours}."
-        )
+        raise MpoxError(f"Novelty takes a quantile between 0 and 1 and at least 1 neighbour, not {quantile} and {neighbours}.")
     if n_folds < 2:
-        raise MpoxError("A novelty score needs training pictures of at least two groups.")
+        raise MpoxError("A novelty score needs training images of at least two groups.")
     labels = np.zeros(len(features)) if labels is None else np.asarray(labels)
     held_out = np.empty(len(features))
     for train, out in GroupKFold(n_folds).split(features, groups=groups):
@@ -107,20 +78,7 @@ def fit_novelty(
 
 
 def novelty_score(novelty: Novelty, features: np.ndarray) -> np.ndarray:
-    """How unlike the training pictures: float64 of shape (n,), at least 0; above ``novelty.threshold`` is a warning.
-
-    Raises
-    ------
-    MpoxError
-        If the features are not as many as those it was fitted on.
-
-    Examples
-    --------
-    >>> usual = np.random.default_rng(0).normal([9, 0, 0], 1, (40, 3))
-    >>> fitted = fit_novelty(usual)
-    >>> (novelty_score(fitted, np.array([[9, 0, 0], [0, 0, 9]])) > fitted.threshold).tolist()
-    [False, True]
-    """
+    """How unlike the training images: float64 of shape (n,), at least 0; above ``novelty.threshold`` is a warning."""
     features = np.asarray(features, dtype=np.float32)
     d = novelty.reference.shape[1]
     if features.ndim != 2 or features.shape[1] != d:

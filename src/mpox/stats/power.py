@@ -10,45 +10,24 @@ from mpox.stats.metrics import MACRO, fold_metrics
 
 #: The probability with which a study should find what is there, by convention.
 POWER = 0.8
+REPEAT, FOLD, SEED = "repeat (the deal)", "fold within repeat", "seed (same folds)"
+SAMPLING = "sampling of test images (binomial)"
+#: The metrics that are a share of images, and so have a binomial variance.
+PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
 
 
-def _z(probability: float) -> float:
-    return float(stats.norm.ppf(probability))
+def mcnemar_power(n, difference, discordance: float) -> np.ndarray:
+    """Power of McNemar's two-sided test at 0.05, by the normal approximation of Connor 1987 (Biometrics 43:207-211).
 
-
-def mcnemar_power(n, difference, discordance: float, *, alpha: float = ALPHA) -> np.ndarray:
-    """Power of McNemar's two-sided test, by the normal approximation of Connor 1987 (Biometrics 43:207-211).
-
-    Parameters
-    ----------
-    n : array-like of int
-        Independent images, or groups if each has one image or its images are right and wrong together.
-    difference : array-like of float
-        True difference of the two accuracies, 0 to ``discordance``.
-    discordance : float
-        Share of the images that exactly one of the two models gets right, above 0 to 1; see `mpox.stats.comparison.mcnemar`.
-    alpha : float
-
-    Returns
-    -------
-    ndarray of float64
-        0 to 1; NaN where the difference is larger than the discordance, which cannot be.
-
-    Notes
-    -----
-    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for the
-    difference d and the discordance psi. The exact test is a little more cautious than this approximation.
-
-    Examples
-    --------
-    >>> mcnemar_power([100, 400], 0.05, discordance=0.15).round(2).tolist()
-    [0.25, 0.73]
+    Phi((d sqrt(n) - z) / s) + Phi((-d sqrt(n) - z) / s), with z = z_(1 - alpha/2) sqrt(psi) and s = sqrt(psi - d^2), for n
+    independent images (or groups), the difference d of the two accuracies and the discordance psi: the share of images that
+    exactly one of the two models gets right (above 0 to 1). NaN where d is larger than psi, which cannot be.
     """
     n, difference = np.asarray(n, dtype=np.float64), np.abs(np.asarray(difference, dtype=np.float64))
     _check_discordance(discordance)
     possible = np.where(difference <= discordance, difference, np.nan)
     spread = np.sqrt(discordance - possible**2)
-    limit = _z(1 - alpha / 2) * np.sqrt(discordance)
+    limit = stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(discordance)
     with np.errstate(divide="ignore"):  # both 1: every image is won
         return sum(stats.norm.cdf((sign * possible * np.sqrt(n) - limit) / spread) for sign in (1, -1))
 
@@ -58,83 +37,35 @@ def _check_discordance(discordance: float) -> None:
         raise MpoxError(f"The discordance is a share of images above 0, at most 1, not {discordance}: two models must disagree.")
 
 
-def mcnemar_size(difference: float, discordance: float, *, power: float = POWER, alpha: float = ALPHA) -> float:
-    """How many independent images (or groups) McNemar's test takes to show a difference: Connor 1987, equation for n of pairs.
+def mcnemar_size(difference: float, discordance: float, *, power: float = POWER) -> float:
+    """How many independent images (or groups) McNemar's test takes to show a difference (Connor 1987), a whole number.
 
-    Parameters
-    ----------
-    difference, discordance, alpha
-        See `mcnemar_power`.
-    power : float
-
-    Returns
-    -------
-    float
-        A whole number; NaN where the difference is larger than the discordance, infinite where it is 0.
-
-    Notes
-    -----
-    n = (z_(1 - alpha/2) sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2.
-
-    Examples
-    --------
-    >>> mcnemar_size(0.02, discordance=0.15)
-    2941.0
+    n = (z_(1 - alpha/2) sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2; NaN where the difference is larger than the discordance,
+    infinite where it is 0.
     """
     _check_discordance(discordance)
     if abs(difference) > discordance:
         return np.nan
     if difference == 0:
         return np.inf
-    root = _z(1 - alpha / 2) * np.sqrt(discordance) + _z(power) * np.sqrt(discordance - difference**2)
+    root = stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(discordance) + stats.norm.ppf(power) * np.sqrt(discordance - difference**2)
     return float(np.ceil((root / difference) ** 2))
 
 
-def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER, alpha: float = ALPHA) -> float:
-    """The smallest true difference that McNemar's test on n images (or groups) shows with this power.
-
-    The inverse of `mcnemar_power`. NaN where not even a difference as large as the discordance would do.
-
-    Examples
-    --------
-    >>> round(mcnemar_detectable(162, discordance=0.15), 3)
-    0.085
-    """
-    _check_discordance(discordance)
-    if not mcnemar_power(n, discordance, discordance, alpha=alpha) >= power:
+def mcnemar_detectable(n: int, discordance: float, *, power: float = POWER) -> float:
+    """The inverse of `mcnemar_power`: the smallest difference that n images show; NaN where even the largest is not."""
+    if not mcnemar_power(n, discordance, discordance) >= power:
         return np.nan
-    return float(
-        optimize.brentq(lambda value: float(mcnemar_power(n, value, discordance, alpha=alpha)) - power, 0.0, discordance)
-    )
+    return float(optimize.brentq(lambda value: float(mcnemar_power(n, value, discordance)) - power, 0.0, discordance))
 
 
-def t_test_power(difference, sd: float, n_folds: int, n_repeats: int, *, alpha: float = ALPHA) -> np.ndarray:
-    """Power of the corrected resampled t-test, by the noncentral t distribution.
+def t_test_power(difference, sd: float, n_folds: int, n_repeats: int) -> np.ndarray:
+    """Power of the corrected resampled t-test at 0.05, by the noncentral t distribution.
 
-    Exact if the fold differences are normal and any two have the correlation 1/k, as the test itself supposes; ``sd`` is then the
-    square root of what their sample variance estimates.
-
-    Parameters
-    ----------
-    difference : array-like of float
-        True difference, in units of the metric.
-    sd : float
-        Standard deviation of the differences over the folds, as observed (``sd`` of `mpox.stats.comparison.Comparison.row`).
-    n_folds, n_repeats : int
-    alpha : float
-
-    Returns
-    -------
-    ndarray of float64
-        Probability that the two-sided test rejects.
-
-    Examples
-    --------
-    >>> t_test_power([0, 0.05], sd=0.04, n_folds=5, n_repeats=5).round(2).tolist()
-    [0.05, 0.61]
+    Exact if the fold differences, of standard deviation ``sd``, are normal and any two have the correlation 1/k.
     """
     df, error = _error(sd, n_folds, n_repeats)
-    critical, shift = stats.t.ppf(1 - alpha / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
+    critical, shift = stats.t.ppf(1 - ALPHA / 2, df), np.abs(np.asarray(difference, dtype=np.float64)) / error
     return stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
 
 
@@ -145,20 +76,12 @@ def _error(sd: float, n_folds: int, n_repeats: int) -> tuple[int, float]:
     return n - 1, float(sd * np.sqrt(variance_factor(n, n_folds)))
 
 
-def t_test_detectable(sd: float, n_folds: int, n_repeats: int, *, power: float = POWER, alpha: float = ALPHA) -> float:
-    """The smallest true difference that the corrected resampled t-test shows with this power: the inverse of `t_test_power`.
-
-    Examples
-    --------
-    >>> round(t_test_detectable(0.04, n_folds=5, n_repeats=5), 3)
-    0.063
-    """
-    _, error = _error(sd, n_folds, n_repeats)
-    options = (sd, n_folds, n_repeats)
-    top = error
-    while t_test_power(top, *options, alpha=alpha) < power:
+def t_test_detectable(sd: float, n_folds: int, n_repeats: int, *, power: float = POWER) -> float:
+    """The inverse of `t_test_power`: the smallest true difference that is shown with this power."""
+    _, top = _error(sd, n_folds, n_repeats)
+    while t_test_power(top, sd, n_folds, n_repeats) < power:
         top *= 2
-    return float(optimize.brentq(lambda value: float(t_test_power(value, *options, alpha=alpha)) - power, 0.0, top))
+    return float(optimize.brentq(lambda value: float(t_test_power(value, sd, n_folds, n_repeats)) - power, 0.0, top))
 
 
 def power_table(
@@ -177,11 +100,8 @@ def power_table(
     ----------
     n_groups : int
         Patients or photographs of the study, each counted once: the cautious count where a group has several images.
-    discordance : float
-        See `mcnemar_power`.
-    sd : float
-        See `t_test_power`; observed with these groups, folds and repeats.
-    n_folds, n_repeats : int
+    discordance, sd, n_folds, n_repeats
+        See `mcnemar_power` and `t_test_power`; observed in the study.
     differences : sequence of float
         True differences of accuracy to ask about.
     power : float
@@ -194,11 +114,6 @@ def power_table(
         (groups for this one to be shown with ``power``). For the corrected t-test ``needed`` supposes that the variance of the
         fold differences falls as one over the number of groups.
 
-    Raises
-    ------
-    MpoxError
-        If the discordance is not above 0 and at most 1, the sd is not above 0, or there are too few folds or repeats.
-
     Examples
     --------
     >>> power_table(162, discordance=0.15, sd=0.04, n_folds=5, n_repeats=5, differences=[0.05]).round(3)
@@ -206,34 +121,21 @@ def power_table(
     0      McNemar       162       0.085        0.05  0.375   469.0
     1  corrected t       162       0.063        0.05  0.606   257.0
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    folds = (sd, n_folds, n_repeats)
-    detectable = t_test_detectable(*folds, power=power)
+    gaps = np.asarray(differences, dtype=np.float64)
+    detectable = t_test_detectable(sd, n_folds, n_repeats, power=power)
     with np.errstate(divide="ignore"):
-        needed = np.ceil(n_groups * (detectable / differences) ** 2)
-    mcnemar = {
-        "test": "McNemar",
-        "n_groups": n_groups,
-        "detectable": mcnemar_detectable(n_groups, discordance, power=power),
-        "difference": differences,
-        "power": mcnemar_power(n_groups, differences, discordance),
-        "needed": [mcnemar_size(value, discordance, power=power) for value in differences],
+        needed = np.ceil(n_groups * (detectable / gaps) ** 2)
+    sizes = [mcnemar_size(value, discordance, power=power) for value in gaps]
+    tests = {
+        "McNemar": (mcnemar_detectable(n_groups, discordance, power=power), mcnemar_power(n_groups, gaps, discordance), sizes),
+        "corrected t": (detectable, t_test_power(gaps, sd, n_folds, n_repeats), needed),
     }
-    corrected = {
-        "test": "corrected t",
-        "n_groups": n_groups,
-        "detectable": detectable,
-        "difference": differences,
-        "power": t_test_power(differences, *folds),
-        "needed": needed,
-    }
-    return pd.concat([pd.DataFrame(mcnemar), pd.DataFrame(corrected)], ignore_index=True)
-
-
-REPEAT, FOLD, SEED = "repeat (the deal)", "fold within repeat", "seed (same folds)"
-SAMPLING = "sampling of test images (binomial)"
-#: The metrics that are a share of images, and so have a binomial variance.
-PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
+    columns = ["test", "n_groups", "detectable", "difference", "power", "needed"]
+    tables = [
+        pd.DataFrame(dict(zip(columns, (test, n_groups, least, gaps, reached, groups), strict=True)))
+        for test, (least, reached, groups) in tests.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def fold_estimates(runs: dict[int, pd.DataFrame], metric: str, label: str, *, positive: str = "Mpox") -> pd.DataFrame:
@@ -242,35 +144,26 @@ def fold_estimates(runs: dict[int, pd.DataFrame], metric: str, label: str, *, po
     Parameters
     ----------
     runs : dict of int to DataFrame
-        Seed of the model to its predictions from `mpox.cross_validate`; the same folds under every seed.
-    metric, label : str
-        As in the result of `mpox.evaluate`.
-    positive : str
+        Seed of the model to its predictions; the same folds under every seed.
+    metric, label, positive : str
+        As in `mpox.evaluate`.
 
     Returns
     -------
     DataFrame
         ``repeat``, ``fold``, ``seed``, ``estimate``, and for a share of images (`PROPORTIONS`) ``n_test``: of how many.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such metric.
     """
-    parts = []
+    parts, columns = [], ["repeat", "fold", "seed", "estimate"]
     for seed, predictions in runs.items():
-        table = fold_metrics(predictions, positive=positive)
-        table = table[(table["metric"] == metric) & (table["class"] == label)].drop(columns=["metric", "class"])
-        if table.empty:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
+        table = fold_metrics(predictions, [(metric, label)], positive=positive).assign(seed=seed)
         if metric in PROPORTIONS and label != MACRO:
             counted = {"accuracy": predictions["label"].notna(), "specificity": predictions["label"] != label}
             inside = predictions[counted.get(metric, predictions["label"] == label)]
             sizes = inside.groupby(["repeat", "fold"]).size().rename("n_test").reset_index()
             table = table.merge(sizes, on=["repeat", "fold"], validate="1:1")
-        parts.append(table.assign(seed=seed))
-    table = pd.concat(parts, ignore_index=True)
-    return table[["repeat", "fold", "seed", *(["n_test"] if "n_test" in table else []), "estimate"]]
+            columns = ["repeat", "fold", "seed", "n_test", "estimate"]
+        parts.append(table[columns])
+    return pd.concat(parts, ignore_index=True)
 
 
 def variance_components(table: pd.DataFrame) -> pd.DataFrame:
@@ -279,14 +172,12 @@ def variance_components(table: pd.DataFrame) -> pd.DataFrame:
     A nested random-effects model, estimate = mean + repeat + fold within repeat + seed within fold, of balanced data. Mean
     squares are set equal to their expectations (analysis of variance, method of moments: Searle, Casella and McCulloch 1992,
     *Variance Components*, chapter 3; why training has several sources of variance: Bouthillier et al. 2021, arXiv 2103.03098).
-    The runs of a fold differ in nothing but the seed, so that the seed's component is the residual of the model, and there is no
-    other.
+    The runs of a fold differ in nothing but the seed, so that the seed's component is the residual of the model.
 
     Parameters
     ----------
     table : DataFrame
-        One row a run: ``repeat``, ``fold``, ``seed``, ``estimate``; every repeat has as many folds, every fold the same seeds. If
-        the metric is a share of images, ``n_test`` says of how many.
+        From `fold_estimates`; every repeat has as many folds, every fold the same seeds.
 
     Returns
     -------
@@ -298,17 +189,6 @@ def variance_components(table: pd.DataFrame) -> pd.DataFrame:
         With ``n_test`` a last row, beside the split and not a part of it: the variance p (1 - p) / n that a fold's metric would
         have from drawing its test images alone, one by one, p being the mean estimate. Images of a group resemble each other, so
         that the true variance from sampling is larger.
-
-    Raises
-    ------
-    MpoxError
-        If the data are not balanced, a run is there twice, an estimate is missing, or there are fewer than two folds.
-
-    Examples
-    --------
-    >>> runs = pd.DataFrame({"repeat": 0, "fold": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "estimate": [0.6, 0.8, 0.9, 0.9]})
-    >>> variance_components(runs)[["component", "variance"]].round(4).values.tolist()
-    [['repeat (the deal)', nan], ['fold within repeat', 0.015], ['seed (same folds)', 0.01]]
     """
     values = _cube(table)
     n_repeats, n_folds, n_seeds = values.shape

@@ -1,148 +1,191 @@
-"""95 % intervals: from bootstrap replicates (percentile, BCa), and Wilson's for a proportion."""
+"""Groups resampled: weights, the replicates of a measure, and its 95 % interval (percentile, BCa; Wilson's for a proportion)."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy.special import ndtr, ndtri
 
 from mpox._core import MpoxError
 
-METHODS = ("percentile", "bca")
-TAILS = (0.025, 0.975)
+N_BOOTSTRAP = 2000
+INTERVALS = ("percentile", "bca")
+
+
+def group_weights(groups: np.ndarray, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> np.ndarray:
+    """Weights of a clustered bootstrap (Field and Welsh 2007), float64 of shape (n_bootstrap + 1, n), from each image's group.
+
+    Row 0 is all ones; each other row says how often the image's group was drawn, among as many draws as there are groups.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    n_groups = codes.max() + 1
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+    return np.vstack([np.ones(len(codes)), drawn[:, codes]])
 
 
 def leave_one_out_weights(groups: np.ndarray) -> np.ndarray:
-    """Weights of a jackknife that leaves out one group at a time.
-
-    Parameters
-    ----------
-    groups : ndarray, shape (n,)
-        Group of each image.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_groups, n)
-        Row g is 0 for the images of the g-th group (in sorted order) and 1 for all others.
-    """
+    """Weights of a jackknife, float64 of shape (n_groups, n): row g is 0 for the images of the g-th group, 1 for others."""
     names, codes = np.unique(groups, return_inverse=True)
     return (np.arange(len(names))[:, None] != codes).astype(float)
 
 
-def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the bootstrap replicates (Efron and Tibshirani 1993, chapter 13).
+@dataclass(frozen=True, eq=False)
+class Replicates(NDArrayOperatorsMixin):
+    """A measure of a sample, and the same measure of the samples that resampling its groups gives.
 
-    Parameters
+    Measures of the same groups under the same seed are paired draw by draw, so that a formula of them is a measure, too:
+    ``a - b``, ``100 * a / (a + b)``, ``np.log(a)``. Its interval is that of the formula.
+
+    Attributes
     ----------
-    values : ndarray, shape (n_bootstrap + 1,)
-        The estimate, then the replicates. Undefined (NaN) replicates are left out.
-
-    Returns
-    -------
-    low, high : float
-        NaN where no replicate is defined.
+    estimate : float, or ndarray of float64 of shape (...)
+    draws : ndarray of float64, shape (n_bootstrap, ...)
+        NaN where a draw leaves the measure undefined.
+    left_out : ndarray of float64, shape (n_groups,), optional
+        The measure without each group in turn. With it the interval is BCa, without it the percentile interval.
 
     Examples
     --------
-    >>> low, high = percentile_interval(np.array([20.0, *range(41)]))
-    >>> round(low, 6), round(high, 6)
-    (1.0, 39.0)
+    >>> a, b = Replicates(20.0, np.arange(41.0)), Replicates(1.0, np.ones(41))
+    >>> {name: round(value, 6) for name, value in (a - b).row().items()}
+    {'estimate': 19.0, 'low': 0.0, 'high': 38.0}
     """
-    replicates = values[1:][~np.isnan(values[1:])]
-    return _quantiles(replicates, TAILS) if len(replicates) else (np.nan, np.nan)
+
+    estimate: Any
+    draws: np.ndarray
+    left_out: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, values) -> "Replicates":
+        """From one array of shape (n_bootstrap + 1, ...), the estimate first; what is `Replicates` already stays."""
+        return values if isinstance(values, cls) else cls(values[0], np.asarray(values[1:], dtype=float))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The estimate, then the draws, shape (n_bootstrap + 1, ...)."""
+        return np.concatenate([np.asarray(self.estimate, dtype=float)[None], self.draws]).astype(dtype or float, copy=False)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method != "__call__":
+            return NotImplemented
+        found = Replicates.of(ufunc(*(np.asarray(one) if isinstance(one, Replicates) else one for one in inputs), **options))
+        known = [one.left_out for one in inputs if isinstance(one, Replicates)]
+        if any(one is None for one in known):
+            return found
+        left_out = ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options)
+        return replace(found, left_out=left_out)
+
+    def interval(self, level: float = 0.95) -> tuple[Any, Any]:
+        """Lower and upper limit: the middle share ``level`` of the draws (Efron and Tibshirani 1993, chapter 13), or BCa.
+
+        BCa moves these percentiles by z0, from the share of draws below the estimate (ties count one half, as in
+        `scipy.stats.bootstrap`), and by the `acceleration` (Efron 1987; Efron and Tibshirani 1993, eqs. 14.9 to 14.15). Undefined
+        draws are left out. NaN where none is defined; BCa also where all draws lie on one side of the estimate.
+        """
+        tails = np.round([(1 - level) / 2, (1 + level) / 2], 12)
+        if not len(self.draws):
+            return (np.full(np.shape(self.estimate), np.nan)[()],) * 2
+        if self.left_out is not None:
+            known = self.draws[~np.isnan(self.draws)]
+            below = ((known < self.estimate).sum() + (known <= self.estimate).sum()) / 2
+            if np.isnan(self.estimate) or below in (0, len(known)):
+                return np.nan, np.nan
+            z0 = ndtri(below / len(known))
+            moved = z0 + ndtri(tails)
+            tails = ndtr(z0 + moved / (1 - acceleration(self.left_out) * moved))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # where no draw is defined
+            low, high = np.nanquantile(self.draws, tails, axis=0)
+        return low, high
+
+    def row(self) -> dict[str, Any]:
+        """``estimate``, ``low`` and ``high`` (95 %) for a row of a table; where the measure is an array, a column each."""
+        low, high = self.interval()
+        values = {"estimate": self.estimate, "low": low, "high": high}
+        return values if np.ndim(self.estimate) else {name: float(value) for name, value in values.items()}
 
 
-def with_percentiles(values: np.ndarray) -> tuple[float, float, float]:
-    """The estimate, which comes first in ``values``, and its `percentile_interval`."""
-    low, high = percentile_interval(values)
-    return float(values[0]), float(low), float(high)
-
-
-def bca_interval(values: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval of 95 % (Efron 1987; Efron and Tibshirani 1993, eqs. 14.9 to 14.15).
-
-    The percentiles that are read off the replicates are moved by z0, the share of replicates below the estimate (ties count one
-    half, as in `scipy.stats.bootstrap`), and by a, a sixth of the skewness of the jackknife values.
+def bootstrap(
+    statistic: Callable[[np.ndarray], Any],
+    groups: np.ndarray,
+    *,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+    interval: str = "percentile",
+) -> Any:
+    """The replicates of whatever is a function of the images' weights; every interval from groups comes from here.
 
     Parameters
     ----------
-    values : ndarray, shape (n_bootstrap + 1,)
-        The estimate, then the replicates. Undefined (NaN) replicates are left out.
-    jackknife : ndarray, shape (n_groups,)
-        The statistic without each group in turn. Undefined values (the only group of a class was left out) are left out.
+    statistic : callable
+        Takes weights, shape (b, n), and gives an array of shape (b, ...), or a dict of such arrays.
+    groups : ndarray, shape (n,)
+        Group of each image: groups are drawn whole.
+    n_bootstrap, seed : int
+    interval : {"percentile", "bca"}
+        For BCa each group is left out in turn, too.
 
     Returns
     -------
-    low, high : float
-        NaN where the estimate or all replicates are undefined, or where all replicates lie on one side of the estimate: the
-        method has no answer there.
+    Replicates, or dict of Replicates
 
     Examples
     --------
-    Without bias and skewness it is the percentile interval.
-
-    >>> low, high = bca_interval(np.array([20.0, *range(41)]), np.array([-1.0, 0.0, 1.0]))
-    >>> round(low, 6), round(high, 6)
-    (1.0, 39.0)
+    >>> right = np.array([1.0, 1.0, 0.0, 1.0])
+    >>> float(bootstrap(lambda weights: weighted_mean(right, weights), np.array(["a", "a", "b", "c"])).estimate)
+    0.75
     """
-    estimate, replicates = values[0], values[1:][~np.isnan(values[1:])]
-    if np.isnan(estimate) or not len(replicates):
-        return np.nan, np.nan
-    share_below = ((replicates < estimate).mean() + (replicates <= estimate).mean()) / 2
-    if share_below in (0, 1):
-        return np.nan, np.nan
-    moved = ndtri(share_below) + ndtri(TAILS)
-    tails = ndtr(ndtri(share_below) + moved / (1 - acceleration(jackknife) * moved))
-    return _quantiles(replicates, tails)
+    if interval not in INTERVALS:
+        raise MpoxError(f"There is no interval '{interval}': choose one of {', '.join(INTERVALS)}.")
+    values = statistic(group_weights(groups, n_bootstrap, seed))
+    left_out = statistic(leave_one_out_weights(groups)) if interval == "bca" else None
+    if isinstance(values, dict):
+        return {key: Replicates(one[0], one[1:], left_out and left_out[key]) for key, one in values.items()}
+    return Replicates(values[0], values[1:], left_out)
 
 
-def acceleration(jackknife: np.ndarray) -> float:
-    """Acceleration of a BCa interval from leave-one-group-out values (Efron and Tibshirani 1993, eq. 14.15).
+def weighted_mean(values: np.ndarray, weights: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Mean of the values for each row of weights, shape (b,); of the images ``among`` alone; NaN where they weigh nothing."""
+    among = np.ones(len(values), dtype=bool) if among is None else among
+    return ratio(weights[:, among] @ np.asarray(values, dtype=float)[among], weights[:, among].sum(axis=1))
 
-    Parameters
-    ----------
-    jackknife : ndarray, shape (n_groups,)
-        NaN is left out.
 
-    Returns
-    -------
-    float
-        From -1/6 to 1/6; 0 where the values do not differ.
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Division in which nothing over nothing is undefined (NaN), without a warning."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)
 
-    Examples
-    --------
-    >>> acceleration(np.array([1.0, 1.0, 1.0, -3.0])) > 0
-    True
-    """
-    known = jackknife[~np.isnan(jackknife)]
+
+def acceleration(left_out: np.ndarray) -> float:
+    """Acceleration of a BCa interval, from -1/6 to 1/6: a sixth of the skewness of the jackknife values (NaN is left out)."""
+    known = left_out[~np.isnan(left_out)]
     change = known.mean() - known if len(known) else known
     spread = (change**2).sum() ** 1.5
     return float((change**3).sum() / (6 * spread)) if spread > 0 else 0.0
 
 
-def _quantiles(replicates: np.ndarray, tails) -> tuple[float, float]:
-    low, high = np.quantile(replicates, tails)
-    return float(low), float(high)
+def percentile_interval(values) -> tuple[float, float]:
+    """`Replicates.interval` of one array, the estimate first."""
+    return Replicates.of(values).interval()
+
+
+def with_percentiles(values) -> tuple[float, float, float]:
+    """`Replicates.row` of one array, the estimate first, as a tuple: estimate, low, high."""
+    return tuple(Replicates.of(values).row().values())
+
+
+def bca_interval(values, left_out: np.ndarray) -> tuple[float, float]:
+    """The BCa interval of one array, the estimate first, and the values without each group in turn."""
+    return replace(Replicates.of(values), left_out=left_out).interval()
 
 
 def wilson(successes: float, n: int) -> tuple[float, float, float]:
-    """A proportion with Wilson's score interval of 95 % (Wilson 1927; method 3 of Newcombe 1998), from statsmodels.
+    """A proportion with Wilson's score interval of 95 % (Wilson 1927; method 3 of Newcombe 1998): estimate, low, high.
 
     It takes the n trials for independent, which images of one patient are not: use it for groups, or for one image a group.
-
-    Parameters
-    ----------
-    successes : float
-        From 0 to n; need not be whole, so that counts may be averages over repeats.
-    n : int
-        At least 1.
-
-    Returns
-    -------
-    estimate, low, high : float
-        From 0 to 1.
-
-    Raises
-    ------
-    MpoxError
-        If there are no trials, or the successes are not from 0 to n.
+    Successes need not be whole, so that they may be averages over repeats.
 
     Examples
     --------

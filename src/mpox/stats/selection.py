@@ -1,33 +1,35 @@
 """Choosing among models inside the training folds, and averaging them."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
-from mpox.stats.metrics import N_BOOTSTRAP, fold_metrics, replicates
-from mpox.stats.resample import with_percentiles
-
-if TYPE_CHECKING:
-    from mpox.runs.recorded import RecordedStore
-    from mpox.runs.store import RunStore
+from mpox.stats.metrics import fold_metrics, replicates
 
 NESTED = "nested: lowest inner validation loss"
 BEST_ON_TEST = "on the test folds: best overall"
 BEST_PER_FOLD = "on the test folds: best of each fold"
 
 
-def validation_scores(store: "RunStore | RecordedStore", candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
+class HasHistory(Protocol):
+    """A store of runs that kept a table of their settings or epochs."""
+
+    def history(self, run_id: str) -> pd.DataFrame: ...
+
+
+def validation_scores(store: HasHistory, candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The inner validation loss of each run.
 
     It is the mean log loss of the true class, in nats, unweighted, at the setting or epoch that the run itself chose by it.
-    **What it is a mean over differs between regimes.** Probes and nearest neighbours (`FROZEN`): over all inner
-    folds, so that every training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0
-    alone, a quarter of the training images; the best of all epochs. The latter has more noise and is more flattered by its own
-    minimum; and the probe predicts with a model that was fitted again on all training images, the network does not. Losses of
-    candidates of one kind are comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights
-    and a hidden head without, so that an unweighted loss favours the latter where classes are uneven.
+    **What it is a mean over differs between regimes.** Probes and nearest neighbours: over all inner folds, so that every
+    training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0 alone, a quarter of
+    the training images; the best of all epochs. The latter has more noise and is more flattered by its own minimum; and the probe
+    predicts with a model that was fitted again on all training images, the network does not. Losses of candidates of one kind are
+    comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights and a hidden head without,
+    so that an unweighted loss favours the latter where classes are uneven.
 
     Parameters
     ----------
@@ -40,11 +42,6 @@ def validation_scores(store: "RunStore | RecordedStore", candidates: dict[str, p
     -------
     DataFrame
         ``candidate``, ``repeat``, ``fold``, ``run_id``, ``loss`` (at least 0, lower is better).
-
-    Raises
-    ------
-    MpoxError
-        If a run is not in the store, or has no validation loss.
     """
     rows = []
     for name, predictions in candidates.items():
@@ -62,7 +59,7 @@ def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame)
     Parameters
     ----------
     candidates : dict of str to DataFrame
-        Name to predictions (see `mpox.cross_validate`), all of the same folds.
+        Name to predictions, all of the same folds.
     validation : DataFrame
         From `validation_scores`. Where losses are equal, the candidate that comes first in ``candidates`` is chosen.
 
@@ -73,11 +70,6 @@ def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame)
     choices : DataFrame
         One row a repeat and fold: ``repeat``, ``fold``, ``candidate``, ``loss``, and ``margin``, how much higher the loss of the
         second best is (NaN for one candidate).
-
-    Raises
-    ------
-    MpoxError
-        If the candidates' folds differ, or a loss is missing.
     """
     _check_same_folds(candidates)
     losses = validation.pivot(index=["repeat", "fold"], columns="candidate", values="loss").reindex(columns=list(candidates))
@@ -114,8 +106,7 @@ def optimism(
     label: str,
     *,
     positive: str = "Mpox",
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    **resampling: Any,
 ) -> pd.DataFrame:
     """What choosing on the test folds adds to a metric, against the nested choice.
 
@@ -123,10 +114,8 @@ def optimism(
     ----------
     candidates, validation
         See `choose_nested`.
-    metric, label : str
-        As in the result of `mpox.evaluate`; more is better. The choices on the test folds are made by it.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
+    metric, label, positive, **resampling
+        As in `mpox.evaluate`; more is better. The choices on the test folds are made by this metric.
 
     Returns
     -------
@@ -137,39 +126,29 @@ def optimism(
         predictions is shown: for a metric that is no mean over images, such as AUROC, the best of each fold need not be best
         together. The difference of the best overall holds two things: the flattery, and what the nested choice lost (or won) by
         choosing fold by fold, by a loss and from less data.
-
-    Raises
-    ------
-    MpoxError
-        See `choose_nested`; or there is no such metric, or it is not defined in a fold.
     """
-    bootstrap: dict[str, Any] = {"positive": positive, "n_bootstrap": n_bootstrap, "seed": seed}
+    key, folds = (metric, label), ["repeat", "fold"]
     nested, choices = choose_nested(candidates, validation)
-    keys = ["repeat", "fold"]
-    scores = pd.concat([_fold_scores(table, metric, label, positive).rename(name) for name, table in candidates.items()], axis=1)
-    pooled = {name: replicates(table, positive=positive, n_bootstrap=0)[metric, label][0] for name, table in candidates.items()}
+    tables = {name: fold_metrics(table, [key], positive=positive) for name, table in candidates.items()}
+    scores = pd.concat([table.set_index(folds)["estimate"].rename(name) for name, table in tables.items()], axis=1)
+    if scores.isna().any(axis=None):
+        raise MpoxError(f"The metric '{metric}' of '{label}' is not defined in every fold: choose by another one.")
+    draw = partial(replicates, keys=[key], positive=positive)
+    pooled = {name: draw(table, n_bootstrap=0)[key].estimate for name, table in candidates.items()}
     chosen = {
         NESTED: choices,
-        BEST_ON_TEST: choices[keys].assign(candidate=max(pooled, key=lambda name: pooled[name])),
+        BEST_ON_TEST: choices[folds].assign(candidate=max(pooled, key=pooled.__getitem__)),
         BEST_PER_FOLD: scores.idxmax(axis=1).rename("candidate").reset_index(),
     }
-    reference = replicates(nested, **bootstrap)[metric, label]
+    reference = draw(nested, **resampling)[key]
     rows = []
     for rule, choice in chosen.items():
-        values = replicates(_gather(candidates, choice), **bootstrap)[metric, label]
+        values = draw(_gather(candidates, choice), **resampling)[key]
         counts = choice["candidate"].value_counts()
         text = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        rows.append((rule, text, *with_percentiles(values), *with_percentiles(values - reference)))
-    columns = ["rule", "chosen", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _fold_scores(predictions: pd.DataFrame, metric: str, label: str, positive: str) -> pd.Series:
-    table = fold_metrics(predictions, positive=positive)
-    table = table[(table["metric"] == metric) & (table["class"] == label)]
-    if table.empty or table["estimate"].isna().any():
-        raise MpoxError(f"There is no metric '{metric}' of '{label}' in every fold: see the result of `evaluate`.")
-    return table.set_index(["repeat", "fold"])["estimate"]
+        change = dict(zip(("optimism", "optimism_low", "optimism_high"), (values - reference).row().values(), strict=True))
+        rows.append({"rule": rule, "chosen": text, **values.row(), **change})
+    return pd.DataFrame(rows)
 
 
 _KEYS = ["repeat", "fold", "image_id"]
@@ -194,20 +173,6 @@ def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
     DataFrame
         As one of the tables, in the first one's order. ``run_id``, ``regime`` and ``backbone`` join the models' own with `JOINT`,
         each named once.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than two tables, or they differ in their images, folds, groups, labels or classes.
-
-    Examples
-    --------
-    >>> one = pd.DataFrame({
-    ...     "run_id": ["a"], "dataset": ["d"], "protocol": ["source"], "regime": ["svm"], "backbone": ["lbp"], "repeat": [0],
-    ...     "fold": [0], "image_id": ["1.png"], "group_id": ["g"], "label": ["Mpox"], "p_Mpox": [0.5], "p_Normal": [0.5]})
-    >>> both = ensemble([one, one.assign(run_id="b", backbone="hog", p_Mpox=0.9, p_Normal=0.1)])
-    >>> both[["run_id", "backbone", "p_Mpox"]].values.tolist()
-    [['a + b', 'lbp + hog', 0.7]]
     """
     if len(tables) < 2:
         raise MpoxError("An ensemble needs the predictions of at least two models.")
@@ -217,9 +182,7 @@ def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
     total = first[columns].copy()
     for number, table in enumerate(tables[1:], start=2):
         if sorted(column for column in table if column.startswith("p_")) != sorted(columns):
-            raise MpoxError(
-                f"Table {number} of the ensemble has other classes than the first: put models of one data set together."
-            )
+            raise _other(number, "classes")
         if table.duplicated(_KEYS).any() or len(table) != len(first):
             raise _other(number, "images, repeats or folds")
         found = first[_KEYS].merge(table, on=_KEYS, how="left", validate="1:1", indicator=True)
@@ -231,11 +194,8 @@ def ensemble(tables: list[pd.DataFrame]) -> pd.DataFrame:
         total += found[columns]
         for name in _JOINED:
             joined[name].append(found[name])
-    result = first.copy()
-    result[columns] = total / len(tables)
-    for name, parts in joined.items():
-        result[name] = [JOINT.join(dict.fromkeys(values)) for values in zip(*parts, strict=True)]
-    return result
+    names = {name: [JOINT.join(dict.fromkeys(values)) for values in zip(*parts, strict=True)] for name, parts in joined.items()}
+    return first.assign(**(total / len(tables)), **names)
 
 
 def _other(number: int, what: str) -> MpoxError:

@@ -16,12 +16,7 @@ def _classes(predictions: pd.DataFrame) -> list[str]:
 
 
 def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a picture, its repeats averaged, the most confident mistakes first.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.cross_validate`.
+    """One row an image of `mpox.cross_validate`, its repeats averaged, the most confident mistakes first.
 
     Returns
     -------
@@ -53,18 +48,8 @@ def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
 def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
     """Each cell of the confusion matrix as a share of its true class, with a 95 % interval from resampling groups.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.cross_validate`; the repeats are averaged.
-    n_bootstrap, seed : int
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        One row a cell, row by row: ``true``, ``predicted``, ``images`` (mean over the repeats), ``share`` (0 to 1), ``low``,
-        ``high``. Where a replicate holds no image of the true class, it has no share and is left out of the interval.
+    One row a cell, row by row: ``true``, ``predicted``, ``images`` (mean over the repeats), ``share`` (0 to 1), ``low``,
+    ``high``. A replicate without an image of the true class is left out of the interval.
     """
     classes = _classes(predictions)
     repeats = [part.sort_values("image_id") for _, part in predictions.groupby("repeat")]
@@ -86,18 +71,9 @@ def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP
 
 
 def sibling_errors(errors: pd.DataFrame) -> pd.DataFrame:
-    """Whether mistakes come by group: how often a picture is wrong when another picture of its group is.
+    """Whether mistakes of `error_table` come by group: how often an image is wrong when another one of its group is.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        From `error_table`.
-
-    Returns
-    -------
-    DataFrame
-        ``a sibling is`` (``wrong`` or ``right``), ``pairs`` (ordered, within a group), ``share wrong`` (0 to 1); no row where
-        there is no such pair.
+    ``a sibling is`` (``wrong`` or ``right``), ``pairs`` (ordered, within a group), ``share wrong`` (0 to 1).
     """
     pairs = errors.merge(errors, on="group_id", suffixes=("", "_sibling"))
     pairs = pairs[pairs["image_id"] != pairs["image_id_sibling"]]
@@ -107,17 +83,15 @@ def sibling_errors(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *more: pd.DataFrame) -> pd.DataFrame:
-    """What is known of every picture of a data set, one column for each thing that slices can be cut by.
+    """What is known of every image of a data set, one column for each thing that slices can be cut by.
 
     Parameters
     ----------
     data : Dataset
-    quality : DataFrame
-        From `mpox.audit.quality.image_quality`.
-    tone : DataFrame
-        From `mpox.audit.quality.skin_tone`.
+    quality, tone : DataFrame
+        From `mpox.audit.quality.image_quality` and `skin_tone`.
     *more : DataFrame
-        Further tables with ``image_id``; all their other columns join in. A picture that is not in them has missing values.
+        Further tables with ``image_id``; all their other columns join in.
 
     Returns
     -------
@@ -165,21 +139,13 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
     Parameters
     ----------
     features : ndarray of float, shape (n, d)
-        From `mpox.models.features.features`.
-    n_clusters : int
-        From 1 to n.
-    seed : int
+        From `mpox.models.features.features`; at least four rows, and as many as clusters.
+    n_clusters, seed : int
 
     Returns
     -------
     DataFrame
-        ``x``, ``y`` (rounded to 0.01; their unit means nothing), ``cluster`` (int, from 1, the largest first), in the order of
-        the features.
-
-    Raises
-    ------
-    MpoxError
-        If there are fewer than four pictures, or fewer than clusters.
+        ``x``, ``y`` (rounded to 0.01), ``cluster`` (int, from 1, the largest first), in the order of the features.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -188,7 +154,7 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
 
     if len(features) < max(4, n_clusters):
         raise MpoxError(
-            f"A map of {len(features)} pictures in {n_clusters} clusters is not possible: give at least 4 and {n_clusters}."
+            f"A map of {len(features)} images in {n_clusters} clusters is not possible: give at least 4 and {n_clusters}."
         )
     with threadpool_limits(1):  # sums in one order, whatever the number of cores
         components = PCA(min(N_COMPONENTS, *features.shape), svd_solver="full", random_state=seed).fit_transform(
@@ -204,20 +170,10 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
 
 
 def map_table(place: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
-    """A map with what the model said of each picture, for `mpox.book.mapview.MapView` and the figure.
+    """A map (``dataset``, ``image_id``, ``x``, ``y``) with what the model said of each image (`error_table` with ``dataset``).
 
-    Parameters
-    ----------
-    place : DataFrame
-        ``dataset``, ``image_id``, ``x``, ``y``.
-    errors : DataFrame
-        From `mpox.studies.errors.error_table`, with ``dataset``.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id``, ``x``, ``y``, ``class``, ``predicted``, ``probability`` (of the predicted class), ``outcome`` (``right`` or
-        ``wrong``), ``source`` (the data set); right ones first, so that mistakes are drawn on top.
+    ``image_id``, ``x``, ``y``, ``class``, ``predicted``, ``probability`` (of the predicted class), ``outcome`` (``right`` or
+    ``wrong``), ``source`` (the data set); right ones first, so that mistakes are drawn on top.
     """
     columns = ["dataset", "image_id", "label", "predicted", "confidence", "wrong"]
     table = place.merge(errors[columns], on=["dataset", "image_id"], validate="1:1")

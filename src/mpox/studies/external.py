@@ -1,8 +1,9 @@
 """Other data: what a model is worth there, what shifts, and whether a remedy helps."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig, RunConfig
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine, mixed_splits, part_of
+from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import inner_folds, make_external_split, make_splits
-from mpox.runs.cross_validation import compute_run, predict_splits, validate_externally
+from mpox.runs.cross_validation import compute_run, predict_splits
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunResult, RunStore
 from mpox.stats.metrics import N_BOOTSTRAP, evaluate, group_weights, matched_repeats, weighted_auroc
 from mpox.stats.resample import with_percentiles
-from mpox.studies.learning_curve import learning_curve, learning_splits
 
 SUBSETS = ("all images", "without shared", "shared only")
 
@@ -29,14 +30,9 @@ SUBSETS = ("all images", "without shared", "shared only")
 def external_metrics(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """Metrics of an external validation three times: on all test images, without those that are shared, and on those only.
+    """Metrics of `validate_externally` three times: on all test images, without those that are shared, and on those only.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.runs.cross_validation.validate_externally`.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
+    Parameters as in `mpox.evaluate`.
 
     Returns
     -------
@@ -44,15 +40,11 @@ def external_metrics(
         ``subset`` (see `SUBSETS`), ``images``, ``groups``, ``positives``, the columns of `mpox.evaluate`, and ``reason``: why the
         metrics are missing, where a subset lacks one of the two sides; else empty.
     """
-    keep = {
-        "all images": np.ones(len(predictions), dtype=bool),
-        "without shared": ~predictions["shared"].to_numpy(dtype=bool),
-        "shared only": predictions["shared"].to_numpy(dtype=bool),
-    }
+    shared = predictions["shared"].to_numpy(dtype=bool)
     names = evaluate(predictions, positive=positive, n_bootstrap=0)[["metric", "class"]]
     tables = []
-    for subset in SUBSETS:
-        part = predictions[keep[subset]]
+    for subset, keep in zip(SUBSETS, (np.ones(len(predictions), dtype=bool), ~shared, shared), strict=True):
+        part = predictions[keep]
         positives = int((part["label"] == positive).sum())
         reason = f"no {positive} image" if not positives else f"only {positive} images" if positives == len(part) else ""
         reason = "no image" if part.empty else reason
@@ -76,7 +68,6 @@ def external_pair(
     train, test : str
         Registered names, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox).
     data_dir : path, optional
-        See `mpox.runs.store.RunStore.dataset`.
 
     Returns
     -------
@@ -84,11 +75,6 @@ def external_pair(
         See `mpox.protocols.pairs.combine`.
     train, test : str
         The names of the two within it.
-
-    Raises
-    ------
-    MpoxError
-        If a collection is missing, has no Mpox, or nothing else but healthy skin (which the task leaves out).
     """
     names = sorted((str(train), str(test)))
     loaded = {name: store.dataset(name, data_dir=data_dir) for name in names}
@@ -97,14 +83,14 @@ def external_pair(
         found = set(both.manifest.loc[both.manifest["source"] == name, "label"])
         if found != set(both.classes):
             raise MpoxError(
-                f"'{name}' has pictures of {' and '.join(sorted(found))} only, once healthy skin is left out: it needs both, "
+                f"'{name}' has images of {' and '.join(sorted(found))} only, once healthy skin is left out: it needs both, "
                 "Mpox and other rashes, each in a sub-folder of its class."
             )
     return both, loaded[str(train)].name, loaded[str(test)].name
 
 
 def unshared_part(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The predictions of pictures whose honest group has no picture in the training collection."""
+    """The predictions of images whose honest group has no image in the training collection."""
     return predictions[~predictions["shared"].to_numpy(dtype=bool)].reset_index(drop=True)
 
 
@@ -119,7 +105,7 @@ def auroc_replicates(
 
 
 def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """The AUROC for Mpox of several ways to predict the same pictures, and the paired difference of each to one of them.
+    """The AUROC for Mpox of several ways to predict the same images, and the paired difference of each to one of them.
 
     Parameters
     ----------
@@ -127,14 +113,12 @@ def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int
         Predictions of the same images in the same groups; the numbers of repeats may differ.
     reference : str
         Key of what the others are compared with.
-    n_bootstrap, seed : int
 
     Returns
     -------
     DataFrame
         ``way``, ``estimate``, ``low``, ``high``, ``change``, ``change_low``, ``change_high`` (way minus reference, the same
-        groups resampled) and ``p`` (`two_sided`; not adjusted for the number of ways: `mpox.stats.comparison.holm` does so). The
-        reference's own change is missing.
+        groups resampled) and ``p`` (`two_sided`, not adjusted). The reference's own change is missing.
 
     Raises
     ------
@@ -158,8 +142,7 @@ def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int
 def two_sided(replicates: np.ndarray) -> float:
     """Two-sided p value of bootstrap replicates of a difference: twice the smaller share on either side of zero.
 
-    Both shares are counted with one replicate more, so that p is never 0 (Davison and Hinkley 1997, section 4.2). It is the level
-    at which the percentile interval would just reach zero. Undefined replicates are left out; none at all give NaN.
+    Both shares are counted with one replicate more, so that p is never 0 (Davison and Hinkley 1997, section 4.2). NaN is skipped.
 
     Examples
     --------
@@ -176,14 +159,7 @@ def two_sided(replicates: np.ndarray) -> float:
 def calibration_in_the_large(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """Whether the level of the predicted probabilities is right, with 95 % intervals from resampling groups.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        See `mpox.evaluate`.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
+    """Whether the level of the predicted probabilities is right; parameters as in `mpox.evaluate`.
 
     Returns
     -------
@@ -199,21 +175,9 @@ def calibration_in_the_large(
 def calibration_shift(
     training: pd.DataFrame, target: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> tuple[float, float, float]:
-    """How far the intercept of `calibration_in_the_large` moves from one collection to another: target minus training.
+    """How far the intercept of `calibration_in_the_large` moves from held-out training images to another collection.
 
-    Parameters
-    ----------
-    training : DataFrame
-        Predictions of held-out training images (`mpox.runs.cross_validation.predict_nested`).
-    target : DataFrame
-        Predictions of the other collection's images that are not shared; the two are resampled independently.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    estimate, low, high : float
-        Log odds.
+    The two are resampled independently. Target minus training with its 95 % interval, in log odds.
     """
     first, second = (_level(t, positive, n_bootstrap, s)["intercept"] for t, s in ((training, seed), (target, seed + 1)))
     return with_percentiles(second - first)
@@ -241,9 +205,7 @@ def _intercept(score: np.ndarray, observed: np.ndarray, weights: np.ndarray) -> 
     return np.where((observed > 0) & (observed < 1), (low + high) / 2, np.nan)
 
 
-#: Mixes the training collection into the denominator of a density ratio, which then stays below 1 / ALPHA; see `density_weights`.
-ALPHA = 0.1
-#: Single facts of a picture that `fact_differences` is asked about in chapter 6, with their units.
+#: Single facts of an image that `fact_differences` is asked about in chapter 6, with their units.
 FACTS = {
     "lightness": "lightness (CIELAB L*)",
     "contrast": "contrast (SD of L*)",
@@ -264,25 +226,9 @@ def unshared(both: Dataset) -> pd.Series:
 
 
 def domain_data(both: Dataset, *, label: str | None = None, whole: str | None = None) -> Dataset:
-    """The same pictures with the name of their collection as the label, without those whose group is in both.
+    """The same images with the name of their collection as the label, without those whose group is in both.
 
-    Parameters
-    ----------
-    both : Dataset
-        Of two collections, from `mpox.protocols.pairs.combine`.
-    label : str, optional
-        Only this class: then a difference in how common the classes are can tell nothing.
-    whole : str, optional
-        A collection whose shared pictures stay. Since those of the other are left out, no group is on both sides.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    MpoxError
-        If a collection has no picture left.
+    ``label`` keeps one class only. ``whole`` names a collection whose shared images stay; those of the other are left out.
     """
     manifest = both.manifest
     keep = manifest["image_id"].map(unshared(both)).to_numpy(dtype=bool) | (manifest["source"] == whole).to_numpy()
@@ -290,9 +236,7 @@ def domain_data(both: Dataset, *, label: str | None = None, whole: str | None = 
     left = manifest[keep].assign(label=manifest.loc[keep, "source"]).reset_index(drop=True)
     lost = sorted(set(manifest["source"]) - set(left["source"]))
     if lost:
-        raise TooFewImages(
-            f"{', '.join(lost)} has no picture{f' of {label}' if label else ''} that is not shared: no comparison."
-        )
+        raise TooFewImages(f"{', '.join(lost)} has no image{f' of {label}' if label else ''} that is not shared: no comparison.")
     return replace(both, manifest=left, groups=both.groups[left["image_id"]], positive=left["label"].max())
 
 
@@ -306,59 +250,28 @@ def predict_domain(
     n_folds: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Out-of-fold predictions of which collection a picture comes from.
+    """Out-of-fold predictions of which collection an image comes from.
 
     An AUROC of 0.5 says that this model cannot tell the collections apart, not that they are alike. One near 1 says that they
-    differ in something; within one class, in something other than how common the classes are.
-
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    both, label, whole
-        See `domain_data`.
-    model : ModelConfig
-    n_folds, seed : int
-        See `mpox.protocols.splits.make_splits`; the protocol is ``source``.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.cross_validate`, with the collections' names for classes. The runs are kept under ``domain``.
-
-    Raises
-    ------
-    MpoxError
-        See `domain_data`; `TooFewImages` if a collection has fewer groups than folds.
+    differ in something; within one class, in something other than how common the classes are. Parameters as in `domain_data` and
+    `mpox.cross_validate`; the protocol is ``source``, and the runs are kept under ``domain``.
     """
     data = domain_data(both, label=label, whole=whole)
     return predict_splits(store, data, "domain", make_splits(data.manifest, "source", n_folds=n_folds, seed=seed), model)
 
 
+#: Mixes the training collection into the denominator of a density ratio, which then stays below 1 / ALPHA; see `density_weights`.
+ALPHA = 0.1
+
+
 def density_weights(predictions: pd.DataFrame, train: str, target: str, *, alpha: float = ALPHA) -> pd.Series:
-    """Weights that make the training collection's pictures stand for the target's, from out-of-fold domain predictions.
+    """Weights that make the training collection's images stand for the target's, from out-of-fold domain predictions.
 
     The ratio of the densities is r = p(target) / p(train), because the probe balances its classes (Bickel et al. 2009, JMLR
     10:2137-2155). Where a classifier is nearly certain, r is nearly 0 or enormous; the relative ratio r / (alpha r + 1 - alpha)
     (Yamada et al. 2013, Neural Computation 25:1324-1370) is at most 1 / alpha, and for ``alpha`` 0 it is r.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `predict_domain`; of one repeat.
-    train, target : str
-        Names of the collections.
-    alpha : float
-        From 0 to 1 (then every weight is 1).
-
-    Returns
-    -------
-    Series of float64
-        Mean 1, indexed by the ``image_id`` of the training collection's pictures.
-
-    Raises
-    ------
-    MpoxError
-        If the predictions are of other collections, or ``alpha`` is out of range.
+    Float64 of mean 1, by the ``image_id`` of the training collection's images; for ``alpha`` 1 every weight is 1.
     """
     if not {f"p_{train}", f"p_{target}"} <= set(predictions) or not 0 <= alpha <= 1:
         raise MpoxError(f"Weights need predictions of {train} and {target}, and alpha from 0 to 1, not {alpha:g}.")
@@ -380,13 +293,7 @@ def effective_size(weights: np.ndarray) -> float:
 
 
 def collection_facts(store: RunStore | RecordedStore, data: Dataset) -> pd.DataFrame:
-    """Single facts of every picture (`FACTS`), from the tables of chapter 1, which are computed where they are missing.
-
-    Returns
-    -------
-    DataFrame
-        ``source``, ``image_id``, and a column a fact; missing where it is not defined.
-    """
+    """``source``, ``image_id`` and a column for each of `FACTS`, from the tables of chapter 1, computed where missing."""
     from mpox.audit import quality
     from mpox.data import skintone
 
@@ -411,7 +318,7 @@ def fact_differences(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """``second`` minus ``first`` in each fact, in standard deviations, for pictures that the two do not share.
+    """``second`` minus ``first`` in each fact, in standard deviations, for images that the two do not share.
 
     The standardised mean difference divides by the root of the mean of both variances (Austin 2009, Statistics in Medicine
     28:3083-3107); above 0.1 is often called an imbalance. Groups of each collection are resampled.
@@ -421,12 +328,11 @@ def fact_differences(
     both : Dataset
         From `mpox.protocols.pairs.combine`.
     facts : DataFrame
-        ``source``, ``image_id`` (as the collection names it) and a column a fact, for instance `collection_facts` of both.
+        ``source``, ``image_id`` (as the collection names it) and a column a fact: `collection_facts` of both.
     first, second : str
         Names of the collections.
     label : str, optional
         Only this class.
-    n_bootstrap, seed : int
 
     Returns
     -------
@@ -463,13 +369,7 @@ def _moments(part: pd.DataFrame, fact: str, n_bootstrap: int, seed: int) -> tupl
 
 
 def label_shares(both: Dataset, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """How common the finding is in each collection, with 95 % intervals from resampling groups.
-
-    Returns
-    -------
-    DataFrame
-        ``source``, ``images``, ``groups``, ``estimate`` (share of positives, 0 to 1), ``low``, ``high``.
-    """
+    """Share of positives in each collection: ``source``, ``images``, ``groups``, ``estimate``, ``low``, ``high``."""
     rows = []
     for name, part in both.manifest.groupby("source"):
         weights = group_weights(part["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
@@ -478,71 +378,40 @@ def label_shares(both: Dataset, *, positive: str = "Mpox", n_bootstrap: int = N_
     return pd.DataFrame(rows, columns=["source", "images", "groups", "estimate", "low", "high"])
 
 
-#: Remedy to what it sees of the target collection.
-SEES = {
-    "no remedy": "nothing",
-    "colour copies": "nothing",
-    "re-weighted": "pictures without labels",
-    "own scale": "pictures without labels",
-    "mixed": "labelled pictures of other groups",
-    "target alone": "labelled pictures of other groups",
-}
+@dataclass(frozen=True)
+class _Asked:
+    """What `with_remedy` was asked for; each remedy takes from it what it needs."""
+
+    store: RunStore | RecordedStore
+    both: Dataset
+    train: str
+    test: str
+    model: ModelConfig
+    n_copies: int = 3
+    alpha: float = ALPHA
+    fraction: float = 1.0
+    n_folds: int = 5
+    n_repeats: int = 1
+    seed: int = 0
+
+    @property
+    def folds(self) -> dict[str, int]:
+        return {"n_folds": self.n_folds, "n_repeats": self.n_repeats, "seed": self.seed}
 
 
-def _marked(predictions: pd.DataFrame, both: Dataset, train: str) -> pd.DataFrame:
-    """With the honest groups of the combined data set, and ``shared``."""
-    known = set(both.manifest.loc[both.manifest["source"] == train, "group_id"])
-    groups = predictions["image_id"].map(both.groups)
-    return predictions.assign(dataset=both.name, group_id=groups, shared=groups.isin(known))
+def _as_it_is(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+    return asked.both, make_external_split(asked.both.manifest, asked.train, asked.test, seed=asked.seed)
 
 
-def no_remedy(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, seed: int = 0
-) -> pd.DataFrame:
-    """What everything else is compared with: `mpox.runs.cross_validation.validate_externally`."""
-    return validate_externally(store, both, train, test, model, seed=seed)
-
-
-def colour_copies(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    *,
-    n_copies: int = 3,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Train on every picture and copies of it in other colours (`mpox.data.changes.recolour`); test on the pictures as they are.
-
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    both : Dataset
-        From `mpox.protocols.pairs.combine`.
-    train, test : str
-        Names of the collections.
-    model : ModelConfig
-    n_copies : int
-        Copies a training picture, at least 1.
-    seed : int
-        Of the copies and of the inner folds.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.runs.cross_validation.validate_externally`; the run is kept under ``external_colour``.
-    """
-    copies = augmented(both, n_copies, seed, recipe="colour")
+def _with_colour_copies(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+    copies = augmented(asked.both, asked.n_copies, asked.seed, recipe="colour")
     manifest = copies.manifest
-    manifest = manifest[(manifest["source"] == train) | (manifest["view"] == 0)].reset_index(drop=True)
+    manifest = manifest[(manifest["source"] == asked.train) | (manifest["view"] == 0)].reset_index(drop=True)
     data = replace(copies, manifest=manifest, groups=copies.groups[manifest["image_id"]])
-    split = make_external_split(manifest, train, test, seed=seed)
-    table = predict_splits(store, data, "external_colour", split, model)
-    return _marked(table.assign(image_id=table["image_id"].str.removesuffix("#0")), both, train)
+    return data, make_external_split(manifest, asked.train, asked.test, seed=asked.seed)
 
 
-def reweighted(
+def target_weights(
     store: RunStore | RecordedStore,
     both: Dataset,
     train: str,
@@ -552,46 +421,50 @@ def reweighted(
     alpha: float = ALPHA,
     n_folds: int = 5,
     seed: int = 0,
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Let a training picture count the more, the more it looks like one of the target (`mpox.studies.external.density_weights`).
-
-    The weights come from the target's unshared pictures without their labels; that of each training picture from a classifier
-    that was not trained on its group.
-
-    Parameters
-    ----------
-    store, both, train, test, seed
-        See `colour_copies`.
-    model : ModelConfig
-        A linear probe; the classifier behind the weights is of the same kind.
-    alpha : float
-        See `mpox.studies.external.density_weights`.
-    n_folds : int
-        Of the classifier.
-
-    Returns
-    -------
-    predictions : DataFrame
-        As `mpox.runs.cross_validation.validate_externally`; the run is kept under ``external_weighted``.
-    weights : Series
-        Of the training pictures, mean 1.
-    """
+) -> pd.Series:
+    """How much each training image counts if it is re-weighted: `density_weights` of a classifier not trained on its group."""
     domain = predict_domain(store, both, model, whole=train, n_folds=n_folds, seed=seed)
-    weights = density_weights(domain, train, test, alpha=alpha).round(4)
-    split = make_external_split(both.manifest, train, test, seed=seed)
-    split["weight"] = split["image_id"].map(weights).where(split["role"] == "train")
-    return _marked(predict_splits(store, both, "external_weighted", split, model), both, train), weights
+    return density_weights(domain, train, test, alpha=alpha).round(4)
+
+
+def _weighted(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+    pair = asked.both, asked.train, asked.test, asked.model
+    weights = target_weights(asked.store, *pair, alpha=asked.alpha, n_folds=asked.n_folds, seed=asked.seed)
+    data, split = _as_it_is(asked)
+    return data, split.assign(weight=split["image_id"].map(weights).where(split["role"] == "train"))
+
+
+def _target_alone(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+    target = part_of(asked.both, asked.test)
+    (split,) = learning_splits(target.manifest, "source", fractions=[asked.fraction], **asked.folds).values()
+    return target, split
+
+
+def _mixed(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+    """The folds of `_target_alone`, with the other collection in every training part.
+
+    Left out of it is only what has a sibling in the test fold, so that with ever fewer images of the target this becomes no
+    remedy on what is not shared. Inner folds are made anew among all training images: with a handful of the target's there would
+    be nothing to choose on. (`mpox.protocols.pairs.mixed_splits` is stricter.)
+    """
+    both, split = asked.both, _target_alone(asked)[1]
+    split["image_id"] = f"{asked.test}/" + split["image_id"]
+    labels = both.manifest.set_index("image_id")["label"]
+    other = both.manifest.loc[both.manifest["source"] == asked.train, ["image_id", "group_id"]].assign(role="train")
+    parts = []
+    for (repeat, fold), rows in split.groupby(["repeat", "fold"]):
+        tested = rows.loc[rows["role"] == "test", "group_id"]
+        rows = pd.concat([rows, other[~other["group_id"].isin(tested)]], ignore_index=True)
+        learnt = (rows["role"] == "train").to_numpy()
+        chosen = rows.loc[learnt, "image_id"].map(labels).to_numpy(dtype=str), rows.loc[learnt, "group_id"].to_numpy(dtype=str)
+        inner = np.full(len(rows), -1)
+        inner[learnt] = inner_folds(*chosen, asked.seed * 1000 + repeat)
+        parts.append(rows.assign(repeat=repeat, fold=fold, inner_fold=inner))
+    return both, pd.concat(parts, ignore_index=True)
 
 
 def standardise_each(x: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Features with mean 0 and standard deviation 1 in the training and in the test part, each by its own figures.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, d)
-    train, test : ndarray of int
-        Rows of either part.
-    """
+    """Features, shape (n, d), with mean 0 and standard deviation 1 among the rows of either part, each by its own figures."""
     x = x.copy()
     for rows in (train, test):
         spread = x[rows].std(axis=0)
@@ -604,230 +477,111 @@ def compute_standardised(config: RunConfig, data: Dataset, split: pd.DataFrame, 
     return compute_run(config, data, split, folder, bar, adapt=standardise_each)
 
 
-def own_scale(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, seed: int = 0
-) -> pd.DataFrame:
-    """Standardise the frozen features of each collection by its own mean and standard deviation.
+@dataclass(frozen=True)
+class Remedy:
+    """A way to predict another collection: what it sees of that, the name of its runs, its split, and how a run is computed."""
 
-    It is transductive: the test pictures, without their labels, are needed together before the first is predicted. That makes it
-    a remedy for a collection, not for a person at the door. Where the two collections differ in how common the classes are, it
-    moves the classes too.
-
-    Parameters
-    ----------
-    store, both, train, test, model, seed
-        See `colour_copies`; ``model`` works on frozen features.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.runs.cross_validation.validate_externally`; the run is kept under ``external_own_scale``.
-    """
-    split = make_external_split(both.manifest, train, test, seed=seed)
-    table = predict_splits(store, both, "external_own_scale", split, model, compute=compute_standardised)
-    return _marked(table, both, train)
+    sees: str
+    protocol: str
+    prepare: Callable[[_Asked], tuple[Dataset, pd.DataFrame]]
+    compute: Callable | None = None
 
 
-def target_alone(
+#: *own scale* is transductive: the test images, without their labels, are needed together before the first is predicted.
+REMEDIES = {
+    "no remedy": Remedy("nothing", "external", _as_it_is),
+    "colour copies": Remedy("nothing", "external_colour", _with_colour_copies),
+    "re-weighted": Remedy("pictures without labels", "external_weighted", _weighted),
+    "own scale": Remedy("pictures without labels", "external_own_scale", _as_it_is, compute_standardised),
+    "mixed": Remedy("labelled pictures of other groups", "external_mixed", _mixed),
+    "target alone": Remedy("labelled pictures of other groups", "internal", _target_alone),
+}
+
+
+def with_remedy(
     store: RunStore | RecordedStore,
     both: Dataset,
     train: str,
     test: str,
     model: ModelConfig,
-    *,
-    fraction: float = 1.0,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
+    remedy: str = "no remedy",
+    **how,
 ) -> pd.DataFrame:
-    """The same task without the other collection: the target cross-validated by itself, groups kept together. The ceiling.
-
-    Parameters
-    ----------
-    store, both, train, test, model
-        See `colour_copies`; ``train`` says which pictures are shared, nothing of it is learnt from.
-    fraction : float
-        Share of the target's training groups that is used; see `mpox.studies.learning_curve.learning_splits`.
-    n_folds, n_repeats, seed
-        See `mpox.protocols.splits.make_splits`; the protocol is ``source``.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.cross_validate`, with ``shared``; the runs are kept under ``internal``, with a fraction below 1 under
-        ``learning_curve``.
-    """
-    target, options = part_of(both, test), {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
-    if fraction < 1:
-        table = learning_curve(store, target, "source", model, fractions=[fraction], **options)
-    else:
-        table = predict_splits(store, target, "internal", make_splits(target.manifest, "source", **options), model)
-    return _marked(table.assign(image_id=f"{test}/" + table["image_id"]), both, train)
-
-
-def own_picture_splits(
-    both: Dataset, train: str, test: str, *, fraction: float = 1.0, n_folds: int = 5, n_repeats: int = 1, seed: int = 0
-) -> pd.DataFrame:
-    """The folds of `target_alone`, with the other collection in every training part.
-
-    Left out of it is only what has a sibling in the test fold, so that with ever fewer pictures of the target this becomes
-    `no_remedy` on what is not shared. Inner folds are dealt anew among all training pictures, honest groups kept together: with a
-    handful of the target's there would be nothing to choose on. (`pairs` has the stricter design: choices on the target
-    alone, and no picture of a group that it holds.)
-
-    Parameters
-    ----------
-    both, train, test, fraction, n_folds, n_repeats, seed
-        See `target_alone`.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.protocols.splits.make_splits` gives it, over the ids of ``both``.
-    """
-    target, options = part_of(both, test), {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
-    (split,) = learning_splits(target.manifest, "source", fractions=[fraction], **options).values()
-    split["image_id"] = f"{test}/" + split["image_id"]
-    labels = both.manifest.set_index("image_id")["label"]
-    other = both.manifest.loc[both.manifest["source"] == train, ["image_id", "group_id"]].assign(role="train")
-    parts = []
-    for (repeat, fold), rows in split.groupby(["repeat", "fold"]):
-        tested = rows.loc[rows["role"] == "test", "group_id"]
-        rows = pd.concat([rows, other[~other["group_id"].isin(tested)]], ignore_index=True)
-        learnt = (rows["role"] == "train").to_numpy()
-        chosen = rows.loc[learnt, "image_id"].map(labels).to_numpy(dtype=str), rows.loc[learnt, "group_id"].to_numpy(dtype=str)
-        inner = np.full(len(rows), -1)
-        inner[learnt] = inner_folds(*chosen, seed * 1000 + repeat)
-        parts.append(rows.assign(repeat=repeat, fold=fold, inner_fold=inner))
-    return pd.concat(parts, ignore_index=True)
-
-
-def mixed(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    *,
-    fraction: float = 1.0,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Train on the other collection and a share of the target's training groups, test on the target's other groups.
-
-    Parameters and result are those of `target_alone`, whose folds it has (`own_picture_splits`); the runs are kept under
-    ``external_mixed``.
-    """
-    split = own_picture_splits(both, train, test, fraction=fraction, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    return _marked(predict_splits(store, both, "external_mixed", split, model), both, train)
-
-
-def every_way(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    *,
-    n_copies: int = 3,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """The predictions of every way in `SEES`.
-
-    Parameters
-    ----------
-    store, both, train, test, model, n_copies, n_folds, n_repeats, seed
-        See `colour_copies` and `target_alone`. With 0 copies there are no colour copies.
-
-    Returns
-    -------
-    tables : dict of str to DataFrame
-        In the order of `SEES`.
-    skipped : dict of str to str
-        Why a way was not possible: a collection has too few groups for it.
-    """
-    once, folds = {"seed": seed}, {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
-    ask = {
-        "no remedy": lambda: no_remedy(store, both, train, test, model, **once),
-        "colour copies": lambda: colour_copies(store, both, train, test, model, n_copies=n_copies, **once),
-        "re-weighted": lambda: reweighted(store, both, train, test, model, n_folds=n_folds, **once)[0],
-        "own scale": lambda: own_scale(store, both, train, test, model, **once),
-        "mixed": lambda: mixed(store, both, train, test, model, **folds),
-        "target alone": lambda: target_alone(store, both, train, test, model, **folds),
-    }
-    tables, skipped = {}, {}
-    for way in SEES:
-        if way == "colour copies" and not n_copies:
-            continue
-        try:
-            tables[way] = ask[way]()
-        except TooFewImages as reason:
-            skipped[way] = str(reason)
-    return tables, skipped
-
-
-def own_pictures(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    *,
-    fractions,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> dict[tuple[str, float], pd.DataFrame]:
-    """`mixed` and `target_alone` with more and more of the target's training groups; a fraction that is too small is left out.
-
-    Returns
-    -------
-    dict of (str, float) to DataFrame
-        (way, fraction) to its predictions.
-    """
-    options = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
-    found = {}
-    for fraction in sorted(set(fractions)):
-        for way, ask in (("mixed", mixed), ("target alone", target_alone)):
-            with suppress(TooFewImages):
-                found[way, fraction] = ask(store, both, train, test, model, fraction=fraction, **options)
-    return found
-
-
-def cross_validate_mixed(
-    store: RunStore | RecordedStore,
-    target: Dataset,
-    both: Dataset,
-    model: ModelConfig,
-    protocol: str = "source",
-    *,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Out-of-fold predictions of the target's pictures by models that also learn from another data set.
+    """Predictions of the target collection by a model trained with one of `REMEDIES`.
 
     Parameters
     ----------
     store : RunStore or RecordedStore
-    target, both, protocol, n_folds, n_repeats, seed
-        See `mixed_splits`.
+    both : Dataset
+        From `mpox.protocols.pairs.combine`.
+    train, test : str
+        Names of the collections.
     model : ModelConfig
+        A linear probe for *re-weighted*; on frozen features for *own scale*.
+    remedy : str
+    **how
+        ``n_copies`` (of a training image in other colours), ``alpha`` (`density_weights`), ``fraction`` (of the target's training
+        groups, for *mixed* and *target alone*), ``n_folds``, ``n_repeats``, ``seed``.
 
     Returns
     -------
     DataFrame
-        As `mpox.cross_validate` gives it for the target: its image ids and honest groups. The runs are kept under ``mixed``.
+        As `mpox.runs.cross_validation.validate_externally`, with ``shared``: the honest group is in the training collection too.
 
     Raises
     ------
-    MpoxError
-        See `mixed_splits`.
+    TooFewImages
+        If a collection has too few groups for it.
     """
-    split = mixed_splits(target, both, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    table = predict_splits(store, both, "mixed", split, model)
+    asked, recipe = _Asked(store, both, train, test, model, **how), REMEDIES[remedy]
+    data, split = recipe.prepare(asked)
+    protocol = "learning_curve" if remedy == "target alone" and asked.fraction < 1 else recipe.protocol
+    table = predict_splits(store, data, protocol, split, model, compute=recipe.compute)
+    images = f"{test}/" + table["image_id"] if data.name == test else table["image_id"]
+    images = images.str.removesuffix("#0") if "view" in data.manifest else images
+    groups = images.map(both.groups)
+    known = set(both.manifest.loc[both.manifest["source"] == train, "group_id"])
+    return table.assign(image_id=images, dataset=both.name, group_id=groups, shared=groups.isin(known))
+
+
+def every_way(
+    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, **how
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Predictions by remedy, `with_remedy` of all `REMEDIES`, and, by remedy, why one was not possible: too few groups.
+
+    Parameters as there; ``n_copies=0`` leaves the colour copies out.
+    """
+    tables, skipped = {}, {}
+    for remedy in REMEDIES:
+        if remedy == "colour copies" and not how.get("n_copies", True):
+            continue
+        try:
+            tables[remedy] = with_remedy(store, both, train, test, model, remedy, **how)
+        except TooFewImages as reason:
+            skipped[remedy] = str(reason)
+    return tables, skipped
+
+
+def own_pictures(
+    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, fractions, **how
+) -> dict[tuple[str, float], pd.DataFrame]:
+    """(remedy, fraction) to predictions, for *mixed* and *target alone*; a fraction that is too small is left out."""
+    found = {}
+    for fraction in sorted(set(fractions)):
+        for remedy in ("mixed", "target alone"):
+            with suppress(TooFewImages):
+                found[remedy, fraction] = with_remedy(store, both, train, test, model, remedy, fraction=fraction, **how)
+    return found
+
+
+def cross_validate_mixed(
+    store: RunStore | RecordedStore, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
+) -> pd.DataFrame:
+    """Out-of-fold predictions of the target's images by models that also learn from another data set.
+
+    Parameters as in `mpox.protocols.pairs.mixed_splits`. The result is as `mpox.cross_validate` gives it for the target; the runs
+    are kept under ``mixed``.
+    """
+    table = predict_splits(store, both, "mixed", mixed_splits(target, both, protocol, **folds), model)
     table["image_id"] = table["image_id"].str.removeprefix(f"{target.name}/")
     return table.assign(group_id=table["image_id"].map(target.groups), dataset=target.name)

@@ -1,7 +1,7 @@
 """Labels that the model's out-of-fold probabilities speak against: confident learning, and how far it can be trusted here.
 
-Confident learning (Northcutt, Jiang and Chuang 2021), by cleanlab: a picture is suspected when its probability for another class
-reaches that class's threshold, the mean probability of the class among the pictures that bear its label. A suspicion is not a
+Confident learning (Northcutt, Jiang and Chuang 2021), by cleanlab: an image is suspected when its probability for another class
+reaches that class's threshold, the mean probability of the class among the images that bear its label. A suspicion is not a
 finding: the model is wrong more often than the labels are.
 """
 
@@ -22,12 +22,12 @@ COLUMNS = ["rank", "image_id", "group_id", "label", "suggested", "p_label", "sus
 
 
 def label_problems(predictions: pd.DataFrame, conflicts: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Every picture, the least believable label first.
+    """Every image, the least believable label first.
 
     Parameters
     ----------
     predictions : DataFrame
-        Out of fold, from `mpox.cross_validate`; probabilities are averaged over the repeats.
+        From `mpox.cross_validate`; probabilities are averaged over the repeats.
     conflicts : DataFrame, optional
         The audit's (``data.audit.conflicts``): pairs of one photograph under two labels.
 
@@ -35,9 +35,8 @@ def label_problems(predictions: pd.DataFrame, conflicts: pd.DataFrame | None = N
     -------
     DataFrame
         ``rank`` (from 1), ``image_id``, ``group_id``, ``label`` (as given), ``suggested`` (the most probable class),
-        ``p_label`` (mean probability of the given label; the order), ``suspected`` (bool: off the diagonal of the confident
-        joint, method 2 of Northcutt et al., table 2), ``in_conflict`` (bool: the audit knows the photograph under another label).
-        The suspected come first.
+        ``p_label`` (mean probability of the given label; the order after ``suspected``), ``suspected`` (off the diagonal of the
+        confident joint, method 2 of Northcutt et al., table 2), ``in_conflict`` (the audit knows it under another label).
     """
     from cleanlab.filter import find_label_issues
 
@@ -50,36 +49,19 @@ def label_problems(predictions: pd.DataFrame, conflicts: pd.DataFrame | None = N
         filter_by="confident_learning",
         n_jobs=1,
     )
-    known: set[str] = set()
-    if conflicts is not None:
-        known.update(conflicts.loc[conflicts["kind"] == "label", ["image_id_a", "image_id_b"]].to_numpy().ravel())
-    table = errors.assign(
-        suggested=errors["predicted"],
-        p_label=errors["p_true"],
-        suspected=suspected,
-        in_conflict=errors["image_id"].isin(known),
-    ).sort_values(["suspected", "p_label", "image_id"], ascending=[False, True, True], ignore_index=True)
+    ends = ["image_id_a", "image_id_b"]
+    known = [] if conflicts is None else conflicts.loc[conflicts["kind"] == "label", ends].to_numpy().ravel()
+    table = errors.rename(columns={"predicted": "suggested", "p_true": "p_label"})
+    table = table.assign(suspected=suspected, in_conflict=table["image_id"].isin(known))
+    table = table.sort_values(["suspected", "p_label", "image_id"], ascending=[False, True, True], ignore_index=True)
     return table.assign(rank=np.arange(1, len(table) + 1))[COLUMNS]
 
 
 def suspicion_by(problems: pd.DataFrame, truth: pd.Series, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> dict[str, float]:
-    """How well the suspicion agrees with what is known of the labels.
+    """How well `label_problems` agree with ``truth`` (by ``image_id``: whether the label is known to be wrong).
 
-    Parameters
-    ----------
-    problems : DataFrame
-        From `label_problems`.
-    truth : Series of bool
-        Indexed by ``image_id``: whether the label is known to be wrong (or to be in a conflict).
-    n_bootstrap, seed : int
-        Of the interval.
-
-    Returns
-    -------
-    dict
-        ``images``, ``wrong`` (how many are known to be wrong), ``suspected``, ``found`` (both), ``recall`` and ``precision`` (0
-        to 1; NaN where nothing is wrong, or suspected), ``auroc`` of ``p_label`` for the wrong ones with ``low`` and ``high``
-        from resampling groups (NaN where nothing is wrong).
+    ``images``, ``wrong`` (how many are known to be wrong), ``suspected``, ``found`` (both), ``recall`` and ``precision`` (0 to 1;
+    NaN where nothing is wrong, or suspected), ``auroc`` of ``p_label`` for the wrong ones with ``low`` and ``high``.
     """
     wrong = problems["image_id"].map(truth).to_numpy(dtype=bool)
     suspected = problems["suspected"].to_numpy(dtype=bool)
@@ -99,16 +81,7 @@ def suspicion_by(problems: pd.DataFrame, truth: pd.Series, *, n_bootstrap: int =
 
 
 def plant_wrong_labels(labels: pd.Series, groups: pd.Series, *, share: float, seed: int) -> pd.Series:
-    """Labels of which some are wrong by our own hand: whole groups are given another class, drawn evenly from the others.
-
-    Parameters
-    ----------
-    labels, groups : Series of str
-        Same index (``image_id``).
-    share : float
-        Of the groups, 0 to 1; at least one group is changed.
-    seed : int
-    """
+    """Labels of which some are wrong by our own hand: a share of the groups (at least one) is given another class at random."""
     rng = np.random.default_rng(seed)
     names = np.unique(groups)
     chosen = rng.choice(names, max(1, round(share * len(names))), replace=False)
@@ -125,28 +98,9 @@ def plant_wrong_labels(labels: pd.Series, groups: pd.Series, *, share: float, se
 def planted_problems(
     data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """What `label_problems` says when wrong labels are planted, and the probe is trained and tested on them.
+    """What `label_problems` says when wrong labels are planted, and the linear probe is trained and tested on them.
 
-    Parameters
-    ----------
-    data : Dataset
-        Its own labels are taken for right here; where they are not, precision comes out too low.
-    protocol : str
-    model : ModelConfig
-        A linear probe.
-    share : float
-        See `plant_wrong_labels`.
-    n_folds, seed : int
-
-    Returns
-    -------
-    DataFrame
-        As `label_problems`, ``label`` being the planted one, with ``true_label``.
-
-    Raises
-    ------
-    MpoxError
-        If the features are not cached and the pictures are not on this machine.
+    With ``true_label``: the data set's own, taken for right here; where it is not, precision comes out too low.
     """
     manifest = data.manifest
     groups = manifest["image_id"].map(data.groups).set_axis(manifest["image_id"])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,54 +28,30 @@ from mpox.models.explain import BATCH, as_batch
 from mpox.runs.cross_validation import fitted_network, fold_configs
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import groups_of
+from mpox.stats.resample import N_BOOTSTRAP, bootstrap, weighted_mean
 
 
 @dataclass(frozen=True)
 class Case:
-    """Pictures of one test fold, with the network that was tested on them.
-
-    Parameters
-    ----------
-    network : Classifier
-    backbone : str
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-    target : ndarray of int, shape (n,)
-        The predicted class of each picture.
-    images : DataFrame
-        ``image_id``, ``group_id``; n rows.
-    """
+    """Images of one test fold, with the network that was tested on them."""
 
     network: Classifier
     backbone: str
-    pixels: np.ndarray
-    target: np.ndarray
-    images: pd.DataFrame
+    pixels: np.ndarray  #: uint8, shape (n, size, size, 3)
+    target: np.ndarray  #: int, shape (n,): the predicted class of each image
+    images: pd.DataFrame  #: ``image_id``, ``group_id``; n rows
 
 
 def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0, among: set[str] | None = None) -> pd.DataFrame:
-    """Rows of an error table to be explained: correctly recognised pictures, the classes in turn, one a group.
+    """At most n rows of an `error_table` to be explained: correctly recognised images, the classes in turn, one a group.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        From `mpox.studies.errors.error_table`.
-    n : int
-        At most so many.
-    seed : int
-        Of the order within a class.
-    among : set of str, optional
-        Image ids to choose from; all by default.
+    ``among`` names the images to choose from; all by default.
     """
-    right = errors[~errors["wrong"]]
-    if among is not None:
-        right = right[right["image_id"].isin(among)]
+    right = errors[~errors["wrong"] & (errors["image_id"].isin(among) if among is not None else True)]
     right = right.sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
-    turn = right.groupby("label").cumcount()
-    return (
-        right.assign(turn=turn).sort_values(["turn", "label"], kind="stable").head(n).drop(columns="turn").reset_index(drop=True)
-    )
+    right = right.assign(turn=right.groupby("label").cumcount()).sort_values(["turn", "label"], kind="stable")
+    return right.head(n).drop(columns="turn").reset_index(drop=True)
 
 
 def make_cases(
@@ -89,19 +65,9 @@ def make_cases(
     n_repeats: int = 1,
     seed: int = 0,
 ) -> list[Case]:
-    """The chosen pictures, each with the network of the first repeat that was tested on it.
+    """The chosen rows of `error_table`, each image with the network of the first repeat that was tested on it.
 
-    Parameters
-    ----------
-    store, data, protocol, model, n_folds, n_repeats, seed
-        As for `mpox.cross_validate`.
-    chosen : DataFrame
-        Rows of `mpox.studies.errors.error_table`.
-
-    Raises
-    ------
-    MpoxError
-        If a network is not to be had: the pictures, or a trained network's checkpoint, are not on this machine.
+    An `MpoxError` if the images, or a trained network's checkpoint, are not on this machine.
     """
     split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     pixels = load_pixels(data.manifest, model.image_size)
@@ -122,7 +88,7 @@ def make_cases(
 
 
 def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
-    """Heat map of every picture by its id, float32 of shape (size, size) from 0 to 1; see `mpox.models.explain.METHODS`."""
+    """Heat map of every image by its id, float32 of shape (size, size) from 0 to 1; see `mpox.models.explain.METHODS`."""
     function = explain.get_method(method)
     found: dict[str, np.ndarray] = {}
     with tqdm(total=sum(len(case.images) for case in cases), desc=method.replace("_", " "), delay=3, leave=False) as bar:
@@ -136,7 +102,7 @@ def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
 
 
 class Explanations:
-    """Chosen pictures of a cross-validation; networks and heat maps are made when they are first asked for.
+    """Chosen images of a cross-validation; networks and heat maps are made when they are first asked for.
 
     Parameters
     ----------
@@ -176,16 +142,9 @@ class Explanations:
         return {method: heat_maps(self.cases, method) for method in self.methods}
 
     def table(self, name: str, version: int, compute: Callable[["Explanations"], pd.DataFrame]) -> pd.DataFrame:
-        """A check of the heat maps as a derived table of the store: computed once, and read where the pictures are not.
+        """A check of the heat maps as a derived table of the store: computed once, and read where the images are not.
 
-        Parameters
-        ----------
-        name : str
-            What the table is, for people.
-        version : int
-            Raised whenever ``compute`` gives something else.
-        compute : callable
-            Gives the table; only then are networks and maps made.
+        Raise ``version`` whenever ``compute`` gives something else.
         """
         _, data, protocol, model, chosen = self._asked
         _, configs = fold_configs(data, protocol, model, **self._folds)
@@ -200,16 +159,7 @@ class Explanations:
 
 
 def lesion_regions(images_folder: str | Path, image_ids: list[str], size: int) -> dict[str, np.ndarray]:
-    """Planted lesions of the phantom's pictures by image id, bool of shape (size, size).
-
-    Parameters
-    ----------
-    images_folder : path
-        The folder ``images`` of a phantom.
-    image_ids : list of str
-    size : int
-        Side in pixels to which the pictures were squashed.
-    """
+    """Planted lesions in a phantom (its folder ``images``) at ``size`` pixels, by image id: bool of shape (size, size)."""
     folder = Path(images_folder).parent / "truth" / "masks"
     return {
         name: np.asarray(Image.open(folder / name).resize((size, size), Image.Resampling.BILINEAR)) > 127 for name in image_ids
@@ -217,7 +167,7 @@ def lesion_regions(images_folder: str | Path, image_ids: list[str], size: int) -
 
 
 def mark_regions(images_folder: str | Path, image_ids: list[str], size: int) -> dict[str, np.ndarray]:
-    """The corner that bears the planted mark, of those of the phantom's pictures that have one; see `lesion_regions`."""
+    """The corner that bears the planted mark, of those images that have one; see `lesion_regions`."""
     truths = read_truths(images_folder).set_index("image_id")
     regions = {}
     for name in image_ids:
@@ -242,17 +192,8 @@ OTHER = "another picture"
 def randomised(network: Classifier, backbone: str, what: str, pixels: np.ndarray, *, seed: int = 0) -> Classifier:
     """A copy of a network with weights drawn anew.
 
-    Parameters
-    ----------
-    network : Classifier
-    backbone : str
-        Its name in timm.
-    what : {"head", "everything"}
-        The head alone (normal, with the spread that its weights had), or that and the whole backbone, as timm starts it, its
-        batch-norm statistics taken from ``pixels`` so that its activations have a sensible scale.
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-        At least two pictures.
-    seed : int
+    Of the ``head`` alone (normal, with the spread that its weights had), or of ``everything``: the whole backbone too, as timm
+    starts it, its batch-norm statistics taken from ``pixels`` (at least two images, uint8).
     """
     if what not in RANDOMISED:
         raise MpoxError(f"What is randomised must be one of {', '.join(RANDOMISED)}, not '{what}'.")
@@ -276,21 +217,20 @@ def randomised(network: Classifier, backbone: str, what: str, pixels: np.ndarray
 def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, seed: int = 0) -> pd.DataFrame:
     """Parameter randomisation (Adebayo et al. 2018): how alike are the maps of the network and of one with random weights?
 
-    A method whose maps stay as they were shows edges and the middle of the picture, not what the network learnt. For
-    comparison: the map of the same network for another picture, which has nothing in common with the first but the method's
-    habits.
+    A method whose maps stay as they were shows edges and the middle of the image, not what the network learnt. For comparison:
+    the map of the same network for another image, which shares nothing with the first but the method's habits.
 
     Parameters
     ----------
     cases : list of Case
     maps : dict of str to dict
-        Method to heat maps by image id, from `mpox.models.explain.heat_maps`.
+        Method to heat maps by image id, from `heat_maps`.
     seed : int
 
     Returns
     -------
     DataFrame
-        One row a picture, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+        One row an image, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
         ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
         of maps averaged to 28 x 28 cells.
     """
@@ -318,22 +258,15 @@ def _alike(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
 
 
 def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The pointing game (Zhang et al. 2018): does a map's maximum lie within a region?
+    """The pointing game (Zhang et al. 2018): does a map's maximum lie within its region (bool, shape (size, size))?
 
-    Parameters
-    ----------
-    cases : list of Case
-    maps : dict of str to dict
-        See `randomisation`.
-    regions : dict of str to ndarray of bool
-        By image id, shape (size, size); pictures without a region, or with an empty one, are left out.
+    Images without a region, or with an empty one, are left out.
 
     Returns
     -------
     DataFrame
         ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them
-        within the region), ``chance`` (the region's share of the picture), ``centre`` (0 or 1: whether the middle of the
-        picture lies in it, what a map that always points there would hit).
+        within the region), ``chance`` (the region's share of the image), ``centre`` (0 or 1: whether the middle lies in it).
     """
     rows = []
     for method, found in maps.items():
@@ -351,20 +284,10 @@ def deletion_insertion(
 ) -> pd.DataFrame:
     """Deletion and insertion (Petsiuk et al. 2018), against maps that know nothing of the picture.
 
-    Pixels are taken away in the order of the map, the hottest first, and replaced by the picture's mean colour; or they are put
-    into a blurred picture in this order. The area under the probability of the class over the share of pixels is low for a good
-    map where pixels are deleted, high where they are inserted. ``random`` is a map of random cells as coarse as Grad-CAM's, and
-    ``centre`` a Gaussian in the middle of the picture.
-
-    Parameters
-    ----------
-    cases : list of Case
-    maps : dict of str to dict
-        See `randomisation`.
-    n_steps : int
-        Equal shares in which pixels are taken or put.
-    seed : int
-        Of the random map, and of the order of equally hot pixels.
+    In ``n_steps`` equal shares pixels are taken away in the order of the map, the hottest first, and replaced by the image's mean
+    colour; or they are put into a blurred image in this order. The area under the probability of the class over the share of
+    pixels is low for a good map where pixels are deleted, high where they are inserted. ``random`` is a map of random cells as
+    coarse as Grad-CAM's, and ``centre`` a Gaussian in the middle of the image.
 
     Returns
     -------
@@ -383,9 +306,9 @@ def deletion_insertion(
     ties = rng.permutation(size * size)
     rows = []
     for case in tqdm(cases, desc="deletion and insertion", delay=3, leave=False):
-        mean, blurred = _mean_colour(case.pixels), _blurred(case.pixels)
-        ends = {kind: case.pixels if kind == "deletion" else blurred for kind in ("deletion", "insertion")}
-        others = {"deletion": mean, "insertion": case.pixels}
+        mean = np.broadcast_to(case.pixels.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8), case.pixels.shape)
+        blurred = _blurred(case.pixels)
+        ends, others = {"deletion": case.pixels, "insertion": blurred}, {"deletion": mean, "insertion": case.pixels}
         outer = {kind: (_probability(case, ends[kind]), _probability(case, others[kind])) for kind in ends}
         for method, found in known.items():
             order = np.stack([np.lexsort((ties, -found[name].ravel())) for name in case.images["image_id"]])
@@ -398,7 +321,7 @@ def deletion_insertion(
 
 
 def _mixed(start: np.ndarray, end: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    """Pictures of ``start`` whose first pixels in the order, a share of them, are those of ``end``."""
+    """Images of ``start`` whose first pixels in the order, a share of them, are those of ``end``."""
     n, size = start.shape[:2]
     mixed = start.copy().reshape(n, -1, 3)
     first = order[:, : round(share * order.shape[1])]
@@ -413,10 +336,6 @@ def _probability(case: Case, pixels: np.ndarray) -> np.ndarray:
         for start in range(0, len(pixels), BATCH):
             found.append(case.network(as_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
     return np.concatenate(found)[np.arange(len(pixels)), case.target]
-
-
-def _mean_colour(pixels: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8), pixels.shape)
 
 
 def _blurred(pixels: np.ndarray) -> np.ndarray:
@@ -446,43 +365,22 @@ def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:
 def summarise(
     table: pd.DataFrame, by: list[str], values: list[str], *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """Means of a check with 95 % intervals from resampling groups.
+    """Means of the columns ``values`` of a check, a row for each value of ``by``, with 95 % intervals from resampling groups.
 
-    Parameters
-    ----------
-    table : DataFrame
-        One row a picture and whatever ``by`` names; with ``group_id``.
-    by, values : list of str
-        Columns that tell the rows of the result apart, and columns whose means are taken; missing values are left out.
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    DataFrame
-        ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``.
+    ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``; missing values are left out.
     """
-    rows = []
+    rows, nothing = [], {"estimate": np.nan, "low": np.nan, "high": np.nan}
     for key, part in table.groupby(by, sort=False):
         for name in values:
             known = part.dropna(subset=name)
-            estimate = (np.nan, np.nan, np.nan)
-            if len(known):
-                weights = group_weights(known["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-                estimate = with_percentiles(weights @ known[name].to_numpy(float) / weights.sum(axis=1))
-            rows.append((*key, name, len(known), *estimate))
+            mean = partial(weighted_mean, known[name].to_numpy(float))
+            drawn = bootstrap(mean, groups_of(known), n_bootstrap=n_bootstrap, seed=seed).row() if len(known) else nothing
+            rows.append({**dict(zip(by, key, strict=True)), "measure": name, "images": len(known), **drawn})
     return pd.DataFrame(rows, columns=[*by, "measure", "images", "estimate", "low", "high"])
 
 
 def gain_over(table: pd.DataFrame, baseline: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """Area of each method less that of a map that knows nothing, picture by picture: `summarise` of the paired differences.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `deletion_insertion`.
-    baseline : str
-        ``random`` or ``centre``.
-    """
+    """Area of each method of `deletion_insertion` less that of the map ``random`` or ``centre``: `summarise`, paired."""
     wide = table.pivot(index=["image_id", "group_id", "kind"], columns="method", values="area")
     gain = wide.sub(wide[baseline], axis=0).drop(columns=["random", "centre"]).reset_index()
     long = gain.melt(["image_id", "group_id", "kind"], var_name="method", value_name=f"gain over {baseline}")

@@ -30,24 +30,7 @@ ALTERED, ALTERED_TEST, CORRUPTED, TONE_AUGMENTED = "altered", "altered_test", "c
 def train_and_test(
     store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str
 ) -> pd.DataFrame:
-    """Predictions of altered pictures by models trained on pictures altered alike.
-
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    data : Dataset
-        The original one.
-    split : DataFrame
-        Of the original one, from `mpox.protocols.splits.make_splits`.
-    model : ModelConfig
-    recipe : str
-        See `mpox.protocols.copies`.
-
-    Returns
-    -------
-    DataFrame
-        See `mpox.cross_validate`; with ``recipe``.
-    """
+    """Predictions of altered images by models trained on images altered alike; ``data`` and ``split`` are the originals'."""
     return predict_splits(store, altered(data, recipe), ALTERED, split, model).assign(recipe=recipe)
 
 
@@ -60,21 +43,10 @@ def only_tested(
     *,
     protocol: str = ALTERED_TEST,
 ) -> pd.DataFrame:
-    """Predictions of the untouched and the altered test pictures by models trained on untouched ones; one fit a fold for all.
+    """Predictions of the untouched and the altered test images by models trained on untouched ones; one fit a fold for all.
 
-    Parameters
-    ----------
-    store, data, split, model
-        See `train_and_test`.
-    recipes : list of str
-    protocol : str
-        The name under which the runs are kept.
-
-    Returns
-    -------
-    DataFrame
-        See `cross_validate`; with ``recipe`` (`mpox.data.changes.UNTOUCHED` for the pictures as they are), and the original's
-        ``image_id`` and ``group_id`` in every row, so that each recipe's rows are predictions of the same images.
+    As `mpox.cross_validate` under the name ``protocol``, with ``recipe`` (`UNTOUCHED` for the images as they are), and the
+    original's ``image_id`` and ``group_id`` in every row, so that each recipe's rows are predictions of the same images.
     """
     both = with_copies(data, recipes)
     table = predict_splits(store, both, protocol, copies_in_test(split, both.manifest), model)
@@ -92,11 +64,7 @@ def train_with_copies(
     *,
     protocol: str = TONE_AUGMENTED,
 ) -> pd.DataFrame:
-    """Predictions of untouched pictures by models trained on untouched pictures and an altered copy of each for every recipe.
-
-    Arguments and result as for `only_tested`, without ``recipe``. Copies are in the training part only, in the inner fold of
-    their original.
-    """
+    """As `only_tested`, but the copies are learnt from, in the inner fold of their original, and untouched images are tested."""
     both = with_copies(data, recipes)
     return predict_splits(store, both, protocol, copies_in_training(split, both.manifest), model)
 
@@ -104,25 +72,9 @@ def train_with_copies(
 def recipe_replicates(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> dict[str, dict[str, np.ndarray]]:
-    """AUROC and accuracy of every recipe, with bootstrap replicates that draw the same groups for all of them.
+    """Recipe to ``auroc`` and ``accuracy``: estimate and replicates, shape (n_bootstrap + 1,), averaged over the repeats.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        With ``recipe``; every recipe has predictions of the same images.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    dict of str to dict of str to ndarray of float64, shape (n_bootstrap + 1,)
-        Recipe to ``auroc`` (of the positive class against the rest) and ``accuracy``: the estimate, then the replicates; averaged
-        over the repeats.
-
-    Raises
-    ------
-    MpoxError
-        If the images or their groups differ from recipe to recipe.
+    The same groups are drawn for all recipes; an `MpoxError` if these have different images or groups.
     """
     found, weights, images = {}, None, None
     for recipe, table in predictions.groupby("recipe", sort=False):
@@ -146,24 +98,17 @@ def recipe_replicates(
 def survival(
     predictions: pd.DataFrame, untouched: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """How much of the AUROC survives each recipe.
+    """How much of the AUROC survives each recipe; parameters as in `mpox.evaluate`, ``predictions`` with ``recipe``.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        With ``recipe``.
-    untouched : DataFrame
-        Of the same images as they are, by the model trained on them as they are.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
+    ``untouched`` are predictions of the same images as they are, by the model trained on them as they are.
 
     Returns
     -------
     DataFrame
-        One row a recipe, `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC (0 to 1, 0.5 is chance);
-        ``change``, ``change_low``, ``change_high``, its paired difference to the untouched pictures; ``survives``,
-        ``survives_low``, ``survives_high``: the part of the AUROC above 0.5 that is left (1 all, 0 none; below 0 where the order
-        is turned round; NaN where the untouched AUROC is not above 0.5).
+        One row a recipe, `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC; ``change``,
+        ``change_low``, ``change_high``, its paired difference to the untouched images; ``survives``, ``survives_low``,
+        ``survives_high``: the part of the AUROC above 0.5 that is left (1 all, 0 none; NaN where the untouched AUROC is not
+        above 0.5).
     """
     table = predictions[predictions["recipe"] != UNTOUCHED]
     both = pd.concat([untouched.assign(recipe=UNTOUCHED), table], ignore_index=True)
@@ -183,7 +128,7 @@ def survival(
 #: Raised by one whenever the numbers of an unchanged table change.
 FACTS_VERSION = 1
 N_BINS = 8
-#: Fact to what it is, for people. All come from `mpox.audit.quality`, `mpox.audit.quality` and the manifest.
+#: Fact to what it is, for people. All come from `mpox.audit.quality` and the manifest.
 FACTS = {
     "file_bytes": "file size",
     "bytes_per_pixel": "bytes per pixel",
@@ -204,19 +149,9 @@ ALL_BAYES, ALL_TREES = "all together, rates", "all together, boosted trees"
 
 
 def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFrame) -> pd.DataFrame:
-    """The facts of every picture side by side.
+    """``image_id``, ``label`` and the columns of `FACTS` (float; missing where there is none), in the manifest's order.
 
-    Parameters
-    ----------
-    manifest : DataFrame
-        ``image_id``, ``label``, ``width``, ``height``.
-    quality, tones : DataFrame
-        From `mpox.audit.quality.image_quality` and `mpox.audit.quality.skin_tone`, of the same images.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id``, ``label`` and the columns of `FACTS` (float; missing where there is none), in the manifest's order.
+    ``quality`` and ``tones`` are `mpox.audit.quality.image_quality` and `skin_tone` of the same images.
     """
     table = manifest[["image_id", "label", "width", "height"]].assign(aspect=manifest["width"] / manifest["height"])
     table = table.merge(quality.drop(columns=["dataset", "label"]), on="image_id", validate="1:1")
@@ -225,7 +160,7 @@ def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFram
 
 
 def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Out-of-fold scores of facts by the rates of their bins; see the module's docstring.
+    """Out-of-fold scores of facts by the rates of their bins in training: naive Bayes on `N_BINS` bins of equal mass.
 
     Parameters
     ----------
@@ -239,7 +174,7 @@ def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> n
     Returns
     -------
     ndarray of float64, shape (n, p)
-        Logarithm of the ratio of likelihoods; higher is more likely positive.
+        Logarithm of the ratio of likelihoods.
     """
     scores = np.zeros(positive.shape)
     for number in np.unique(fold):
@@ -270,7 +205,7 @@ def tree_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray, *, s
 
 
 def dealt_labels(positive: np.ndarray, groups: np.ndarray, n_deals: int, seed: int) -> np.ndarray:
-    """Labels dealt anew to whole groups (the label of a group is that of most of its images): bool, shape (n, n_deals)."""
+    """Labels permuted over whole groups (a group's label is that of most of its images): bool, shape (n, n_deals)."""
     names, codes = np.unique(groups, return_inverse=True)
     of_group = np.bincount(codes, weights=positive) > np.bincount(codes) / 2
     rng = np.random.default_rng(seed)
@@ -297,29 +232,14 @@ def predictor_table(
 ) -> pd.DataFrame:
     """Out-of-fold AUROC of each fact, or set of facts, by itself, with intervals and against what the best reaches by chance.
 
-    Parameters
-    ----------
-    facts : dict of str to ndarray of float, shape (n, f)
-        Name to a set of numbers that add up (one column for a single fact).
-    positive : ndarray of bool, shape (n,)
-    groups : ndarray of str, shape (n,)
-        Honest groups: resampled for the interval, dealt whole for the chance level.
-    fold : ndarray of int, shape (n,)
-    n_deals : int
-        Deals of the labels.
-    n_bootstrap, seed : int
+    Each fact is a set of numbers that add up, shape (n, f). Honest groups are resampled for the interval, and kept whole when
+    labels are permuted ``n_deals`` times for the chance level.
 
     Returns
     -------
     DataFrame
-        One row a fact: ``fact``, ``estimate``, ``low``, ``high`` (AUROC, 0 to 1), ``chance`` (the 95 % quantile of the best
-        fact's AUROC when labels mean nothing, the same in every row) and ``p`` (of this fact against that, corrected for the
-        number of facts).
-
-    Raises
-    ------
-    MpoxError
-        If there is no fact, or only one class.
+        One row a fact: ``fact``, ``estimate``, ``low``, ``high`` (AUROC), ``chance`` (the 95 % quantile of the best fact's AUROC
+        when labels mean nothing, the same in every row) and ``p`` (of this fact against that, corrected for their number).
     """
     if not facts or np.unique(positive).size < 2:
         raise MpoxError("Single facts can be judged only where there are facts, and images of two kinds.")
@@ -339,23 +259,10 @@ def predictor_table(
 def single_facts(
     table: pd.DataFrame, groups: pd.Series, split: pd.DataFrame, *, positive: str = "Mpox", n_deals: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """`predictor_table` of every fact that differs between pictures, and of all together.
+    """`predictor_table` of every fact of `fact_table` that differs between images, and of all together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `fact_table`; a subset of images is allowed.
-    groups : Series
-        Honest groups by ``image_id``.
-    split : DataFrame
-        From `mpox.protocols.splits.make_splits`; its first repeat is used.
-    positive : str
-    n_deals, seed : int
-
-    Returns
-    -------
-    DataFrame
-        As `predictor_table`; boosted trees have no ``p`` (NaN), because they are not refitted on dealt labels.
+    ``groups`` are honest groups by ``image_id``; of ``split`` the first repeat is used. Boosted trees have no ``p`` (NaN): they
+    are not refitted on permuted labels.
     """
     is_positive = (table["label"] == positive).to_numpy()
     ids = table["image_id"].map(groups).to_numpy(dtype=str)
@@ -370,7 +277,7 @@ def single_facts(
 
 
 def fold_of(split: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
-    """The fold in which each image is tested, in the first repeat of a split table: int64, in the order of the ids."""
+    """The fold in which each image is tested, in the first repeat of a split table: int64."""
     tested = split[(split["role"] == "test") & (split["repeat"] == split["repeat"].min())].set_index("image_id")["fold"]
     return image_ids.map(tested).to_numpy(dtype=np.int64)
 
@@ -384,43 +291,19 @@ LEAST = 0.05
 
 
 def cell_colours(data: Dataset, size: int) -> np.ndarray:
-    """Mean and standard deviation of L*, a*, b* in each cell, float64 of shape (n, cells, 6), row by row of the grid.
-
-    Parameters
-    ----------
-    data : Dataset
-    size : int
-        Side in pixels to which the pictures are squashed first.
-    """
+    """Mean and standard deviation of L*, a*, b* in each cell of the images at ``size`` pixels, float64 of shape (n, cells, 6)."""
     pixels = load_pixels(data.manifest, size)
     edges = np.round(np.linspace(0, size, GRID + 1)).astype(int)
     rows = []
     for row in tqdm(range(len(data.manifest)), desc="colours of cells", delay=3, leave=False):
         lab = to_lab(np.asarray(pixels[row])).astype(float)
-        cells = [
-            lab[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].reshape(-1, 3) for i in range(GRID) for j in range(GRID)
-        ]  # fmt: skip
+        cells = [lab[edges[i] : edges[i + 1], edges[j] : edges[j + 1]].reshape(-1, 3) for i, j in np.ndindex(GRID, GRID)]
         rows.append([np.concatenate([cell.mean(axis=0), cell.std(axis=0)]) for cell in cells])
     return np.array(rows)
 
 
 def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """What each cell tells by its colours alone, out-of-fold.
-
-    Parameters
-    ----------
-    data : Dataset
-    split : DataFrame
-        From `mpox.protocols.splits.make_splits`; its first repeat is used.
-    size : int
-        See `cell_colours`.
-    n_bootstrap, seed : int
-
-    Returns
-    -------
-    DataFrame
-        See `against_others`; ``estimate`` is the cell's AUROC.
-    """
+    """What each cell tells by its `cell_colours` alone, out-of-fold: `against_others` of the cells' AUROC."""
     colours = cell_colours(data, size)
     positive = (data.manifest["label"] == data.positive).to_numpy()
     fold = fold_of(split, data.manifest["image_id"])
@@ -435,22 +318,12 @@ def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: i
 def cells_blanked(
     predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """What each cell costs when it is blanked in the test pictures.
+    """What each cell costs when it is blanked in the test images: `against_others` of the loss of AUROC.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.studies.shortcuts.only_tested` with `mpox.data.changes.cell_recipes`.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        See `against_others`; ``estimate`` is the AUROC of the untouched pictures minus that with the cell blanked.
+    ``predictions`` come from `only_tested` with `mpox.data.changes.cell_recipes`.
     """
     found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-    names = [f"cell-{row}-{column}" for row in range(GRID) for column in range(GRID)]
+    names = [f"cell-{row}-{column}" for row, column in np.ndindex(GRID, GRID)]
     return against_others(np.array([found[UNTOUCHED]["auroc"] - found[name]["auroc"] for name in names]))
 
 
@@ -482,14 +355,9 @@ def against_others(values: np.ndarray) -> pd.DataFrame:
 
 def cell_name(row: int, column: int) -> str:
     """A cell in words, for instance ``row 1, column 4 (upper right)``."""
-    corner = {
-        (0, 0): "upper left",
-        (0, GRID - 1): "upper right",
-        (GRID - 1, 0): "lower left",
-        (GRID - 1, GRID - 1): "lower right",
-    }
+    vertical, horizontal = {0: "upper", GRID - 1: "lower"}.get(row), {0: "left", GRID - 1: "right"}.get(column)
     words = f"row {row + 1}, column {column + 1}"
-    return f"{words} ({corner[row, column]})" if (row, column) in corner else words
+    return f"{words} ({vertical} {horizontal})" if vertical and horizontal else words
 
 
 #: Share of a lesion's pixels from which it counts as found.
@@ -497,26 +365,15 @@ FOUND = 0.5
 
 
 def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
-    """The lesion map of every picture in numbers.
-
-    Parameters
-    ----------
-    data : Dataset
-    size : int
-        Side in pixels to which the pictures are squashed first.
+    """The lesion map of every image, squashed to ``size`` pixels, in numbers.
 
     Returns
     -------
     DataFrame
-        One row an image, in the manifest's order: ``image_id``, ``label``, ``covered`` (share of the picture, 0 to 1), ``boxed``
-        (the same for the boxes over it), ``boxes`` (how many). Where the true masks are at hand also ``lesion`` (true share),
-        ``hit`` (share of the picture that is lesion and covered), ``lesions`` (connected pieces of the true mask) and ``found``
+        One row an image, in the manifest's order: ``image_id``, ``label``, ``covered`` (share of the image, 0 to 1), ``boxed``
+        (the same for the boxes over it), ``boxes`` (how many). Where the true masks are available also ``lesion`` (true share),
+        ``hit`` (share of the image that is lesion and covered), ``lesions`` (connected pieces of the true mask) and ``found``
         (those covered by half at least).
-
-    Raises
-    ------
-    MpoxError
-        If the pictures are not on this machine.
     """
     pixels = load_pixels(data.manifest, size)
     truths = true_mask_paths(data.manifest) if has_true_masks(data) else [None] * len(data.manifest)
@@ -534,13 +391,9 @@ def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
 
 
 def phantom_lesions(spec: PhantomSpec, size: int) -> pd.DataFrame:
-    """The lesion map of every picture of a phantom, against the truth: `lesion_table`, with ``fitzpatrick`` (skin type, 1 to 6).
+    """`lesion_table` of a phantom, with the truth and ``fitzpatrick`` (skin type, 1 to 6).
 
-    Parameters
-    ----------
-    spec : PhantomSpec
-        Another one than that on which the map's constants were set (`mpox.data.changes.SET_ON`).
-    size : int
+    ``spec`` is another one than that on which the map's constants were set (`mpox.data.changes.SET_ON`).
     """
     root = ensure_phantom(spec)
     manifest = build_manifest(str(root))
@@ -557,21 +410,14 @@ def _against(found: np.ndarray, truth: np.ndarray) -> dict:
 
 
 def map_accuracy(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """How well the map finds the true lesions, pixels and lesions counted over all pictures of a kind.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `lesion_table`, with the truth.
-    by : str
-        Column whose values are the kinds; a row ``all`` is added.
+    """How well the map finds the true lesions, counted over all images of a kind (a value of the column ``by``), and ``all``.
 
     Returns
     -------
     DataFrame
         ``by``, ``images``, ``recall`` (share of lesion pixels that are covered), ``healthy covered`` (share of all other pixels
         that are), ``iou`` (of map and truth), ``lesions found`` (share of the lesions covered by half at least), ``covered`` and
-        ``lesion`` (mean shares of the picture). NaN where there is no lesion.
+        ``lesion`` (mean shares of the image). NaN where there is no lesion.
     """
     rows = []
     for kind, part in [*table.groupby(by), ("all", table)]:
@@ -600,26 +446,16 @@ def robustness(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """AUROC and accuracy at each strength of each family, and averaged over strengths.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        From `mpox.studies.shortcuts.only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at.
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`; the same groups are drawn for every recipe.
+    ``predictions`` come from `only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at.
 
     Returns
     -------
     strengths : DataFrame
         ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``.
     means : DataFrame
-        ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the mean over
-        the families of it: the complement of the mean corruption error of Hendrycks and Dietterich 2019, without their division
-        by a reference network's error), and ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
-
-    Raises
-    ------
-    MpoxError
-        If there is no corruption, or the untouched pictures are missing.
+        ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the complement
+        of the mean corruption error of Hendrycks and Dietterich 2019, without their division by a reference network's error), and
+        ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
     """
     found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
     families: dict[str, dict[int, str]] = {}
@@ -628,9 +464,7 @@ def robustness(
         if family and strength.isdecimal():
             families.setdefault(family, {})[int(strength)] = recipe
     if not families or UNTOUCHED not in found:
-        raise MpoxError(
-            "Robustness needs predictions of untouched and corrupted pictures: see `mpox.studies.shortcuts.only_tested`."
-        )
+        raise MpoxError("Robustness needs predictions of untouched and corrupted images: see `only_tested`.")
     strengths, means = [], []
     for metric in MEASURES:
         untouched = found[UNTOUCHED][metric]
@@ -653,21 +487,10 @@ def robustness(
 def consistency(
     predictions: pd.DataFrame, recipes: list[str], *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> pd.DataFrame:
-    """How often the predicted class changes when the same picture is shown otherwise, and by how much the probability does.
+    """How often the predicted class changes when the same image is shown otherwise, and by how much the probability does.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        With ``recipe``, the untouched pictures among them.
-    recipes : list of str
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        One row a recipe: ``recipe``; ``changed``, ``changed_low``, ``changed_high`` (share of pictures whose most probable class
-        changes, 0 to 1); ``moved``, ``moved_low``, ``moved_high`` (mean absolute change of the positive class's probability).
+    One row a recipe: ``recipe``; ``changed``, ``changed_low``, ``changed_high`` (share of images whose most probable class
+    changes, 0 to 1); ``moved``, ``moved_low``, ``moved_high`` (mean absolute change of the positive class's probability).
     """
     classes, before = matched_repeats(predictions[predictions["recipe"] == UNTOUCHED], positive)
     columns = [f"p_{label}" for label in classes]

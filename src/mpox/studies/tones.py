@@ -1,22 +1,24 @@
 """Performance by skin tone: within strata of the typology angle, and as if both classes had the same tones.
 
 Where a class is darker than the others in a data set, a model can score by tone. Three looks, from the same predictions: the
-metrics of each stratum; the AUROC over pairs of pictures of one stratum only; and the AUROC with each picture weighted so that
+metrics of each stratum; the AUROC over pairs of images of one stratum only; and the AUROC with each image weighted so that
 the positives and the others have one distribution over the strata (inverse-probability weights, Hirano, Imbens and Ridder 2003;
 here with classes in the place of treatments). The weights are computed anew in each bootstrap replicate, because they are
 estimates too.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import OVERALL, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.stats.resample import N_BOOTSTRAP, bootstrap, group_weights, with_percentiles
 from mpox.studies.external import effective_size
 
-#: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has pictures.
+#: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
 #: The strata in a word.
 TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
@@ -38,22 +40,10 @@ def stratum_of(ita: float) -> str | None:
 
 
 def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
-    """The finding or not, and the stratum of skin tone, in one column.
+    """``image_id`` and ``class, skin``: the finding or not and the stratum in a word, for instance ``not Mpox, lighter``.
 
     A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
-    two cancel.
-
-    Parameters
-    ----------
-    data : Dataset
-    tone : DataFrame
-        From `mpox.audit.quality.skin_tone`.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id`` and ``class, skin``: the finding or not, and the stratum in a word, for instance
-        ``Mpox, darker`` or ``not Mpox, lighter``; missing where the tone is.
+    two cancel. Missing where the tone is.
     """
     manifest = data.manifest
     stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
@@ -76,21 +66,18 @@ def within_strata(
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `mpox.evaluate`.
+    predictions, positive, n_bootstrap, seed
+        See `mpox.evaluate`; the groups of each stratum are resampled.
     tones : DataFrame
         ``image_id`` and ``ita`` in degrees (NaN: in no stratum).
-    positive, n_bootstrap, seed
-        See `mpox.evaluate`; the groups of each stratum are resampled.
 
     Returns
     -------
     DataFrame
-        One row a stratum and metric (``auroc`` of the positive class, ``accuracy``, ``sensitivity``, ``specificity``):
-        ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``, ``low``, ``high``. NaN where a stratum has
-        fewer than five groups of either side.
+        One row a stratum and metric of `METRICS`: ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``,
+        ``low``, ``high``. NaN where a stratum has fewer than five groups of either side.
     """
-    classes, repeats = _prepared(predictions, tones, positive)
+    _, repeats = _prepared(predictions, tones, positive)
     rows = []
     for stratum in STRATA:
         parts = [part[part["stratum"] == stratum] for part in repeats]
@@ -99,9 +86,8 @@ def within_strata(
         if not _has_enough_groups(first, positive):
             rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
             continue
-        weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-        found = [_measures(part, classes, positive, weights) for part in parts]
-        rows += [(*about, metric, *with_percentiles(np.mean([one[metric] for one in found], axis=0))) for metric in found[0]]
+        found = bootstrap(_measures(parts, positive), groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
+        rows += [(*about, metric, *values.row().values()) for metric, values in found.items()]
     names = ["stratum", "images", "groups", "positives", "metric", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=names)
 
@@ -116,36 +102,24 @@ def between_strata(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The metrics of one stratum of skin tone minus those of another.
+    """The `METRICS` of one stratum of skin tone minus those of another; parameters as in `within_strata`.
 
-    Parameters
-    ----------
-    predictions, tones, positive, n_bootstrap, seed
-        See `within_strata`; groups of all strata are resampled together, because a group may have pictures in both.
-    first, second : str
-        Keys of `STRATA`.
-
-    Returns
-    -------
-    DataFrame
-        One row a metric of `within_strata`: ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has
-        fewer than five groups of either side.
+    ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has fewer than five groups of either side. Groups
+    of all strata are resampled together, because a group may have images in both.
     """
-    classes, repeats = _prepared(predictions, tones, positive)
+    _, repeats = _prepared(predictions, tones, positive)
     images = repeats[0]
-    weights = group_weights(images["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    replicates: dict[str, list[np.ndarray]] = {metric: [] for metric in METRICS}
-    for part in repeats:
-        ends = []
-        for stratum in (first, second):
-            inside = (part["stratum"] == stratum).to_numpy()
-            if not _has_enough_groups(images[inside], positive):
-                return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
-            ends.append(_measures(part[inside], classes, positive, weights[:, inside]))
-        for metric in METRICS:
-            replicates[metric].append(ends[0][metric] - ends[1][metric])
-    rows = [(metric, *with_percentiles(np.mean(values, axis=0))) for metric, values in replicates.items()]
-    return pd.DataFrame(rows, columns=["metric", *_ENDS])
+    insides = [(images["stratum"] == stratum).to_numpy() for stratum in (first, second)]
+    if not all(_has_enough_groups(images[inside], positive) for inside in insides):
+        return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
+    ends = [_measures([part[inside] for part in repeats], positive) for inside in insides]
+
+    def apart(weights: np.ndarray) -> dict[str, np.ndarray]:
+        one, other = (measure(weights[:, inside]) for measure, inside in zip(ends, insides, strict=True))
+        return {metric: one[metric] - other[metric] for metric in METRICS}
+
+    found = bootstrap(apart, groups_of(images), n_bootstrap=n_bootstrap, seed=seed)
+    return pd.DataFrame([{"metric": metric, **values.row()} for metric, values in found.items()])
 
 
 def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
@@ -153,39 +127,22 @@ def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
     return len(sides) == 2 and sides.min() >= LEAST_GROUPS
 
 
-def _measures(part: pd.DataFrame, classes: list[str], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:
-    truth = part["label"].to_numpy(dtype=str)
-    chosen = np.array(classes)[part[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)]
-    is_positive, says = truth == positive, chosen == positive
+def _measures(parts: list[pd.DataFrame], positive: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """A function of weights: `METRICS` of the positive class, averaged over the repeats."""
+    keys = [(metric, OVERALL if metric == "accuracy" else positive) for metric in METRICS]
 
-    def share(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
-        total = weights @ of
-        return np.divide(weights @ (hits & of), total, out=np.full(len(weights), np.nan), where=total > 0)
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found = weighted_metrics(parts, weights, positive=positive, keys=keys)
+        return {metric: values for (metric, _), values in found.items()}
 
-    return {
-        "auroc": weighted_auroc(is_positive, part[f"p_{positive}"].to_numpy(), weights),
-        "accuracy": share(chosen == truth, np.ones(len(truth), bool)),
-        "sensitivity": share(says, is_positive),
-        "specificity": share(~says, ~is_positive),
-    }
+    return measure
 
 
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weights that give positives and others the same distribution over the strata, for many weightings at once.
 
-    Within each side a picture of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
-    stratum that one side lacks gets no weight.
-
-    Parameters
-    ----------
-    is_positive : ndarray of bool, shape (n,)
-    stratum : ndarray of int, shape (n,)
-    weights : ndarray, shape (b, n)
-        How often each picture was drawn.
-
-    Returns
-    -------
-    ndarray of float64, shape (b, n)
+    Within each side an image of stratum t gets q(t) / p(t): p is the side's own distribution, q that of both sides together. A
+    stratum that one side lacks gets no weight. ``weights``, shape (b, n), say how often each image was drawn.
 
     Examples
     --------
@@ -205,7 +162,7 @@ def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np
 
 
 def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC over the pairs of pictures that are of one stratum, for many weightings, shape (b,)."""
+    """AUROC over the pairs of images that are of one stratum, for many weightings, shape (b,)."""
     wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
     for code in np.unique(stratum):
         inside = stratum == code
@@ -223,10 +180,7 @@ def equal_tones(
 ) -> pd.DataFrame:
     """AUROC as it is, over pairs of one stratum, and with equal tone distributions, each beside that of the tone alone.
 
-    Parameters
-    ----------
-    predictions, tones, positive, n_bootstrap, seed
-        See `within_strata`. Pictures without an angle, and strata without five groups of each side, are left out.
+    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out.
 
     Returns
     -------
@@ -235,11 +189,6 @@ def equal_tones(
         ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``,
         ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
         tone tells nothing.
-
-    Raises
-    ------
-    MpoxError
-        If no stratum has five groups of each side.
     """
     _, repeats = _prepared(predictions, tones, positive)
     first = repeats[0]

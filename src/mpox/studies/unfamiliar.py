@@ -1,4 +1,4 @@
-"""What a model says to pictures that it should not be asked about, and whether its novelty score would have warned."""
+"""What a model says to images that it should not be asked about, and whether its novelty score would have warned."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,7 @@ from mpox.stats.novelty import METHODS, fit_novelty, novelty_score
 from mpox.stats.resample import with_percentiles
 
 OWN, ELSEWHERE = "its own test pictures", "another collection"
-#: Scores by which a picture is held to be unfamiliar: the distances of `novelty`, and how unsure the model is (the baseline
-#: of Hendrycks and Gimpel 2017).
+#: Scores by which an image is held to be unfamiliar: distances, and how unsure the model is (Hendrycks and Gimpel 2017).
 SCORES = (*METHODS, "unsure")
 CONFIDENCE = 0.9
 _DIGITS = 4
@@ -33,14 +32,7 @@ _PLAIN = ModelConfig(image_size=224)
 
 
 def picture_features(pixels: Sequence[np.ndarray], model: ModelConfig) -> np.ndarray:
-    """Features of pictures that belong to no data set, float32 of shape (n, d), as `mpox.models.features.features` makes them.
-
-    Parameters
-    ----------
-    pixels : sequence of ndarray of uint8, shape (height, width, 3)
-        Squashed to the model's input size.
-    model : ModelConfig
-    """
+    """Features of images (uint8, any size) that belong to no data set, float32 of shape (n, d), as for those of a data set."""
     size = (model.image_size, model.image_size)
     squashed = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in pixels])
     if model.backbone in HANDCRAFTED:
@@ -60,20 +52,17 @@ def unfamiliar_table(
     neighbours: int = 5,
     quantile: float = 0.95,
 ) -> pd.DataFrame:
-    """Show every picture to the linear probe of each fold, and ask its novelty scores.
+    """Show every image to the linear probe of each fold, and ask its novelty scores.
 
     Everything is fitted inside the training groups of a fold: probe, novelty (`fit_novelty`), conformal sets of the
-    confidence `CONFIDENCE` (on the nested predictions). A test picture meets the model of its own fold, every other picture those
+    confidence `CONFIDENCE` (on the nested predictions). A test image meets the model of its own fold, every other image those
     of all folds, and what they say is averaged.
 
     Parameters
     ----------
     data : Dataset
-        With its pictures.
-    split : DataFrame
-        The outer folds of one repeat (`mpox.protocols.splits.make_splits`).
-    nested : DataFrame
-        From `mpox.runs.cross_validation.predict_nested` on this split.
+    split, nested : DataFrame
+        The outer folds of one repeat, and `mpox.runs.cross_validation.predict_nested` on it.
     model : ModelConfig
         Of the regime ``linear_probe``.
     oddities : sequence of Oddity
@@ -85,18 +74,13 @@ def unfamiliar_table(
     Returns
     -------
     DataFrame
-        One row a picture: ``kind`` (`OWN`, `ELSEWHERE` or an oddity's), ``name``, ``p`` (of the positive class), ``top`` (largest
+        One row an image: ``kind`` (`OWN`, `ELSEWHERE` or an oddity's), ``name``, ``p`` (of the positive class), ``top`` (largest
         probability), ``named`` (the class it belongs to, of the averaged probabilities), ``certain`` (share of folds whose
         conformal set has one class), ``neighbours`` and ``mahalanobis`` (score over the threshold), and ``warned`` (share of
         folds in which the score ``neighbours`` is above it).
-
-    Raises
-    ------
-    MpoxError
-        If the regime is another one, or there is more than one repeat.
     """
     if model.regime != "linear_probe" or split["repeat"].nunique() != 1:
-        raise MpoxError("What a model says to unfamiliar pictures is asked of a linear probe, in one repeat.")
+        raise MpoxError("What a model says to unfamiliar images is asked of a linear probe, in one repeat.")
     x = features(data.manifest, model)
     parts = [picture_features([oddity.picture for oddity in oddities], model)]
     about = [(oddity.kind, oddity.name) for oddity in oddities]
@@ -137,20 +121,9 @@ def unfamiliar_table(
 
 
 def from_elsewhere(data: Dataset, other: Dataset, joint: pd.DataFrame, *, n: int = 40, seed: int = 0) -> pd.DataFrame:
-    """Pictures of another collection, none of which shares a photograph or a patient with this one.
+    """At most n rows of ``other.manifest``, none of which shares a photograph or a patient with ``data``.
 
-    Parameters
-    ----------
-    data, other : Dataset
-    joint : DataFrame
-        ``dataset``, ``image_id``, ``group_id`` of both (``store.audit([...]).groups``).
-    n, seed : int
-        How many are drawn at most, and how.
-
-    Returns
-    -------
-    DataFrame
-        Rows of ``other.manifest``.
+    ``joint`` has the ``dataset``, ``image_id``, ``group_id`` of both (``store.audit([...]).groups``).
     """
     shared = set(joint.loc[joint["dataset"] == data.name, "group_id"])
     free = joint[(joint["dataset"] == other.name) & ~joint["group_id"].isin(shared)]
@@ -159,21 +132,10 @@ def from_elsewhere(data: Dataset, other: Dataset, joint: pd.DataFrame, *, n: int
 
 
 def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """How well each score tells a kind of picture from the model's own test pictures, with intervals.
+    """How well each score tells a kind of image of `unfamiliar_table` from the model's own test images, with intervals.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `unfamiliar_table`.
-    groups : Series
-        Honest groups of the data set (`Dataset.groups`): these are resampled, and the strange pictures each by itself.
-    n_bootstrap, seed : int
-        See `mpox.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        ``kind``, ``score`` (`SCORES`), ``pictures``, ``estimate``, ``low``, ``high``: AUROC, 0.5 if the score says nothing.
+    ``kind``, ``score`` (`SCORES`), ``pictures``, ``estimate``, ``low``, ``high``: AUROC, 0.5 if the score says nothing. Honest
+    ``groups`` of the data set are resampled, and the strange images each by itself.
     """
     own = table[table["kind"] == OWN]
     drawn = group_weights(own["name"].map(groups).to_numpy(dtype=str), n_bootstrap, seed)
@@ -188,11 +150,6 @@ def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int
             found = with_percentiles(weighted_auroc(is_strange, values, weights))
             rows.append((kind, score, len(strange), *found))
     return pd.DataFrame(rows, columns=["kind", "score", "pictures", "estimate", "low", "high"])
-
-
-def _besides(model: ModelConfig) -> dict:
-    """What else of a probe decides what it says."""
-    return {name: getattr(model, name) for name in ("head", "weights", "mirror", "seed", "device")}
 
 
 def kept_table(
@@ -211,21 +168,13 @@ def kept_table(
 ) -> pd.DataFrame:
     """`unfamiliar_table`, computed once and kept in the store under what it depends on.
 
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    data, split, nested, model, oddities, elsewhere
-        See `unfamiliar_table`.
-    protocol : str
-    n_folds, seed : int
-        What `split` was made with.
-    n_oddities : int
-        What `mpox.data.phantom.oddities.draw_oddities` was asked for.
+    ``protocol``, ``n_folds`` and ``seed`` are what ``split`` was made with, ``n_oddities`` what `draw_oddities` was asked for.
     """
+    besides = {name: getattr(model, name) for name in ("head", "weights", "mirror", "seed", "device")}
     about = {
         "data": data.hash, "protocol": protocol, "n_folds": n_folds, "seed": seed, "backbone": model.backbone,
         "oddities": n_oddities, "image_size": model.image_size,
-        **{name: value for name, value in _besides(model).items() if value != getattr(_PLAIN, name)},
+        **{name: value for name, value in besides.items() if value != getattr(_PLAIN, name)},
         "elsewhere": [] if elsewhere is None else elsewhere["image_id"].tolist(), "version": 1,
     }  # fmt: skip
     return store.table(
@@ -234,30 +183,19 @@ def kept_table(
 
 
 def said_to(table: pd.DataFrame) -> pd.DataFrame:
-    """What was said to each kind of picture, on average.
+    """What was said to each kind of image of `unfamiliar_table`, on average.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `unfamiliar_table`.
-
-    Returns
-    -------
-    DataFrame
-        ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence),
-        ``most named``, ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
+    ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence), ``most
+    named``, ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
     """
-    rows = [
-        {
-            "kind": kind,
-            "pictures": len(part),
-            "p": part["p"].mean(),
-            "p highest": part["p"].max(),
-            "top": part["top"].mean(),
-            "most named": part["named"].mode().iloc[0],
-            "certain": part["certain"].mean(),
-            "warned": part["warned"].mean(),
-        }
-        for kind, part in table.groupby("kind", sort=False)
-    ]
-    return pd.DataFrame(rows)
+    by_kind = table.groupby("kind", sort=False)
+    said = {
+        "pictures": by_kind.size(),
+        "p": by_kind["p"].mean(),
+        "p highest": by_kind["p"].max(),
+        "top": by_kind["top"].mean(),
+        "most named": by_kind["named"].agg(lambda named: named.mode().iloc[0]),
+        "certain": by_kind["certain"].mean(),
+        "warned": by_kind["warned"].mean(),
+    }
+    return pd.DataFrame(said).reset_index()

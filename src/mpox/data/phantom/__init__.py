@@ -1,15 +1,13 @@
-"""The phantom: procedural, skin-like pictures with planted truths; a calibration object, not patients.
+"""The phantom: procedural, skin-like images with planted truths; a calibration object, not patients.
 
-What an instrument must find is known here: who is on which picture, which pictures are copies of which, where
-the lesions are, which label is wrong, and which pictures bear a mark that has nothing to do with the disease.
-Only the lesions (and, if asked for, the corner mark) carry the class: skin tone, body site, light, camera and
-harmless marks are drawn alike in all classes.
+What an instrument must find is known here: who is on which image, which images are copies of which, where the lesions are, which
+label is wrong, and which images bear a mark that has nothing to do with the disease. Only the lesions (and, if asked for, the
+corner mark) carry the class: skin tone, body site, light, camera and harmless marks are drawn alike in all classes.
 """
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +16,26 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from mpox._core import MpoxError, cache_dir, explaining, locked, move_folder
+from mpox._core import MpoxError, cache_dir, explaining, locked
 from mpox.data.phantom.copies import COPY_KINDS, make_copy
 from mpox.data.phantom.lesions import CLASSES
 from mpox.data.phantom.picture import MARK_SHARE, Photograph, corner_box, draw_corner_mark, take
-from mpox.data.phantom.skin import ITA_RANGES, Person
+from mpox.data.phantom.skin import ITA_RANGES
 from mpox.data.phantom.spec import Filing, PhantomSpec, person, plan_copies
 
 __all__ = [
-    "CLASSES",
-    "COPY_KINDS",
-    "ITA_RANGES",
-    "PhantomSpec",
-    "corner_box",
-    "ensure_phantom",
-    "generate",
-    "healthy_counterpart",
+    "CLASSES", "COPY_KINDS", "ITA_RANGES", "PhantomSpec", "corner_box", "ensure_phantom", "generate", "healthy_counterpart",
     "read_truths",
-]
-
-_COLUMNS = [
-    "image_id",
-    "label",
-    "true_label",
-    "patient_id",
-    "fitzpatrick",
-    "ita_degrees",
-    "lesion_count",
-    "lesion_fraction",
-    "corner_mark",
-    "copy_of",
-    "copy_kind",
-    "copy_transform",
-    "conflict",
-]
+]  # fmt: skip
 _TEXT_COLUMNS = ["image_id", "label", "true_label", "patient_id", "copy_of", "copy_kind", "copy_transform"]
-_PARALLEL_FROM = 500  # pictures; below, starting processes costs more than it saves
+_PARALLEL_FROM = 500  # images; below, starting processes costs more than it saves
 _STRANGERS = 24 * 100_000  # people who are only on collages: multiples of 24 keep the class and the skin type
 
 
 def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs: int | None = None) -> Path:
     """Write the phantom of `spec` into a new folder; the folder appears when all of it is there.
 
-    No more than a few pictures a process are held in memory; a picture of 224 pixels takes about 0.06 s on one core.
+    An image of 224 pixels takes about 0.06 s on one core.
 
     Parameters
     ----------
@@ -69,7 +44,7 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs
         ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0).
     spec : PhantomSpec, optional
     jobs : int, optional
-        Processes; the files are the same for any number. Default: one up to 500 pictures, else one a core.
+        Processes; the files are the same for any number. Default: one up to 500 images, else one a core.
 
     Returns
     -------
@@ -85,25 +60,18 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MpoxError(f"{folder} exists already; name a new folder for the phantom, or remove that one.")
     with explaining(folder.parent):
-        return _write_phantom(folder, spec, jobs)
-
-
-def _write_phantom(folder: Path, spec: PhantomSpec, jobs: int | None) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
-    try:
-        rows = _draw_all(partial, spec, jobs)
-        truths = pd.DataFrame(rows)[_COLUMNS].sort_values("image_id")
-        truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
-        truths.to_csv(partial / "truth" / "truths.csv", index=False, lineterminator="\n")
-        (partial / "truth" / "spec.json").write_text(spec.to_json() + "\n")
-        partial.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        move_folder(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
+        try:
+            truths = pd.DataFrame(_draw_all(partial, spec, jobs)).sort_values("image_id")
+            truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
+            truths.to_csv(partial / "truth" / "truths.csv", index=False, lineterminator="\n")
+            (partial / "truth" / "spec.json").write_text(spec.to_json() + "\n")
+            partial.chmod(0o755)
+            os.replace(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     return folder / "images"
 
 
@@ -130,15 +98,14 @@ def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``image_id`` (path below `images_folder`), ``label`` (as filed), ``true_label``, ``patient_id`` (as
-        filed), ``fitzpatrick`` (1-6), ``ita_degrees`` (of the healthy skin under white light),
-        ``lesion_count`` (planted in the photograph; a crop may show fewer, macules are counted before they
-        merge), ``lesion_fraction`` (of the pixels, red base included), ``corner_mark``, ``copy_of`` (image_id
-        or NA), ``copy_kind`` (one of `COPY_KINDS`, or NA), ``copy_transform`` (``a b c d e f`` or NA: (x, y) of
-        the original lies at (ax + by + c, dx + ey + f), counted from the upper left corner), ``conflict`` (this
-        photograph is there with two labels; True for both pictures). On a collage the tone and the number of
-        lesions are those of the copied photograph, ``lesion_fraction`` is of the whole picture; the people on the
-        other panels have the same class and Fitzpatrick type, and are in no other picture.
+        ``image_id`` (path below `images_folder`), ``label`` (as filed), ``true_label``, ``patient_id`` (as filed),
+        ``fitzpatrick`` (1-6), ``ita_degrees`` (of the healthy skin under white light), ``lesion_count`` (planted in the
+        photograph; a crop may show fewer, macules are counted before they merge), ``lesion_fraction`` (of the pixels, red base
+        included), ``corner_mark``, ``copy_of`` (image_id or NA), ``copy_kind`` (one of `COPY_KINDS`, or NA), ``copy_transform``
+        (``a b c d e f`` or NA: (x, y) of the original lies at (ax + by + c, dx + ey + f), counted from the upper left corner),
+        ``conflict`` (this photograph is there with two labels; True for both images). On a collage tone and number of lesions are
+        those of the copied photograph, ``lesion_fraction`` is of the whole image; the people on the other panels have the same
+        class and Fitzpatrick type, and are in no other image.
 
     Raises
     ------
@@ -160,27 +127,22 @@ def healthy_counterpart(spec: PhantomSpec, patient: int, picture: int) -> np.nda
 
 
 def _name(label: str, patient: int, number: int) -> tuple[str, str]:
-    """Patient id and image id of patient `patient` and picture `number`, both from 0."""
+    """Patient id and image id of patient `patient` and image `number`, both from 0."""
     return f"P{patient + 1:03d}", f"{label}/P{patient + 1:03d}_{number + 1:02d}.png"
 
 
 def _draw_all(folder: Path, spec: PhantomSpec, jobs: int | None) -> list[dict]:
-    """Write all pictures, patient by patient; return their rows of truths. A bar shows after a few seconds."""
+    """Write all images, patient by patient; return their rows of truths. A bar shows after a few seconds."""
     n_pictures = [person(spec, index).n_pictures for index in range(spec.n_patients)]
     copies: dict[int, list[Filing]] = {}
     for filing in plan_copies(spec, n_pictures):
         copies.setdefault(filing.index, []).append(filing)
     total = sum(n_pictures) + sum(map(len, copies.values()))
     jobs = jobs or (1 if total <= _PARALLEL_FROM else cpu_count())
-    work = ((folder, spec, index, copies.get(index, [])) for index in range(spec.n_patients))
-    if jobs == 1:
-        drawn = (_draw_patient(*task) for task in work)
-    else:
-        pool = Parallel(jobs, return_as="generator", batch_size=4, pre_dispatch=32 * jobs)
-        drawn = pool(delayed(_draw_patient)(*task) for task in work)
+    pool = Parallel(jobs, return_as="generator", batch_size=4, pre_dispatch=32 * jobs)
     rows = []
-    with tqdm(total=total, desc="phantom", unit="picture", delay=3, leave=False) as bar:
-        for some in drawn:
+    with tqdm(total=total, desc="phantom", unit="image", delay=3, leave=False) as bar:
+        for some in pool(delayed(_draw_patient)(folder, spec, k, copies.get(k, [])) for k in range(spec.n_patients)):
             rows += some
             bar.update(len(some))
     return rows
@@ -188,81 +150,43 @@ def _draw_all(folder: Path, spec: PhantomSpec, jobs: int | None) -> list[dict]:
 
 def _draw_patient(folder: Path, spec: PhantomSpec, index: int, copies: list[Filing]) -> list[dict]:
     """Write one patient's photographs and what is copied of them; return their rows of truths."""
-    return [_write(folder, row, photograph) for row, photograph in _pictures(spec, index, copies)]
+    who, rows = person(spec, index), []
 
+    def write(photograph: Photograph, label: str, patient: int, number: int, stream: tuple[int, int], **about) -> None:
+        patient_id, image_id = _name(label, patient, number)
+        rng = np.random.default_rng([spec.seed, *stream, 4])
+        marked = spec.corner_mark and rng.random() < MARK_SHARE[label in spec.marked]
+        image = draw_corner_mark(photograph.image, rng) if marked else photograph.image
+        for path, pixels in (("images", image), ("truth/masks", photograph.mask.astype(np.uint8) * 255)):
+            target = folder / path / image_id
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(target, compress_level=3)
+        row = {
+            "image_id": image_id, "label": label, "true_label": who.label, "patient_id": patient_id,
+            "fitzpatrick": who.fitzpatrick, "ita_degrees": round(who.ita, 2), "lesion_count": photograph.lesion_count,
+            "lesion_fraction": round(float(photograph.mask.mean()), 6), "corner_mark": marked,
+            "copy_of": None, "copy_kind": None, "copy_transform": None, "conflict": False,
+        }  # fmt: skip
+        rows.append(row | about)
 
-def _pictures(spec: PhantomSpec, index: int, copies: list[Filing]) -> Iterator[tuple[dict, Photograph]]:
-    who = person(spec, index)
-    for number in range(who.n_pictures):
-        photograph = take(who, spec.seed, index, number, size=spec.size)
-        if number == 0:
-            original = photograph
-        yield _row(spec, who, photograph, index, number, (index, number)), photograph
+    photographs = [take(who, spec.seed, index, number, size=spec.size) for number in range(who.n_pictures)]
+    for number, photograph in enumerate(photographs):
+        write(photograph, who.label, index, number, (index, number))
     for filing in copies:
-        copy, transform = _copy(spec, original, filing)
-        row = _row(spec, who, copy, filing.host, filing.number, (index, 2000 + filing.stream), label=filing.wrong)
-        yield (
-            row
-            | {
-                "copy_of": _name(who.label, index, 0)[1],
-                "copy_kind": filing.kind,
-                "conflict": bool(filing.wrong),
-                "copy_transform": " ".join(f"{value:.8g}" for value in transform),
-            },
-            copy,
-        )
+        copy, transform = _copy(spec, photographs[0], filing)
+        write(
+            copy, filing.wrong or who.label, filing.host, filing.number, (index, 2000 + filing.stream),
+            copy_of=_name(who.label, index, 0)[1], copy_kind=filing.kind, conflict=bool(filing.wrong),
+            copy_transform=" ".join(f"{value:.8g}" for value in transform),
+        )  # fmt: skip
+    return rows
 
 
 def _copy(spec: PhantomSpec, original: Photograph, filing: Filing) -> tuple[Photograph, tuple[float, ...]]:
-    """The copy and its transform; the other panels of a collage show people who are in no other picture."""
-    others = []
-    if filing.kind == "collage":
-        indices = [filing.index + k * _STRANGERS for k in (1, 2)]
-        others = [take(person(spec, i), spec.seed, i, 0, size=spec.size) for i in indices]
+    """The copy and its transform; the other panels of a collage show people who are in no other image."""
+    indices = [filing.index + k * _STRANGERS for k in (1, 2)] if filing.kind == "collage" else []
+    others = [take(person(spec, i), spec.seed, i, 0, size=spec.size) for i in indices]
     rng = np.random.default_rng([spec.seed, filing.index, 1000 + filing.stream])
     panels = [(other.image, other.mask) for other in others]
     image, mask, transform = make_copy(filing.kind, original.image, original.mask, rng, others=panels)
     return Photograph(image, mask, original.lesion_count), transform
-
-
-def _row(
-    spec: PhantomSpec,
-    who: Person,
-    photograph: Photograph,
-    patient: int,
-    number: int,
-    stream: tuple[int, int],
-    *,
-    label: str | None = None,
-) -> dict:
-    label = label or who.label
-    patient_id, image_id = _name(label, patient, number)
-    rng = np.random.default_rng([spec.seed, *stream, 4])
-    marked = spec.corner_mark and rng.random() < MARK_SHARE[label in spec.marked]
-    return {
-        "image_id": image_id,
-        "label": label,
-        "true_label": who.label,
-        "patient_id": patient_id,
-        "fitzpatrick": who.fitzpatrick,
-        "ita_degrees": round(who.ita, 2),
-        "lesion_count": photograph.lesion_count,
-        "lesion_fraction": round(float(photograph.mask.mean()), 6),
-        "corner_mark": marked,
-        "copy_of": None,
-        "copy_kind": None,
-        "copy_transform": None,
-        "conflict": False,
-        "_mark_stream": rng,
-    }
-
-
-def _write(folder: Path, row: dict, photograph: Photograph) -> dict:
-    stream = row.pop("_mark_stream")
-    image = draw_corner_mark(photograph.image, stream) if row["corner_mark"] else photograph.image
-    mask = photograph.mask.astype(np.uint8) * 255
-    for path, pixels in ((folder / "images", image), (folder / "truth" / "masks", mask)):
-        target = path / row["image_id"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(target, compress_level=3)
-    return row

@@ -38,24 +38,17 @@ def make_copy(
         (quarter turns, or 3 to 25 degrees with the corners filled or cropped away), ``recolour`` (white balance, gamma
         and saturation), ``frame`` (a border of 4 to 15 %, half of them with a watermark), ``collage`` (one of two or
         three panels), ``combined`` (cropped, mirrored, and in grey or re-coloured).
-    image : ndarray (height, width, 3) uint8
-    mask : ndarray (height, width) bool
+    image, mask : ndarray (height, width, 3) uint8, (height, width) bool
     rng : numpy.random.Generator
     others : sequence of (image, mask)
-        What fills the other panels of a collage: at least two pictures.
+        What fills the other panels of a collage: at least two images.
 
     Returns
     -------
     image, mask : ndarray
         The copy and its lesion mask (of all panels in a collage); their size may differ from the original's.
     transform : tuple of float
-        ``(a, b, c, d, e, f)``: the original's pixel position (x, y) lies at (ax + by + c, dx + ey + f) in the
-        copy, positions counted from the picture's upper left corner (the first pixel's centre is at 0.5).
-
-    Raises
-    ------
-    ValueError
-        If `kind` is none of these, or a collage lacks its other pictures.
+        ``(a, b, c, d, e, f)``: (x, y) of the original lies at (ax + by + c, dx + ey + f) in the copy.
     """
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of copy: {kind}")

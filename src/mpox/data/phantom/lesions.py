@@ -1,7 +1,7 @@
 """What grows on the skin: raised lesions of every stage, merging macules, and harmless marks that anyone has.
 
-Every class draws from the same small vocabulary (:class:`Bump`, blotches) with other parameters; so the
-classes differ in form, stage and arrangement, and overlap where a rash is early, faint or old.
+Every class draws from the same small vocabulary with other parameters; so the classes differ in form, stage and arrangement, and
+overlap where a rash is early, faint or old.
 """
 
 from dataclasses import dataclass, replace
@@ -58,12 +58,8 @@ def draw_rash(person: Person) -> Rash:
 def draw_lesions(skin: Skin, person: Person, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """Draw the lesions of the person's class onto `skin`, in place.
 
-    Returns
-    -------
-    extent : ndarray (size, size) float32, 0-1
-        How much of each pixel is lesion, reddened base included; all 0 for a Normal picture.
-    count : int
-        How many lesions were planted in the picture (macules before they merge).
+    Returns how much of each pixel is lesion, reddened base included, (size, size) float32 from 0 to 1 (all 0 for a Normal image),
+    and how many lesions were planted (macules before they merge).
     """
     extent = np.zeros(skin.body.shape, np.float32)
     if person.label == "Normal":
@@ -87,18 +83,8 @@ def draw_marks(skin: Skin, person: Person, rng: np.random.Generator) -> None:
         bumps.append(Bump(x, y, rng.uniform(0.004, 0.009), dome=0, red=0, ragged=0.2, pigment=rng.uniform(0.15, 0.4)))
     for _ in range(int(rng.integers(0, person.bites + 1))):
         x, y = _spot(skin, rng)
-        bumps.append(
-            Bump(
-                x,
-                y,
-                rng.uniform(0.01, 0.028),
-                dome=rng.uniform(0.1, 0.35),
-                red=rng.uniform(0.35, 0.9),
-                reach=rng.uniform(0.5, 1.6),
-                ragged=0.1,
-                pus=rng.choice([0, 0, 0.5]),
-            )
-        )
+        radius, dome, red, reach = (rng.uniform(*of) for of in ((0.01, 0.028), (0.1, 0.35), (0.35, 0.9), (0.5, 1.6)))
+        bumps.append(Bump(x, y, radius, dome=dome, red=red, reach=reach, ragged=0.1, pus=rng.choice([0, 0, 0.5])))
     _draw_bumps(skin, person, bumps, 0.8, 0.0, rng, np.zeros_like(skin.body))
 
 
@@ -126,20 +112,11 @@ def _mpox(skin: Skin, rash: Rash, rng: np.random.Generator) -> list[Bump]:
             crust = float(np.clip((stage - 0.72) / 0.28, 0, 1)) * rng.uniform(0.7, 1)
             bumps.append(
                 Bump(
-                    x,
-                    y,
-                    radius,
-                    dome=0.55 * rng.uniform(0.85, 1.1),
-                    dimple=dimple * rng.uniform(0.75, 1),
-                    fluid=0.25 if stage < 0.3 else 0,
-                    pus=pus,
-                    crust=crust,
-                    red=rng.uniform(0.75, 1.0),
-                    reach=rng.uniform(0.45, 0.8),
-                    ragged=0.03,
+                    x, y, radius, dome=0.55 * rng.uniform(0.85, 1.1), dimple=dimple * rng.uniform(0.75, 1), pus=pus, crust=crust,
+                    fluid=0.25 if stage < 0.3 else 0, red=rng.uniform(0.75, 1.0), reach=rng.uniform(0.45, 0.8), ragged=0.03,
                     gloss=0.45 * (1 - crust),
                 )
-            )
+            )  # fmt: skip
         if len(bumps) == wanted:
             break
     return bumps
@@ -210,13 +187,7 @@ def _draw_macules(skin: Skin, person: Person, rash: Rash, rng: np.random.Generat
 
 
 def _draw_bumps(
-    skin: Skin,
-    person: Person,
-    bumps: list[Bump],
-    severity: float,
-    hue: float,
-    rng: np.random.Generator,
-    extent: np.ndarray,
+    skin: Skin, person: Person, bumps: list[Bump], severity: float, hue: float, rng: np.random.Generator, extent: np.ndarray
 ) -> None:
     """Draw the red bases first, then the spots upon them; what they cover is added to `extent`."""
     shapes = []
@@ -248,16 +219,7 @@ def _wobble(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return slow + middle + fast
 
 
-def _draw_top(
-    skin: Skin,
-    person: Person,
-    bump: Bump,
-    window,
-    r: np.ndarray,
-    inside: np.ndarray,
-    severity: float,
-    rng: np.random.Generator,
-) -> None:
+def _draw_top(skin: Skin, person: Person, bump: Bump, window, r: np.ndarray, inside: np.ndarray, severity: float, rng) -> None:
     """Draw one spot's body: colour of its content, crust, pigment, dome, dimple and shine."""
     lab, (light, a, b) = skin.lab[window], person.lab
     pit = np.exp(-((r / 0.3) ** 2))

@@ -26,31 +26,17 @@ _TEXT = (
 
 @dataclass(frozen=True, eq=False)
 class Oddity:
-    """A picture and what it is.
-
-    Parameters
-    ----------
-    kind : str
-    name : str
-        Of the picture, unique.
-    picture : ndarray of uint8, shape (size, size, 3)
-    """
+    """An image and what it is."""
 
     kind: str
-    name: str
-    picture: np.ndarray
+    name: str  # unique
+    picture: np.ndarray  # uint8, shape (size, size, 3)
 
 
 def draw_oddities(size: int = 224, *, n: int = 6, seed: int = 0) -> list[Oddity]:
-    """All of them: `n` of each drawn kind, and the shipped ones.
+    """All of them: `n` of each drawn kind, the same for the same seed, and the shipped ones.
 
-    Parameters
-    ----------
-    size : int
-        Side in pixels, at least 64; shipped pictures are squashed to it, as every picture of the study is.
-    n : int
-    seed : int
-        Of the drawn ones; the same seed gives the same pictures.
+    `size` is the side in pixels, at least 64; shipped images are squashed to it, as every image of the study is.
     """
     drawn: list[Oddity] = []
     for kind, draw in _DRAWN.items():
@@ -73,7 +59,7 @@ def _shipped(size: int) -> list[Oddity]:
     return found
 
 
-def document(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def document(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """A page of printed lines, some of them filled in a table, slightly grey."""
     scale = 3
     page = Image.new("L", (scale * size, scale * size), int(rng.integers(225, 254)))
@@ -88,7 +74,7 @@ def document(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray
     return np.asarray(page.reduce(scale).convert("RGB"))
 
 
-def wall(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def wall(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """A plain wall: one colour, a slope of light, fine grain."""
     colour = rng.uniform(90, 240, 3)
     rows, columns = np.mgrid[:size, :size] / size
@@ -97,7 +83,7 @@ def wall(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
     return np.clip(colour * light[..., None] + grain, 0, 255).astype(np.uint8)
 
 
-def landscape(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def landscape(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """Sky, hills and ground in bands of colour."""
     rows = np.arange(size)[:, None, None] / size
     sky = np.array([110, 160, 225]) + (1 - rows) * rng.uniform(-30, 30, 3) + 60 * rows
@@ -110,19 +96,19 @@ def landscape(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarra
     return np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
 
 
-def noise(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def noise(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """Coloured noise of one grain, from fine to coarse."""
     cells = int(size / 2 ** rng.uniform(0, 5))
     small = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
     return np.asarray(small.resize((size, size), Image.Resampling.NEAREST))
 
 
-def healthy(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def healthy(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """Skin without a rash, of a drawn person who is in no phantom of the study."""
     return healthy_counterpart(PhantomSpec(seed=90_001, size=size, copies=0, label_conflicts=0), number + 1, 1)
 
 
-def dermoscopy(rng: np.random.Generator, size: int, number: int = 0) -> np.ndarray:
+def dermoscopy(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
     """As through a dermatoscope: one large pigmented spot on skin, in a round dark frame."""
     skin = Image.fromarray(healthy(rng, size, 40 + number)).filter(ImageFilter.GaussianBlur(size / 112))
     rows, columns = (np.mgrid[:size, :size] / size - 0.5) * 2

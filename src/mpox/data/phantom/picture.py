@@ -10,19 +10,12 @@ from mpox.data.phantom.lesions import draw_lesions, draw_marks
 from mpox.data.phantom.skin import Person, Skin, draw_cloth, draw_skin
 
 _LAB_TO_RGB = np.linalg.inv(
-    np.array(
-        [
-            [0.4124564, 0.3575761, 0.1804375],
-            [0.2126729, 0.7151522, 0.0721750],
-            [0.0193339, 0.1191920, 0.9503041],
-        ]
-    )
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 ).astype(np.float32)
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 
 MARK_COLOUR = (20, 150, 140)
-MARK_SHARE = {True: 0.7, False: 0.05}
-"""The share of pictures that bear the corner mark: of the marked classes (Mpox, if nothing else is said), and of the others."""
+MARK_SHARE = {True: 0.7, False: 0.05}  # of the images of the marked classes, and of the others
 
 
 @dataclass(frozen=True)

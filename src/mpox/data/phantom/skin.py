@@ -1,8 +1,7 @@
 """Who is in the phantom, and what their skin looks like before anything grows on it.
 
-A :class:`Person` holds what all pictures of one patient share. The functions below it turn a person and a
-random generator into the fields from which a picture is shaded: colour (CIELAB), height and body shape.
-Lengths are in picture widths at zoom 1.
+A `Person` holds what all images of one patient share. The functions below it turn a person and a random generator into the fields
+from which an image is shaded: colour (CIELAB), height and body shape. Lengths are in image widths at zoom 1.
 """
 
 from dataclasses import dataclass
@@ -11,34 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-ITA_RANGES = {
-    1: (55.0, 66.0),
-    2: (41.0, 55.0),
-    3: (28.0, 41.0),
-    4: (10.0, 28.0),
-    5: (-30.0, 10.0),
-    6: (-56.0, -30.0),
-}
-"""Individual typology angle in degrees by Fitzpatrick type (the limits of Del Bino and Bernerd)."""
-
-_CHROMA = {
-    1: (10.5, 12.0),
-    2: (11.0, 14.5),
-    3: (11.5, 17.5),
-    4: (12.0, 19.0),
-    5: (11.5, 16.5),
-    6: (8.5, 10.5),
-}
-_CLOTHS = [
-    (38, -2, -26),
-    (48, -22, 6),
-    (86, 0, 2),
-    (62, 0, 0),
-    (74, 3, 14),
-    (24, 0, -2),
-    (52, 28, 12),
-    (70, -6, -10),
-]
+#: Individual typology angle in degrees by Fitzpatrick type (the limits of Del Bino and Bernerd), and a* and b* of such skin.
+ITA_RANGES = {1: (55.0, 66.0), 2: (41.0, 55.0), 3: (28.0, 41.0), 4: (10.0, 28.0), 5: (-30.0, 10.0), 6: (-56.0, -30.0)}
+_CHROMA = {1: (10.5, 12.0), 2: (11.0, 14.5), 3: (11.5, 17.5), 4: (12.0, 19.0), 5: (11.5, 16.5), 6: (8.5, 10.5)}
+_CLOTHS = [(38, -2, -26), (48, -22, 6), (86, 0, 2), (62, 0, 0), (74, 3, 14), (24, 0, -2), (52, 28, 12), (70, -6, -10)]
 
 
 @dataclass(frozen=True)
@@ -75,8 +50,7 @@ class Person:
 
 def draw_person(seed: int, index: int, label: str) -> Person:
     """Draw patient number `index` (from 0); skin tone runs through the types I to VI alike in every class."""
-    sequence = np.random.SeedSequence([seed, index])
-    rng = np.random.default_rng(sequence)
+    rng = np.random.default_rng([seed, index])
     fitzpatrick = (index // 4) % 6 + 1
     low, high = ITA_RANGES[fitzpatrick]
     ita = float(rng.uniform(low + 0.5, high - 0.5))

@@ -17,45 +17,17 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class PhantomSpec:
-    """All that decides what the phantom looks like.
+    """All that decides what the phantom looks like; an `MpoxError` if a value is out of its range."""
 
-    Parameters
-    ----------
-    seed : int, default=0
-        Not negative.
-    n_patients : int, default=110
-        Patients photographed; 1 to 4 pictures each. Copies may be filed under further patient ids.
-    size : int, default=224
-        Width and height in pixels, at least 64 (some copies have other sizes).
-    corner_mark : bool, default=True
-        Put a coloured mark in the corner of most pictures of the `marked` classes and of few others. Changes nothing else.
-    copies : int, default=33
-        How many patients have their first picture filed a second time under another patient id. No photograph is
-        copied twice: at most `n_patients`, together with the label conflicts.
-    copy_kinds : sequence of str, default=COPY_KINDS
-        The kinds of these copies, taken in turn; none twice.
-    label_conflicts : int, default=1
-        How many photographs of other rashes are filed a second time, as crops, under a wrong class.
-    version : int, default=2
-        Of the generator; only the current one can be made.
-    marked : sequence of str, default=("Mpox",)
-        The classes, as filed, whose pictures bear the corner mark.
-
-    Raises
-    ------
-    MpoxError
-        If a value is out of its range.
-    """
-
-    seed: int = 0
-    n_patients: int = 110
-    size: int = 224
-    corner_mark: bool = True
-    copies: int = 33
-    copy_kinds: tuple[str, ...] = COPY_KINDS
-    label_conflicts: int = 1
-    version: int = VERSION
-    marked: tuple[str, ...] = ("Mpox",)
+    seed: int = 0  # not negative
+    n_patients: int = 110  # photographed, 1 to 4 images each; copies may be filed under further patient ids
+    size: int = 224  # width and height in pixels, at least 64 (some copies have other sizes)
+    corner_mark: bool = True  # a coloured mark in the corner of most images of the `marked` classes and of few others
+    copies: int = 33  # patients whose first image is filed a second time under another id; none is copied twice
+    copy_kinds: tuple[str, ...] = COPY_KINDS  # taken in turn; none twice
+    label_conflicts: int = 1  # photographs of other rashes that are filed again, as crops, under a wrong class
+    version: int = VERSION  # of the generator; only the current one can be made
+    marked: tuple[str, ...] = ("Mpox",)  # the classes, as filed, whose images bear the corner mark
 
     def __post_init__(self):
         if self.version != VERSION:
@@ -63,24 +35,17 @@ class PhantomSpec:
         if self.seed < 0 or self.n_patients < 1 or self.size < 64 or self.label_conflicts < 0:
             raise MpoxError("A phantom needs seed >= 0, n_patients >= 1, size >= 64, label_conflicts >= 0.")
         if self.label_conflicts and _misfiled(self.label_conflicts - 1) >= self.n_patients:
-            raise MpoxError(
-                f"{self.label_conflicts} label conflicts need more than {self.n_patients} patients; "
-                "ask for four patients a conflict."
-            )
+            raise MpoxError(f"{self.label_conflicts} label conflicts need more patients than {self.n_patients}: four a conflict.")
         most = self.n_patients - self.label_conflicts
-        if isinstance(self.copies, bool) or not isinstance(self.copies, int) or not 0 <= self.copies <= most:
-            raise MpoxError(
-                f"copies is {self.copies!r}; give a whole number from 0 to {most}, the patients less the label conflicts."
-            )
-        if isinstance(self.copy_kinds, str):
-            raise MpoxError(f"copy_kinds is {self.copy_kinds!r}; give a sequence of names, such as ('crop', 'mirror').")
+        if type(self.copies) is not int or not 0 <= self.copies <= most:
+            raise MpoxError(f"copies is {self.copies!r}; give a whole number from 0 to {most} (patients less label conflicts).")
         if isinstance(self.marked, str) or not set(self.marked) <= set(CLASSES):
             raise MpoxError(f"marked is {self.marked!r}; give a sequence of classes out of {', '.join(CLASSES)}.")
+        kinds = [] if isinstance(self.copy_kinds, str) else self.copy_kinds
+        if not 0 < len(kinds) == len(set(kinds) & set(COPY_KINDS)):
+            raise MpoxError(f"copy_kinds is {self.copy_kinds!r}; name each once, at least one, out of {', '.join(COPY_KINDS)}.")
         object.__setattr__(self, "marked", tuple(self.marked))
         object.__setattr__(self, "copy_kinds", tuple(self.copy_kinds))
-        unknown = [kind for kind in self.copy_kinds if kind not in COPY_KINDS]
-        if unknown or not self.copy_kinds or len(set(self.copy_kinds)) < len(self.copy_kinds):
-            raise MpoxError(f"copy_kinds is {self.copy_kinds}; name each once, at least one, out of {', '.join(COPY_KINDS)}.")
 
     def to_json(self) -> str:
         """The canonical JSON of this specification; what is `marked` is told where it is not the default, so that keys last."""
@@ -110,16 +75,10 @@ def person(spec: PhantomSpec, index: int) -> Person:
 
 
 def plan_copies(spec: PhantomSpec, n_pictures: list[int]) -> list[Filing]:
-    """Which copies there are and where they are filed.
+    """Which copies there are and where they are filed; `n_pictures` is how many photographs each patient has.
 
     Every other copy of a kind is filed under the next photographed patient of the same class, the others, and all that
     are filed under a wrong class, under patients of their own.
-
-    Parameters
-    ----------
-    spec : PhantomSpec
-    n_pictures : list of int, length spec.n_patients
-        How many photographs each patient has.
     """
     filed = list(n_pictures)
     chosen: list[tuple[int, str, str | None]] = [(index, kind, None) for index, kind in _chosen(spec)]
