@@ -367,11 +367,11 @@ display(HTML("<img src='data:image/png;base64,'>"), Image(b"", format="png"))
 
 # -------------------------------------------------------------------------------------------------- papermill alone
 @pytest.mark.slow
-def test_papermill_by_itself_runs_a_chapter_with_a_profile_from_any_folder(tmp_path, monkeypatch):
+def test_papermill_by_itself_runs_a_chapter_with_a_profile_from_any_folder(tmp_path):
     """The profile holds parameters of other chapters, too; papermill says so and goes on."""
-    generate(tmp_path / "phantom", PhantomSpec(n_patients=24, size=64, seed=1, copies=2))
+    images = generate(tmp_path / "phantom", PhantomSpec(n_patients=24, size=96, seed=1, copies=2))
     root, chapter = project_root(), "notebooks/01_data_exploration.ipynb"
-    values = {"DATASETS": [str(tmp_path / "phantom")], "RUN_STORE": str(tmp_path / "store"), "BACKBONE": "colour_histogram"}
+    values = {"DATASETS": [str(images)], "RUN_STORE": str(tmp_path / "store"), "BACKBONE": "colour_histogram"}
     values |= {"IMAGE_SIZE": 64, "N_FOLDS": 2, "REPEATS": {"linear_probe": 1}}
     profile, notebook = (os.path.relpath(root / name, tmp_path) for name in ("profiles/quick.yml", chapter))
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-f", profile, "-y", json.dumps(values)]

@@ -187,7 +187,7 @@ def kernel_environment(profile: str, **settings: Any) -> Iterator[None]:
     before = dict(os.environ)
     changes = TORCH_ENVIRONMENT | {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore:IProgress not found", "MPOX_PROFILE": profile}
     changes |= {name: str(value) for name, value in settings.items() if value}
-    for name in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_PACK", "MPOX_WEIGHTS"):
+    for name in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_WEIGHTS"):
         if path := changes.get(name) or before.get(name):  # kernels work in notebooks/: relative to here is not relative to there
             changes[name] = str(Path(path).expanduser().resolve())
     os.environ.update(changes)
