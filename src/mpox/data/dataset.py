@@ -1,16 +1,13 @@
 """A data set as the study sees it: a manifest, the honest groups, and what is known of it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.groups import source_groups
 from mpox.data.manifest import manifest_hash
-
-if TYPE_CHECKING:
-    from mpox.audit import Audit
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Dataset:
     is_phantom: bool
     has_pictures: bool  # whether the images are on this machine
     positive: str = "Mpox"  # the class that is the finding
-    audit: "Audit | None" = None  # of this data set alone
+    audit: Any = None  # the `mpox.audit.Audit` of this data set alone
 
     @property
     def classes(self) -> list[str]:
@@ -36,8 +33,8 @@ class Dataset:
         return manifest_hash(self.manifest)
 
 
-def make_dataset(name: str, audit: "Audit", *, is_phantom: bool, has_pictures: bool) -> Dataset:
-    """The data set of an audit; an `MpoxError` if it has no class Mpox."""
+def make_dataset(name: str, audit: Any, *, is_phantom: bool, has_pictures: bool) -> Dataset:
+    """The data set of an `mpox.audit.Audit`; an `MpoxError` if it has no class Mpox."""
     manifest = audit.images.drop(columns="dataset")
     if "Mpox" not in set(manifest["label"]):
         raise MpoxError(f"The data set '{name}' has no class Mpox (or Monkeypox, MKP): name the folder of that class so.")
