@@ -21,6 +21,7 @@ def own_threads():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_counts_are_the_models_and_time_and_memory_grow_with_the_image():
     table = measure_costs([(SMALL, "linear", 64), (SMALL, "hidden", 512)], n_classes=4, rounds=3)
     for row, head, size in ((0, "linear", 64), (1, "hidden", 512)):

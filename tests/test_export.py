@@ -31,6 +31,7 @@ def invoke(use_study, exported, monkeypatch):
     return lambda *more: CliRunner().invoke(main, ["export", *words, *map(str, more)])
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_probabilities_of_torch_for_any_number_of_images(exported):
     predictor = exported.predictor
     pixels = np.random.default_rng(1).integers(0, 256, (5, 96, 96, 3), dtype=np.uint8)

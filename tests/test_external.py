@@ -76,6 +76,7 @@ def ways(pair):
     return external.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
 
 
+@pytest.mark.slow
 def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(pair):
     _, both, train, test = pair
     assert (train, test) == ("here", "there") and both.classes == ["Mpox", "Others"]

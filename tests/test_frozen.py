@@ -64,6 +64,7 @@ def node(laptop, tmp_path, monkeypatch):
     return RunStore(tmp_path / "node/store")
 
 
+@pytest.mark.slow
 def test_runs_from_the_frozen_folder_are_those_from_the_images(laptop, node):
     root, store = laptop
     data = node.dataset("/no/such/folder/tiny")
@@ -135,6 +136,7 @@ def test_other_decisions_about_pairs_are_not_mixed_with_the_frozen_audit(node, t
         node.dataset("tiny")
 
 
+@pytest.mark.slow
 def test_nothing_half_written_stays(laptop, tmp_path, monkeypatch):
     root, store = laptop
     ball = generate(tmp_path / "ball", PhantomSpec(n_patients=8, size=64, copies=2), jobs=1)

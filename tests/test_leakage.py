@@ -49,6 +49,7 @@ def manifests(draw) -> pd.DataFrame:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests(), st.integers(2, 5), st.integers(0, 1000))
+@pytest.mark.slow
 def test_doses_change_the_leak_and_nothing_else(manifest, n_folds, seed):
     groups = groups_of(manifest)
     try:
@@ -251,6 +252,7 @@ def test_augmentation_before_the_split_leaks_nearly_always(planted, tmp_path):
             cross_validate(store, wrong, protocol, NEIGHBOUR)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_augmented_views_too(planted, tmp_path):
     plan = {"epochs": 1, "frozen_stages": 7, "head_steps": 2}
     model = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=32, training=plan)

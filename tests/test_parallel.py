@@ -134,6 +134,7 @@ def test_five_runs_on_a_dask_cluster_are_those_of_this_process(cluster, tmp_path
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_a_failing_run_does_not_stop_the_others(workers, study, monkeypatch):
     monkeypatch.setenv("MPOX_WORKERS", workers)
     store, _, tasks = study

@@ -54,6 +54,7 @@ def pixels_of(files, size):
 
 
 @pytest.mark.parametrize(("regime", "tolerance"), [("linear_probe", 1e-5), ("fine_tune", 1e-5), ("tail_tune", 5e-3)])
+@pytest.mark.slow
 def test_an_image_file_gets_the_probabilities_of_the_run(use_study, regime, tolerance):
     """Those of tail_tune were made in half precision behind its frozen stages."""
     training = {"epochs": 1, "frozen_stages": 6, "head_steps": 20} if regime != "linear_probe" else None

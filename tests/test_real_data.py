@@ -44,6 +44,7 @@ def test_msid_is_as_published(msid):
     assert msid.attrs["rejected"] == []
 
 
+@pytest.mark.slow
 def test_the_audit_of_msld_v1_is_the_recorded_one(msld, audited):
     recorded = read_audit(project_root() / "results" / "audits" / "msld-v1", [msld])
     sides = ["image_id_a", "image_id_b", "method", "decision"]
@@ -68,6 +69,7 @@ def test_random_splits_of_msld_v1_leak(msld, audited):
     assert siblings_in_training(make_splits(manifest, "source"), honest) == 0
 
 
+@pytest.mark.slow
 def test_frozen_features_tell_mpox_from_other_rashes_of_other_patients(data_dir, tmp_path):
     """Measured elsewhere without leakage: AUROC 0.86 to 0.875, accuracy 0.78 to 0.82. Far better would be a leak."""
     store = RunStore(tmp_path)

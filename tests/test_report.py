@@ -107,12 +107,14 @@ def test_a_caption_stands_above_a_table_and_in_its_text(shown):
     report.show(table, name="sets", caption="Sets & sizes.")
     report.sortable(table, name="board", caption="All <sets>")
     plain, sorted_ = (one._repr_mimebundle_() for one in shown)
-    mark = report.TABLE_MARK
-    assert f'<caption {mark}="sets"><span class="mpox-caption">Sets &amp; sizes.</span></caption>' in plain["text/html"]
+    assert '<caption><span class="mpox-caption">Sets &amp; sizes.</span></caption>' in plain["text/html"]
+    assert plain["text/markdown"] == (
+        "```{table} Sets & sizes.\n:name: table-sets\n\n| set | images |\n| --- | --- |\n| a | 3 |\n```"
+    ), "Sphinx numbers it"
     assert plain["text/html"].index("<table") < plain["text/html"].index("<caption") < plain["text/html"].index("<thead")
     assert plain["text/plain"].startswith("Sets & sizes.\n")
     assert sorted_["text/html"].count("<caption") == 1
-    assert f'<caption {mark}="board"><span class="mpox-caption">All &lt;sets&gt;</span></caption>' in sorted_["text/html"]
+    assert '<caption><span class="mpox-caption">All &lt;sets&gt;</span></caption>' in sorted_["text/html"]
     with pytest.raises(MpoxError, match=r"'sets' has a name and no caption"):
         report.show(table, name="sets")
 

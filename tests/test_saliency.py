@@ -275,6 +275,7 @@ def lesions(tmp_path_factory) -> tuple[list[Case], dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients"])
+@pytest.mark.slow
 def test_maps_of_a_network_that_sees_lesions_point_at_planted_lesions(lesions, method):
     cases, masks = lesions
     found = checks.pointing(cases, {method: heat_maps(cases, method)}, masks)

@@ -66,6 +66,7 @@ def straight(pictures) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     return done
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(pictures, straight):
     history, expected = straight["fine_tune"]
     again = trainer(FINE_TUNE, pictures)
@@ -99,6 +100,7 @@ def test_the_test_fold_is_never_touched(pictures, straight):
     [ModelConfig(backbone="tf_efficientnet_lite0", image_size=SIZE), changed(FINE_TUNE, epochs=1, frozen_stages=6)],
     ids=lambda model: model.regime,
 )
+@pytest.mark.slow
 def test_a_whole_run_is_the_same_whatever_the_test_pictures_are(model, tiny_folder, tmp_path):
     """From the folder to the run: the pictures of the test fold are replaced by noise, and no choice changes."""
     results = []
@@ -148,6 +150,7 @@ def moved(before: dict, after: dict) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
+@pytest.mark.slow
 def test_frozen_stages_stay_as_they_were(pictures):
     """The stem is one stage, then the blocks; batch-norm statistics are ImageNet's throughout."""
     config = changed(FINE_TUNE, epochs=1, frozen_stages=3)
@@ -166,6 +169,7 @@ def test_from_scratch_everything_moves(pictures):
         assert any(name.startswith(part) for name in names), part
 
 
+@pytest.mark.slow
 def test_the_first_phase_trains_the_head_only(pictures):
     """With a rate of zero afterwards, all that has moved is what the first phase moved."""
     config = changed(FINE_TUNE, epochs=1, learning_rate=0.0)
@@ -205,12 +209,14 @@ def test_class_weights_are_used(pictures):
     assert found[0].tolist() == pytest.approx([10 / 16, 10 / 4]) and found[1] is None
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_too(pictures):
     one = trainer(changed(FINE_TUNE, epochs=1, precision="bfloat16"), pictures)
     assert np.isfinite(one.fit()["validation_loss"]).all()
     assert np.isfinite(one.predict(TEST)).all()
 
 
+@pytest.mark.slow
 def test_a_mirrored_picture_is_the_same_finding(pictures, straight):
     pixels, y = pictures
     both = trainer(changed(FINE_TUNE, epochs=1), (np.concatenate([pixels, pixels[:, :, ::-1]]), np.tile(y, 2)))
@@ -224,6 +230,7 @@ def test_cuda_is_refused_where_there_is_none(pictures, monkeypatch):
         trainer(replace(FINE_TUNE, device="cuda"), pictures)
 
 
+@pytest.mark.slow
 def test_a_cross_validation_that_was_interrupted_goes_on(tmp_path, tiny_folder, monkeypatch):
     """Stop in an epoch of the second fold, ask again, and get what an undisturbed store gets; the first fold is read."""
     model = changed(FINE_TUNE, frozen_stages=7, head_steps=5)
@@ -275,6 +282,7 @@ def test_pixels_follow_the_rows_of_the_manifest(tiny_folder):
     assert np.array_equal(load_pixels(shuffled, 64), pixels[shuffled.index])
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_from_nothing():
     """The small network of chapter 4's comparison; it has no ``blocks``, as the EfficientNets have."""
     rng = np.random.default_rng(5)

@@ -162,6 +162,7 @@ def phantom(tmp_path_factory):
     return [with_temperature(table, 1 / 8) for table in tables]
 
 
+@pytest.mark.slow
 def test_the_calibration_error_of_an_over_confident_model_of_the_phantom_falls(phantom):
     predictions, nested = phantom
     after = calibrated(predictions, nested, "temperature")
