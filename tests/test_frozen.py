@@ -207,6 +207,12 @@ def test_every_chapter_runs_from_a_frozen_folder_alone(tmp_path, monkeypatch):
     for name, seed, patients in (("clinic", 1, 44), ("elsewhere", 2, 30)):  # without their truths they count as photographs
         images = generate(tmp_path / f"drawn-{name}", PhantomSpec(n_patients=patients, size=96, seed=seed, copies=4))
         shutil.move(images, data / name)
+        if name == "clinic":  # two classes, as in MSLD v1
+            (data / name / "Normal").rename(data / name / "Others")
+            for path in [*(data / name).glob("Chickenpox/*"), *(data / name).glob("Measles/*")]:
+                path.rename(data / name / "Others" / path.name)
+            for emptied in ("Chickenpox", "Measles"):
+                (data / name / emptied).rmdir()
         files = [path.relative_to(data / name).as_posix() for path in sorted((data / name).glob("*/*.png"))]
         rows = [f"{file},{Path(file).stem.split('_')[0]}" for file in files]
         (data / name / "patients.csv").write_text("image_id,patient_id\n" + "\n".join(rows))
@@ -233,6 +239,7 @@ def test_every_chapter_runs_from_a_frozen_folder_alone(tmp_path, monkeypatch):
     assert "not on this machine" not in json.dumps(shown) and "not shown here" not in json.dumps(shown)
 
     monkeypatch.setenv("MPOX_DATA", f"{data}-elsewhere")
+    monkeypatch.setenv("MPOX_WEIGHTS", f"{weights}-elsewhere")
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
     here = RunStore(tmp_path / "here")
     runs = {path.name: read_run(path) for path in (node / "store/runs").iterdir() if not path.name.startswith(".")}
