@@ -1,5 +1,6 @@
 """What a run store holds, one row a run; the run that an id names; and the data that a run learnt from."""
 
+import difflib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +84,10 @@ def find_run(store: RunStore, prefix: str) -> RunResult:
         some = ", ".join(path.name for path in found[:5]) + (", ..." if len(found) > 5 else "")
         raise MpoxError(f"The ids of {len(found)} runs begin with '{prefix}' ({some}): give more of it.")
     if not found:
-        raise MpoxError(f"No run's id begins with '{prefix}' in {store.root}: see `mpox runs list`, or name a --store.")
+        there = {path.name[: len(prefix)]: path.name for path in (store.root / "runs").glob("[0-9a-f]*")}
+        near = [there[part] for part in difflib.get_close_matches(prefix.lower(), there)]
+        meant = f"did you mean {' or '.join(near)}? See" if near else "see"
+        raise MpoxError(f"No run's id begins with '{prefix}' in {store.root}: {meant} `mpox runs list`, or name a --store.")
     return read_run(found[0])
 
 
