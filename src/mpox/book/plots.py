@@ -2,17 +2,18 @@
 
 No number that is quoted is computed here. The first five share these keywords:
 
-hue : column told apart by colour and by marker, line or hatching; `LOOKS` has what looks the same throughout the book.
-row, col : columns whose values get a row or a column of panels each.
-wrap : panels in a row, with ``col`` alone.
-xlabel, ylabel : a text, or a mapping from the panels' values to texts; the panels' titles then leave those values out.
-reference : label to a value (a line) or to two ends (a grey band); or a table with ``label``, ``estimate``, perhaps ``low`` and
-    ``high``, and the columns that say which panels it is for. `matrix` and `bars` have none.
-width, height : of a panel, inches.
-sharex, sharey : as `matplotlib.pyplot.subplots`.
-log, percent : the axes that are logarithmic, or in per cent: ``"x"``, ``"y"`` or ``"xy"``.
-diagonal : whether to draw the line of equality.
-ax : one axes to draw on, in place of a new figure with panels.
+- ``hue``: column told apart by colour and by marker, line or hatching; `LOOKS` has what looks the same throughout the book.
+- ``row``, ``col``: columns whose values get a row or a column of panels each.
+- ``wrap``: panels in a row, with ``col`` alone.
+- ``xlabel``, ``ylabel``: a text, or a mapping from the panels' values to texts; the panels' titles then leave those values
+  out.
+- ``reference``: label to a value (a line) or to two ends (a grey band); or a table with ``label``, ``estimate``, perhaps
+  ``low`` and ``high``, and the columns that say which panels it is for. `matrix` and `bars` have none.
+- ``width``, ``height``: of a panel, inches.
+- ``sharex``, ``sharey``: as `matplotlib.pyplot.subplots`.
+- ``log``, ``percent``: the axes that are logarithmic, or in per cent: ``"x"``, ``"y"`` or ``"xy"``.
+- ``diagonal``: whether to draw the line of equality.
+- ``ax``: one axes to draw on, in place of a new figure with panels.
 
 Values come in the order of a categorical column, else as they appear. A table that lacks rows or a column is an `MpoxError`.
 """
