@@ -177,7 +177,7 @@ def _solve(name, values, monkeypatch):
 
     matplotlib.use("Agg")
     shown = []
-    monkeypatch.setattr("mpox.book.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.text))
+    monkeypatch.setattr("mpox.book.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.forms["text/plain"]))
     names = {"__name__": "__main__"}
     for cell in learner_notebook(name, solved=True).cells:
         if cell.cell_type == "code":
