@@ -207,12 +207,12 @@ def test_a_cell_that_shows_results_is_folded_and_a_short_one_that_computes_is_no
 
 
 def test_references_become_numbers():
-    refer = Reference({"fig-rise", "table-all"}, whole=True)
+    refer = Reference({"fig-rise", "table-all"}, True, frozenset({"fig-gone"}), frozenset({"table-sorts"}))
     assert refer("See [the figure](#fig-rise).", "x") == "See {numref}`fig-rise`."
     assert refer("[The rise](#fig-rise) is steep ([as told](#table-all)).", "x") == (
         "The rise ({numref}`fig-rise`) is steep ({numref}`table-all`)."
     )
-    assert refer("[a photograph](#fig-gone)", "x") == "a photograph"
+    assert refer("[a photograph](#fig-gone)", "x") == "a photograph" and "(#table-sorts)" in refer("[s](#table-sorts)", "x")
     with pytest.raises(MpoxError, match="x refers to 'table-gone'"):
         refer("[t](#table-gone)", "x")
 

@@ -177,7 +177,8 @@ def _solve(name, values, monkeypatch):
 
     matplotlib.use("Agg")
     shown = []
-    monkeypatch.setattr("mpox.book.report.display", lambda thing: shown.append(getattr(thing, "data", None) or thing.forms["text/plain"]))
+    as_text = lambda thing: getattr(thing, "data", None) or thing.forms["text/plain"]  # noqa: E731
+    monkeypatch.setattr("mpox.book.report.display", lambda thing: shown.append(as_text(thing)))
     names = {"__name__": "__main__"}
     for cell in learner_notebook(name, solved=True).cells:
         if cell.cell_type == "code":

@@ -42,6 +42,8 @@ _REFERENCE = re.compile(r"\[([^\[\]]*)\]\(#((?:fig|table)-[a-z0-9-]+)\)")
 #: Words that say no more than the number does.
 _SAYS_SO = re.compile(r"^((the|a|this|last|next|first|second|other|one) )*(figure|table)( of \w+)?$", re.I)
 _TABLE = re.compile(r"^```\{table\}[^\n]*\n:name: (table-[\w-]+)$", re.M)
+_NAMED = re.compile(r'\bname="([\w-]+)"')
+_SORTABLE = re.compile(r'report\.sortable\([^\n]*?\bname="([\w-]+)"')
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
 _CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
@@ -108,7 +110,11 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
 
     notebooks = {name: _read(chapter) for name, chapter in edition.chapters.items()}
     there = {key for notebook in notebooks.values() for key in _labels(notebook)}
-    refer = Reference(there, whole)
+    cells = [cell for notebook in notebooks.values() for cell in notebook.cells]
+    anchored = frozenset(f"table-{name}" for cell in cells for name in _sortable(cell))
+    named = frozenset(f"table-{name}" for cell in cells for name in _NAMED.findall(cell.source))
+    figures = frozenset(cell.metadata.get("mystnb", {}).get("figure", {}).get("label", "") for cell in cells)
+    refer = Reference(there, whole, named | figures, anchored)
     pages = {toc["root"], *(name for block in toc["parts"] for name in _files(block))}
     contents = [yaml.safe_load((project / name).read_text(encoding="utf-8")) for name in CONTENTS.values()]
     every = {name for one in contents for name in (one["root"], *(name for block in one["parts"] for name in _files(block)))}
@@ -193,19 +199,27 @@ class Reference:
     ----------
     there : set of str
         Labels that this edition has.
+    named : set of str
+        Labels that the chapters' sources give, shown in this edition or not.
+    anchored : set of str
+        Labels of tables that sort themselves, which Sphinx cannot number: the reference stays a link.
     whole : bool
         Whether a label that no source has is an error.
     """
 
     there: set[str]
     whole: bool
+    named: frozenset[str] = frozenset()
+    anchored: frozenset[str] = frozenset()
 
     def __call__(self, text: str, where: str) -> str:
         def replaced(found: re.Match) -> str:
             words, label = found.groups()
+            if label in self.anchored:
+                return found[0]
             if label not in self.there:
-                if self.whole and label.startswith("table"):
-                    raise MpoxError(f"{where} refers to '{label}', which no chapter shows: name it there, or mend the reference.")
+                if self.whole and label not in self.named:
+                    raise MpoxError(f"{where} refers to '{label}', which no chapter names: name it there, or mend the reference.")
                 return words
             number = f"{{numref}}`{label}`"
             paragraph = text[: found.start()].rpartition("\n\n")[2]
@@ -232,6 +246,7 @@ def _read(chapter: Chapter) -> NotebookNode:
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if name := figure.pop("name", ""):
+            figure["label"] = f"fig-{name}"
             images = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
             if images == 1:  # of several images one would have to have the label, and all would get it
                 figure["name"] = f"fig-{name}"
@@ -244,6 +259,11 @@ def _read(chapter: Chapter) -> NotebookNode:
                     data["text/markdown"] = "".join(data["text/markdown"]).replace(f":name: {table[1]}\n", "")
                 seen.add(table[1])
     return notebook
+
+
+def _sortable(cell: NotebookNode) -> list[str]:
+    """Names of the tables that sort themselves, of a cell."""
+    return _SORTABLE.findall(cell.source) if cell.cell_type == "code" else []
 
 
 def _labels(notebook: NotebookNode) -> Iterator[str]:
@@ -269,6 +289,7 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, refer: Callable[[str], st
         if "solution" in tags and cell.cell_type == "markdown":
             cell.source = f"::::{{dropdown}} {fold}\n{cell.source}\n::::"
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        figure.pop("label", "")
         if "caption" in figure:
             figure["caption"] = refer(figure["caption"])
         if cell.cell_type == "markdown":
@@ -277,6 +298,9 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, refer: Callable[[str], st
             if "text/markdown" in output.get("data", {}):
                 output["data"]["text/markdown"] = refer("".join(output["data"]["text/markdown"]))
     _findings_to_the_top(notebook, chapter)
+    for cell in [cell for cell in notebook.cells if _sortable(cell)]:
+        targets = "\n".join(f"(table-{name})=" for name in _sortable(cell))
+        notebook.cells.insert(notebook.cells.index(cell), new_markdown_cell(targets))
     joined: list[NotebookNode] = []
     for cell in notebook.cells:  # folded code that puts out nothing is one with the next
         if joined and _is_folded(cell) and _is_folded(joined[-1]) and not joined[-1].outputs:
