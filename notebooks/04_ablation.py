@@ -476,8 +476,8 @@ if EXPORTED_FOLDS:
         rows = []
         for form, ask in ways.items():
             first, said = (pd.concat([run.predictions[which] for run in runs], ignore_index=True) for which in ("torch", form))
-            row = {"form": form, "size_mb": sizes[form] / 1e6, "device": device_name("cpu"), "images": len(said)}
-            row["max_abs_difference"] = (first.filter(like="p_") - said.filter(like="p_")).abs().max(axis=None)
+            row = {"form": form, "size_mb": sizes[form] / 1e6, "device": device_name("cpu", threads=1), "images": len(said)}
+            row["max_abs_difference"] = (first.filter(regex="^p_") - said.filter(regex="^p_")).abs().max(axis=None)
             for batch in (1, 16):
                 pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
                 timed = latency(lambda ask=ask, pixels=pixels: ask(pixels), images=batch, rounds=TIMED_ROUNDS)

@@ -9,8 +9,8 @@ import torch
 from mpox._core import MpoxError
 
 
-def device_name(device: str) -> str:
-    """The device as a reader knows it, for instance ``cpu (AMD EPYC 7B13, 2 threads)``."""
+def device_name(device: str, *, threads: int | None = None) -> str:
+    """The device as a reader knows it, for instance ``cpu (AMD EPYC 7B13, 2 threads)``; torch's threads unless told otherwise."""
     import torch
 
     if device == "cuda" and torch.cuda.is_available():
@@ -20,7 +20,7 @@ def device_name(device: str) -> str:
     if cpuinfo.is_file():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
-    return f"cpu ({model}, {torch.get_num_threads()} threads)"
+    return f"cpu ({model}, {threads or torch.get_num_threads()} threads)"
 
 
 def environment(device: str, seconds: float) -> dict:
