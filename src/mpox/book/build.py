@@ -247,8 +247,8 @@ def _read(chapter: Chapter) -> NotebookNode:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if name := figure.pop("name", ""):
             figure["label"] = f"fig-{name}"
-            images = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-            if images == 1:  # of several images one would have to have the label, and all would get it
+            shown = [output.data for output in cell.get("outputs", []) if "data" in output and "scrapbook" not in output.metadata]
+            if len(shown) == 1 and "image/png" in shown[0]:  # of several outputs each would get the label
                 figure["name"] = f"fig-{name}"
         for output in cell.get("outputs", []):
             data = output.get("data", {})
