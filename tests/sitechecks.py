@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from mpox.book.build import OTHER
+
 #: The browser resolves no name, so that a page which asks the network gets no answer, and the request is seen.
 CHROMIUM = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -63,6 +65,7 @@ def _local(address: str) -> bool:
 def broken_links(html: Path) -> list[str]:
     """Internal addresses and anchors that do not exist, whatever points to them, and anchors that exist twice."""
     parsed = {name: _Parsed(html / name) for name in page_names(html)}
+    other = html.resolve().parent / OTHER.get(html.name, html.name)
     problems = []
     for name, page in parsed.items():
         twice = [anchor for anchor, count in Counter(page.ids).items() if count > 1]
@@ -73,8 +76,10 @@ def broken_links(html: Path) -> list[str]:
             target = Path(target.resolve())
             if not target.is_file():
                 problems.append(f"{name}: {address} does not exist")
-            elif not target.is_relative_to(html.resolve()):
-                problems.append(f"{name}: {address} is outside the book")
+            elif target.parent != html.resolve().with_name(OTHER.get(html.name, "")) and not target.is_relative_to(
+                html.resolve()
+            ):
+                problems.append(f"{name}: {address} is outside the edition, and not the other one's cover")
             elif parts.fragment and target.suffix == ".html":
                 anchors = parsed[target.relative_to(html.resolve()).as_posix()].ids
                 if unquote(parts.fragment) not in anchors:
