@@ -76,9 +76,7 @@ def broken_links(html: Path) -> list[str]:
             target = Path(target.resolve())
             if not target.is_file():
                 problems.append(f"{name}: {address} does not exist")
-            elif target.parent != html.resolve().with_name(OTHER.get(html.name, "")) and not target.is_relative_to(
-                html.resolve()
-            ):
+            elif target.parent != other and not target.is_relative_to(html.resolve()):
                 problems.append(f"{name}: {address} is outside the edition, and not the other one's cover")
             elif parts.fragment and target.suffix == ".html":
                 anchors = parsed[target.relative_to(html.resolve()).as_posix()].ids
