@@ -15,7 +15,7 @@ from mpox.models.config import ModelConfig, Training
 from mpox.protocols.splits import make_splits
 from mpox.runs import cross_validation
 from mpox.runs.cross_validation import cross_validate, fold_configs, split_runs
-from mpox.runs.parallel import Task, compute_missing, worker_settings, workers_and_threads
+from mpox.runs.parallel import Task, compute_missing, workers_and_threads
 from mpox.runs.store import RunResult, RunStore
 
 PROBE = ModelConfig(backbone="tf_efficientnet_lite0", image_size=64)
@@ -220,8 +220,5 @@ def test_what_may_be_used_is_read_from_the_environment(monkeypatch):
         monkeypatch.setattr("joblib.cpu_count", lambda cores=cores: cores)
         found[cores] = workers_and_threads()
     assert found == {1: (1, 1), 2: (1, 2), 3: (1, 2), 16: (8, 2)} and workers_and_threads("cuda") == (1, 2)
-    assert worker_settings(3, "tcp://head:8786", jobs=4) == {
-        "OMP_NUM_THREADS": "4", "LOKY_MAX_CPU_COUNT": "4", "MPOX_WORKERS": "3", "MPOX_SCHEDULER": "tcp://head:8786",
-    }  # fmt: skip
     monkeypatch.setenv("MPOX_WORKERS", "12")
     assert workers_and_threads() == (12, 1)

@@ -33,14 +33,6 @@ KILLED = (
 _ONE_RUN = threading.Lock()
 
 
-def worker_settings(workers: int | None = None, scheduler: str | None = None, jobs: int = 1) -> dict[str, str]:
-    """The environment of kernels that was asked for; of several side by side each has its share of the cores."""
-    share = str(max(1, joblib.cpu_count() // jobs))
-    settings = {"OMP_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share} if jobs > 1 else {}
-    settings |= {"MPOX_WORKERS": str(workers)} if workers else {}
-    return settings | ({"MPOX_SCHEDULER": scheduler} if scheduler else {})
-
-
 def workers_and_threads(device: str = "cpu") -> tuple[int, int]:
     """``MPOX_WORKERS``, by default one for two cores (one for a GPU); ``MPOX_THREADS`` of a run, two as far as the cores go."""
     cores = joblib.cpu_count()
