@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import joblib
 import pandas as pd
@@ -127,10 +128,31 @@ def test_five_runs_on_a_dask_cluster_are_those_of_this_process(cluster, tmp_path
     with pytest.raises(MpoxError, match="1 of 5 runs failed; .*ValueError.'the planted failure'"):
         compute_missing(store, data, tasks_of(store, data, 5), fail_in_fold_one)
     assert len(list((store.root / "runs").glob("[!.]*"))) == 4
-    with pytest.raises(MpoxError, match="process that computed the run was killed each time"):
-        compute_missing(store, data, tasks_of(store, data, 5), always_die_in_fold_one)
     processes = {store.get(config).environment["process"] for config, _ in tasks_of(store, data, 5) if store.has(config)}
     assert os.getpid() not in processes
+
+
+def test_a_run_that_kills_the_workers_of_a_cluster_is_blamed_alone(study, monkeypatch):
+    """As Dask tells it: of a run that three workers have died of."""
+    import distributed
+
+    from mpox.runs.parallel import KILLED, _on_dask
+
+    class Future:
+        def __init__(self, run_id):
+            self.run_id = run_id
+
+        def result(self):
+            if self.run_id == study[2][1][0].id:
+                raise distributed.KilledWorker("task", None, 3)
+            return self.run_id, None
+
+    client = SimpleNamespace(
+        submit=lambda function, root, task, *call, **options: Future(task[0].id), cancel=lambda futures: None
+    )
+    monkeypatch.setattr(distributed, "as_completed", iter)
+    found = list(_on_dask(SimpleNamespace(client=client, submit_kwargs={}), study[0], study[2], ()))
+    assert [str(error) for _, error in found] == ["None", KILLED, "None"]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
