@@ -31,6 +31,7 @@ NAMES = [
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")}
 QUOTED = {key for text in PAGES.values() for key in re.findall(r"\{\{\s*(\w+)", text)}
 TABLES = {key for text in PAGES.values() for key in re.findall(r"\]\(#table-([\w-]+)\)", text)}
+FIGURES = {key for text in PAGES.values() for key in re.findall(r"\]\(#fig-([\w-]+)\)", text)}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ABOUT = {"figure": {"caption": "A curve, see [the table](#table-own)."}, "image": {"alt": "A rising curve."}}
 
@@ -53,6 +54,11 @@ def table_directive(key: str) -> nbformat.NotebookNode:
     return new_code_cell("report.show(t)", outputs=[shown({"text/markdown": text, "text/html": "<b>1</b>"})])
 
 
+def figure_cell(key: str) -> nbformat.NotebookNode:
+    figure = {"mystnb": {**ABOUT, "figure": {**ABOUT["figure"], "name": key}}}
+    return new_code_cell("plots.show()", outputs=[shown({"image/png": PIXEL})], metadata=figure)
+
+
 def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nbformat.NotebookNode:
     """A notebook as papermill leaves it, with parameters, figure, tables, prose, findings, provenance."""
     provenance = {
@@ -72,7 +78,6 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
     text = source.read_text(encoding="utf-8") if source.is_file() else ""
     sections = "\n\n".join(re.findall(r"^# (#{2,3} .+)$", text, re.M))  # other pages link to them
     key = f"curve-{name[:2]}{name[3:5]}"
-    figure = {"mystnb": {**ABOUT, "figure": {**ABOUT["figure"], "name": key}}}
     top = {"text/markdown": f"{KEY_FINDINGS}\n\n- The AUROC is 0.5.\n- It is a guess."}
     said = [shown({"text/markdown": "The AUROC is **0.50**."}), *(glued(name, value) for name, value in findings.items())]
     cells = [
@@ -81,8 +86,9 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
         new_code_cell("# Parameters\nSEED = 1", metadata={"tags": ["injected-parameters"]}),
         new_code_cell("report.key_findings()", outputs=[shown(top)]),
         new_markdown_cell(f"## Result\n\nHere [the rise](#fig-{key}) is.\n\n{sections}"),
-        new_code_cell("plots.show()", outputs=[shown({"image/png": PIXEL})], metadata=figure),
-        *map(table_directive, ["own", *sorted(TABLES)] if name.startswith("04") else []),
+        figure_cell(key),
+        *(map(table_directive, ["own", *sorted(TABLES)]) if name.startswith("04") else ()),
+        *(map(figure_cell, sorted(FIGURES)) if name.startswith("04") else ()),
         new_code_cell("x = 1", outputs=said),
         new_code_cell("2", metadata={"tags": ["solution"]}),
         new_code_cell("provenance()", outputs=[glued("provenance", json.dumps(provenance))]),

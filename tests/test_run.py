@@ -236,7 +236,7 @@ def story(tmp_path_factory):
             run_notebooks(profile="quick", out=told["folder"], resume=True)
         result = run_notebooks(["03"], profile="quick", out=told["folder"])
         told["started over"] = result, sorted(p.name for p in told["folder"].iterdir())
-        yield told
+    return told
 
 
 def test_kernels_get_the_parameters_the_profile_and_this_python_and_nothing_is_left(story):
