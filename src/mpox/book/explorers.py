@@ -8,6 +8,7 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from IPython.display import display
 
 from mpox._core import MpoxError
 from mpox.stats.decisions import Costs, strategy_costs
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import N_BOOTSTRAP, groups_of
+from mpox.stats.resample import bootstrap, weighted_mean
 
 #: Thresholds from which the reader of an ROC curve chooses.
 THRESHOLDS = np.linspace(0, 1, 101)
@@ -63,13 +64,10 @@ def operating_table(
     if not truth.any() or truth.all():
         raise MpoxError(f"An ROC curve needs images of {positive} and others.")
     called = first[f"p_{positive}"].to_numpy()[:, None] >= THRESHOLDS
-    weights = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed).astype(float)
     rows = {"threshold": THRESHOLDS}
     for name, side, right in (("sensitivity", truth, called), ("specificity", ~truth, ~called)):
-        total = weights[:, side].sum(axis=1, keepdims=True)
-        shares = np.where(total > 0, weights[:, side] @ right[side] / np.where(total > 0, total, 1), np.nan)
-        found = np.array([with_percentiles(values) for values in shares.T])
-        rows |= {f"{name}{part}": found[:, k] for k, part in enumerate(("", "_low", "_high"))}
+        found = bootstrap(partial(weighted_mean, right, among=side), groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
+        rows |= dict(zip((name, f"{name}_low", f"{name}_high"), found.row().values(), strict=True))
     for name, part in (("tp", called[truth]), ("fn", ~called[truth]), ("fp", called[~truth]), ("tn", ~called[~truth])):
         rows[name] = part.sum(axis=0)
     return pd.DataFrame(rows)

@@ -151,9 +151,14 @@ def bootstrap(
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Mean of the values for each row of weights, shape (b,); of the images ``among`` alone; NaN where they weigh nothing."""
+    """Mean of values, shape (n,) or (n, k), for each row of weights: (b,) or (b, k); of the images ``among`` alone.
+
+    NaN where they weigh nothing.
+    """
+    values = np.asarray(values, dtype=float)
     among = np.ones(len(values), dtype=bool) if among is None else among
-    return ratio(weights[:, among] @ np.asarray(values, dtype=float)[among], weights[:, among].sum(axis=1))
+    total = weights[:, among].sum(axis=1)
+    return ratio(weights[:, among] @ values[among], total if values.ndim == 1 else total[:, None])
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,18 +1,16 @@
 """Which images are wrong, and where they lie among the others."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.data.skintone import CLASSES
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, weighted_confusion
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import N_BOOTSTRAP, class_names, codes_of, groups_of, probabilities_of, weighted_confusion
+from mpox.stats.resample import bootstrap, ratio
 from mpox.stats.slices import NO_ANGLE
-
-
-def _classes(predictions: pd.DataFrame) -> list[str]:
-    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
 
 
 def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -26,9 +24,9 @@ def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
         repeats in which the most probable class was not the true one, 0 to 1), ``wrong`` (``predicted`` is not ``label``), and
         the mean ``p_<class>``; sorted by ``wrong``, then by ``confidence``, both descending.
     """
-    classes = np.array(_classes(predictions))
+    classes = np.array(class_names(predictions))
     columns = [f"p_{label}" for label in classes]
-    missed = classes[predictions[columns].to_numpy().argmax(axis=1)] != predictions["label"].to_numpy()
+    missed = classes[probabilities_of(predictions).argmax(axis=1)] != predictions["label"].to_numpy()
     first = predictions[predictions["repeat"] == predictions["repeat"].min()]
     about = first.set_index("image_id")[["group_id", "fold", "label"]]
     means = predictions.assign(error=missed).groupby("image_id")[["error", *columns]].mean()
@@ -51,23 +49,18 @@ def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP
     One row a cell, row by row: ``true``, ``predicted``, ``images`` (mean over the repeats), ``share`` (0 to 1), ``low``,
     ``high``. A replicate without an image of the true class is left out of the interval.
     """
-    classes = _classes(predictions)
+    classes = class_names(predictions)
     repeats = [part.sort_values("image_id") for _, part in predictions.groupby("repeat")]
-    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    parts = []
-    for part in repeats:
-        y = pd.Categorical(part["label"], categories=classes).codes.astype(np.int64)
-        guessed = part[[f"p_{label}" for label in classes]].to_numpy().argmax(axis=1)
-        parts.append(weighted_confusion(y, guessed, len(classes), weights))
-    counts = np.mean(parts, axis=0)
-    totals = counts.sum(axis=2, keepdims=True)
-    shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    rows = [
-        (truth, guess, counts[0, i, j], *with_percentiles(shares[:, i, j]))
-        for i, truth in enumerate(classes)
-        for j, guess in enumerate(classes)
-    ]
-    return pd.DataFrame(rows, columns=["true", "predicted", "images", "share", "low", "high"])
+    guesses = [(codes_of(part), probabilities_of(part).argmax(axis=1)) for part in repeats]
+
+    def cells(weights: np.ndarray) -> dict[str, np.ndarray]:
+        counts = np.mean([weighted_confusion(*guess, len(classes), weights) for guess in guesses], axis=0)
+        return {"images": counts, "share": ratio(counts, counts.sum(axis=2, keepdims=True))}
+
+    found = bootstrap(cells, groups_of(repeats[0]), n_bootstrap=n_bootstrap, seed=seed)
+    columns = {"images": found["images"].estimate, **found["share"].row()}
+    table = pd.DataFrame(product(classes, classes), columns=["true", "predicted"])
+    return table.assign(**{name: values.ravel() for name, values in columns.items()}).rename(columns={"estimate": "share"})
 
 
 def sibling_errors(errors: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from mpox.protocols.splits import inner_folds, make_external_split, make_splits
 from mpox.runs.cross_validation import compute_run, predict_splits
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunResult, RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, evaluate, group_weights, matched_repeats, weighted_auroc
-from mpox.stats.resample import with_percentiles
+from mpox.stats.metrics import N_BOOTSTRAP, check_paired, evaluate, groups_of, matched_repeats, replicates
+from mpox.stats.resample import Replicates, bootstrap, ratio, weighted_mean
 
 SUBSETS = ("all images", "without shared", "shared only")
 
@@ -94,14 +95,10 @@ def unshared_part(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[~predictions["shared"].to_numpy(dtype=bool)].reset_index(drop=True)
 
 
-def auroc_replicates(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> np.ndarray:
-    """The AUROC of `mpox.evaluate` and its replicates, without all the other metrics: shape (n_bootstrap + 1,)."""
-    _, repeats = matched_repeats(predictions, positive)
-    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    truth = (repeats[0]["label"] == positive).to_numpy(dtype=bool)
-    return np.mean([weighted_auroc(truth, part[f"p_{positive}"].to_numpy(dtype=float), weights) for part in repeats], axis=0)
+def auroc_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> Replicates:
+    """The AUROC of `mpox.evaluate` and its replicates, without all the other metrics."""
+    key = ("auroc", positive)
+    return replicates(predictions, [key], positive=positive, **resampling)[key]
 
 
 def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
@@ -126,38 +123,32 @@ def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int
         If the images or their groups differ.
     """
     values = {way: auroc_replicates(table, n_bootstrap=n_bootstrap, seed=seed) for way, table in tables.items()}
-    known = {
-        way: matched_repeats(table, "Mpox")[1][0][["image_id", "group_id"]].to_numpy().tolist() for way, table in tables.items()
-    }
     rows = []
-    for way in tables:
-        if known[way] != known[reference]:
-            raise MpoxError(f"'{way}' predicts other images, or in other groups, than '{reference}': no paired difference.")
+    for way, table in tables.items():
+        check_paired(table, tables[reference])
         change = values[way] - values[reference]
-        told = (*with_percentiles(change), two_sided(change[1:])) if way != reference else (np.nan,) * 4
-        rows.append((way, *with_percentiles(values[way]), *told))
+        told = (*change.row().values(), two_sided(change.draws)) if way != reference else (np.nan,) * 4
+        rows.append((way, *values[way].row().values(), *told))
     return pd.DataFrame(rows, columns=["way", "estimate", "low", "high", "change", "change_low", "change_high", "p"])
 
 
-def two_sided(replicates: np.ndarray) -> float:
-    """Two-sided p value of bootstrap replicates of a difference: twice the smaller share on either side of zero. Both shares
-    are counted with one replicate more, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
+def two_sided(draws: np.ndarray) -> float:
+    """Two-sided p value of bootstrap draws of a difference: twice the smaller share on either side of zero. Both shares
+    are counted with one draw more, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
 
     Examples
     --------
     >>> two_sided(np.array([0.1, 0.2, 0.3, -0.1] * 25))
     0.5148514851485149
     """
-    known = replicates[~np.isnan(replicates)]
+    known = draws[~np.isnan(draws)]
     if not len(known):
         return float("nan")
     beyond = min((known <= 0).sum(), (known >= 0).sum())
     return float(min(1.0, 2 * (1 + beyond) / (1 + len(known))))
 
 
-def calibration_in_the_large(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def calibration_in_the_large(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """Whether the level of the predicted probabilities is right; parameters as in `mpox.evaluate`.
 
     Returns
@@ -167,8 +158,8 @@ def calibration_in_the_large(
         ``difference`` (predicted minus observed), ``intercept`` (what must be added to every log odds for the mean to be right; 0
         is right, below 0 the predictions are too high: Cox 1958, Biometrika 45:562-565). Averaged over the repeats.
     """
-    rows = [(name, *with_percentiles(values)) for name, values in _level(predictions, positive, n_bootstrap, seed).items()]
-    return pd.DataFrame(rows, columns=["measure", "estimate", "low", "high"])
+    found = _level(predictions, positive, **resampling)
+    return pd.DataFrame([{"measure": measure, **one.row()} for measure, one in found.items()])
 
 
 def calibration_shift(
@@ -178,19 +169,22 @@ def calibration_shift(
 
     The two are resampled independently. Target minus training with its 95 % interval, in log odds.
     """
-    first, second = (_level(t, positive, n_bootstrap, s)["intercept"] for t, s in ((training, seed), (target, seed + 1)))
-    return with_percentiles(second - first)
+    sides = ((training, seed), (target, seed + 1))
+    first, second = (_level(table, positive, n_bootstrap=n_bootstrap, seed=own)["intercept"] for table, own in sides)
+    return tuple((second - first).row().values())
 
 
-def _level(predictions: pd.DataFrame, positive: str, n_bootstrap: int, seed: int) -> dict[str, np.ndarray]:
+def _level(predictions: pd.DataFrame, positive: str, **resampling) -> dict[str, Replicates]:
     _, repeats = matched_repeats(predictions, positive)
-    weights = group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    total = weights.sum(axis=1)
-    observed = weights @ (repeats[0]["label"] == positive).to_numpy(dtype=float) / total
     scores = [part[f"p_{positive}"].to_numpy(dtype=float) for part in repeats]
-    predicted = np.mean([weights @ score / total for score in scores], axis=0)
-    intercept = np.mean([_intercept(score, observed, weights) for score in scores], axis=0)
-    return {"predicted": predicted, "observed": observed, "difference": predicted - observed, "intercept": intercept}
+
+    def level(weights: np.ndarray) -> dict[str, np.ndarray]:
+        observed = weighted_mean(repeats[0]["label"] == positive, weights)
+        predicted = np.mean([weighted_mean(score, weights) for score in scores], axis=0)
+        intercept = np.mean([_intercept(score, observed, weights) for score in scores], axis=0)
+        return {"predicted": predicted, "observed": observed, "difference": predicted - observed, "intercept": intercept}
+
+    return bootstrap(level, groups_of(repeats[0]), **resampling)
 
 
 def _intercept(score: np.ndarray, observed: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -349,29 +343,31 @@ def fact_differences(
             rows.append((*about, np.nan, np.nan, np.nan))
             continue
         moments = [_moments(part, fact, n_bootstrap, seed + side) for side, part in enumerate(parts)]
-        spread = np.sqrt((moments[0][1] + moments[1][1]) / 2)
-        change = moments[1][0] - moments[0][0]
-        rows.append((*about, *with_percentiles(np.divide(change, spread, out=np.full(len(spread), np.nan), where=spread > 0))))
+        spread = np.sqrt((moments[0]["variance"] + moments[1]["variance"]) / 2)
+        change = moments[1]["mean"] - moments[0]["mean"]
+        rows.append((*about, *Replicates.of(ratio(change, spread)).row().values()))
     return pd.DataFrame(rows, columns=["fact", "n_first", "n_second", "first", "second", "estimate", "low", "high"])
 
 
-def _moments(part: pd.DataFrame, fact: str, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance (with n - 1) of the estimate and the replicates, each of shape (n_bootstrap + 1,)."""
-    weights = group_weights(part["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    value, total = part[fact].to_numpy(dtype=float), weights.sum(axis=1)
-    mean = weights @ value / total
-    square = (weights * (value - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.divide(square, total - 1, out=np.full(len(total), np.nan), where=total > 1)
+def _moments(part: pd.DataFrame, fact: str, n_bootstrap: int, seed: int) -> dict[str, Replicates]:
+    """``mean`` and ``variance`` (with n - 1) of one fact."""
+    value = part[fact].to_numpy(dtype=float)
+
+    def moments(weights: np.ndarray) -> dict[str, np.ndarray]:
+        mean = weighted_mean(value, weights)
+        square = (weights * (value - mean[:, None]) ** 2).sum(axis=1)
+        return {"mean": mean, "variance": ratio(square, weights.sum(axis=1) - 1)}
+
+    return bootstrap(moments, groups_of(part), n_bootstrap=n_bootstrap, seed=seed)
 
 
-def label_shares(both: Dataset, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """Share of positives in each collection: ``source``, ``images``, ``groups``, ``estimate``, ``low``, ``high``."""
     rows = []
     for name, part in both.manifest.groupby("source"):
-        weights = group_weights(part["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-        share = weights @ (part["label"] == positive).to_numpy(dtype=float) / weights.sum(axis=1)
-        rows.append((name, len(part), part["group_id"].nunique(), *with_percentiles(share)))
-    return pd.DataFrame(rows, columns=["source", "images", "groups", "estimate", "low", "high"])
+        share = bootstrap(partial(weighted_mean, part["label"] == positive), groups_of(part), **resampling)
+        rows.append({"source": name, "images": len(part), "groups": part["group_id"].nunique(), **share.row()})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)

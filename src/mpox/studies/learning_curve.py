@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
 from mpox.protocols.sizes import FRACTIONS, learning_splits
@@ -11,7 +10,6 @@ from mpox.runs.cross_validation import predict_splits
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
 from mpox.stats.metrics import N_BOOTSTRAP, replicates
-from mpox.stats.resample import with_percentiles
 
 #: The columns of `curve_table`.
 CURVE_COLUMNS = ("fraction", "n_groups", "n_images", "metric", "class", "estimate", "low", "high")
@@ -66,7 +64,7 @@ def curve_table(
     for fraction, size in _sizes(predictions).iterrows():
         part = predictions[predictions["fraction"] == fraction]
         for key, values in replicates(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed).items():
-            rows.append((fraction, size["n_groups"], size["n_images"], *key, *with_percentiles(values)))
+            rows.append((fraction, size["n_groups"], size["n_images"], *key, *values.row().values()))
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
@@ -77,12 +75,7 @@ def curve_replicates(
 
     Training groups at each fraction, shape (k,), and the estimates, first, with the replicates, shape (n_bootstrap + 1, k).
     """
-    sizes = _sizes(predictions)
-    columns = []
-    for fraction in sizes.index:
-        part = predictions[predictions["fraction"] == fraction]
-        found = replicates(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-        if (metric, label) not in found:
-            raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-        columns.append(found[metric, label])
-    return sizes["n_groups"].to_numpy(), np.stack(columns, axis=1)
+    sizes, key = _sizes(predictions), (metric, label)
+    parts = [predictions[predictions["fraction"] == fraction] for fraction in sizes.index]
+    curve = [replicates(part, [key], positive=positive, n_bootstrap=n_bootstrap, seed=seed)[key] for part in parts]
+    return sizes["n_groups"].to_numpy(), np.stack(curve, axis=1)

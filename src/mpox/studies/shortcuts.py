@@ -1,5 +1,8 @@
 """What else may be behind a score: covered lesions, single facts, single places, corruptions."""
 
+from functools import partial
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 from scipy import ndimage
@@ -19,8 +22,8 @@ from mpox.protocols.copies import altered, copies_in_test, copies_in_training, h
 from mpox.runs.cross_validation import predict_splits
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, matched_repeats, weighted_auroc
-from mpox.stats.resample import percentile_interval, with_percentiles
+from mpox.stats.metrics import N_BOOTSTRAP, OVERALL, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 
 #: Protocols: trained and tested on one alteration; trained on originals and tested on alterations or on corruptions; trained with
 #: copies of another tone and tested on originals.
@@ -69,27 +72,23 @@ def train_with_copies(
     return predict_splits(store, both, protocol, copies_in_training(split, both.manifest), model)
 
 
-def recipe_replicates(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> dict[str, dict[str, np.ndarray]]:
-    """Recipe to ``auroc`` and ``accuracy``: estimate and replicates, shape (n_bootstrap + 1,), averaged over the repeats."""
-    found, weights, images = {}, None, None
-    for recipe, table in predictions.groupby("recipe", sort=False):
-        classes, repeats = matched_repeats(table, positive)
-        identity = repeats[0][["image_id", "group_id"]].to_numpy().tolist()
-        if weights is None:
-            images, weights = identity, group_weights(repeats[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-        if identity != images:
-            raise MpoxError(f"The recipe '{recipe}' has other images or groups than the first one: predict the same images.")
-        scores: dict[str, list[np.ndarray]] = {"auroc": [], "accuracy": []}
-        for part in repeats:
-            truth = part["label"].to_numpy(dtype=str)
-            probabilities = part[[f"p_{label}" for label in classes]].to_numpy()
-            right = np.array(classes)[probabilities.argmax(axis=1)] == truth
-            scores["auroc"].append(weighted_auroc(truth == positive, probabilities[:, classes.index(positive)], weights))
-            scores["accuracy"].append(weights @ right / weights.sum(axis=1))
-        found[recipe] = {name: np.mean(values, axis=0) for name, values in scores.items()}
-    return found
+def recipe_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> dict[str, dict[str, Replicates]]:
+    """Recipe to ``auroc`` and ``accuracy``, averaged over the repeats and paired between the recipes."""
+    tables = dict(iter(predictions.groupby("recipe", sort=False)))
+    if not tables:
+        return {}
+    first = next(iter(tables))
+    repeats = {recipe: matched_repeats(table, positive)[1] for recipe, table in tables.items()}
+    for table in tables.values():
+        check_paired(table, tables[first])
+
+    def scores(weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        keys = [("auroc", positive), ("accuracy", OVERALL)]
+        found = {recipe: weighted_metrics(parts, weights, positive=positive, keys=keys) for recipe, parts in repeats.items()}
+        return {(recipe, metric): values for recipe, of_recipe in found.items() for (metric, _), values in of_recipe.items()}
+
+    found = bootstrap(scores, groups_of(repeats[first][0]), **resampling)
+    return {recipe: {metric: found[recipe, metric] for metric in MEASURES} for recipe in tables}
 
 
 def survival(
@@ -111,13 +110,12 @@ def survival(
     both = pd.concat([untouched.assign(recipe=UNTOUCHED), table], ignore_index=True)
     found = recipe_replicates(both, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
     reference = found[UNTOUCHED]["auroc"]
-    above = np.where(reference > 0.5, reference - 0.5, np.nan)
+    above = Replicates.of(np.where(reference > 0.5, reference - 0.5, np.nan))
     rows = []
     for recipe, scores in found.items():
         area = scores["auroc"]
-        rows.append(
-            (recipe, *with_percentiles(area), *with_percentiles(area - reference), *with_percentiles((area - 0.5) / above))
-        )
+        values = (area, area - reference, (area - 0.5) / above)
+        rows.append((recipe, *chain.from_iterable(one.row().values() for one in values)))
     names = [f"{kind}{end}" for kind in ("change", "survives") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["recipe", "estimate", "low", "high", *names])
 
@@ -231,13 +229,14 @@ def predictor_table(
     if not facts or np.unique(positive).size < 2:
         raise MpoxError("Single facts can be judged only where there are facts, and images of two kinds.")
     labels = np.column_stack([positive, dealt_labels(positive, groups, n_deals, seed)])
-    weights = group_weights(groups, n_bootstrap, seed)
-    rows, best = [], np.zeros(n_deals)
-    for name, values in facts.items():
-        scores = rate_scores(values, labels, fold)
-        best = np.maximum(best, columnwise_auroc(labels[:, 1:], scores[:, 1:]))
-        rows.append((name, *with_percentiles(weighted_auroc(positive, scores[:, 0], weights))))
-    table = pd.DataFrame(rows, columns=["fact", "estimate", "low", "high"])
+    scores = {name: rate_scores(values, labels, fold) for name, values in facts.items()}
+    best = np.max([columnwise_auroc(labels[:, 1:], of_fact[:, 1:]) for of_fact in scores.values()], axis=0)
+
+    def areas(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: weighted_auroc(positive, of_fact[:, 0], weights) for name, of_fact in scores.items()}
+
+    found = bootstrap(areas, groups, n_bootstrap=n_bootstrap, seed=seed)
+    table = pd.DataFrame([{"fact": name, **area.row()} for name, area in found.items()])
     table["chance"] = np.quantile(best, 0.95) if n_deals else np.nan
     table["p"] = [(1 + (best >= estimate).sum()) / (1 + n_deals) for estimate in table["estimate"]]
     return table
@@ -258,8 +257,7 @@ def single_facts(
     facts = {name: table[[name]].to_numpy() for name in differing} | {ALL_BAYES: table[differing].to_numpy()}
     found = predictor_table(facts, is_positive, ids, fold, n_deals=n_deals, seed=seed)
     scores = tree_scores(table[differing].to_numpy(), is_positive, fold, seed=seed)
-    area = with_percentiles(weighted_auroc(is_positive, scores, group_weights(ids, N_BOOTSTRAP, seed)))
-    trees = pd.DataFrame([(ALL_TREES, *area)], columns=["fact", "estimate", "low", "high"])
+    trees = pd.DataFrame([{"fact": ALL_TREES, **bootstrap(partial(weighted_auroc, is_positive, scores), ids, seed=seed).row()}])
     return pd.concat([found, trees.assign(chance=found["chance"].iloc[0])], ignore_index=True)
 
 
@@ -294,12 +292,13 @@ def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: i
     colours = cell_colours(data, size)
     positive = (data.manifest["label"] == data.positive).to_numpy()
     fold = fold_of(split, data.manifest["image_id"])
-    weights = group_weights(data.manifest["image_id"].map(data.groups).to_numpy(dtype=str), n_bootstrap, seed)
-    areas = [
-        weighted_auroc(positive, rate_scores(colours[:, cell], positive[:, None], fold)[:, 0], weights)
-        for cell in range(colours.shape[1])
-    ]
-    return against_others(np.array(areas))
+    groups = data.manifest["image_id"].map(data.groups).to_numpy(dtype=str)
+    scores = [rate_scores(colours[:, cell], positive[:, None], fold)[:, 0] for cell in range(colours.shape[1])]
+
+    def areas(weights: np.ndarray) -> dict[int, np.ndarray]:
+        return {cell: weighted_auroc(positive, score, weights) for cell, score in enumerate(scores)}
+
+    return against_others(list(bootstrap(areas, groups, n_bootstrap=n_bootstrap, seed=seed).values()))
 
 
 def cells_blanked(
@@ -311,19 +310,19 @@ def cells_blanked(
     """
     found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
     names = [f"cell-{row}-{column}" for row, column in np.ndindex(GRID, GRID)]
-    return against_others(np.array([found[UNTOUCHED]["auroc"] - found[name]["auroc"] for name in names]))
+    return against_others([found[UNTOUCHED]["auroc"] - found[name]["auroc"] for name in names])
 
 
-def against_others(values: np.ndarray) -> pd.DataFrame:
+def against_others(cells: list[Replicates]) -> pd.DataFrame:
     """Each cell by itself, and against the median of the other cells."""
+    values = np.array(cells)
     others = np.stack([np.median(np.delete(values, cell, axis=0), axis=0) for cell in range(len(values))])
     more = values - others
     spread = np.maximum(np.nanstd(more[:, 1:], axis=1), 1e-9)
     largest = ((more[:, 1:] - more[:, :1]) / spread[:, None]).max(axis=0)
     at_least = more[:, 0] - np.nanquantile(largest, LEVEL) * spread
     row, column = np.divmod(np.arange(len(values)), GRID)
-    table = pd.DataFrame({"row": row, "column": column, "estimate": values[:, 0]})
-    table[["low", "high"]] = [percentile_interval(line) for line in values]
+    table = pd.DataFrame({"row": row, "column": column}).join(pd.DataFrame([cell.row() for cell in cells]))
     return table.assign(more=more[:, 0], at_least=at_least, flagged=(at_least > 0) & (more[:, 0] >= LEAST))
 
 
@@ -444,23 +443,19 @@ def robustness(
         untouched = found[UNTOUCHED][metric]
         of_family = {}
         for family, recipes in families.items():
-            strengths.append((family, 0, metric, *with_percentiles(untouched)))
-            curve = [(strength, found[recipe][metric]) for strength, recipe in sorted(recipes.items())]
-            strengths += [(family, strength, metric, *with_percentiles(values)) for strength, values in curve]
-            of_family[family] = np.mean([values for _, values in curve], axis=0)
-        of_family[EVERY] = np.mean(list(of_family.values()), axis=0)
+            curve = {strength: found[recipe][metric] for strength, recipe in sorted(recipes.items())}
+            strengths += [(family, strength, metric, *one.row().values()) for strength, one in ((0, untouched), *curve.items())]
+            of_family[family] = Replicates.of(np.mean(list(curve.values()), axis=0))
+        of_family[EVERY] = Replicates.of(np.mean(list(of_family.values()), axis=0))
         means += [
-            (family, metric, *with_percentiles(values), *with_percentiles(values - untouched))
-            for family, values in of_family.items()
+            (family, metric, *values.row().values(), *(values - untouched).row().values()) for family, values in of_family.items()
         ]
     columns = ["family", "strength", "metric", "estimate", "low", "high"]
     changes = ["change", "change_low", "change_high"]
     return pd.DataFrame(strengths, columns=columns), pd.DataFrame(means, columns=["family", *columns[2:], *changes])
 
 
-def consistency(
-    predictions: pd.DataFrame, recipes: list[str], *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def consistency(predictions: pd.DataFrame, recipes: list[str], *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """How often the predicted class changes when the same image is shown otherwise, and by how much the probability does.
 
     One row a recipe: ``recipe``; ``changed``, ``changed_low``, ``changed_high`` (share of images whose most probable class
@@ -468,16 +463,14 @@ def consistency(
     """
     classes, before = matched_repeats(predictions[predictions["recipe"] == UNTOUCHED], positive)
     columns = [f"p_{label}" for label in classes]
-    weights = group_weights(before[0]["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
     rows = []
     for recipe in recipes:
         _, after = matched_repeats(predictions[predictions["recipe"] == recipe], positive)
-        changed, moved = [], []
-        for first, second in zip(before, after, strict=True):
-            one, other = first[columns].to_numpy(), second[columns].to_numpy()
-            changed.append(weights @ (one.argmax(axis=1) != other.argmax(axis=1)) / weights.sum(axis=1))
-            moved.append(weights @ np.abs(one - other)[:, classes.index(positive)] / weights.sum(axis=1))
-        values = [with_percentiles(np.mean(part, axis=0)) for part in (changed, moved)]
-        rows.append((recipe, *values[0], *values[1]))
+        pairs = [(one[columns].to_numpy(), other[columns].to_numpy()) for one, other in zip(before, after, strict=True)]
+        changed = [one.argmax(axis=1) != other.argmax(axis=1) for one, other in pairs]
+        moved = [np.abs(one - other)[:, classes.index(positive)] for one, other in pairs]
+        means = [partial(weighted_mean, np.mean(repeats, axis=0)) for repeats in (changed, moved)]
+        found = [bootstrap(mean, groups_of(before[0]), **resampling) for mean in means]
+        rows.append((recipe, *chain.from_iterable(one.row().values() for one in found)))
     names = [f"{kind}{end}" for kind in ("changed", "moved") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["recipe", *names])

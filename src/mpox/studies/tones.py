@@ -15,7 +15,7 @@ import pandas as pd
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.stats.metrics import OVERALL, groups_of, matched_repeats, weighted_auroc, weighted_metrics
-from mpox.stats.resample import N_BOOTSTRAP, bootstrap, group_weights, with_percentiles
+from mpox.stats.resample import N_BOOTSTRAP, bootstrap
 from mpox.studies.external import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
@@ -197,24 +197,29 @@ def equal_tones(
     first = repeats[0]
     is_positive = (first["label"] == positive).to_numpy()
     stratum = first["stratum"].map(list(STRATA).index).to_numpy(dtype=np.int64)
-    plain = group_weights(first["group_id"].to_numpy(dtype=str), n_bootstrap, seed)
-    equal = equal_tone_weights(is_positive, stratum, plain)
     scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
-    areas = {
-        "as they are": np.mean([weighted_auroc(is_positive, score, plain) for score in scores], axis=0),
-        "pairs of one stratum": np.mean([_pairs_within(is_positive, score, stratum, plain) for score in scores], axis=0),
-        "re-weighted": np.mean([weighted_auroc(is_positive, score, equal) for score in scores], axis=0),
-    }
+
+    def areas_of(plain: np.ndarray) -> dict[str, np.ndarray]:
+        equal = equal_tone_weights(is_positive, stratum, plain)
+        return {
+            "as they are": np.mean([weighted_auroc(is_positive, score, plain) for score in scores], axis=0),
+            "pairs of one stratum": np.mean([_pairs_within(is_positive, score, stratum, plain) for score in scores], axis=0),
+            "re-weighted": np.mean([weighted_auroc(is_positive, score, equal) for score in scores], axis=0),
+        }
+
+    areas = bootstrap(areas_of, groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
     areas["re-weighted minus as they are"] = areas["re-weighted"] - areas["as they are"]
+    plain = np.ones((1, len(first)))
+    equal = equal_tone_weights(is_positive, stratum, plain)
     alone = {
-        "as they are": weighted_auroc(is_positive, stratum, plain[:1])[0],
+        "as they are": weighted_auroc(is_positive, stratum, plain)[0],
         "pairs of one stratum": 0.5,
-        "re-weighted": weighted_auroc(is_positive, stratum, equal[:1])[0],
+        "re-weighted": weighted_auroc(is_positive, stratum, equal)[0],
     }
     rows = []
     for how, values in areas.items():
         used = equal[0] if how == "re-weighted" else plain[0]
         sizes = [effective_size(used[side]) for side in (is_positive, ~is_positive)]
-        rows.append((how, len(first), *sizes, *with_percentiles(values), alone.get(how, np.nan)))
+        rows.append((how, len(first), *sizes, *values.row().values(), alone.get(how, np.nan)))
     names = ["how", "images", "effective_positives", "effective_others", "estimate", "low", "high", "tone_alone"]
     return pd.DataFrame(rows, columns=names)
