@@ -15,6 +15,7 @@ MACRO = "macro"
 OVERALL = "all"
 #: Metrics of one class against the rest, and of their mean over the classes (`MACRO`).
 OF_CLASS = ("precision", "recall", "f1", "auroc", "auprc")
+_CACHED = 2**17  # weights of `weighted_areas` at a time: 1 MiB
 _TINY = 1e-9  # how far a count over its total may be off in floating point
 
 
@@ -83,19 +84,51 @@ def weighted_auroc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarr
 
     NaN where a weighting has no positive or no negative.
     """
-    positive, negative = weight_by_score(is_positive, score, weights)
-    below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + negative / 2)).sum(axis=1)
-    return ratio(wins, positive.sum(axis=1) * negative.sum(axis=1))
+    return weighted_areas(is_positive, score, weights, ("auroc",))["auroc"]
 
 
 def weighted_auprc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision (the step-wise area under the precision-recall curve), as `weighted_auroc`; NaN without a positive."""
-    positive, negative = weight_by_score(is_positive, score, weights)
-    positive, negative = positive[:, ::-1], negative[:, ::-1]
-    hits = np.cumsum(positive, axis=1)
-    precision = np.nan_to_num(ratio(hits, hits + np.cumsum(negative, axis=1)))
-    return ratio((positive * precision).sum(axis=1), positive.sum(axis=1))
+    return weighted_areas(is_positive, score, weights, ("auprc",))["auprc"]
+
+
+def weighted_areas(
+    is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, measures: Iterable[str] = ("auroc", "auprc")
+) -> dict[str, np.ndarray]:
+    """`weighted_auroc` and `weighted_auprc` from one ranking, a few rows of weights at a time, so that they stay in the cache.
+
+    Both need nothing but the weight of the positives and of all images down to each positive, ties included.
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked, positives = score[order], np.flatnonzero(is_positive[order])
+    first, last = (np.searchsorted(-ranked, -ranked[positives], side) for side in ("left", "right"))
+    first_hit, last_hit = (np.searchsorted(positives, edge) for edge in (first, last))
+    tied = (last - first > 1).any()
+    found = {measure: np.empty(len(weights)) for measure in measures}
+    step = max(1, _CACHED // len(score))
+    for start in range(0, len(weights), step):
+        rows = slice(start, start + step)
+        part = weights[rows, order]
+        whole = part.astype(np.int64)
+        if np.array_equal(whole, part):  # as a bootstrap's weights are: adding up integers is ten times faster
+            part = whole
+        own = part[:, positives]
+        called, hits = np.cumsum(part, axis=1), np.cumsum(own, axis=1)
+        total, actual = called[:, -1], hits[:, -1] if len(positives) else 0.0
+        if tied:
+            called, hits = (np.pad(counts, ((0, 0), (1, 0))) for counts in (called, hits))
+            false_alarms = (called[:, first] - hits[:, first_hit] + called[:, last] - hits[:, last_hit]) / 2
+            called, hits = called[:, last], hits[:, last_hit]
+        else:
+            called = called[:, positives]
+            false_alarms = called - hits
+        if "auroc" in found:
+            pairs = actual * (total - actual)
+            found["auroc"][rows] = ratio(pairs - (own * false_alarms).sum(axis=1), pairs)
+        if "auprc" in found:
+            precision = hits / np.maximum(called, np.finfo(float).tiny)
+            found["auprc"][rows] = ratio((own * precision).sum(axis=1), actual)
+    return found
 
 
 def weighted_confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray) -> np.ndarray:
@@ -143,7 +176,11 @@ def _of_repeat(part: pd.DataFrame, classes: list[str], weights: np.ndarray, keys
     hits, total = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2))
     shares = rates(hits, confusion.sum(axis=2), confusion.sum(axis=1), total[:, None])
     shares |= {"recall": shares["sensitivity"], "precision": np.nan_to_num(shares["ppv"])}
-    areas = {"auroc": weighted_auroc, "auprc": weighted_auprc}
+    ranked = [metric for metric in ("auroc", "auprc") if any(metric == key[0] for key in keys)]
+
+    @cache
+    def areas(k: int) -> dict[str, np.ndarray]:
+        return weighted_areas(y == k, probabilities[:, k], weights, ranked)
 
     @cache
     def values(metric: str, label: str) -> np.ndarray:
@@ -156,7 +193,7 @@ def _of_repeat(part: pd.DataFrame, classes: list[str], weights: np.ndarray, keys
             each = np.stack([values(metric, one) for one in classes], axis=1)
             return ratio(np.nansum(each, axis=1), (~np.isnan(each)).sum(axis=1))
         k = classes.index(label)
-        return areas[metric](y == k, probabilities[:, k], weights) if metric in areas else shares[metric][:, k]
+        return areas(k)[metric] if metric in ranked else shares[metric][:, k]
 
     return {key: values(*key) for key in keys}
 
