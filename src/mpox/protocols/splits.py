@@ -91,7 +91,9 @@ def _assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: in
 
 
 def _groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
-    return pd.DataFrame({"label": labels, "group": groups}).drop_duplicates().groupby("label").size()
+    names, label = np.unique(labels, return_inverse=True)
+    _, group = np.unique(groups, return_inverse=True)
+    return pd.Series(np.bincount(np.unique(group * len(names) + label) % len(names)), index=names)
 
 
 def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, what: str) -> None:
@@ -112,8 +114,8 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray
     _check_enough_groups(labels, groups, 2, "inner folds")
     inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, int(_groups_per_class(labels, groups).min())), seed)
     for number in range(inner.max() + 1):
-        lost = sorted(set(labels) - set(labels[inner != number]))
-        if lost:
+        lost = np.setdiff1d(labels, labels[inner != number])
+        if len(lost):
             raise TooFewImages(
                 f"The groups are too large for inner folds: one of them takes all training images of {', '.join(lost)}. "
                 "Use another seed, or leave out the classes with the fewest groups."
@@ -161,7 +163,7 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
         folds = _assign_folds(labels, groups, n_folds, seed * 1000 + repeat)
         for fold in range(n_folds):
             train = folds != fold
-            if train.all() or set(labels[train]) != set(labels):
+            if train.all() or len(np.setdiff1d(labels, labels[train])):
                 raise MpoxError(
                     f"The groups are too large for {n_folds} folds: fold {fold} is empty or takes a whole class with it. "
                     "Use fewer folds, or another seed."

@@ -265,9 +265,12 @@ def fold_metrics(
 ) -> pd.DataFrame:
     """The metrics of each fold by itself, or only the ``keys``: ``repeat``, ``fold``, ``metric``, ``class``, ``estimate``."""
     wanted, rows = None if keys is None else list(keys), []
-    for place, part in predictions.groupby(["repeat", "fold"]):
-        found = weighted_metrics(matched_repeats(part, positive)[1], np.ones((1, len(part))), positive=positive, keys=wanted)
-        rows += [(*place, *key, float(values[0])) for key, values in found.items()]
+    for repeat, part in predictions.groupby("repeat"):
+        _, (table,) = matched_repeats(part, positive)
+        folds = np.unique(table["fold"])
+        inside = (table["fold"].to_numpy() == folds[:, None]).astype(float)  # a fold is a weighting that leaves out the others
+        found = weighted_metrics([table], inside, positive=positive, keys=wanted)
+        rows += [(repeat, fold, *key, float(values[k])) for k, fold in enumerate(folds) for key, values in found.items()]
     return pd.DataFrame(rows, columns=["repeat", "fold", "metric", "class", "estimate"])
 
 
