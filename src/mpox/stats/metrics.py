@@ -31,7 +31,7 @@ def probabilities_of(predictions: pd.DataFrame) -> np.ndarray:
 
 def codes_of(predictions: pd.DataFrame) -> np.ndarray:
     """The true classes as int64 of shape (n,), numbered in the order of the columns ``p_<class>``."""
-    return pd.Categorical(predictions["label"], categories=class_names(predictions)).codes.astype(np.int64)
+    return pd.Index(class_names(predictions)).get_indexer(predictions["label"]).astype(np.int64)
 
 
 def groups_of(predictions: pd.DataFrame) -> np.ndarray:
