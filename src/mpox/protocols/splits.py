@@ -170,7 +170,7 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
 
 @lru_cache(maxsize=128)  # a chapter asks for the same folds for every model
 def _nested_folds(labels: tuple[str, ...], groups: tuple[str, ...], n_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fold of each image, (n,), and for each fold the inner fold of each image, (n_folds, n), -1 where it is tested; read-only."""
+    """Fold of each image, (n,), and for each fold the inner fold of each image, (n_folds, n), -1 where tested; read-only."""
     label, group = np.array(labels), np.array(groups)
     folds = _assign_folds(label, group, n_folds, seed)
     inner = np.full((n_folds, len(label)), -1)
