@@ -132,10 +132,10 @@ def weighted_areas(
 
 
 def weighted_confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray) -> np.ndarray:
-    """Confusion matrices for many weightings, shape (b, n_classes, n_classes); true classes are rows."""
-    cells = np.zeros((len(y), n_classes * n_classes))
-    cells[np.arange(len(y)), y * n_classes + predicted] = 1
-    return (weights @ cells).reshape(-1, n_classes, n_classes)
+    """Confusion matrices for many weightings, shape (b, n_classes, n_classes), true classes in rows; for y and predicted of
+    several repeats, (r, n), at once: (b, r, n_classes, n_classes)."""
+    cells = np.moveaxis((y * n_classes + predicted)[..., None] == np.arange(n_classes**2), -2, 0)
+    return (weights @ cells.reshape(len(cells), -1).astype(float)).reshape(len(weights), *y.shape[:-1], n_classes, n_classes)
 
 
 def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
@@ -166,13 +166,24 @@ def weighted_metrics(
     for metric, label in wanted:
         if (metric, label) not in known:
             raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-    parts = [_of_repeat(part, classes, weights, wanted) for part in repeats]
+    y, probabilities = np.stack([codes_of(part) for part in repeats]), np.stack([probabilities_of(part) for part in repeats])
+    confusion = weighted_confusion(y, probabilities.argmax(axis=2), len(classes), weights)
+    parts = [
+        _of_repeat(y[k], probabilities[k], confusion[:, k], classes=classes, weights=weights, keys=wanted)
+        for k in range(len(repeats))
+    ]
     return {key: np.mean([part[key] for part in parts], axis=0) for key in wanted}
 
 
-def _of_repeat(part: pd.DataFrame, classes: list[str], weights: np.ndarray, keys: list[tuple[str, str]]) -> dict:
-    y, probabilities = codes_of(part), probabilities_of(part)
-    confusion = weighted_confusion(y, probabilities.argmax(axis=1), len(classes), weights)
+def _of_repeat(
+    y: np.ndarray,
+    probabilities: np.ndarray,
+    confusion: np.ndarray,
+    *,
+    classes: list[str],
+    weights: np.ndarray,
+    keys: list[tuple[str, str]],
+) -> dict[tuple[str, str], np.ndarray]:
     hits, total = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2))
     shares = rates(hits, confusion.sum(axis=2), confusion.sum(axis=1), total[:, None])
     shares |= {"recall": shares["sensitivity"], "precision": np.nan_to_num(shares["ppv"])}
