@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
 from mpox._core import MpoxError
 from mpox.protocols.splits import PROTOCOLS
-from mpox.stats.growth import CONTRADICTED, SHOWN, RiseAndFall, rise_and_fall
-from mpox.stats.metrics import MACRO, N_BOOTSTRAP
+from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
+from mpox.stats.metrics import MACRO, class_names, probabilities_of
 
 REPRODUCED = "reproduced"
 LEAKING = "reproduced only under a leaking protocol"
@@ -28,13 +29,7 @@ _NUMBERS = ["estimate", "low", "high"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval.
-
-    Examples
-    --------
-    >>> str(Interval(0.7848, 0.7145, 0.8472))
-    '0.785 (0.715 to 0.847)'
-    """
+    """An estimate and its 95 % interval; as text ``0.785 (0.715 to 0.847)``."""
 
     estimate: float
     low: float
@@ -98,27 +93,27 @@ class Judgement:
 
 
 def judge(published: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
-    """Hold a published value against our intervals. The first rule that applies decides.
-
-    Examples
-    --------
-    >>> judge(0.95, {"random_image": Interval(0.94, 0.91, 0.96)}, Interval(0.79, 0.72, 0.85)).verdict
-    'reproduced only under a leaking protocol'
-    """
+    """Hold a published value against our intervals. The first rule that applies decides."""
     if honest is None or isnan(honest.high):
         return Judgement(NOT_TESTABLE, "There is no interval under the honest protocol.")
     if honest.high >= published:
         if honest.low < published - MARGIN:
-            return Judgement(
-                NOT_TESTABLE,
-                f"The honest interval reaches {published:g}, and also {honest.low:.3f}, more than {MARGIN:.2f} below: too few "
-                "groups to tell.",
-            )
+            wide = f"The honest interval reaches {published:g}, and also {honest.low:.3f}, more than {MARGIN:.2f} below"
+            return Judgement(NOT_TESTABLE, f"{wide}: too few groups to tell.")
         return Judgement(REPRODUCED, f"The honest interval, up to {honest.high:.3f}, reaches {published:g}.")
     short = f"The honest interval ends at {honest.high:.3f}, below {published:g}"
     if reached := [name for name, interval in flattering.items() if interval.high >= published]:
         return Judgement(LEAKING, f"{short}; reached only under {' and '.join(reached)}.")
     return Judgement(NOT_REPRODUCED, f"{short}; so do the others." if flattering else f"{short}; no other protocol was run.")
+
+
+def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.DataFrame:
+    """The metrics, with ``tested`` (the protocol, or the other collection); below them what counts of external tests."""
+    tables = [metrics.assign(tested=metrics["protocol"])]
+    if external is not None and len(external):
+        outside = external[external["subset"] == "without shared"].rename(columns={"train": "dataset", "test": "tested"})
+        tables.append(outside.assign(protocol=OTHER))
+    return pd.concat(tables, ignore_index=True)
 
 
 def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -137,30 +132,13 @@ def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None)
         ``claim`` (key), ``dataset``, ``regime``, ``protocol`` (``other data`` for the external test), ``estimate``, ``low``,
         ``high``, ``published``.
     """
-    tables = [metrics]
-    if external is not None and len(external):
-        outside = external[external["subset"] == "without shared"]
-        tables.append(outside.drop(columns="test").rename(columns={"train": "dataset"}).assign(protocol=OTHER))
-    measured = pd.concat(tables, ignore_index=True)
-    parts = [
-        measured[(measured["metric"] == claim.metric) & (measured["class"] == claim.label)].assign(
-            claim=claim.key, published=claim.published
-        )
-        for claim in CLAIMS
-        if claim.published is not None
-    ]
-    columns = ["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    claims = pd.DataFrame(CLAIMS).dropna(subset="published").rename(columns={"key": "claim", "label": "class"})
+    found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
+    return found[["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]]
 
 
 def flattering_protocols(honest: str) -> tuple[str, ...]:
-    """The protocols that are laxer than the honest one.
-
-    Examples
-    --------
-    >>> flattering_protocols("patient")
-    ('augment_before_split', 'random_image')
-    """
+    """The protocols that are laxer than the honest one."""
     if honest not in STRICTNESS:
         raise MpoxError(f"'{honest}' cannot be the honest protocol: choose one of {', '.join(STRICTNESS)}.")
     return STRICTNESS[: STRICTNESS.index(honest)]
@@ -193,16 +171,16 @@ def verdict_table(
     if len(metrics[["dataset", "regime"]].drop_duplicates()) != 1:
         raise MpoxError("A table of verdicts is for one data set and one regime: choose their rows of the metrics first.")
     dataset, regime = metrics[["dataset", "regime"]].iloc[0]
-    table = claim_intervals(metrics, external).dropna(subset=_NUMBERS[:1])
-    table = table[(table["dataset"] == dataset) & (table["regime"] == regime)].set_index("claim")
+    table = claim_intervals(metrics, external).dropna(subset="estimate")
+    table = table[(table["dataset"] == dataset) & (table["regime"] == regime)]
     rows = []
     for claim in CLAIMS:
         if claim.published is None:
             judged = (findings or {}).get(claim.key, Judgement(NOT_TESTABLE, claim.untestable))
             cells = judged.cells
         else:
-            part = table.loc[table.index == claim.key].set_index("protocol")[_NUMBERS]
-            found = {name: Interval(*row) for name, row in part.iterrows()}
+            part = table[table["claim"] == claim.key]
+            found = {name: Interval(*row) for name, *row in part[["protocol", *_NUMBERS]].itertuples(index=False)}
             cells = {name: str(interval) for name, interval in found.items()}
             judged = judge(claim.published, {name: found[name] for name in flattering if name in found}, found.get(honest))
             if judged.verdict == REPRODUCED and OTHER in found and found[OTHER].high < claim.published:
@@ -230,21 +208,6 @@ def rules() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["if", "made up: published", "flattering", "honest", "judgement"])
 
 
-def judge_growth(found: RiseAndFall) -> Judgement:
-    """Hold "first rises, then falls" against the test of `mpox.stats.growth.judge`, in AUROC for Mpox."""
-    contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
-    tested = f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC"
-    p = f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it"
-    if found.verdict == SHOWN:
-        return Judgement(REPRODUCED, f"{tested}; {p}: it is better than both ends.")
-    if found.verdict == CONTRADICTED and found.estimates[0] > found.estimates[-1]:
-        return Judgement(NOT_REPRODUCED, f"{tested}; {p}: none is as good as the smallest.")
-    why = "neither a peak nor its absence is shown"
-    if found.verdict == CONTRADICTED:
-        why = "none in the middle is a peak, but one may lie beyond these sizes"
-    return Judgement(NOT_TESTABLE, f"{tested}; {p}: {why}.")
-
-
 def size_finding(backbone: str, parameters: int) -> Judgement:
     """The claim of 4.14 M parameters: never testable, because the network was chosen for having as many."""
     agrees = round(parameters / 1e6, 2) == 4.14
@@ -261,10 +224,9 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Judge
     """
     tests: dict = {}
     for protocol, table in predictions.items():
-        scores = table[[column for column in table.columns if column.startswith("p_")]]
-        right = scores.idxmax(axis=1).str.removeprefix("p_") == table["label"]
+        said = np.array(class_names(table))[probabilities_of(table).argmax(axis=1)]
         tests[protocol] = []
-        for _, part in table.assign(right=right).groupby("repeat"):
+        for _, part in table.assign(right=said == table["label"]).groupby("repeat"):
             p = chi2_contingency(pd.crosstab(part["fold"], part["right"]), correction=False).pvalue
             accuracy = part.groupby("fold")["right"].mean()
             tests[protocol].append((p, accuracy.min(), accuracy.max()))
@@ -280,18 +242,29 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Judge
     return Judgement(NOT_TESTABLE, sentence, cells)
 
 
-def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, *, n_bootstrap: int = N_BOOTSTRAP) -> Judgement:
-    """The claim that performance first rises, then falls, by `judge_growth`.
+def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resampling) -> Judgement:
+    """The claim that performance first rises, then falls, by the test of `mpox.stats.growth.judge`, in AUROC for Mpox.
 
     ``predictions`` are those of at least three networks under the honest protocol, smallest network first.
     """
     if len(predictions) < 3:
         why = f"A rise and a fall need at least three sizes of the network; there are {len(predictions)}."
         return Judgement(NOT_TESTABLE, why)
-    found = rise_and_fall(dict(predictions), n_bootstrap=n_bootstrap)
-    judged = judge_growth(found)
-    peak = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
-    return Judgement(judged.verdict, judged.sentence, {honest: f"peak {peak}"})
+    found = rise_and_fall(dict(predictions), **resampling)
+    contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
+    if found.verdict == SHOWN:
+        verdict, why = REPRODUCED, "it is better than both ends"
+    elif found.verdict == CONTRADICTED and found.estimates[0] > found.estimates[-1]:
+        verdict, why = NOT_REPRODUCED, "none is as good as the smallest"
+    elif found.verdict == CONTRADICTED:
+        verdict, why = NOT_TESTABLE, "none in the middle is a peak, but one may lie beyond these sizes"
+    else:
+        verdict, why = NOT_TESTABLE, "neither a peak nor its absence is shown"
+    sentence = (
+        f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC; "
+        f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it: {why}."
+    )
+    return Judgement(verdict, sentence, {honest: f"peak {contrast}"})
 
 
 #: To be a yes, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
@@ -324,28 +297,17 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
         if protocol not in set(part["protocol"]):
             raise MpoxError(f"There is no answer for {name} without its honest protocol '{protocol}': add it to PROTOCOLS.")
         kinds |= {(name, laxer): "flattering" for laxer in flattering_protocols(protocol)} | {(name, protocol): "honest"}
-    table = metrics.assign(tested=metrics["protocol"])
-    table["kind"] = [kinds.get(key) for key in zip(table["dataset"], table["protocol"], strict=True)]
-    if external is not None and len(external):
-        chosen = (external["subset"] == "without shared") & (external["regime"] == metrics["regime"].iloc[0])
-        outside = external[chosen].rename(columns={"train": "dataset", "test": "tested"}).assign(kind=OTHER)
-        table = pd.concat([table, outside.dropna(subset=["estimate"])], ignore_index=True)
-    table = table[(table["class"] == "Mpox") & table["metric"].isin(["sensitivity", "specificity", "auroc"])]
-    return table.dropna(subset=["kind"])[["kind", "dataset", "tested", "metric", *_NUMBERS]].reset_index(drop=True)
-
-
-def conclude(table: pd.DataFrame) -> str:
-    """Yes, no or partly, from `mpox_tests`. The first rule that applies decides; flattering tests do not count. Ours."""
-    counted = table[table["kind"] != "flattering"]
-    is_area = counted["metric"] == "auroc"
-    if (counted.loc[is_area, "low"] <= CHANCE).any():
-        return "no"
-    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
-    return "yes" if enough and (counted["kind"] == OTHER).any() else "partly"
+    table = _with_outside(metrics, external)
+    outside = table["protocol"] == OTHER
+    kind = pd.Series([kinds.get(key) for key in zip(table["dataset"], table["protocol"], strict=True)]).mask(outside, OTHER)
+    counts = kind.notna() & (table["regime"] == metrics["regime"].iloc[0]) & (table["estimate"].notna() | ~outside)
+    counts &= (table["class"] == "Mpox") & table["metric"].isin(["sensitivity", "specificity", "auroc"])
+    table = table.assign(kind=kind)[counts]
+    return table[["kind", "dataset", "tested", "metric", *_NUMBERS]].reset_index(drop=True)
 
 
 def answer_rules() -> pd.DataFrame:
-    """The rules of `conclude` in their order, as a table."""
+    """The rules of `conclusion` in their order, as a table."""
     rows = [
         (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", "no"),
         (f"in all of them, other data too, the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above", "yes"),
@@ -355,18 +317,18 @@ def answer_rules() -> pd.DataFrame:
 
 
 def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> str:
-    """`conclude` of `mpox_tests`; parameters as there."""
-    return conclude(mpox_tests(metrics, external, honest=honest))
+    """Yes, no or partly, from `mpox_tests`; parameters as there. The first rule that applies decides; flattering tests do not
+    count. The rules are ours."""
+    counted = mpox_tests(metrics, external, honest=honest).query("kind != 'flattering'")
+    is_area = counted["metric"] == "auroc"
+    if (counted.loc[is_area, "low"] <= CHANCE).any():
+        return "no"
+    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
+    return "yes" if enough and (counted["kind"] == OTHER).any() else "partly"
 
 
 def study_name(study: str) -> str:
-    """A study as it is cited in a sentence; all that have a key have several authors.
-
-    Examples
-    --------
-    >>> study_name("zhao2025"), study_name("an audited study")
-    ('Zhao et al. (2025)', 'an audited study')
-    """
+    """A study as it is cited in a sentence, ``Zhao et al. (2025)`` for ``zhao2025``; all that have a key have several authors."""
     found = re.fullmatch(r"([a-z]+)(\d{4})", study)
     return f"{found[1].capitalize()} et al. ({found[2]})" if found else study
 
