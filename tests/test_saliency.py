@@ -20,7 +20,7 @@ from mpox.models.backbones import Classifier, normalisation
 from mpox.models.explain import METHODS, get_method, grad_cam, integrated_attributions
 from mpox.studies import saliency as checks
 from mpox.studies.errors import confusion_table, error_table, sibling_errors
-from mpox.studies.saliency import Case, Explanations, choose_images, heat_maps, lesion_regions, make_cases, mark_regions
+from mpox.studies.saliency import Case, Explanations, choose_images, heat_maps, lesion_regions, mark_regions
 
 LITE = "tf_efficientnet_lite0"
 
@@ -171,7 +171,7 @@ def study(tmp_path_factory) -> tuple[pd.DataFrame, list[Case], pd.DataFrame]:
     model, store = ModelConfig(image_size=96, mirror=False, backbone=LITE), open_store(base / "store")
     errors = error_table(cross_validate(store, data, "source", model, n_folds=3))
     chosen = choose_images(errors, 10)
-    cases = make_cases(store, data, "source", model, chosen, n_folds=3)
+    cases = Explanations(store, data, "source", model, chosen, [], n_folds=3).cases
     return errors, cases, chosen
 
 

@@ -20,8 +20,8 @@ from mpox.protocols.pairs import combine, mixed_splits, part_of
 from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import inner_folds, make_external_split, make_splits
 from mpox.runs.cross_validation import compute_run, predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunResult, RunStore
+from mpox.runs.recorded import Store
+from mpox.runs.store import RunResult
 from mpox.stats.metrics import N_BOOTSTRAP, check_paired, evaluate, groups_of, matched_repeats, replicates
 from mpox.stats.resample import Replicates, bootstrap, ratio, weighted_mean
 
@@ -49,9 +49,7 @@ def external_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox", **res
     return pd.concat(tables, ignore_index=True)
 
 
-def external_pair(
-    store: RunStore | RecordedStore, train: str, test: str, *, data_dir: str | os.PathLike | None = None
-) -> tuple[Dataset, str, str]:
+def external_pair(store: Store, train: str, test: str, *, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str, str]:
     """Two collections as one, audited together (`mpox.protocols.pairs.combine`), and the names of the two within it.
 
     ``train`` and ``test`` are registered, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox).
@@ -81,20 +79,10 @@ def auroc_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **res
 
 
 def changes(tables: dict[str, pd.DataFrame], reference: str, **resampling) -> pd.DataFrame:
-    """The AUROC for Mpox of several ways to predict the same images, and the paired difference of each to one of them.
+    """The AUROC for Mpox of several ways to predict the same images in the same groups, each against ``reference``, one of them.
 
-    Parameters
-    ----------
-    tables : dict of str to DataFrame
-        Predictions of the same images in the same groups; the numbers of repeats may differ.
-    reference : str
-        Key of what the others are compared with.
-
-    Returns
-    -------
-    DataFrame
-        ``way``, ``estimate``, ``low``, ``high``, ``change``, ``change_low``, ``change_high`` (way minus reference, the same
-        groups resampled) and ``p`` (`two_sided`, not adjusted). The reference's own change is missing.
+    ``way``, ``estimate``, ``low``, ``high``, ``change``, ``change_low``, ``change_high`` (way minus reference, the same groups
+    resampled; missing for the reference itself) and ``p`` (`two_sided`, not adjusted). The numbers of repeats may differ.
     """
     values = {way: auroc_replicates(table, **resampling) for way, table in tables.items()}
     rows = []
@@ -182,13 +170,7 @@ def _unshared(manifest: pd.DataFrame) -> pd.Series:
 
 
 def predict_domain(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    model: ModelConfig,
-    *,
-    label: str | None = None,
-    whole: str | None = None,
-    **folds,
+    store: Store, both: Dataset, model: ModelConfig, *, label: str | None = None, whole: str | None = None, **folds
 ) -> pd.DataFrame:
     """Out-of-fold predictions of which collection an image comes from, without the images whose group is in both.
 
@@ -233,7 +215,7 @@ def effective_size(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 
-def collection_facts(store: RunStore | RecordedStore, data: Dataset) -> pd.DataFrame:
+def collection_facts(store: Store, data: Dataset) -> pd.DataFrame:
     """``source``, ``image_id`` and a column for each of `FACTS`, from the tables of chapter 1, computed where missing."""
     from mpox.audit import quality
     from mpox.data import skintone
@@ -259,15 +241,13 @@ def fact_differences(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """``second`` minus ``first`` in each fact, in standard deviations, for images that the two do not share.
+    """``second`` minus ``first`` in each fact, in standard deviations, for images that the two collections do not share.
 
     The standardised mean difference divides by the root of the mean of both variances (Austin 2009, Statistics in Medicine
     28:3083-3107); above 0.1 is often called an imbalance. Groups of each collection are resampled.
 
     Parameters
     ----------
-    both : Dataset
-        From `mpox.protocols.pairs.combine`, of the collections ``first`` and ``second``.
     facts : DataFrame
         ``source``, ``image_id`` (as the collection names it) and a column a fact: `collection_facts` of both.
     label : str, optional
@@ -320,7 +300,7 @@ def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.D
 class _Asked:
     """What `with_remedy` was asked for; each remedy takes from it what it needs."""
 
-    store: RunStore | RecordedStore
+    store: Store
     both: Dataset
     train: str
     test: str
@@ -348,15 +328,15 @@ def _with_colour_copies(asked: _Asked) -> Prepared:
 
 
 def target_weights(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, alpha: float = ALPHA, **folds
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, *, alpha: float = ALPHA, **folds
 ) -> pd.Series:
     """How much each training image counts if it is re-weighted: `density_weights` of a classifier not trained on its group."""
     return density_weights(predict_domain(store, both, model, whole=train, **folds), train, test, alpha=alpha).round(4)
 
 
 def _weighted(asked: _Asked) -> Prepared:
-    pair, folds = (asked.both, asked.train, asked.test, asked.model), {"n_folds": asked.n_folds, "seed": asked.seed}
-    weights = target_weights(asked.store, *pair, alpha=asked.alpha, **folds)
+    pair = asked.both, asked.train, asked.test, asked.model
+    weights = target_weights(asked.store, *pair, alpha=asked.alpha, n_folds=asked.n_folds, seed=asked.seed)
     data, split = _as_it_is(asked)
     return data, split.assign(weight=split["image_id"].map(weights).where(split["role"] == "train"))
 
@@ -421,30 +401,14 @@ REMEDIES = {
 
 
 def with_remedy(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, remedy: str = "no remedy", **how
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, remedy: str = "no remedy", **how
 ) -> pd.DataFrame:
-    """Predictions of the target collection by a model trained with one of `REMEDIES`.
+    """Predictions of the collection ``test`` of a pair (`external_pair`) by a model trained with one of `REMEDIES`.
 
-    Parameters
-    ----------
-    store, both, train, test
-        The data set from `external_pair`, and the names of the collections in it.
-    model : ModelConfig
-        A linear probe for *re-weighted*; on frozen features for *own scale*.
-    remedy : str
-    **how
-        ``n_copies`` (of a training image in other colours), ``alpha`` (`density_weights`), ``fraction`` (of the target's training
-        groups, for *mixed* and *target alone*), ``n_folds``, ``n_repeats``, ``seed``.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.runs.cross_validation.validate_externally`, with ``shared``: the honest group is in the training collection too.
-
-    Raises
-    ------
-    TooFewImages
-        If a collection has too few groups for it.
+    *re-weighted* takes a linear probe, *own scale* a model on frozen features. ``how``: ``n_copies`` (of a training image in
+    other colours), ``alpha`` (`density_weights`), ``fraction`` (of the target's training groups, for *mixed* and *target alone*),
+    ``n_folds``, ``n_repeats``, ``seed``. As `mpox.runs.cross_validation.validate_externally`, with ``shared``: the honest group
+    is in the training collection too. `TooFewImages` if a collection has too few groups for it.
     """
     asked, recipe = _Asked(store, both, train, test, model, **how), REMEDIES[remedy]
     data, split = recipe.prepare(asked)
@@ -458,7 +422,7 @@ def with_remedy(
 
 
 def every_way(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, **how
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, **how
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Predictions by remedy, `with_remedy` of all `REMEDIES`, and, by remedy, why one was not possible: too few groups.
 
@@ -476,7 +440,7 @@ def every_way(
 
 
 def own_pictures(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, fractions, **how
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, *, fractions, **how
 ) -> dict[tuple[str, float], pd.DataFrame]:
     """(remedy, fraction) to predictions, for *mixed* and *target alone*; a fraction that is too small is left out."""
     found = {}
@@ -488,7 +452,7 @@ def own_pictures(
 
 
 def cross_validate_mixed(
-    store: RunStore | RecordedStore, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
+    store: Store, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the target's images by models that also learn from another data set.
 

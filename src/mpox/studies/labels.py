@@ -27,14 +27,10 @@ COLUMNS = ["rank", "image_id", "group_id", "label", "suggested", "p_label", "sus
 def label_problems(predictions: pd.DataFrame, conflicts: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every image of a cross-validation, its repeats averaged, the least believable label first.
 
-    ``conflicts`` are the audit's (``data.audit.conflicts``): pairs of one photograph under two labels.
-
-    Returns
-    -------
-    DataFrame
-        ``rank`` (from 1), ``image_id``, ``group_id``, ``label`` (as given), ``suggested`` (the most probable class),
-        ``p_label`` (mean probability of the given label; the order after ``suspected``), ``suspected`` (off the diagonal of the
-        confident joint, method 2 of Northcutt et al., table 2), ``in_conflict`` (the audit knows it under another label).
+    ``conflicts`` are the audit's (``data.audit.conflicts``): pairs of one photograph under two labels. ``rank`` (from 1),
+    ``image_id``, ``group_id``, ``label`` (as given), ``suggested`` (the most probable class), ``p_label`` (mean probability of
+    the given label; the order after ``suspected``), ``suspected`` (off the diagonal of the confident joint, method 2 of Northcutt
+    et al., table 2), ``in_conflict`` (the audit knows it under another label).
     """
     from cleanlab.filter import find_label_issues
 

@@ -11,8 +11,7 @@ from mpox.models.config import ModelConfig
 from mpox.protocols.doses import DOSES, check_doses, dose_splits
 from mpox.protocols.splits import has_sibling
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import codes_of, groups_of, probabilities_of, replicates
 from mpox.stats.resample import Replicates, bootstrap, ratio
 
@@ -24,7 +23,7 @@ DOSE_COLUMNS = (
 MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None), ("sensitivity", None))
 
 
-def leak_dose(store: RunStore | RecordedStore, data: Dataset, model: ModelConfig, *, doses=DOSES, **folds) -> pd.DataFrame:
+def leak_dose(store: Store, data: Dataset, model: ModelConfig, *, doses=DOSES, **folds) -> pd.DataFrame:
     """Predictions of one model at each dose; parameters and errors as in `mpox.protocols.doses.dose_splits`.
 
     As `mpox.cross_validate`, under the protocol ``leak_dose``, with ``dose`` (0 to 1), ``exposed`` (bool: a sibling is in
@@ -48,13 +47,10 @@ def leak_dose(store: RunStore | RecordedStore, data: Dataset, model: ModelConfig
 def dose_response(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """The dose-response curve of `leak_dose`, with 95 % intervals from resampling honest groups; parameters as in `evaluate`.
 
-    Returns
-    -------
-    DataFrame
-        One row a dose and measure: ``dose``, ``share`` (of test images with a sibling in training at this dose), ``n_train``
-        (mean over the folds), ``subset`` (``all``; for the accuracy also ``with sibling`` and ``without sibling``: by whether the
-        random split has one in training), ``metric``, ``class``, ``estimate``, ``low``, ``high``, and ``change``,
-        ``change_low``, ``change_high``: the paired difference to the lowest dose. A subset without images has NaN.
+    One row a dose and measure: ``dose``, ``share`` (of test images with a sibling in training at this dose), ``n_train`` (mean
+    over the folds), ``subset`` (``all``; for the accuracy also ``with sibling`` and ``without sibling``: by whether the random
+    split has one in training), ``metric``, ``class``, ``estimate``, ``low``, ``high``, and ``change``, ``change_low``,
+    ``change_high``: the paired difference to the lowest dose. A subset without images has NaN.
     """
     curve = [(metric, label or positive) for metric, label in MEASURES]
     rows, reference = [], None

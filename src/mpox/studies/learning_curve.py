@@ -7,8 +7,7 @@ from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
 from mpox.protocols.sizes import FRACTIONS, learning_splits
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import replicates
 
 #: The columns of `curve_table`.
@@ -16,7 +15,7 @@ CURVE_COLUMNS = ("fraction", "n_groups", "n_images", "metric", "class", "estimat
 
 
 def learning_curve(
-    store: RunStore | RecordedStore, data: Dataset, protocol: str, model: ModelConfig, *, fractions=FRACTIONS, **folds
+    store: Store, data: Dataset, protocol: str, model: ModelConfig, *, fractions=FRACTIONS, **folds
 ) -> pd.DataFrame:
     """Predictions of one model trained on each fraction of the groups; parameters and errors as in `learning_splits`.
 

@@ -27,8 +27,7 @@ from mpox.models.explain import BATCH, as_batch
 from mpox.protocols.splits import make_splits
 from mpox.runs.cross_validation import fitted_network, split_runs
 from mpox.runs.parallel import Task
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import groups_of
 from mpox.stats.resample import bootstrap, weighted_mean
 
@@ -72,19 +71,13 @@ def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
 class Explanations:
     """Chosen images of a cross-validation; networks and heat maps are made when they are first asked for.
 
-    Parameters
-    ----------
-    store, data, protocol, model, **folds
-        As for `mpox.cross_validate`; runs of the first repeat are explained.
-    chosen : DataFrame
-        Rows of `mpox.studies.errors.error_table`, for instance from `choose_images`.
-    methods : list of str
-        Of `mpox.models.explain.METHODS`.
+    Parameters as in `mpox.cross_validate`, of which the runs of the first repeat are explained; ``chosen`` are rows of
+    `mpox.studies.errors.error_table`, for instance from `choose_images`, ``methods`` some of `mpox.models.explain.METHODS`.
     """
 
     def __init__(
         self,
-        store: RunStore | RecordedStore,
+        store: Store,
         data: Dataset,
         protocol: str,
         model: ModelConfig,
@@ -200,14 +193,9 @@ def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, 
 
     A method whose maps stay as they were shows edges and the middle of the image, not what the network learnt. For comparison:
     the map of the same network for another image, which shares nothing with the first but the method's habits. ``maps`` are by
-    method and image id, from `heat_maps`.
-
-    Returns
-    -------
-    DataFrame
-        One row an image, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
-        ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
-        of maps averaged to 28 x 28 cells.
+    method and image id, from `heat_maps`. ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+    ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both of
+    maps averaged to 28 x 28 cells.
     """
     rows = []
     for what in RANDOMISED:

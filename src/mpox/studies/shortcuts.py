@@ -20,8 +20,7 @@ from mpox.data.pixels import load_pixels
 from mpox.models.config import ModelConfig
 from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import OVERALL, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 
@@ -30,21 +29,13 @@ from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 ALTERED, ALTERED_TEST, CORRUPTED, TONE_AUGMENTED = "altered", "altered_test", "corrupted", "tone_augmented"
 
 
-def train_and_test(
-    store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str
-) -> pd.DataFrame:
+def train_and_test(store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str) -> pd.DataFrame:
     """Predictions of altered images by models trained on images altered alike; ``data`` and ``split`` are the originals'."""
     return predict_splits(store, altered(data, recipe), ALTERED, split, model).assign(recipe=recipe)
 
 
 def only_tested(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    split: pd.DataFrame,
-    model: ModelConfig,
-    recipes: list[str],
-    *,
-    protocol: str = ALTERED_TEST,
+    store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipes: list[str], *, protocol: str = ALTERED_TEST
 ) -> pd.DataFrame:
     """Predictions of the untouched and the altered test images by models trained on untouched ones; one fit a fold for all.
 
@@ -57,9 +48,7 @@ def only_tested(
     return table.assign(recipe=table["image_id"].map(about["recipe"]), image_id=table["image_id"].map(about["original_id"]))
 
 
-def train_with_copies(
-    store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipes: list[str]
-) -> pd.DataFrame:
+def train_with_copies(store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipes: list[str]) -> pd.DataFrame:
     """As `only_tested`, but the copies are learnt from, in the inner fold of their original, and untouched images are tested."""
     both = with_copies(data, recipes)
     return predict_splits(store, both, TONE_AUGMENTED, copies_in_training(split, both.manifest), model)
@@ -94,15 +83,10 @@ def _in_three(**measures: Replicates) -> dict[str, float]:
 def survival(predictions: pd.DataFrame, untouched: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """How much of the AUROC survives each recipe; parameters as in `mpox.evaluate`, ``predictions`` with ``recipe``.
 
-    ``untouched`` are predictions of the same images as they are, by the model trained on them as they are.
-
-    Returns
-    -------
-    DataFrame
-        One row a recipe, `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC; ``change``,
-        ``change_low``, ``change_high``, its paired difference to the untouched images; ``survives``, ``survives_low``,
-        ``survives_high``: the part of the AUROC above 0.5 that is left (1 all, 0 none; NaN where the untouched AUROC is not
-        above 0.5).
+    ``untouched`` are predictions of the same images as they are, by the model trained on them as they are. One row a recipe,
+    `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC; ``change`` and its ends, the paired difference to
+    the untouched images; ``survives`` and its ends, the part of the AUROC above 0.5 that is left (1 all, 0 none; NaN where the
+    untouched AUROC is not above 0.5).
     """
     table = predictions[predictions["recipe"] != UNTOUCHED]
     both = pd.concat([untouched.assign(recipe=UNTOUCHED), table], ignore_index=True)
@@ -153,19 +137,8 @@ def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFram
 def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Out-of-fold scores of facts by the rates of their bins in training: naive Bayes on `N_BINS` bins of equal mass.
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (n, f)
-        Facts, which add up; NaN is missing.
-    positive : ndarray of bool, shape (n, p)
-        Labels, in p versions.
-    fold : ndarray of int, shape (n,)
-        In which fold each image is tested.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, p)
-        Logarithm of the ratio of likelihoods.
+    ``values`` are facts, float of shape (n, f), which add up (NaN is missing); ``positive`` labels in p versions, bool of shape
+    (n, p); ``fold`` says where each image is tested. The logarithm of the ratio of likelihoods, float64 of shape (n, p).
     """
     scores = np.zeros(positive.shape)
     for number in np.unique(fold):
@@ -389,16 +362,11 @@ MEASURES = ("auroc", "accuracy")
 def robustness(predictions: pd.DataFrame, **options) -> tuple[pd.DataFrame, pd.DataFrame]:
     """AUROC and accuracy at each strength of each family, and averaged over strengths; parameters as in `mpox.evaluate`.
 
-    ``predictions`` come from `only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at.
-
-    Returns
-    -------
-    strengths : DataFrame
-        ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``.
-    means : DataFrame
-        ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the complement
-        of the mean corruption error of Hendrycks and Dietterich 2019, without their division by a reference network's error), and
-        ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
+    ``predictions`` come from `only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at. Two
+    tables: ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``; and
+    ``family`` (last `EVERY`), ``metric``, ``estimate``, ``low``, ``high`` of the mean over the strengths (the complement of the
+    mean corruption error of Hendrycks and Dietterich 2019, without their division by a reference network's error), and
+    ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
     """
     found = recipe_replicates(predictions, **options) if len(predictions) else {}
     families: dict[str, dict[int, dict[str, Replicates]]] = {}

@@ -64,20 +64,11 @@ def _measures(parts: list[pd.DataFrame], positive: str, weights: np.ndarray) -> 
 
 
 def within_strata(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
-    """The metrics of each stratum of skin tone.
+    """The `METRICS` of each stratum of skin tone; its groups are resampled, parameters as in `mpox.evaluate`.
 
-    Parameters
-    ----------
-    predictions, positive, **resampling
-        See `mpox.evaluate`; the groups of each stratum are resampled.
-    tones : DataFrame
-        ``image_id`` and ``ita`` in degrees (NaN: in no stratum).
-
-    Returns
-    -------
-    DataFrame
-        One row a stratum and metric of `METRICS`: ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``,
-        ``low``, ``high``. NaN where a stratum has fewer than five groups of either side.
+    ``tones`` has ``image_id`` and ``ita`` in degrees (NaN: in no stratum). One row a stratum and metric: ``stratum``, ``images``,
+    ``groups``, ``positives``, ``metric``, ``estimate``, ``low``, ``high``; NaN where a stratum has fewer than five groups of
+    either side.
     """
     repeats, judged = _prepared(predictions, tones, positive)
     rows = []
@@ -143,15 +134,10 @@ def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarra
 def equal_tones(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """AUROC as it is, over pairs of one stratum, and with equal tone distributions, each beside that of the tone alone.
 
-    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out.
-
-    Returns
-    -------
-    DataFrame
-        One row for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired):
-        ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``,
-        ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
-        tone tells nothing.
+    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out. One row
+    for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired): ``how``,
+    ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``, ``low``, ``high`` of the AUROC,
+    and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where tone tells nothing.
     """
     repeats, judged = _prepared(predictions, tones, positive)
     if not judged:

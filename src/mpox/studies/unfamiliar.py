@@ -16,8 +16,7 @@ from mpox.models.backbones import build_backbone
 from mpox.models.config import HANDCRAFTED, ModelConfig
 from mpox.models.features import EXTRACTORS, features, network_features
 from mpox.runs.cross_validation import fold_parts
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.recorded import Store
 from mpox.stats.conformal import fit_conformal, predict_sets
 from mpox.stats.metrics import N_BOOTSTRAP, codes_of, group_weights, probabilities_of, weighted_auroc
 from mpox.stats.novelty import METHODS, fit_novelty, novelty_score
@@ -119,7 +118,7 @@ def _areas(shown: pd.DataFrame, by_itself: np.ndarray, weights: np.ndarray) -> d
 
 
 def kept_table(
-    store: RunStore | RecordedStore,
+    store: Store,
     data: Dataset,
     split: pd.DataFrame,
     nested: pd.DataFrame,

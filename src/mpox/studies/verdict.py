@@ -119,18 +119,9 @@ def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.Da
 def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None) -> pd.DataFrame:
     """The intervals that are held against the published values.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        The columns of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``.
-    external : DataFrame, optional
-        The columns of `external_metrics` with ``train``, ``test`` and ``regime``; shared images do not count.
-
-    Returns
-    -------
-    DataFrame
-        ``claim`` (key), ``dataset``, ``regime``, ``protocol`` (``other data`` for the external test), ``estimate``, ``low``,
-        ``high``, ``published``.
+    ``metrics`` are rows of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``, ``external`` rows of `external_metrics`
+    with ``train``, ``test`` and ``regime``, of which shared images do not count. ``claim`` (key), ``dataset``, ``regime``,
+    ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
     """
     claims = pd.DataFrame(CLAIMS).dropna(subset="published").rename(columns={"key": "claim", "label": "class"})
     found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
@@ -153,19 +144,9 @@ def verdict_table(
 ) -> pd.DataFrame:
     """Every claim with what was measured and the judgement that follows from `judge`.
 
-    Parameters
-    ----------
-    metrics, external : DataFrame
-        See `claim_intervals`; ``metrics`` of one data set and one regime.
-    honest : str
-        The protocol whose interval decides.
-    findings : mapping of str to Judgement, optional
-        Claim key to judgement, for claims that are not a single metric.
-
-    Returns
-    -------
-    DataFrame
-        One row a claim: ``claim``, ``paper``, a column of text for each protocol and for ``other data``, ``judgement``, ``why``.
+    ``metrics`` and ``external`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol ``honest``
+    decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. One row a claim: ``claim``,
+    ``paper``, a column of text for each protocol and for ``other data``, ``judgement``, ``why``.
     """
     flattering = flattering_protocols(honest)
     if len(metrics[["dataset", "regime"]].drop_duplicates()) != 1:
@@ -276,18 +257,10 @@ CHANCE = 0.50
 def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> pd.DataFrame:
     """Sensitivity, specificity and AUROC for Mpox in every test that the answer may speak of.
 
-    Parameters
-    ----------
-    metrics, external : DataFrame
-        See `claim_intervals`; of one regime, and of as many data sets as there are.
-    honest : mapping of str to str
-        Data set to its honest protocol; ``source`` where it is not named.
-
-    Returns
-    -------
-    DataFrame
-        ``kind`` (``flattering``, ``honest`` or ``other data``), ``dataset`` (learnt from), ``tested`` (the protocol, or the other
-        collection), ``metric``, ``estimate``, ``low``, ``high``. An external test without an AUROC is left out.
+    ``metrics`` and ``external`` as in `claim_intervals`, of one regime, and of as many data sets as there are; ``honest`` is data
+    set to honest protocol (else ``source``). ``kind`` (``flattering``, ``honest`` or ``other data``), ``dataset`` (learnt from),
+    ``tested`` (the protocol, or the other collection), ``metric``, ``estimate``, ``low``, ``high``. An external test without an
+    AUROC is left out.
     """
     if metrics["regime"].nunique() != 1:
         raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
@@ -336,14 +309,11 @@ def study_name(study: str) -> str:
 def literature() -> pd.DataFrame:
     """Published figures of performance, those that say how much can be believed of such figures among them.
 
-    Returns
-    -------
-    DataFrame
-        One row a study, protocol and metric: ``study`` (a key of ``book/references.bib``, or a description where the study is
-        not named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty
-        where the study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits
-        that the network should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not
-        know which), ``value`` (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
+    One row a study, protocol and metric: ``study`` (a key of ``book/references.bib``, or a description where the study is not
+    named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty where the
+    study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits that the network
+    should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not know which), ``value``
+    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
     """
     text = ["study", "doi", "data", "protocol", "leaks", "metric", "note"]
     path = Path(__file__).with_name("literature.csv")
@@ -370,7 +340,6 @@ def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataF
         From `mpox.models.costs.measure_costs`; a method whose model is not there has no costs.
     literature : DataFrame
         From `literature`. Studies with none of these metrics are left out.
-    positive : str
 
     Returns
     -------
