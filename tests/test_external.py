@@ -1,5 +1,6 @@
 """Other data: what is tested is never learnt from, remedies do what they say, and a user's folder can be the other collection."""
 
+import json
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mpox import ModelConfig, MpoxError, evaluate, open_store
+from mpox import ModelConfig, MpoxError, open_store
 from mpox._core import TooFewImages
 from mpox.data.changes import RENDERERS, recolour, view_hash
 from mpox.data.dataset import Dataset
@@ -29,6 +30,7 @@ from mpox.stats.metrics import difference
 from mpox.studies import external
 from mpox.studies.external import (
     FACTS,
+    auroc_replicates,
     calibration_in_the_large,
     calibration_shift,
     changes,
@@ -113,6 +115,13 @@ def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folde
     assert abs(found.loc["lightness", "estimate"]) < 1 and found.loc["lightness", "low"] < found.loc["lightness", "high"]
 
 
+def splits_of(store, table: pd.DataFrame) -> pd.DataFrame:
+    """The split table behind predictions, with ``original``: the id without the number of a copy."""
+    configs = [json.loads((store.root / "runs" / run / "config.json").read_text()) for run in table["run_id"].unique()]
+    split = pd.concat([pd.read_csv(store.root / "splits" / f"{config['split']}.csv") for config in configs], ignore_index=True)
+    return split.assign(original=split["image_id"].str.replace(r"#\d+$", "", regex=True))
+
+
 def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_on(pair, ways):
     store, both, _, test = pair
     tables, skipped = ways
@@ -124,28 +133,15 @@ def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_
         for _, part in table.groupby("repeat"):
             assert part.set_index("image_id")["label"].sort_index().equals(expected), way
         assert table["shared"].sum() == 6 * table["repeat"].nunique()
-        for run_id in table["run_id"].unique():
-            config = store.get(next(c for c in _configs(store) if c.id == run_id)).config
-            split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
-            original = split["image_id"].str.replace(r"#\d+$", "", regex=True)
-            tested = original[split["role"] == "test"]
-            assert not set(tested) & set(original[split["role"] == "train"])
+        for _, rows in splits_of(store, table).groupby(["repeat", "fold"]):
+            learnt, tested = (rows.loc[rows["role"] == role, "original"] for role in ("train", "test"))
+            assert not set(tested) & set(learnt)
             if way not in ("mixed", "target alone"):
-                assert tested.str.startswith("there/").all() and original[split["role"] == "train"].str.startswith("here/").all()
-
-
-def splits_of(store, table: pd.DataFrame) -> pd.DataFrame:
-    """The split table behind predictions."""
-    names = [config.split for config in _configs(store) if config.id in set(table["run_id"])]
-    return pd.concat([pd.read_csv(store.root / "splits" / f"{name}.csv") for name in names], ignore_index=True)
-
-
-def _configs(store):
-    import json
-
-    from mpox.models.config import RunConfig
-
-    return [RunConfig.from_dict(json.loads(path.read_text())) for path in (store.root / "runs").glob("*/config.json")]
+                assert tested.str.startswith("there/").all() and learnt.str.startswith("here/").all()
+    copies = splits_of(store, tables["colour copies"])
+    views = copies["image_id"].str.extract(r"#(\d)$")[0].groupby(copies["role"]).value_counts()
+    assert views.to_dict() == {("train", "0"): 32, ("train", "1"): 32, ("train", "2"): 32, ("test", "0"): 38}
+    assert copies[copies["role"] == "train"].groupby("group_id")["inner_fold"].nunique().max() == 1
 
 
 def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
@@ -219,20 +215,12 @@ def test_another_colour_is_the_same_picture_in_its_place():
     assert min(np.corrcoef(grey, copy.mean(axis=2).ravel())[0, 1] for copy in copies) > 0.97
     means = np.array([copy.mean(axis=(0, 1)) / picture.mean(axis=(0, 1)) for copy in copies])
     assert means.std(axis=0).min() > 0.1  # each channel moves
-    assert view_hash("picture", 1, 0) != shas[1]
+    assert view_hash("picture", 1, 0) != shas[1] and set(RENDERERS) == {"published", "colour"}
 
 
-def test_colour_copies_are_made_of_training_pictures_only(pair):
-    store, both, train, test = pair
-    assert set(RENDERERS) == {"published", "colour"}
+def test_an_unknown_recipe_of_copies_is_refused(pair):
     with pytest.raises(MpoxError, match="no recipe 'grey'"):
-        augmented(both, 1, recipe="grey")
-    external.with_remedy(store, both, train, test, MODEL, "colour copies", n_copies=2)
-    config = next(c for c in _configs(store) if c.protocol == "external_colour")
-    split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
-    views = split["image_id"].str.extract(r"#(\d)$")[0].groupby(split["role"]).value_counts()
-    assert views.to_dict() == {("train", "0"): 32, ("train", "1"): 32, ("train", "2"): 32, ("test", "0"): 38}
-    assert split[split["role"] == "train"].groupby("group_id")["inner_fold"].nunique().max() == 1
+        augmented(pair[1], 1, recipe="grey")
 
 
 def test_changes_are_paired_differences(ways):
@@ -287,8 +275,7 @@ def phantoms(tmp_path_factory):
 
 
 def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:
-    table = evaluate(predictions, positive=positive, n_bootstrap=0)
-    return float(table[(table["metric"] == "auroc") & (table["class"] == positive)]["estimate"].iloc[0])
+    return float(auroc_replicates(predictions, positive=positive, n_bootstrap=0).estimate)
 
 
 def test_a_planted_shortcut_does_not_travel_and_the_instruments_see_it(phantoms, tmp_path):

@@ -54,32 +54,22 @@ def test_the_suspected_are_those_of_confident_learning():
 
 def test_planted_labels_are_found_in_a_good_models_probabilities():
     table, wrong = noisy(np.random.default_rng(1))
-    found = suspicion_by(label_problems(table), wrong, n_bootstrap=200)
+    conflicts = pd.DataFrame({"kind": ["label", "patient"], "image_id_a": ["003", "010"], "image_id_b": ["007", "011"]})
+    problems = label_problems(table, conflicts)
+    found = suspicion_by(problems, wrong, n_bootstrap=100)
     assert found["recall"] > 0.8 and found["precision"] > 0.6 and found["auroc"] > 0.95
     assert found["low"] <= found["auroc"] <= found["high"] and found["wrong"] == wrong.sum()
+    assert set(problems.loc[problems["in_conflict"], "image_id"]) == {"003", "007"}, "the audit knows these"
 
 
 def test_counts_by_hand():
-    problems = pd.DataFrame(
-        {
-            "image_id": list("abcde"),
-            "group_id": list("abcde"),
-            "p_label": [0.1, 0.2, 0.3, 0.8, 0.9],
-            "suspected": [True, True, True, False, False],
-        }
-    )
-    found = suspicion_by(problems, pd.Series([True, False, False, True, False], index=list("abcde")), n_bootstrap=0)
+    names, suspected = list("abcde"), [True, True, True, False, False]
+    problems = pd.DataFrame({"image_id": names, "group_id": names, "p_label": [0.1, 0.2, 0.3, 0.8, 0.9], "suspected": suspected})
+    found = suspicion_by(problems, pd.Series([True, False, False, True, False], index=names), n_bootstrap=0)
     assert (found["suspected"], found["wrong"], found["found"]) == (3, 2, 1)
     assert found["recall"] == 0.5 and found["precision"] == pytest.approx(1 / 3) and found["auroc"] == pytest.approx(4 / 6)
-    nothing = suspicion_by(problems, pd.Series(False, index=list("abcde")), n_bootstrap=0)
+    nothing = suspicion_by(problems, pd.Series(False, index=names), n_bootstrap=0)
     assert nothing["found"] == 0 and np.isnan(nothing["recall"]) and np.isnan(nothing["auroc"])
-
-
-def test_conflicts_of_the_audit_are_marked():
-    table, _ = noisy(np.random.default_rng(2))
-    conflicts = pd.DataFrame({"kind": ["label", "patient"], "image_id_a": ["003", "010"], "image_id_b": ["007", "011"]})
-    found = label_problems(table, conflicts)
-    assert set(found.loc[found["in_conflict"], "image_id"]) == {"003", "007"}
 
 
 def test_whole_groups_are_given_another_class():

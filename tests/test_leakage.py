@@ -7,15 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from planted import groups_of, manifests, twice
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
 from mpox._core import MpoxError, TooFewImages
 from mpox.data.changes import render_view, view_hash
 from mpox.data.dataset import Dataset
-from mpox.data.groups import connected, same_value_links
-from mpox.data.manifest import build_manifest, manifest_hash
+from mpox.data.manifest import manifest_hash
 from mpox.data.pixels import load_pixels
 from mpox.models import heads
 from mpox.models.config import ModelConfig
@@ -33,22 +32,8 @@ DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=64)
 
 
-def groups_of(manifest: pd.DataFrame) -> pd.Series:
-    return pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy())
-
-
-@st.composite
-def manifests(draw) -> pd.DataFrame:
-    """Two or three classes of groups of one to three pictures."""
-    rows = []
-    for label in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
-        for number, size in enumerate(draw(st.lists(st.integers(1, 3), min_size=16, max_size=30))):
-            rows += [(f"{label}/{number:02d}_{k}", label, f"{label}{number}") for k in range(size)]
-    return pd.DataFrame(rows, columns=["image_id", "label", "group_id"]).sort_values("image_id", ignore_index=True)
-
-
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(manifests(), st.integers(2, 5), st.integers(0, 1000))
+@given(manifests(16, 30), st.integers(2, 5), st.integers(0, 1000))
 @pytest.mark.slow
 def test_doses_change_the_leak_and_nothing_else(manifest, n_folds, seed):
     groups = groups_of(manifest)
@@ -115,18 +100,7 @@ def test_the_seed_and_the_dose_make_the_split():
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> Dataset:
-    """Pictures of noise in two colours each, with labels at random; every photograph is there twice."""
-    root = tmp_path_factory.mktemp("planted") / "planted"
-    rng = np.random.default_rng(3)
-    for number in range(60):
-        label = ("Mpox", "Others")[number % 2]
-        (root / label).mkdir(parents=True, exist_ok=True)
-        picture = rng.normal(rng.uniform(40, 220, 3), 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-        for copy in range(2):
-            Image.fromarray(picture).save(root / label / f"{number:02d}_{copy}.png")
-    manifest = build_manifest(root)
-    manifest["group_id"] = connected(manifest["image_id"], *same_value_links(manifest["image_id"], manifest["pixel_sha256"]))
-    return Dataset("planted", manifest, groups_of(manifest), is_phantom=False, has_pictures=True)
+    return twice(tmp_path_factory.mktemp("planted") / "planted", n=60, size=64)
 
 
 def test_a_planted_leak_is_found_and_measured(planted, tmp_path):

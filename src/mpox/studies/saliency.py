@@ -43,13 +43,9 @@ class Case:
     images: pd.DataFrame  #: ``image_id``, ``group_id``; n rows
 
 
-def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0, among: set[str] | None = None) -> pd.DataFrame:
-    """At most n rows of an `error_table` to be explained: correctly recognised images, the classes in turn, one a group.
-
-    ``among`` names the images to choose from; all by default.
-    """
-    right = errors[~errors["wrong"] & (errors["image_id"].isin(among) if among is not None else True)]
-    right = right.sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
+def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """At most n rows of an `error_table` to be explained: correctly recognised images, the classes in turn, one a group."""
+    right = errors[~errors["wrong"]].sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
     right = right.assign(turn=right.groupby("label").cumcount()).sort_values(["turn", "label"], kind="stable")
     return right.head(n).drop(columns="turn").reset_index(drop=True)
 

@@ -320,26 +320,20 @@ def literature() -> pd.DataFrame:
     return pd.read_csv(path, dtype={"year": "Int64", **dict.fromkeys(text, "string")})
 
 
-#: Column of the leaderboard to (metric, class) of `mpox.evaluate`; the class None is the positive one.
-MEASURES = {"accuracy": ("accuracy", "all"), "macro F1": ("f1", "macro"), "AUROC": ("auroc", None)}
+#: Column of the leaderboard to (metric, class) of `mpox.evaluate`.
+MEASURES = {"accuracy": ("accuracy", "all"), "macro F1": ("f1", "macro"), "AUROC": ("auroc", "Mpox")}
 _COSTS = {"parameters": "parameters", "median_ms_1": "ms"}
 _MODEL = ["backbone", "head", "image_size"]
 #: What every row says before its numbers.
 ABOUT = ["method", "kind", "data", "regime", "protocol", "leaks"]
 
 
-def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
+def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataFrame) -> pd.DataFrame:
     """Our methods and published ones in one table, the best AUROC first.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        Results of `mpox.evaluate`, one below the other, each with ``method`` (its name in the table), ``dataset``, ``regime``,
-        ``protocol``, ``backbone``, ``head`` and ``image_size``.
-    costs : DataFrame
-        From `mpox.models.costs.measure_costs`; a method whose model is not there has no costs.
-    literature : DataFrame
-        From `literature`. Studies with none of these metrics are left out.
+    ``metrics`` are results of `mpox.evaluate`, one below the other, each with ``method`` (its name in the table), ``dataset``,
+    ``regime``, ``protocol``, ``backbone``, ``head`` and ``image_size``; ``costs`` are from `mpox.models.costs.measure_costs` (a
+    method whose model is not there has none). Of `literature`, studies with none of the metrics are left out.
 
     Returns
     -------
@@ -348,18 +342,19 @@ def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataF
         for each of `MEASURES` the estimate and its 95 % interval (``AUROC``, ``AUROC low``, ``AUROC high``), ``parameters``,
         ``ms`` (median for an image) and ``note``. What is not known is missing. Sorted by AUROC, then accuracy, downward.
     """
-    board = pd.concat([_ours(metrics, costs, positive), _published(literature)], ignore_index=True)
+    board = pd.concat([_ours(metrics, costs), _published(literature)], ignore_index=True)
     columns = [f"{name}{part}" for name in MEASURES for part in ("", " low", " high")]
     board = board.reindex(columns=[*ABOUT, *columns, *_COSTS.values(), "note"])
     return board.sort_values(["AUROC", "accuracy"], ascending=False, kind="stable", ignore_index=True, na_position="last")
 
 
-def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
+def as_text(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for reading: the name and the figures first, an estimate with its interval in one column, costs rounded."""
 
     def with_interval(value: float, low: float, high: float) -> str:
-        interval = "" if pd.isna(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
-        return "" if pd.isna(value) else f"{value:.{digits}f}{interval}"
+        if pd.isna(value):
+            return ""
+        return f"{value:.3f}" if pd.isna(low) else str(Interval(value, low, high))
 
     about = board[ABOUT].astype(object).where(board[ABOUT].notna(), "")
     shown = about[["method"]]
@@ -372,17 +367,16 @@ def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     return shown.assign(note=board["note"].fillna(""))
 
 
-def _ours(metrics: pd.DataFrame, costs: pd.DataFrame, positive: str) -> pd.DataFrame:
+def _ours(metrics: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     about, name_of = ["method", "dataset", "regime", "protocol", *_MODEL], ["method", "dataset", "protocol"]
     table = metrics[about].drop_duplicates(ignore_index=True)
     for name, (metric, label) in MEASURES.items():
-        part = metrics[(metrics["metric"] == metric) & (metrics["class"] == (label or positive))]
+        part = metrics[(metrics["metric"] == metric) & (metrics["class"] == label)]
         for rows, what in ((table, "has two models"), (part, "was evaluated twice")):
             twice = rows.loc[rows.duplicated(name_of), "method"]
             if len(twice):
-                raise MpoxError(
-                    f"The method '{twice.iloc[0]}' {what} on one data set under one protocol: give each its own name."
-                )
+                where = "on one data set under one protocol: give each its own name."
+                raise MpoxError(f"The method '{twice.iloc[0]}' {what} {where}")
         numbers = {"estimate": name, "low": f"{name} low", "high": f"{name} high"}
         table = table.merge(part[[*about, *numbers]].rename(columns=numbers), on=about, how="left", validate="1:1")
     found = costs.drop_duplicates(_MODEL)[[*_MODEL, *_COSTS]].rename(columns=_COSTS)
@@ -393,8 +387,7 @@ def _ours(metrics: pd.DataFrame, costs: pd.DataFrame, positive: str) -> pd.DataF
 
 def _published(literature: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    about = ["study", "data", "protocol", "leaks"]
-    for (study, *where), part in literature.groupby(about, dropna=False, sort=False):
+    for (study, *where), part in literature.groupby(["study", "data", "protocol", "leaks"], dropna=False, sort=False):
         part = part.set_index("metric")
         values = {name: part.loc[metric] for name, (metric, _) in MEASURES.items() if metric in part.index}
         if not values:
@@ -402,6 +395,6 @@ def _published(literature: pd.DataFrame) -> pd.DataFrame:
         notes = list(dict.fromkeys(row["note"] for row in values.values() if pd.notna(row["note"])))
         notes += [f"{name} ± {row['sd']:.3f}" for name, row in values.items() if row["sd"] > 0]
         known = {name: row["value"] for name, row in values.items()}
-        named = dict(zip(about[1:], where, strict=True))
+        named = dict(zip(("data", "protocol", "leaks"), where, strict=True))
         rows.append({"method": study_name(study), "kind": "literature", **named, **known, "note": "; ".join(notes)})
     return pd.DataFrame(rows)
