@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 from conftest import draw
 from PIL import Image
+from planted import groups_of
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -55,22 +56,26 @@ def write(root, classes: dict[str, bool], *, n: int, seed: int):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two collections with different class names; three photographs of each class of the second are copies of the first's."""
+def parts(tmp_path_factory) -> list[Dataset]:
+    """Two collections with different class names, grouped by their copies: three photographs of each class are in both."""
     base = tmp_path_factory.mktemp("collections")
     here = write(base / "here", {"Monkeypox": True, "Chickenpox": False, "Normal": False}, n=16, seed=1)
     there = write(base / "there", {"mpox": True, "Eczema": False}, n=16, seed=2)
     for number in range(3):
         shutil.copy(here / "Monkeypox" / f"{number:02d}.png", there / "mpox" / f"copy{number}.png")
         shutil.copy(here / "Chickenpox" / f"{number:02d}.png", there / "Eczema" / f"copy{number}.png")
-    return here, there
+    manifests = [build_manifest(folder).assign(group_id=lambda table: table["pixel_sha256"]) for folder in (here, there)]
+    return [Dataset(one["source"].iloc[0], one, groups_of(one), is_phantom=False, has_pictures=True) for one in manifests]
+
+
+def as_one(parts: list[Dataset]) -> Dataset:
+    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
+    return combine(parts, joint.rename(columns={"source": "dataset"}))
 
 
 @pytest.fixture(scope="module")
-def pair(folders, tmp_path_factory):
-    store = open_store(tmp_path_factory.mktemp("store"))
-    here, there = folders
-    return store, *external_pair(store, str(here), str(there))
+def pair(parts, tmp_path_factory):
+    return open_store(tmp_path_factory.mktemp("store")), as_one(parts), "here", "there"
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +83,21 @@ def ways(pair):
     return external.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
 
 
-@pytest.mark.slow
-def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(pair):
-    _, both, train, test = pair
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    classes = {"Monkeypox": True, "Chickenpox": False, "Normal": False}
+    return write(tmp_path_factory.mktemp("few") / "here", classes, n=3, seed=1)
+
+
+@pytest.mark.slow  # the first audit of a session
+def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(folder, tmp_path):
+    there = write(tmp_path / "there", {"mpox": True, "Eczema": False}, n=3, seed=2)
+    shutil.copy(folder / "Monkeypox" / "00.png", there / "mpox" / "copy.png")
+    both, train, test = external_pair(open_store(tmp_path / "store"), str(folder), str(there))
     assert (train, test) == ("here", "there") and both.classes == ["Mpox", "Others"]
     counts = both.manifest.groupby(["source", "label"]).size().to_dict()
-    assert counts == {("here", "Mpox"): 16, ("here", "Others"): 16, ("there", "Mpox"): 19, ("there", "Others"): 19}
+    assert counts == {("here", "Mpox"): 3, ("here", "Others"): 3, ("there", "Mpox"): 4, ("there", "Others"): 3}
+    assert both.groups["there/mpox/copy.png"] == both.groups["here/Monkeypox/00.png"]
     alone = part_of(both, "there")
     assert alone.manifest["image_id"].tolist() == sorted(both.manifest.query("source == 'there'")["original_id"])
     assert (alone.groups.to_numpy() == both.groups["there/" + alone.groups.index].to_numpy()).all()
@@ -99,15 +113,15 @@ def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(
         ({"Mpox": True, "Healthy": False}, "has images of Mpox only, once healthy skin is left out"),
     ],
 )
-def test_a_folder_that_cannot_be_tested_on_says_why(folders, pair, tmp_path, classes, match):
+def test_a_folder_that_cannot_be_tested_on_says_why(folder, tmp_path, classes, match):
     other = write(tmp_path / f"other-{len(classes)}-{'Mpox' in classes}", classes, n=3, seed=5)
     with pytest.raises(MpoxError, match=match):
-        external_pair(pair[0], str(folders[0]), str(other))
+        external_pair(open_store(tmp_path / "store"), str(folder), str(other))
 
 
-def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folders):
+def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, parts):
     store, both, *names = pair
-    facts = pd.concat([collection_facts(store, store.dataset(str(folder))) for folder in folders], ignore_index=True)
+    facts = pd.concat([collection_facts(store, part) for part in parts], ignore_index=True)
     assert {"side", *FACTS} == set(facts.columns[2:]) and len(facts) == 48 + 38
     found = fact_differences(both, facts, *names, n_bootstrap=100).set_index("fact")
     assert (found["n_first"].drop("ita") == 26).all() and (found["n_second"].drop("ita") == 32).all()
@@ -268,10 +282,9 @@ def phantoms(tmp_path_factory):
     for name, spec in (("here", {"seed": 0}), ("elsewhere", {"seed": 1, "marked": ("Chickenpox", "Measles")})):
         images = generate(base / name, PhantomSpec(n_patients=32, size=64, copies=0, label_conflicts=0, **spec))
         manifest = build_manifest(images).assign(source=name)
-        groups = pd.Series((name + manifest["patient_id"]).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
-        parts.append(Dataset(name, manifest.assign(group_id=groups.to_numpy()), groups, is_phantom=True, has_pictures=True))
-    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
-    return combine(parts, joint.rename(columns={"source": "dataset"}))
+        manifest["group_id"] = name + manifest["patient_id"]
+        parts.append(Dataset(name, manifest, groups_of(manifest), is_phantom=True, has_pictures=True))
+    return as_one(parts)
 
 
 def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:

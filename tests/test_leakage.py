@@ -210,8 +210,10 @@ def test_augmentation_before_the_split_leaks_nearly_always(planted, tmp_path):
 def test_a_network_is_trained_on_augmented_views_too(planted, tmp_path):
     plan = {"epochs": 1, "frozen_stages": 7, "head_steps": 2}
     model = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=32, training=plan)
-    table = cross_validate(RunStore(tmp_path), augmented(planted, 1, 0), "augment_before_split", model, n_folds=2)
-    assert len(table) == 240 and table["p_Mpox"].between(0, 1).all()
+    few = planted.manifest[planted.manifest["image_id"].str.contains(r"/[01]\d_")].reset_index(drop=True)
+    data = augmented(replace(planted, manifest=few), 1, 0)
+    table = cross_validate(RunStore(tmp_path), data, "augment_before_split", model, n_folds=2)
+    assert len(table) == 80 and table["p_Mpox"].between(0, 1).all()
 
 
 def test_features_are_shared_by_data_sets_that_share_pictures(planted, monkeypatch):
