@@ -8,7 +8,7 @@ from mpox import ModelConfig, cross_validate, open_store
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
 from mpox.data.phantom import PhantomSpec, generate, read_truths
-from mpox.studies.labels import COLUMNS, check_suspicion, label_problems, plant_wrong_labels, planted_problems, suspicion_by
+from mpox.studies.labels import COLUMNS, check_suspicion, label_problems, plant_wrong_labels, suspicion_by
 
 
 def predictions_of(probabilities: np.ndarray, labels: list[str], classes: list[str]) -> pd.DataFrame:
@@ -127,11 +127,6 @@ def test_wrong_labels_of_the_phantom_are_found_by_a_model_that_sees(phantom, tmp
 def test_labels_planted_by_hand_are_found(phantom, monkeypatch):
     data, truths = phantom
     monkeypatch.setattr("mpox.studies.labels.features", features_of_the_truth(truths))
-    model = ModelConfig(image_size=64, mirror=False)
-    found = planted_problems(data, "source", model, share=0.08, n_folds=3)
-    wrong = (found["label"] != found["true_label"]).set_axis(found["image_id"])
-    assert 0 < wrong.sum() < 40 and len(found) == len(data.manifest)
-    result = suspicion_by(found, wrong, n_bootstrap=0)
-    assert result["recall"] > 0.7 and result["auroc"] > 0.85
-    again = check_suspicion(data, "source", model, share=0.08, n_folds=3).iloc[0]
-    assert (again["found"], again["wrong"], again["recall"]) == (result["found"], result["wrong"], result["recall"])
+    found = check_suspicion(data, "source", ModelConfig(image_size=64, mirror=False), share=0.08, n_folds=3).iloc[0]
+    assert found["images"] == len(data.manifest) and 0 < found["wrong"] < 40
+    assert found["recall"] > 0.7 and found["auroc"] > 0.85

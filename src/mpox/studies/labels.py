@@ -74,10 +74,11 @@ def plant_wrong_labels(labels: pd.Series, groups: pd.Series, *, share: float, se
     return planted
 
 
-def planted_problems(
+def check_suspicion(
     data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
 ) -> pd.DataFrame:
-    """What `label_problems` says when wrong labels are planted, and the linear probe is trained and tested on them."""
+    """How many wrong labels are suspected when they are planted, and the linear probe is trained and tested on them:
+    `suspicion_by` of its `label_problems`, as one row."""
     truth = data.manifest.set_index("image_id")["label"]
     planted = plant_wrong_labels(truth, data.groups[truth.index], share=share, seed=seed)
     wrong = replace(data, manifest=data.manifest.assign(label=planted.to_numpy()))
@@ -90,14 +91,5 @@ def planted_problems(
         part = wrong.manifest.iloc[test][["image_id", "label"]].assign(fold=fold, repeat=0)
         parts.append(part.assign(**dict(zip([f"p_{label}" for label in classes], found.T, strict=True))))
     whole = pd.concat(parts, ignore_index=True)
-    table = label_problems(whole.assign(group_id=whole["image_id"].map(data.groups)))
-    return table.assign(true_label=table["image_id"].map(truth))
-
-
-def check_suspicion(
-    data: Dataset, protocol: str, model: ModelConfig, *, share: float = 0.05, n_folds: int = 5, seed: int = 0
-) -> pd.DataFrame:
-    """How many planted wrong labels are suspected: `suspicion_by` of `planted_problems` (same parameters), as one row."""
-    problems = planted_problems(data, protocol, model, share=share, n_folds=n_folds, seed=seed)
-    wrong = problems.set_index("image_id").eval("label != true_label")
-    return pd.DataFrame([suspicion_by(problems, wrong, seed=seed)])
+    problems = label_problems(whole.assign(group_id=whole["image_id"].map(data.groups)))
+    return pd.DataFrame([suspicion_by(problems, planted != truth, seed=seed)])
