@@ -92,7 +92,7 @@ def test_a_shift_in_one_class_is_found_in_that_class_only(monkeypatch, tmp_path)
 
 def test_weights_undo_a_known_shift(monkeypatch, tmp_path):
     """Normal densities a distance of 1 apart: the ratio is exp(x - 1/2), and weighted pictures have the target's mean."""
-    both = make_both(800, shared=0)
+    both = make_both(1000, shared=0)
     plant(monkeypatch, 1, d=2)
     from mpox.models import features
 
