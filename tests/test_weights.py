@@ -13,16 +13,9 @@ from safetensors.torch import save_file
 
 from mpox._core import MpoxError
 from mpox.data.pixels import to_batch
-from mpox.models.backbones import (
-    PYPI_PACKAGES,
-    SUFFIXES,
-    build_backbone,
-    find_weights,
-    load_pretrained,
-    map_by_position,
-    normalisation,
-)
-from mpox.models.config import default_image_size
+from mpox.models.backbones import build_backbone, load_pretrained, map_by_position
+from mpox.models.config import default_image_size, normalisation
+from mpox.models.weights import PYPI_PACKAGES, SUFFIXES, find_weights
 
 LITE0 = "tf_efficientnet_lite0"
 

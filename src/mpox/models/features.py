@@ -3,17 +3,17 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, cache_dir, hash_of
 from mpox.data.pixels import RenderedPixels, load_pixels, to_batch
-from mpox.models.backbones import build_backbone, normalisation, weights_origin
-from mpox.models.config import HANDCRAFTED, ModelConfig
+from mpox.models.config import HANDCRAFTED, ModelConfig, normalisation
 from mpox.models.hardware import torch_device
+from mpox.models.weights import weights_origin
 
 #: Raised by one whenever the features of an unchanged configuration change.
 VERSION = 1
@@ -22,19 +22,21 @@ BATCH = 32
 LOT = 128
 
 
-@torch.inference_mode()
-def network_features(backbone: torch.nn.Module, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
+def network_features(backbone: Any, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
     """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked."""
+    import torch
+
     target = torch_device(device)
     mean, std = normalisation(name)
     backbone = backbone.to(target).to(memory_format=torch.channels_last).eval()
     parts = []
-    for start in range(0, len(pixels), BATCH):
-        batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
-        pooled = backbone(batch)
-        if mirror:
-            pooled = (pooled + backbone(batch.flip(3))) / 2
-        parts.append(pooled.float().cpu().numpy())
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
+            pooled = backbone(batch)
+            if mirror:
+                pooled = (pooled + backbone(batch.flip(3))) / 2
+            parts.append(pooled.float().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -150,6 +152,8 @@ def _extract(
         for lot in bar:
             yield lot, np.stack([extract(np.asarray(pixels[row])) for row in lot]).astype(np.float32)
         return
+    from mpox.models.backbones import build_backbone
+
     backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
     for lot in bar:
         yield lot, network_features(backbone, model.backbone, pixels[lot], mirror=model.mirror, device=model.device)

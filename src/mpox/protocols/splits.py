@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from mpox._core import MpoxError, TooFewImages
 from mpox.data.groups import patient_groups, source_groups
@@ -65,6 +64,8 @@ def get_protocol(name: str) -> Protocol:
 
 def _assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold number of each image; every group in one fold, classes as even as the groups allow."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     alone = len(np.unique(groups)) == len(groups)
     splitter = (StratifiedKFold if alone else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
     folds = np.empty(len(labels), dtype=np.int64)

@@ -3,26 +3,28 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import load_file, save
-from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write
 from mpox.data.dataset import Dataset
-from mpox.models import features, heads
-from mpox.models.backbones import Classifier, build_model, find_weights, weights_origin
+from mpox.models import features
 from mpox.models.config import FROZEN, ModelConfig, RunConfig
 from mpox.models.hardware import environment
+from mpox.models.weights import find_weights, weights_origin
 from mpox.protocols.nested import FOLD_STEP, nested_splits
 from mpox.protocols.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
 from mpox.runs.parallel import Task, compute_missing
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunResult, RunStore
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from mpox.models.backbones import Classifier
 
 CHECKPOINT = "model.safetensors"
 
@@ -203,6 +205,8 @@ def compute_run(
     if (weighted and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
         raise MpoxError(f"{config.protocol} works on the features of a linear probe, not with {model.regime}, {model.head} head.")
     if model.regime in FROZEN:
+        from mpox.models import heads
+
         x = features.features(manifest, model)
         x = adapt(x, train, test) if adapt else x
         known = (x[train], y[train], inner[train], x[test])
@@ -217,6 +221,8 @@ def compute_run(
                 *known, n_classes=len(data.classes), head=model.head, seed=model.seed, weight=weight
             )
     else:
+        from safetensors.torch import save
+
         from mpox.models.training import Trainer, load_batches
 
         fitting, validating = train[inner[train] != 0], train[inner[train] == 0]
@@ -244,12 +250,16 @@ def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: in
     """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
     if not isinstance(store, RunStore) or not (store.run_folder(config) / CHECKPOINT).is_file():
         return None
+    from safetensors.torch import load_file
+
+    from mpox.models.backbones import build_model
+
     model = build_model(config.model.backbone, config.model.head, n_classes, weights="random")
     model.load_state_dict(load_file(store.run_folder(config) / CHECKPOINT))
     return model.eval()
 
 
-def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunConfig, rows: pd.DataFrame) -> Classifier | None:
+def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunConfig, rows: pd.DataFrame) -> "Classifier | None":
     """The network that made a run's predictions.
 
     A linear probe is a linear layer behind a frozen backbone: it is fitted anew on its cached features (seconds, and the same
@@ -277,6 +287,8 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
     refuse_without_network(model)
     if isinstance(store, RecordedStore) or not data.has_pictures:
         return None
+    from mpox.models import heads
+
     y, train, _, inner = _parts(data, rows)
     x = features.features(data.manifest, model)[train]
     fitted, _ = heads.fit(x, y[train], inner[train], n_classes=len(data.classes), head="linear", seed=model.seed)
@@ -289,8 +301,12 @@ def refuse_without_network(model: ModelConfig) -> None:
         raise MpoxError(f"A run of {model.regime} with {model.backbone} ({model.head} head) is no network: name another run.")
 
 
-def network_of_probe(fitted: Pipeline, backbone: str, *, weights: str, n_classes: int, seed: int = 0) -> Classifier:
+def network_of_probe(fitted: "Pipeline", backbone: str, *, weights: str, n_classes: int, seed: int = 0) -> "Classifier":
     """A fitted linear probe (`mpox.models.heads.fit`) as backbone and linear head with the same probabilities."""
+    import torch
+
+    from mpox.models.backbones import build_model
+
     scaler, classifier = fitted[0], fitted[-1]
     weight = np.full((n_classes, scaler.n_features_in_), 0.0)
     bias = np.full(n_classes, -20.0)  # a class that was not in training: probability 2e-9
