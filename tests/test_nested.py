@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 
 from mpox import ModelConfig, MpoxError, open_store
-from mpox.protocols.nested import FOLD_STEP, nested_splits
-from mpox.protocols.splits import make_splits
+from mpox.protocols.splits import FOLD_STEP, make_splits, nested_splits
 from mpox.runs.cross_validation import predict_nested
 
 

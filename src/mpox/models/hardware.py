@@ -39,10 +39,7 @@ def environment(device: str, seconds: float) -> dict:
 def torch_device(name: str) -> "torch.device":
     """The device of that name; on a GPU convolutions are repeatable, and in full single precision where that is asked for.
 
-    Raises
-    ------
-    MpoxError
-        If CUDA is asked for and not there: nothing falls back to the CPU.
+    Where CUDA is asked for and not there, nothing falls back to the CPU.
     """
     import torch
 

