@@ -23,7 +23,7 @@ TAIL = ModelConfig(
     regime="tail_tune",
     backbone="tf_efficientnet_lite0",
     image_size=SIZE,
-    training={"epochs": 2, "batch_size": 8, "views": 3, "frozen_stages": 5},
+    training={"epochs": 1, "batch_size": 8, "views": 3, "frozen_stages": 5},
 )
 
 
@@ -206,18 +206,6 @@ def test_tail_tune_trains_the_tail_only_and_is_repeatable(tiny_folder, tmp_path)
     with torch.inference_mode():
         views = [network(images.plain(np.arange(len(tested)), mirrored=mirrored)).softmax(1) for mirrored in (False, True)]
     assert np.allclose((sum(views) / 2)[:, 0].numpy(), tested["p_Mpox"], atol=0.01)  # half precision in between
-
-
-def test_settings_that_contradict_the_regime_are_refused():
-    assert ModelConfig(regime="tail_tune").training == Training(frozen_stages=6, views=8)
-    with pytest.raises(MpoxError, match="frozen_stages must be at least 1"):
-        ModelConfig(regime="tail_tune", training={"frozen_stages": 0})
-    with pytest.raises(MpoxError, match="'views' belongs to the regime 'tail_tune', not to 'fine_tune'"):
-        ModelConfig(regime="fine_tune", training={"views": 2})
-    plan = {"epochs": 3, "learning_rate": 0.5}
-    tail, whole = ModelConfig(regime="tail_tune", training=plan), ModelConfig(regime="fine_tune", training=plan)
-    assert tail.with_(regime="fine_tune") == whole and whole.with_(regime="tail_tune") == tail
-    assert tail.with_(regime="linear_probe").training is None
 
 
 def test_places_are_drawn_in_full_precision(noise, monkeypatch):

@@ -25,7 +25,7 @@ TUNED = ModelConfig(
     regime="fine_tune",
     backbone="tf_efficientnet_lite0",
     image_size=64,
-    training=Training(epochs=2, frozen_stages=7, head_steps=5),
+    training=Training(epochs=1, frozen_stages=7, head_steps=5),
 )
 
 
@@ -77,12 +77,6 @@ def die_once_in_fold_one(config, data, rows, folder, bar):
     mark = folder.parent / "died"
     if config.fold == 1 and not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return guess(config, data, rows, folder, bar)
-
-
-def always_die_in_fold_one(config, data, rows, folder, bar):
-    if config.fold == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return guess(config, data, rows, folder, bar)
 

@@ -23,7 +23,7 @@ from mpox.runs.cross_validation import compute_run, cross_validate, fitted_netwo
 from mpox.runs.store import RunStore
 
 SIZE = 64
-PLAN = Training(epochs=2, batch_size=8, head_steps=200, patience=5)
+PLAN = Training(epochs=2, batch_size=8, head_steps=50, patience=5)
 FINE_TUNE = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=SIZE, training=PLAN)
 SCRATCH = replace(FINE_TUNE, regime="scratch")
 QUIET = tqdm(disable=True)
