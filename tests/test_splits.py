@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox._core import MpoxError
 from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
 from mpox.protocols.splits import (
     FOLD_STEP,
     PROTOCOLS,
+    _assign_folds,
     make_external_split,
     make_splits,
     nested_splits,
@@ -232,3 +234,16 @@ def test_nested_splits_hold_out_each_training_image_once_a_fold_and_divide_no_gr
     assert set(never.loc[never["image_id"] == "A/000.png", "role"]) == {"train"}
     with pytest.raises(MpoxError, match="nested predictions need three"):
         nested_splits(split.assign(inner_fold=split["inner_fold"].clip(upper=1)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 6])
+def test_folds_are_those_of_scikit_learn(n_classes):
+    rng = np.random.default_rng(n_classes)
+    for seed in range(8):
+        n, k = int(rng.integers(60, 300)), int(rng.integers(2, 6))
+        labels, groups = rng.integers(0, n_classes, n), rng.integers(0, n // 2, n)
+        expected = np.empty(n, dtype=np.int64)
+        folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(np.zeros(n), labels, groups)
+        for number, (_, test) in enumerate(folds):
+            expected[test] = number
+        assert _assign_folds(labels, groups, k, seed).tolist() == expected.tolist()

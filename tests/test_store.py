@@ -13,8 +13,9 @@ from mpox._core import MpoxError, hash_of
 from mpox.audit import Audit
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
 from mpox.models.config import ENGINES, ModelConfig, RunConfig, Training, current_engine
+from mpox.protocols.splits import make_splits
 from mpox.runs import cross_validation
-from mpox.runs.cross_validation import cross_validate, fold_configs
+from mpox.runs.cross_validation import cross_validate, fold_configs, predict_nested
 from mpox.runs.recorded import RecordedStore, open_store
 from mpox.runs.store import RunResult, RunStore, read_run
 
@@ -205,6 +206,14 @@ def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_ti
     pd.testing.assert_frame_equal(again, found, check_exact=True)
     with pytest.raises(AssertionError):
         cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
+
+
+def test_nested_predictions_name_outer_and_inner_fold(tmp_path, tiny_folder):
+    data = RunStore(tmp_path).dataset(tiny_folder)
+    split = make_splits(data.manifest, "source", n_folds=3)
+    table = predict_nested(RunStore(tmp_path), data, split, HISTOGRAM)
+    assert len(table) == (split["role"] == "train").sum()
+    assert sorted(table["fold"].unique()) == [0, 1, 2] and table["inner_fold"].between(0, 3).all()
 
 
 def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_path, tiny_folder):
