@@ -83,11 +83,6 @@ def cross_validate(
         One row a test image and repeat: ``run_id``, ``dataset``, ``protocol``, ``regime``, ``backbone``, ``repeat``, ``fold``,
         ``image_id``, ``group_id`` (the honest group, whatever the protocol), ``label``, and ``p_<class>`` (0 to 1) for each
         class.
-
-    Raises
-    ------
-    MpoxError
-        If the split is not possible, or a stored run is damaged.
     """
     if get_protocol(protocol).augmented != ("view" in data.manifest):
         raise MpoxError(
@@ -142,11 +137,6 @@ def predict_splits(
         column ``weight`` says how much a training image counts (linear probe only).
     compute : callable, optional
         Instead of `compute_run`, with the same arguments; of a module's top level. The protocol's name must tell its runs apart.
-
-    Raises
-    ------
-    MpoxError
-        If runs failed, a stored run is damaged, or one began with other weights than those found now.
     """
     tasks = split_runs(data, protocol, split, model)
     local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
