@@ -117,7 +117,11 @@ class RecordedStore:
         return read_table(path)
 
 
-def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":
+#: Where runs are kept, or read: what `open_store` gives.
+Store = RunStore | RecordedStore
+
+
+def open_store(name: str | os.PathLike = "") -> Store:
     """Open a run store: ``"recorded"`` is the recorded study in ``results/``, any other name a folder.
 
     A relative one is taken from the project's root. The default is ``MPOX_RUN_STORE``, or ``.mpox/store``.
