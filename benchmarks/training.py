@@ -243,8 +243,7 @@ def _flop_a_picture(backbone: str, size: int, n_classes: int, model) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mpox.models.activations import split_backbone
-    from mpox.models.backbones import build_model
+    from mpox.models.backbones import build_model, split_backbone
 
     def count(part, batch) -> tuple[float, torch.Tensor]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -8,23 +8,22 @@ from torch import nn
 from mpox._core import MpoxError, cache_dir
 from mpox.data.manifest import build_manifest
 from mpox.data.pixels import load_pixels
-from mpox.models import activations as activations_module
-from mpox.models.activations import PLAIN_VIEWS, activations, split_backbone
-from mpox.models.augmentation import Changes, change, draw
-from mpox.models.backbones import build_backbone, fold_batch_norm
-from mpox.models.batches import ActivationBatches, PictureBatches
+from mpox.models import batches as batches_module
+from mpox.models.backbones import build_backbone, fold_batch_norm, split_backbone
+from mpox.models.batches import ActivationBatches, Changes, ImageBatches, activations, change, draw
 from mpox.models.config import AUGMENTATIONS, ModelConfig, Training
 from mpox.models.training import Trainer
-from mpox.runs.cross_validation import cross_validate, fold_configs, load_model
+from mpox.runs.cross_validation import cross_validate, fitted_network, fold_configs
 from mpox.runs.store import RunStore
 
 SIZE = 64
 HALF = (0.5,) * 3
+ROWS = np.arange(6)
 TAIL = ModelConfig(
     regime="tail_tune",
     backbone="tf_efficientnet_lite0",
     image_size=SIZE,
-    training={"epochs": 2, "batch_size": 8, "views": 3, "frozen_stages": 5},
+    training={"epochs": 1, "batch_size": 8, "views": 3, "frozen_stages": 5},
 )
 
 
@@ -44,9 +43,6 @@ def test_augmentation_follows_the_seed_and_keeps_shape_and_range(name, noise):
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (name == "none")
     assert torch.equal(first, floats(noise)) == (name == "none")
-
-
-def test_an_unknown_augmentation_is_refused():
     with pytest.raises(MpoxError, match="Unknown augmentation 'wild': choose one of none, light, medium"):
         draw("wild", 1, np.random.default_rng(0))
 
@@ -62,7 +58,7 @@ def test_places_do_what_they_say():
 
 
 def test_light_shows_what_it_promises():
-    """Sides from the square root of 0.7 x 0.8 upwards, never beyond the edge, half of the pictures mirrored, nothing turned."""
+    """Sides from the square root of 0.7 x 0.8 upwards, never beyond the edge, half of the images mirrored, nothing turned."""
     places = draw("light", 4000, np.random.default_rng(0)).places.numpy()
     width, height = np.abs(places[:, 0, 0]), places[:, 1, 1]
     assert (places[:, [0, 1], [1, 0]] == 0).all()
@@ -85,15 +81,15 @@ def test_colours_change_brightness_contrast_and_saturation(noise):
 
 
 def test_batches_are_normalised_and_cut_from_one_epoch(noise):
-    batches = PictureBatches(noise, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2), recipe="light")
+    batches = ImageBatches(noise, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2), recipe="light")
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.5, 0.25, 0.2]).view(3, 1, 1)
     expected = (floats(noise[[2]]) / 255 - mean) / std
     assert torch.allclose(batches.plain(np.array([2])), expected, atol=1e-5)
     assert torch.allclose(batches.plain(np.array([2]), mirrored=True), expected.flip(3), atol=1e-5)
     rows = np.array([4, 0, 3, 1])
     whole, parts = (batches.epoch(rows, np.random.default_rng(3)) for _ in range(2))
-    assert torch.allclose(whole.batch(0, 4), torch.cat([parts.batch(0, 3), parts.batch(3, 4)]), atol=1e-6)
-    assert whole.batch(0, 2).is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(whole(0, 4), torch.cat([parts(0, 3), parts(3, 4)]), atol=1e-6)
+    assert whole(0, 2).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t"])
@@ -121,8 +117,8 @@ def test_folded_batch_norm_gives_the_same_outputs_and_gradients(name):
     for model in (plain, folded):  # in training mode nothing is folded
         torch.manual_seed(0)
         model.train()(x)
-    norms = [next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)) for model in (plain, folded)]
-    assert torch.allclose(norms[0].running_mean, norms[1].running_mean)
+    statistics = [[value for name, value in model.state_dict().items() if "running" in name] for model in (plain, folded)]
+    assert all(torch.allclose(one, other) for one, other in zip(*statistics, strict=True))
 
 
 def test_a_convolution_with_two_readers_is_left_alone():
@@ -156,18 +152,18 @@ def test_a_backbone_is_cut_where_it_was_asked():
 def test_activations_are_those_of_the_views_and_are_computed_once(tiny_folder, monkeypatch):
     manifest = build_manifest(tiny_folder)
     found = activations(manifest, TAIL)
-    assert found.dtype == np.float16 and found.shape[:2] == (len(manifest), PLAIN_VIEWS + 3)
-    pictures = PictureBatches(load_pixels(manifest, SIZE), mean=HALF, std=HALF)
+    assert found.dtype == np.float16 and found.shape[:2] == (len(manifest), 2 + 3)
+    images = ImageBatches(load_pixels(manifest, SIZE), mean=HALF, std=HALF)
     backbone = build_backbone("tf_efficientnet_lite0").eval()
-    trunk, tail = split_backbone(backbone, 5, pictures.plain(np.arange(1)))
+    trunk, tail = split_backbone(backbone, 5, images.plain(np.arange(1)))
     rows, batches = np.array([3, 7]), ActivationBatches(found)
     with torch.inference_mode():
         for mirrored in (False, True):
-            expected = trunk(pictures.plain(rows, mirrored=mirrored))
+            expected = trunk(images.plain(rows, mirrored=mirrored))
             assert torch.allclose(batches.plain(rows, mirrored=mirrored), expected, rtol=5e-3, atol=5e-3)
     assert all(not np.array_equal(found[3, a], found[3, b]) for a in range(5) for b in range(a))
 
-    monkeypatch.setattr(activations_module, "_write", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(batches_module, "_write", lambda *_: pytest.fail("computed again"))
     for other in (TAIL.with_(seed=5), TAIL.with_(head="hidden")):  # neither the seed nor the head is part of it
         assert np.array_equal(activations(manifest, other), found)
     with pytest.raises(pytest.fail.Exception):
@@ -175,17 +171,20 @@ def test_activations_are_those_of_the_views_and_are_computed_once(tiny_folder, m
     assert not list((cache_dir() / "activations").glob(".*.tmp"))
 
 
-def test_the_views_of_a_picture_do_not_depend_on_its_neighbours(tiny_folder):
+def test_the_views_of_an_image_depend_neither_on_its_neighbours_nor_on_the_order_of_rows(tiny_folder):
     manifest = build_manifest(tiny_folder)
+    found = activations(manifest, TAIL)
     few = manifest.iloc[4:9].reset_index(drop=True)
-    assert np.allclose(activations(few, TAIL), activations(manifest, TAIL)[4:9], rtol=1e-2, atol=1e-2)
+    assert np.allclose(activations(few, TAIL), found[4:9], rtol=1e-2, atol=1e-2)
+    shuffled = manifest.sample(frac=1, random_state=0)
+    assert np.array_equal(activations(shuffled.reset_index(drop=True), TAIL), found[shuffled.index])
 
 
 def test_an_epoch_of_activations_shows_views_at_random():
     views = np.arange(12, dtype=np.float16).reshape(3, 4, 1, 1, 1)
     batches = ActivationBatches(views)
     rows = np.repeat([0, 1, 2], 200)
-    shown = batches.epoch(rows, np.random.default_rng(0)).batch(0, 600).flatten().numpy()
+    shown = batches.epoch(rows, np.random.default_rng(0))(0, 600).flatten().numpy()
     assert (shown // 4 == rows).all() and (np.bincount(shown.astype(int) % 4) > 100).all()
     assert batches.plain(np.array([1]), mirrored=True).item() == 5
 
@@ -197,61 +196,32 @@ def test_tail_tune_trains_the_tail_only_and_is_repeatable(tiny_folder, tmp_path)
     tables = [cross_validate(store, data, "source", TAIL, n_folds=2) for store in stores]
     assert tables[0].equals(tables[1])
     config = fold_configs(data, "source", TAIL, n_folds=2)[1][0]
-    network, before = load_model(stores[0], config, 2), build_backbone("tf_efficientnet_lite0").state_dict()
+    network, before = fitted_network(stores[0], data, config, None), build_backbone("tf_efficientnet_lite0").state_dict()
     moved = {name for name, value in network.backbone.state_dict().items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith(("blocks.4", "blocks.5", "blocks.6", "conv_head", "bn2")) for name in moved)
     assert not [name for name in moved if "running" in name]
-    rows = data.manifest.index[data.manifest["image_id"].isin(tables[0].loc[tables[0]["fold"] == 0, "image_id"])].to_numpy()
-    pictures = PictureBatches(load_pixels(data.manifest, SIZE), mean=HALF, std=HALF)
+    tested = tables[0][tables[0]["fold"] == 0]
+    pixels = load_pixels(data.manifest, SIZE)[data.manifest["image_id"].searchsorted(tested["image_id"])]
+    images = ImageBatches(pixels, mean=HALF, std=HALF)
     with torch.inference_mode():
-        views = [torch.softmax(network(pictures.plain(rows, mirrored=mirrored)), dim=1) for mirrored in (False, True)]
-    expected = tables[0].set_index("image_id").loc[data.manifest.loc[rows, "image_id"], "p_Mpox"]
-    assert np.allclose((sum(views) / 2)[:, 0].numpy(), expected, atol=0.01)  # half precision in between
+        views = [network(images.plain(np.arange(len(tested)), mirrored=mirrored)).softmax(1) for mirrored in (False, True)]
+    assert np.allclose((sum(views) / 2)[:, 0].numpy(), tested["p_Mpox"], atol=0.01)  # half precision in between
 
 
-def test_settings_that_contradict_the_regime_are_refused():
-    assert ModelConfig(regime="tail_tune").training == Training(frozen_stages=6, views=8)
-    with pytest.raises(MpoxError, match="frozen_stages must be at least 1"):
-        ModelConfig(regime="tail_tune", training={"frozen_stages": 0})
-    with pytest.raises(MpoxError, match="'views' belongs to the regime 'tail_tune', not to 'fine_tune'"):
-        ModelConfig(regime="fine_tune", training={"views": 2})
-    plan = {"epochs": 3, "learning_rate": 0.5}
-    tail, whole = ModelConfig(regime="tail_tune", training=plan), ModelConfig(regime="fine_tune", training=plan)
-    assert tail.with_(regime="fine_tune") == whole and whole.with_(regime="tail_tune") == tail
-    assert tail.with_(regime="linear_probe").training is None
-
-
-def test_only_a_trained_networks_runs_changed_their_name(tiny_folder, tmp_path):
-    """The version of the code is a regime's own: recorded probes keep their ids when training changes."""
-    data = RunStore(tmp_path).dataset(tiny_folder)
-    engines = {
-        regime: fold_configs(data, "source", ModelConfig(regime=regime, image_size=SIZE), n_folds=2)[1][0].engine
-        for regime in ("linear_probe", "nearest_neighbour", "svm", "tail_tune", "fine_tune", "scratch")
-    }
-    assert engines == {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_places_are_drawn_in_full_precision(precision, noise, monkeypatch):
-    """Mixed precision is for the network: the pictures that it sees are the same."""
-    seen = {}
-    batches = PictureBatches(noise, mean=HALF, std=HALF, recipe="light")
-    changed = PictureBatches.changed
+def test_places_are_drawn_in_full_precision(noise, monkeypatch):
+    """Mixed precision is for the network: the images that it sees are the same."""
+    seen = []
+    changed = ImageBatches.changed
 
     def watch(self, rows, changes):
-        seen.setdefault("autocast", torch.is_autocast_enabled("cpu"))
+        seen.append(torch.is_autocast_enabled("cpu"))
         return changed(self, rows, changes)
 
-    monkeypatch.setattr(PictureBatches, "changed", watch)
-    plan = Training(epochs=1, batch_size=4, head_steps=0, precision=precision)
+    monkeypatch.setattr(ImageBatches, "changed", watch)
+    plan = Training(epochs=1, batch_size=4, head_steps=0, precision="bfloat16")
     config = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=SIZE, training=plan)
-    y = np.array([0, 1, 0, 1, 0, 1])
-    Trainer(config, batches, y, np.arange(4), np.arange(4, 6), n_classes=2).fit()
-    assert seen == {"autocast": False}
-
-
-def test_activations_follow_the_rows_of_the_manifest(tiny_folder):
-    manifest = build_manifest(tiny_folder)
-    shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)
-    order = manifest["image_id"].argsort()[shuffled["image_id"].argsort().argsort()]
-    assert np.array_equal(activations(shuffled, TAIL), activations(manifest, TAIL)[order])
+    trainer = Trainer(
+        config, ImageBatches(noise, mean=HALF, std=HALF, recipe="light"), np.tile([0, 1], 3), ROWS[:4], ROWS[4:], n_classes=2
+    )
+    assert np.isfinite(trainer.fit()["validation_loss"]).all() and np.isfinite(trainer.predict(ROWS)).all()
+    assert set(seen) == {False}

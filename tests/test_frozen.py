@@ -91,7 +91,6 @@ def test_frozen_weights_come_first_and_keep_their_origin(node, tmp_path, monkeyp
     monkeypatch.setenv("MPOX_WEIGHTS", str(tmp_path / "weights"))
     frozen = load_pretrained(LITE0)
     assert find_weights(LITE0).is_relative_to(os.environ["MPOX_DATA"]) and frozen.origin == weights_origin(LITE0)
-    assert find_weights(LITE0, folder=tmp_path / "weights").parent == tmp_path / "weights"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsMissing, match=f"efficientnet_b0.*study are those of {LITE0}"):
         load_pretrained("efficientnet_b0")

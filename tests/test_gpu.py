@@ -9,13 +9,13 @@ import torch
 
 from mpox.data.manifest import build_manifest
 from mpox.data.pixels import load_pixels, to_batch
-from mpox.models.backbones import build_model, normalisation
-from mpox.models.batches import PictureBatches
-from mpox.models.config import ModelConfig, Training
+from mpox.models.backbones import build_model
+from mpox.models.batches import ImageBatches
+from mpox.models.config import ModelConfig, Training, normalisation
 from mpox.models.features import network_features
 from mpox.models.hardware import torch_device
 from mpox.models.training import Trainer
-from mpox.runs.cross_validation import cross_validate, fold_configs, load_model
+from mpox.runs.cross_validation import cross_validate, fitted_network, fold_configs
 from mpox.runs.store import RunStore
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -41,7 +41,7 @@ def pictures(tiny_folder) -> tuple[np.ndarray, np.ndarray]:
 def trainer(config: ModelConfig, pictures) -> Trainer:
     pixels, y = pictures
     half = (0.5,) * 3
-    fed = PictureBatches(pixels, mean=half, std=half, recipe=config.plan.augmentation, device=torch_device(config.device))
+    fed = ImageBatches(pixels, mean=half, std=half, recipe=config.plan.augmentation, device=torch_device(config.device))
     return Trainer(config, fed, y, TRAIN, VALID, n_classes=2)
 
 
@@ -86,7 +86,7 @@ def test_a_network_trained_on_a_gpu_is_read_without_one(tiny_folder, tmp_path):
     data = store.dataset(tiny_folder)
     predictions = cross_validate(store, data, "source", FINE_TUNE, n_folds=3)
     config = fold_configs(data, "source", FINE_TUNE, n_folds=3)[1][0]
-    model = load_model(store, config, 2)
+    model = fitted_network(store, data, config, None)
     assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
     rows = data.manifest[data.manifest["image_id"].isin(predictions.loc[predictions["fold"] == 0, "image_id"])]
     mean, std = normalisation(BACKBONE)

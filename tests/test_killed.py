@@ -155,15 +155,17 @@ def waits_in(store: Path, log: Path, name: str, seconds: float) -> None:
     RunStore(store).run(CONFIG, compute)
 
 
-def test_who_waits_takes_over_from_a_process_that_is_killed(processes, tmp_path):
+@pytest.mark.parametrize("killed", [True, False])
+def test_of_two_that_want_a_run_one_computes_it_and_who_waits_reads_it_or_takes_over(killed, processes, tmp_path):
     store, log = tmp_path / "store", tmp_path / "log"
     log.touch()
-    first = started(processes, waits_in, store, log, "1", 100)
+    first = started(processes, waits_in, store, log, "1", 100 if killed else 2)
     while not log.read_text():
         time.sleep(0.05)
     second = started(processes, waits_in, store, log, "2", 0)
     second.join(1)
     assert second.is_alive() and log.read_text() == "1"
-    first.kill()
+    if killed:
+        first.kill()
     second.join(30)
-    assert second.exitcode == 0 and log.read_text() == "12" and whole_runs(store) == 1
+    assert second.exitcode == 0 and log.read_text() == ("12" if killed else "1") and whole_runs(store) == 1

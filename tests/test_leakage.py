@@ -173,7 +173,7 @@ def test_augmented_views_are_always_the_same(planted):
     assert N_AUGMENTED + 1 == 14
     with pytest.raises(MpoxError, match="at least 1 copy"):
         augmented(planted, 0)
-    with pytest.raises(MpoxError, match="augmented already"):
+    with pytest.raises(MpoxError, match="augmented or altered already"):
         augmented(first, 2)
 
 

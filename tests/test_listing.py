@@ -33,16 +33,13 @@ def listed(*words):
 
 
 def test_every_run_is_a_row_with_what_it_took(store):
+    (store.root / "runs" / f".{CONFIG.id}.tmp").mkdir()  # a killed run left it
     table = list_runs().set_index("id")
     assert sorted(table.index) == sorted(config.id for config in CONFIGS) and not table["damaged"].any()
     for config in CONFIGS:
         row, folder = table.loc[config.id], store.run_folder(config)
-        assert (row["fold"], row["protocol"], row["regime"], row["image_size"]) == (
-            config.fold,
-            config.protocol,
-            "linear_probe",
-            64,
-        )
+        assert (row["fold"], row["protocol"]) == (config.fold, config.protocol)
+        assert (row["regime"], row["image_size"]) == ("linear_probe", 64)
         assert (row["seconds"], row["device"]) == (1.5 + config.fold, "cpu (abacus)")
         assert row["bytes"] == sum(len(path.read_bytes()) for path in folder.iterdir())
         assert abs(row["date"].timestamp() - (folder / "config.json").stat().st_mtime) <= 1
@@ -58,11 +55,6 @@ def test_a_damaged_run_is_listed_as_damaged(store, file, content):
     path.unlink() if content is None else path.write_text(content)
     assert list_runs().set_index("id")["damaged"].to_dict() == {config.id: config is CONFIGS[0] for config in CONFIGS}
     assert "damaged" in listed().output
-
-
-def test_what_a_killed_run_left_is_not_listed(store):
-    (store.root / "runs" / f".{CONFIG.id}.tmp").mkdir()
-    assert len(list_runs()) == 4
 
 
 def test_list_filters_sorts_and_adds_up(store, tmp_path):

@@ -25,7 +25,7 @@ TUNED = ModelConfig(
     regime="fine_tune",
     backbone="tf_efficientnet_lite0",
     image_size=64,
-    training=Training(epochs=2, frozen_stages=7, head_steps=5),
+    training=Training(epochs=1, frozen_stages=7, head_steps=5),
 )
 
 

@@ -107,14 +107,14 @@ def studies(truth: list[float], *, n: int, seed: int, n_bootstrap: int = 199):
         yield judge(pd.DataFrame(np.vstack([estimate, replicates]), columns=range(len(truth))))
 
 
-@pytest.mark.parametrize("truth", [[0, 0, 0], [0, 0, 9], [0, 0, 0, 0], [9, 0, 0, 0]])
+@pytest.mark.parametrize("truth", [[0, 0, 0], [9, 0, 0, 0]])
 def test_where_there_is_no_rise_and_fall_it_is_seldom_shown(truth):
     found = list(studies(truth, n=150, seed=2))
     assert np.mean([one.verdict == SHOWN for one in found]) <= SELDOM
     assert np.mean([one.p_unimodal < 0.05 for one in found]) <= SELDOM
 
 
-@pytest.mark.parametrize("truth", [[0, 0, -9], [0, 0, 0, -9]])
+@pytest.mark.parametrize("truth", [[0, 0, 0, -9]])
 def test_where_it_just_holds_it_is_seldom_contradicted(truth):
     found = list(studies(truth, n=150, seed=3, n_bootstrap=99))
     assert np.mean([one.verdict == CONTRADICTED for one in found]) <= SELDOM

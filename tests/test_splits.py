@@ -10,11 +10,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from mpox._core import MpoxError
 from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
 from mpox.protocols.splits import (
+    FOLD_STEP,
     PROTOCOLS,
     _assign_folds,
-    get_protocol,
     make_external_split,
     make_splits,
+    nested_splits,
     siblings_in_training,
     split_hash,
 )
@@ -63,11 +64,11 @@ def crossing(split: pd.DataFrame, groups: pd.Series) -> int:
     return int((parts > 1).sum())
 
 
-def by_image(manifest: pd.DataFrame, groups: pd.Series) -> pd.Series:
-    return pd.Series(groups.to_numpy(), index=manifest["image_id"].to_numpy())
+def by_image(manifest: pd.DataFrame, groups: pd.Series | None = None) -> pd.Series:
+    return pd.Series((manifest["group_id"] if groups is None else groups).to_numpy(), index=manifest["image_id"].to_numpy())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests(), st.sampled_from(HONEST), st.integers(2, 4), SEEDS)
 def test_no_honest_protocol_lets_a_group_cross_folds(manifest, protocol, n_folds, seed):
     split = make_splits(manifest, protocol, n_folds=n_folds, seed=seed)
@@ -78,7 +79,7 @@ def test_no_honest_protocol_lets_a_group_cross_folds(manifest, protocol, n_folds
     assert siblings_in_training(split, kept) == 0
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests(), st.sampled_from(PLAIN), st.integers(2, 4), st.integers(1, 2), SEEDS)
 def test_every_image_is_tested_once_a_repeat_and_never_chosen_by(manifest, protocol, n_folds, n_repeats, seed):
     split = make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
@@ -95,7 +96,7 @@ def test_every_image_is_tested_once_a_repeat_and_never_chosen_by(manifest, proto
         assert {0, 1} <= set(train["inner_fold"]) <= {0, 1, 2, 3}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests(), st.sampled_from(PLAIN), SEEDS)
 def test_the_seed_decides(manifest, protocol, seed):
     first = make_splits(manifest, protocol, n_folds=3, seed=seed)
@@ -109,7 +110,7 @@ def test_the_seed_decides(manifest, protocol, seed):
     assert split_hash(swapped) != digest
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_any_data_give_a_split_or_one_sentence(data):
     """However few and however tangled: no other error, and no empty fold."""
@@ -157,7 +158,7 @@ def test_one_data_set_trains_and_another_tests():
     assert set(split["repeat"]) == set(split["fold"]) == {0}
     train = split[split["role"] == "train"]
     assert (train.groupby("group_id")["inner_fold"].nunique() == 1).all() and train["inner_fold"].min() == 0
-    groups = by_image(manifest, manifest["group_id"])
+    groups = by_image(manifest)
     assert siblings_in_training(split, groups) == 1
     assert siblings_in_training(make_external_split(manifest, "two", "one"), groups) == 0.5
     with pytest.raises(MpoxError, match="'four' is not in this manifest, which has one, three, two"):
@@ -172,63 +173,67 @@ def test_a_group_over_several_data_sets_stays_together():
     parts = [make_manifest(["A", "B"] * 12, [None] * 24, range(24)).assign(source=name) for name in ("one", "two")]
     manifest = pd.concat([part.assign(image_id=part["source"] + "/" + part["image_id"]) for part in parts], ignore_index=True)
     manifest["group_id"] = link_groups(manifest, ["pixel_sha256"])
-    split = make_splits(manifest, "source", n_folds=4)
-    assert crossing(split, by_image(manifest, manifest["group_id"])) == 0
-    assert siblings_in_training(make_splits(manifest, "random_image", n_folds=4), by_image(manifest, manifest["group_id"])) > 0.5
+    assert crossing(make_splits(manifest, "source", n_folds=4), by_image(manifest)) == 0
+    assert siblings_in_training(make_splits(manifest, "random_image", n_folds=4), by_image(manifest)) > 0.5
 
 
-def test_repeats_are_shuffled_anew():
-    manifest = make_manifest(["A", "B"] * 20, [f"P{number}" for number in range(40)], range(40))
-    split = make_splits(manifest, "patient", n_repeats=2)
-    first, second = (split[(split["repeat"] == r) & (split["role"] == "test")].set_index("image_id")["fold"] for r in (0, 1))
+def test_classes_are_spread_evenly_and_repeats_shuffled_anew():
+    manifest = make_manifest(["A"] * 30 + ["B"] * 60, [f"P{number}" for number in range(90)], range(90))
+    split = make_splits(manifest, "source", n_folds=3, n_repeats=2)
+    tested = split[split["role"] == "test"].assign(label=lambda table: table["image_id"].str[0])
+    assert tested.groupby(["repeat", "fold", "label"]).size().unstack().values.tolist() == [[10, 20]] * 6
+    first, second = (tested[tested["repeat"] == repeat].set_index("image_id")["fold"] for repeat in (0, 1))
     assert not first.equals(second.loc[first.index])
 
 
-def test_classes_are_spread_evenly():
-    manifest = make_manifest(["A"] * 30 + ["B"] * 60, [f"P{number}" for number in range(90)], range(90))
-    split = make_splits(manifest, "source", n_folds=3)
-    tested = split[split["role"] == "test"].assign(label=lambda table: table["image_id"].str[0])
-    assert tested.groupby(["fold", "label"]).size().unstack().values.tolist() == [[10, 20]] * 3
+#: Patients of five images: nearly every test image has a sibling in training, if images are assigned one by one.
+FIVES = [f"P{number // 5}" for number in range(100)], range(100)
+#: Photographs that are filed under two patients, which the protocol `patient` does not see.
+TWICE = [f"P{number}" for number in range(100)], [number - 50 * (number >= 50 and number % 2) for number in range(100)]
 
 
-def test_random_images_leak_and_this_is_measured():
-    """Patients of five pictures: nearly every test image has a sibling in training, under this protocol only."""
-    labels = ["A"] * 50 + ["B"] * 50
-    manifest = make_manifest(labels, [f"P{number // 5}" for number in range(100)], range(100))
+@pytest.mark.parametrize(("known", "protocol", "least"), [(FIVES, "random_image", 0.9), (TWICE, "patient", 0.2)])
+def test_leaks_are_measured(known, protocol, least):
+    manifest = make_manifest(["A", "B"] * 50, *known)
     groups = by_image(manifest, source_groups(manifest))
-    assert PROTOCOLS["random_image"].leaks
-    random = make_splits(manifest, "random_image")
-    assert crossing(random, groups) > 0
-    assert siblings_in_training(random, groups) > 0.9
+    assert siblings_in_training(make_splits(manifest, protocol), groups) > least
     assert siblings_in_training(make_splits(manifest, "source"), groups) == 0
 
 
-def test_the_patient_protocol_does_not_see_copies_under_other_patients():
-    """What `source` adds to `patient`: a photograph that is filed under two patients."""
-    photographs = list(range(40))
-    photographs[20:40:2] = photographs[0:20:2]
-    manifest = make_manifest(["A", "B"] * 20, [f"P{number}" for number in range(40)], photographs)
-    groups = by_image(manifest, source_groups(manifest))
-    assert siblings_in_training(make_splits(manifest, "patient"), groups) > 0
-    assert siblings_in_training(make_splits(manifest, "source"), groups) == 0
-
-
-def test_impossible_splits_are_refused_in_one_sentence():
+@pytest.mark.parametrize(
+    ("changes", "protocol", "options", "said"),
+    [
+        ({}, "patient", {}, r"Too few groups for 5 folds: A \(1\)"),
+        ({}, "fair", {}, "Unknown protocol 'fair': choose one of"),
+        ({}, "random_image", {"n_folds": 1}, "at least 2 folds"),
+        ({}, "random_image", {"n_repeats": 0}, "at least 2 folds and 1 repeat"),
+        ({}, "augment_before_split", {}, "make them first with `mpox.protocols.copies.augmented`"),
+        ({"label": "A"}, "random_image", {}, "at least two classes"),
+        ({"patient_id": pd.array([None] * 18, dtype="string")}, "patient", {}, "no patient ids"),
+    ],
+)
+def test_impossible_splits_are_refused_in_one_sentence(changes, protocol, options, said):
     manifest = make_manifest(["A"] * 9 + ["B"] * 9, ["P0"] * 9 + [f"P{number}" for number in range(1, 10)], range(18))
-    with pytest.raises(MpoxError, match=r"Too few groups for 5 folds: A \(1\)"):
-        make_splits(manifest, "patient")
-    with pytest.raises(MpoxError, match="Unknown protocol 'fair': choose one of"):
-        get_protocol("fair")
-    with pytest.raises(MpoxError, match="at least 2 folds"):
-        make_splits(manifest, "random_image", n_folds=1)
-    with pytest.raises(MpoxError, match="at least 2 folds and 1 repeat"):
-        make_splits(manifest, "random_image", n_repeats=0)
-    with pytest.raises(MpoxError, match="make them first with `mpox.protocols.copies.augmented`"):
-        make_splits(manifest, "augment_before_split")
-    with pytest.raises(MpoxError, match="at least two classes"):
-        make_splits(manifest[manifest["label"] == "A"], "random_image")
-    with pytest.raises(MpoxError, match="no patient ids"):
-        make_splits(manifest.assign(patient_id=pd.array([None] * 18, dtype="string")), "patient")
+    with pytest.raises(MpoxError, match=said):
+        make_splits(manifest.assign(**changes), protocol, **options)
+
+
+def test_nested_splits_hold_out_each_training_image_once_a_fold_and_divide_no_group():
+    labels = [label for label in "AB" for _ in range(40)]
+    split = make_splits(make_manifest(labels, [f"P{number // 2}" for number in range(80)], range(80)), "source", n_folds=4)
+    nested = nested_splits(split)
+    held_out = nested[nested["role"] == "test"].assign(outer=lambda table: table["fold"] // FOLD_STEP)
+    for fold, rows in split[split["role"] == "train"].groupby("fold"):
+        assert sorted(held_out.loc[held_out["outer"] == fold, "image_id"]) == sorted(rows["image_id"])
+    for _, rows in nested.groupby("fold"):
+        train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
+        assert not set(train["group_id"]) & set(test["group_id"]) and (test["inner_fold"] == -1).all()
+        assert sorted(train["inner_fold"].unique()) == [0, 1, 2]
+    extra = split["image_id"].eq("A/000.png") & split["role"].eq("train")
+    never = nested_splits(split.assign(inner_fold=split["inner_fold"].where(~extra, -1)))
+    assert set(never.loc[never["image_id"] == "A/000.png", "role"]) == {"train"}
+    with pytest.raises(MpoxError, match="nested predictions need three"):
+        nested_splits(split.assign(inner_fold=split["inner_fold"].clip(upper=1)))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 6])

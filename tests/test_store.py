@@ -1,10 +1,7 @@
 """Runs are named by what defines them, computed once, and whole or absent; a cross-validation is read from them."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +13,9 @@ from mpox._core import MpoxError, hash_of
 from mpox.audit import Audit
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS
 from mpox.models.config import ENGINES, ModelConfig, RunConfig, Training, current_engine
+from mpox.protocols.splits import make_splits
 from mpox.runs import cross_validation
+from mpox.runs.cross_validation import cross_validate, fold_configs, predict_nested
 from mpox.runs.recorded import RecordedStore, open_store
 from mpox.runs.store import RunResult, RunStore, read_run
 
@@ -33,19 +32,6 @@ def result(config: RunConfig = CONFIG, labels=("Mpox", "Normal")) -> RunResult:
 
 def refuse(*_, **__):
     raise AssertionError("this should have been read, not computed")
-
-
-def counted(root: str, log: str) -> None:
-    """Ask for the run as another process does, and note each computation in a file."""
-
-    def compute(folder: Path) -> RunResult:
-        with open(log, "a") as stream:
-            stream.write(f"{os.getpid()}\n")
-        time.sleep(1.5)
-        return result()
-
-    found = RunStore(root).run(CONFIG, compute)
-    pd.testing.assert_frame_equal(found.predictions, result().predictions)
 
 
 def test_a_run_on_a_gpu_is_of_a_later_engine():
@@ -95,31 +81,12 @@ def test_a_failed_computation_leaves_nothing(tmp_path):
     assert files == ["config.json", "environment.json", "history.csv", "predictions.csv"]
 
 
-@pytest.mark.slow
-def test_two_processes_that_want_the_same_run(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    log = tmp_path / "log"
-    both = [context.Process(target=counted, args=(str(tmp_path / "store"), str(log))) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    assert len(log.read_text().splitlines()) == 1
-
-
-def test_a_run_that_lost_its_configuration_is_computed_again(tmp_path):
-    store = RunStore(tmp_path)
-    store.run(CONFIG, lambda folder: result())
-    (store.run_folder(CONFIG) / "config.json").unlink()
-    assert store.get(CONFIG) is None
-    assert store.run(CONFIG, lambda folder: result()).config == CONFIG
-
-
-def test_a_run_of_an_unknown_kind_is_refused(tmp_path):
+def test_a_run_that_lost_its_configuration_is_computed_again_and_one_of_an_unknown_kind_refused(tmp_path):
     store = RunStore(tmp_path)
     store.run(CONFIG, lambda folder: result())
     file = store.run_folder(CONFIG) / "config.json"
+    file.unlink()
+    assert store.get(CONFIG) is None and store.run(CONFIG, lambda folder: result()).config == CONFIG
     file.write_text(json.dumps({**json.loads(file.read_text()), "colour": "blue"}))
     with pytest.raises(MpoxError, match="RunConfig has no colour"):
         read_run(store.run_folder(CONFIG))
@@ -175,17 +142,22 @@ def test_every_field_counts():
     assert len(ids) == 2 + len(run) + len(network) + len(plan)
 
 
-def test_models_refuse_what_they_do_not_know():
-    with pytest.raises(MpoxError, match="Training has no epoch: it takes .*epochs"):
-        ModelConfig(regime="fine_tune", image_size=64, training={"epoch": 3})
-    with pytest.raises(MpoxError, match="Unknown regime 'magic'"):
-        ModelConfig(regime="magic")
-    with pytest.raises(MpoxError, match="Unknown device 'tpu'"):
-        ModelConfig(device="tpu")
-    with pytest.raises(MpoxError, match="hog has nothing to train"):
-        ModelConfig(regime="fine_tune", backbone="hog")
-    with pytest.raises(MpoxError, match="no model 'vgg99'"):
-        ModelConfig(backbone="vgg99")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"regime": "fine_tune", "training": {"epoch": 3}}, "Training has no epoch: it takes .*epochs"),
+        ({"regime": "magic"}, "Unknown regime 'magic'"),
+        ({"device": "tpu"}, "Unknown device 'tpu'"),
+        ({"regime": "fine_tune", "backbone": "hog"}, "hog has nothing to train"),
+        ({"backbone": "vgg99"}, "no model 'vgg99'"),
+        ({"regime": "svm", "head": "hidden"}, "The regime 'svm' has no head"),
+        ({"regime": "tail_tune", "training": {"frozen_stages": 0}}, "frozen_stages must be at least 1"),
+        ({"regime": "fine_tune", "training": {"views": 2}}, "'views' belongs to the regime 'tail_tune', not to 'fine_tune'"),
+    ],
+)
+def test_models_refuse_what_they_do_not_know(given, said):
+    with pytest.raises(MpoxError, match=said):
+        ModelConfig(**given)
 
 
 def test_models_fill_in_what_follows():
@@ -194,6 +166,11 @@ def test_models_fill_in_what_follows():
     assert ModelConfig(regime="fine_tune", training={"epochs": 3}).training == Training(epochs=3)
     assert ModelConfig(regime="scratch").weights == "random"
     assert (HISTOGRAM.weights, HISTOGRAM.mirror, HISTOGRAM.training) == ("none", False, None)
+    assert ModelConfig(regime="tail_tune").training == Training(frozen_stages=6, views=8)
+    plan = {"epochs": 3, "learning_rate": 0.5}
+    tail, whole = ModelConfig(regime="tail_tune", training=plan), ModelConfig(regime="fine_tune", training=plan)
+    assert tail.with_(regime="fine_tune") == whole and whole.with_(regime="tail_tune") == tail
+    assert tail.with_(regime="linear_probe").training is None
 
 
 def test_run_ids_do_not_depend_on_where_the_data_lie(tmp_path, tiny_folder):
@@ -202,7 +179,7 @@ def test_run_ids_do_not_depend_on_where_the_data_lie(tmp_path, tiny_folder):
     for root, folder in (("a", tiny_folder), ("b", tmp_path / "elsewhere" / "tiny")):
         data = RunStore(tmp_path / root).dataset(folder)
         assert data.has_pictures and not data.is_phantom and data.classes == ["Mpox", "Normal"]
-        ids.append([config.id for config in cross_validation.fold_configs(data, "source", HISTOGRAM, n_folds=3)[1]])
+        ids.append([config.id for config in fold_configs(data, "source", HISTOGRAM, n_folds=3)[1]])
         hashes.append(data.hash)
     assert ids[0] == ids[1] and len(set(ids[0])) == 3
     assert hashes[0] == hashes[1]
@@ -210,18 +187,11 @@ def test_run_ids_do_not_depend_on_where_the_data_lie(tmp_path, tiny_folder):
     assert str(tmp_path) not in written and str(tiny_folder) not in written
 
 
-def test_a_data_set_without_mpox_is_refused(tmp_path, tiny_folder):
-    shutil.copytree(tiny_folder, tmp_path / "d")
-    (tmp_path / "d" / "Monkeypox").rename(tmp_path / "d" / "Acne")
-    with pytest.raises(MpoxError, match="has no class Mpox"):
-        RunStore(tmp_path / "s").dataset(tmp_path / "d")
-
-
 def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_time(tmp_path, tiny_folder, monkeypatch):
     store = RunStore(tmp_path)
     data = store.dataset(tiny_folder)
     options = {"n_folds": 3, "n_repeats": 2, "seed": 4}
-    found = cross_validation.cross_validate(store, data, "source", HISTOGRAM, **options)
+    found = cross_validate(store, data, "source", HISTOGRAM, **options)
     assert found.columns.tolist() == [
         "run_id", "dataset", "protocol", "regime", "backbone", "repeat", "fold",
         "image_id", "group_id", "label", "p_Mpox", "p_Normal",
@@ -232,10 +202,18 @@ def test_cross_validation_predicts_every_image_once_a_repeat_and_is_read_next_ti
     assert found["label"].equals(found["image_id"].map(data.manifest.set_index("image_id")["label"]).rename("label"))
     assert found["group_id"].notna().all() and found["run_id"].nunique() == 6
     monkeypatch.setattr(cross_validation, "compute_run", refuse)
-    again = cross_validation.cross_validate(RunStore(tmp_path), data, "source", HISTOGRAM, **options)
+    again = cross_validate(RunStore(tmp_path), data, "source", HISTOGRAM, **options)
     pd.testing.assert_frame_equal(again, found, check_exact=True)
     with pytest.raises(AssertionError):
-        cross_validation.cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
+        cross_validate(store, data, "source", HISTOGRAM, **{**options, "seed": 5})
+
+
+def test_nested_predictions_name_outer_and_inner_fold(tmp_path, tiny_folder):
+    data = RunStore(tmp_path).dataset(tiny_folder)
+    split = make_splits(data.manifest, "source", n_folds=3)
+    table = predict_nested(RunStore(tmp_path), data, split, HISTOGRAM)
+    assert len(table) == (split["role"] == "train").sum()
+    assert sorted(table["fold"].unique()) == [0, 1, 2] and table["inner_fold"].between(0, 3).all()
 
 
 def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_path, tiny_folder):
@@ -252,17 +230,6 @@ def test_the_audit_is_made_again_when_a_file_is_added_that_cannot_be_used(tmp_pa
         path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
     with pytest.raises(MpoxError, match="lacks some of the images"):
         RunStore(tmp_path / "store").dataset(root)
-
-
-def test_a_random_start_is_part_of_the_features(tmp_path, tiny_folder):
-    store = RunStore(tmp_path)
-    data = store.dataset(tiny_folder)
-    random = ModelConfig(backbone="tf_efficientnet_lite0", weights="random", image_size=32)
-    tables = [
-        cross_validation.cross_validate(store, data, "source", random.with_(seed=seed, image_size=32), n_folds=2)
-        for seed in (0, 1)
-    ]
-    assert not np.allclose(tables[0]["p_Mpox"], tables[1]["p_Mpox"])
 
 
 def test_stores_are_opened_by_name(tmp_path, monkeypatch):
@@ -311,9 +278,6 @@ def test_the_recorded_study_is_read_and_never_computed(recorded):
         recorded.table("audit", {"a": 2}, refuse)
     with pytest.raises(MpoxError, match="'msid' is not in the recorded study; it has mine"):
         recorded.dataset("msid")
-
-
-def test_a_recorded_data_set_needs_no_pictures_and_no_folder(recorded):
     data = recorded.dataset("mine")
     assert data.classes == ["Mpox", "None"] and not data.has_pictures and not data.is_phantom
     assert data.manifest["path"].isna().all()

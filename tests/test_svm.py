@@ -1,8 +1,5 @@
 """The support vector machine: what scikit-learn's own pipeline says, choices inside the training groups, ids that stay."""
 
-import json
-import time
-
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
@@ -12,12 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mpox import ModelConfig, MpoxError, cross_validate, open_store
-from mpox._core import project_root
+from mpox import ModelConfig, cross_validate, open_store
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
 from mpox.models import heads
-from mpox.models.config import RunConfig
 
 
 def clouds(n_classes: int, *, n: int = 240, d: int = 30, distance: float = 0.5, seed: int = 0):
@@ -58,7 +53,7 @@ def test_probabilities_are_calibrated_and_the_best_strength_is_chosen():
 def test_scores_may_be_small(monkeypatch):
     """All images of a weak machine weigh alike and its scores are hundredths: scikit-learn's sigmoids stay flat on them."""
     x, y, inner, x_test, asked = clouds(2, n=600)
-    monkeypatch.setattr(heads, "STRENGTHS", np.array([1e-4]))
+    monkeypatch.setattr(heads, "SVM_STRENGTHS", np.array([1e-4]))
     found, _ = heads.predict_by_svm(x, y, inner, x_test, n_classes=2)
     assert found[asked == 1, 1].mean() > found[asked == 0, 1].mean() + 0.4
 
@@ -67,20 +62,8 @@ def test_without_a_signal_it_says_how_frequent_a_class_is():
     x, y, inner, x_test, asked = clouds(2, n=600, distance=0)
     found, _ = heads.predict_by_svm(x, y, inner, x_test, n_classes=2)
     assert np.abs(found[:, 1] - asked.mean()).max() < 0.2  # and not half and half, which the class weights would make of it
-
-
-def test_a_class_without_training_images_is_hardly_possible():
-    x, y, inner, x_test, _ = clouds(2)
-    found, _ = heads.predict_by_svm(x, 2 * y, inner, x_test, n_classes=3)
+    found, _ = heads.predict_by_svm(x, 2 * y, inner, x_test, n_classes=3)  # a class without training images
     assert found[:, 1].max() < 1e-8 and np.allclose(found.sum(axis=1), 1)
-
-
-def test_a_fold_of_the_real_size_takes_a_second_and_is_the_same_again():
-    x, y, inner, x_test, _ = clouds(4, n=800, d=1280)
-    started = time.process_time()
-    first, _ = heads.predict_by_svm(x, y, inner, x_test[:200], n_classes=4)
-    assert time.process_time() - started < 3  # measured: 0.3
-    assert np.array_equal(heads.predict_by_svm(x, y, inner, x_test[:200], n_classes=4)[0], first)
 
 
 def test_as_a_regime(tiny_folder, tmp_path):
@@ -91,10 +74,3 @@ def test_as_a_regime(tiny_folder, tmp_path):
     found = cross_validate(open_store(tmp_path), data, "random_image", model, n_folds=3)
     assert len(found) == 24 and set(found["regime"]) == {"svm"}
     assert roc_auc_score(found["label"] == "Mpox", found["p_Mpox"]) > 0.8
-    with pytest.raises(MpoxError, match="The regime 'svm' has no head"):
-        ModelConfig(regime="svm", head="hidden")
-
-
-def test_recorded_runs_keep_their_ids():
-    entries = json.loads((project_root() / "results" / "runs.json").read_text())
-    assert entries and all(RunConfig.from_dict(entry["config"]).id == entry["id"] for entry in entries)

@@ -4,17 +4,16 @@ Candidates are retrieved by local features, each is verified by geometry and cor
 the rest is tables::
 
     pictures -> local_features -> retrieval (codebook) -> pairs (verification) -> overrides -> result (groups, conflicts, overlap)
+
+The steps, and OpenCV with them, are imported by what computes: to read an audit takes neither.
 """
 
 import itertools
 
-import cv2
 import numpy as np
 import pandas as pd
-import sklearn
 
 from mpox._core import MpoxError
-from mpox.audit import features, pairs, retrieval, verification
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, hash_of_decisions, read_audit, read_overrides, together
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
@@ -27,6 +26,11 @@ _NO_EVIDENCE = {
 
 def audit_version() -> str:
     """Changes whenever the audit of unchanged pictures may: with versions of code and libraries, and with decisions."""
+    import cv2
+    import sklearn
+
+    from mpox.audit import features, pairs, retrieval, verification
+
     codebook_and_retrieval = retrieval.CODEBOOK_VERSION, retrieval.RETRIEVAL_VERSION
     numbers = features.VERSION, *codebook_and_retrieval, verification.VERSION, pairs.VERSION
     steps = ".".join(map(str, numbers))
@@ -58,6 +62,8 @@ def run_audit(
     MpoxError
         If two of the manifests have the same name, or there is no picture at all.
     """
+    from mpox.audit import features, pairs, retrieval
+
     images, rejected = _together(manifests)
     overrides = read_overrides() if overrides is None else overrides
     distinct = images.drop_duplicates("pixel_sha256")
@@ -73,6 +79,8 @@ def brute_force(
     manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered."""
+    from mpox.audit import features, pairs
+
     images, _ = _together(manifests)
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
@@ -136,6 +144,8 @@ def _with_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people."""
+    from mpox.audit import pairs
+
     table = table.assign(decision=np.where(table["score"] >= pairs.ACCEPTED, "found", "weak"), reason="")
     overrides = overrides[overrides[["dataset_a", "dataset_b"]].isin(set(images["dataset"])).all(axis=1)]
     pixels = images.set_index(["dataset", "image_id"])["pixel_sha256"]

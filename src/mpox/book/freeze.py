@@ -22,7 +22,8 @@ from mpox.data.dataset import Dataset
 from mpox.data.frozen import Frozen, Source, write_frozen
 from mpox.data.manifest import PATIENTS_FILE
 from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate
-from mpox.models.backbones import find_weights, load_pretrained, weights_origin
+from mpox.models.backbones import load_pretrained
+from mpox.models.weights import find_weights, weights_origin
 from mpox.runs.store import RECORDED, RunStore, store_folder
 
 

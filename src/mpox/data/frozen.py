@@ -38,7 +38,7 @@ class Frozen:
     audits : dict of str to str
         Sorted names of data sets, joined by ``+`` -> the key of their common audit in a run store.
     weights : dict of str to str
-        Backbone -> where its weights came from (`mpox.models.backbones.weights_origin`) when they were frozen.
+        Backbone -> where its weights came from (`mpox.models.weights.weights_origin`) when they were frozen.
     decisions : str
         Stands for the decisions about pairs that the audits honour (`mpox.audit.result.hash_of_decisions`).
     versions : dict of str to str

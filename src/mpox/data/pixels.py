@@ -1,17 +1,19 @@
 """Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, cache_dir, replacing
-from mpox.data import changes
 from mpox.data.manifest import manifest_hash
 from mpox.data.pictures import read_rgb
+
+if TYPE_CHECKING:
+    import torch
 
 
 class RenderedPixels:
@@ -64,9 +66,9 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     MpoxError
         If the pictures are not on this machine, or the cache cannot be written.
     """
-    for column, renderer in (("view", changes.view_renderer), ("recipe", changes.alteration_renderer)):
+    for column in ("view", "recipe"):
         if column in manifest:
-            return _rendered(manifest, image_size, column, renderer)
+            return _rendered(manifest, image_size, column)
     path = cache_dir() / "pixels" / f"{manifest_hash(manifest)}-{image_size}.npy"
     order = np.argsort(manifest["image_id"].to_numpy(dtype=str))
     if not path.is_file():
@@ -75,7 +77,10 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     return pixels if (order == np.arange(len(order))).all() else pixels[np.argsort(order)]
 
 
-def _rendered(manifest: pd.DataFrame, image_size: int, column: str, renderer: Callable) -> RenderedPixels:
+def _rendered(manifest: pd.DataFrame, image_size: int, column: str) -> RenderedPixels:
+    from mpox.data import changes
+
+    renderer = {"view": changes.view_renderer, "recipe": changes.alteration_renderer}[column]
     known = manifest.drop_duplicates("original_id").drop(columns=column)
     known = known.assign(image_id=known["original_id"], pixel_sha256=known["original_sha256"])
     known = known.sort_values("image_id", ignore_index=True)
@@ -96,9 +101,11 @@ def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
 
 
 def to_batch(
-    pixels: np.ndarray, *, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu"
-) -> torch.Tensor:
+    pixels: np.ndarray, *, mean: tuple[float, ...], std: tuple[float, ...], device: "torch.device | str" = "cpu"
+) -> "torch.Tensor":
     """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
+    import torch
+
     tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
     tensor = tensor.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
     centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)

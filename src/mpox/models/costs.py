@@ -24,6 +24,7 @@ from mpox.stats.selection import JOINT
 WARM_UP = 3
 BATCHES = (1, 16)
 MIB = 2**20
+MEASURE = "import json, sys; from mpox.models.costs import measure_one; print(json.dumps(measure_one(**json.loads(sys.argv[1]))))"
 
 
 def measure_costs(configs: list[tuple[str, str, int]], *, n_classes: int = 2, rounds: int = 20) -> pd.DataFrame:
@@ -34,7 +35,6 @@ def measure_costs(configs: list[tuple[str, str, int]], *, n_classes: int = 2, ro
     configs : list of (backbone, head, image_size)
         A timm model, or one of `HANDCRAFTED`, or several timm models joined as `mpox.stats.selection.ensemble` joins
         them, one run after the other. ``image_size`` in pixels; 0 means each model's own.
-    n_classes : int
     rounds : int
         Timed predictions of each batch size, after `WARM_UP` that are not.
 
@@ -46,11 +46,6 @@ def measure_costs(configs: list[tuple[str, str, int]], *, n_classes: int = 2, ro
         (milliseconds an image, by itself and in batches of 16; reading it is left out), ``peak_mib`` (memory that the model and
         one prediction add to a process; NaN where the system does not tell), ``device``. Networks are timed in channels-last
         order with batch norms folded; of hand-crafted features the extraction is timed, the rest is the classifier's.
-
-    Raises
-    ------
-    MpoxError
-        If a model or head is unknown, or its measurement fails.
     """
     for backbone, head, _ in configs:
         if head not in HEADS:
@@ -63,7 +58,7 @@ def measure_costs(configs: list[tuple[str, str, int]], *, n_classes: int = 2, ro
     for backbone, head, image_size in tqdm(configs, desc="costs of models", delay=3, leave=False):
         asked = {"backbone": backbone, "head": head, "image_size": image_size, "n_classes": n_classes, "rounds": rounds}
         done = subprocess.run(
-            [sys.executable, "-c", "from mpox.models import costs; costs.main()", json.dumps(asked)],
+            [sys.executable, "-c", MEASURE, json.dumps(asked)],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
@@ -90,11 +85,6 @@ def latency(once: Callable[[], object], *, images: int = 1, rounds: int = 20) ->
     finally:
         torch.set_num_threads(threads)
     return float(np.median(times)), float(np.percentile(times, 95))
-
-
-def main() -> None:
-    """Measure the configuration in the first argument and print its row, both as JSON."""
-    print(json.dumps(measure_one(**json.loads(sys.argv[1]))))
 
 
 def measure_one(backbone: str, head: str, image_size: int, n_classes: int, rounds: int) -> dict:

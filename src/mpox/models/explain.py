@@ -16,65 +16,43 @@ from mpox._core import MpoxError
 from mpox.data.pixels import to_batch
 from mpox.models.backbones import Classifier, normalisation
 
-#: Raised by one whenever the maps of an unchanged network and picture change.
+#: Raised by one whenever the maps of an unchanged network and image change.
 VERSION = 1
 IG_STEPS = 10
-#: Side of the covering square and its step, as shares of the picture's side.
+#: Side of the covering square and its step, as shares of the image's side.
 WINDOW, STRIDE = 1 / 4, 1 / 6
 BATCH = 8
 
 
-class _Contrast(nn.Module):
-    """Logits less their mean."""
-
-    def __init__(self, model: Classifier):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        logits = self.model(pictures)
+def _contrast(model: Classifier) -> Callable[[torch.Tensor], torch.Tensor]:
+    def logits_less_their_mean(images: torch.Tensor) -> torch.Tensor:
+        logits = model(images)
         return logits - logits.mean(dim=1, keepdim=True)
+
+    model.eval()
+    return logits_less_their_mean
 
 
 def grad_cam(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017) for one class a picture, on the maps that the backbone pools.
+    """Grad-CAM (Selvaraju et al. 2017) for one class an image, on the maps that the backbone (its name in timm) pools.
 
-    Parameters
-    ----------
-    model : Classifier
-        From `mpox.runs.cross_validation.fitted_network`.
-    backbone : str
-        Its name in timm, for the normalisation.
-    pixels : ndarray of uint8, shape (n, size, size, 3)
-    target : ndarray of int, shape (n,)
-        The class whose evidence is shown, a number from 0.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, size, size)
-        From 0 to 1 within each picture; all 0 where nothing speaks for the class.
-
-    Raises
-    ------
-    MpoxError
-        If the backbone has no maps that are pooled (a transformer).
+    ``pixels`` are uint8 of shape (n, size, size, 3), ``target`` numbers of classes. As all `METHODS` it gives float32 of shape
+    (n, size, size), from 0 to 1 within each image, and all 0 where nothing speaks for the class.
     """
     layer = getattr(model.backbone, "global_pool", None)
     if not isinstance(layer, nn.Module):
         raise MpoxError(
             f"Grad-CAM needs a network that pools maps, which {backbone} is not: use integrated gradients or occlusion."
         )
-    maps = LayerGradCam(_Contrast(model.eval()), layer).attribute(
-        as_batch(backbone, pixels), target=_targets(target), attribute_to_layer_input=True, relu_attributions=True
+    maps = LayerGradCam(_contrast(model), layer).attribute(
+        as_batch(backbone, pixels), target=torch.as_tensor(target), attribute_to_layer_input=True, relu_attributions=True
     )
     return _scaled(F.interpolate(maps.detach(), size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0])
 
 
-def integrated_gradients(
-    model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
-) -> np.ndarray:
-    """Integrated gradients (Sundararajan et al. 2017) from a mid-grey picture, what speaks for the class, smoothed."""
-    signed = torch.from_numpy(integrated_attributions(model, backbone, pixels, target, n_steps=n_steps))
+def integrated_gradients(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Integrated gradients (Sundararajan et al. 2017) from a mid-grey image, what speaks for the class, smoothed."""
+    signed = torch.from_numpy(integrated_attributions(model, backbone, pixels, target))
     return _scaled(_blurred(signed, pixels.shape[1] / 32).clamp_min(0))
 
 
@@ -82,27 +60,22 @@ def integrated_attributions(
     model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray, *, n_steps: int = IG_STEPS
 ) -> np.ndarray:
     """What each pixel adds to the logit (less the mean logit), summed over the colours: float32 of shape (n, size, size)."""
-    batch = as_batch(backbone, pixels)
-    method = IntegratedGradients(_Contrast(model.eval()))
-    found = method.attribute(
-        batch,
-        baselines=as_batch(backbone, np.full_like(pixels, 128)),
-        target=_targets(target),
-        n_steps=n_steps,
-        internal_batch_size=BATCH,
-    )
+    found = IntegratedGradients(_contrast(model)).attribute(
+        as_batch(backbone, pixels), baselines=as_batch(backbone, np.full_like(pixels, 128)), target=torch.as_tensor(target),
+        n_steps=n_steps, internal_batch_size=BATCH,
+    )  # fmt: skip
     return found.detach().sum(dim=1).float().numpy()
 
 
 def occlusion(model: Classifier, backbone: str, pixels: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """What covering a part takes from the class (Zeiler and Fergus 2014): a mid-grey square slides over the picture."""
+    """What covering a part takes from the class (Zeiler and Fergus 2014): a mid-grey square slides over the image."""
     size = pixels.shape[1]
     window, stride = max(2, round(size * WINDOW)), max(1, round(size * STRIDE))
     grey = as_batch(backbone, np.full_like(pixels[:1], 128))[:1]
     with torch.inference_mode():
-        found = Occlusion(_Contrast(model.eval())).attribute(
+        found = Occlusion(_contrast(model)).attribute(
             as_batch(backbone, pixels), sliding_window_shapes=(3, window, window), strides=(3, stride, stride), baselines=grey,
-            target=_targets(target),
+            target=torch.as_tensor(target),
         )  # fmt: skip
     return _scaled(found.mean(dim=1).clamp_min(0))
 
@@ -118,26 +91,16 @@ TITLES = {"grad_cam": "Grad-CAM", "integrated_gradients": "integrated gradients"
 
 
 def get_method(name: str) -> Callable[..., np.ndarray]:
-    """The method of that name.
-
-    Raises
-    ------
-    MpoxError
-        If there is none.
-    """
+    """The method of that name; an `MpoxError` if there is none."""
     if name not in METHODS:
         raise MpoxError(f"There is no method '{name}': choose one of {', '.join(METHODS)}.")
     return METHODS[name]
 
 
 def as_batch(backbone: str, pixels: np.ndarray) -> torch.Tensor:
-    """Pictures of shape (n, size, size, 3), uint8, as a backbone expects them; see `mpox.data.pixels.to_batch`."""
+    """Images of shape (n, size, size, 3), uint8, as a backbone expects them; see `mpox.data.pixels.to_batch`."""
     mean, std = normalisation(backbone)
     return to_batch(pixels, mean=mean, std=std)
-
-
-def _targets(target: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(target, dtype=np.int64))
 
 
 def _scaled(maps: torch.Tensor) -> np.ndarray:

@@ -3,38 +3,40 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, cache_dir, hash_of
-from mpox.data.pixels import RenderedPixels, load_pixels, to_batch
-from mpox.models.backbones import build_backbone, normalisation, weights_origin
-from mpox.models.config import HANDCRAFTED, ModelConfig
+from mpox.data.pixels import Pixels, load_pixels, to_batch
+from mpox.models.config import HANDCRAFTED, ModelConfig, normalisation
 from mpox.models.hardware import torch_device
+from mpox.models.weights import weights_origin
 
 #: Raised by one whenever the features of an unchanged configuration change.
 VERSION = 1
 BATCH = 32
-#: Pictures whose features are computed and kept at a time.
+#: Images whose features are computed and kept at a time.
 LOT = 128
 
 
-@torch.inference_mode()
-def network_features(backbone: torch.nn.Module, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
+def network_features(backbone: Any, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
     """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked."""
+    import torch
+
     target = torch_device(device)
     mean, std = normalisation(name)
     backbone = backbone.to(target).to(memory_format=torch.channels_last).eval()
     parts = []
-    for start in range(0, len(pixels), BATCH):
-        batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
-        pooled = backbone(batch)
-        if mirror:
-            pooled = (pooled + backbone(batch.flip(3))) / 2
-        parts.append(pooled.float().cpu().numpy())
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
+            pooled = backbone(batch)
+            if mirror:
+                pooled = (pooled + backbone(batch.flip(3))) / 2
+            parts.append(pooled.float().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -69,32 +71,18 @@ def lbp(picture: np.ndarray) -> np.ndarray:
     return np.concatenate(histograms)
 
 
-#: Picture, uint8 of shape (size, size, 3), to feature vector.
+#: `HANDCRAFTED`: from an image, uint8 of shape (size, size, 3), to a feature vector.
 EXTRACTORS = {"colour_histogram": colour_histogram, "hog": hog, "lbp": lbp}
-assert set(EXTRACTORS) == set(HANDCRAFTED)
 
 
 def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
-    """The frozen features of all pictures of a manifest, from the cache where they were computed before.
+    """The frozen features of all images of a manifest, from the cache where they were computed before.
 
-    A picture's features are kept under the hash of its pixels, so that data sets that share pictures share them, a new picture
-    costs only itself, and what was computed before an interruption stays.
+    An image's features are kept under the hash of its pixels, so that data sets that share images share them, a new image costs
+    only itself, and what was computed before an interruption stays.
 
-    Parameters
-    ----------
-    manifest : DataFrame
-        Sorted by ``image_id``.
-    model : ModelConfig
-        Its backbone, weights, input size, mirroring and device count; so does its seed when the weights are random.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, d)
-
-    Raises
-    ------
-    MpoxError
-        If features are missing and the pictures are not on this machine, or the cache cannot be used.
+    The manifest is sorted by ``image_id``. Of the model its backbone, weights, input size, mirroring and device count, and its
+    seed when the weights are random. The result is float32 of shape (n, d).
     """
     key = {
         "engine": VERSION,
@@ -114,12 +102,11 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
             with cache:
                 cache.execute("CREATE TABLE IF NOT EXISTS features (sha TEXT PRIMARY KEY, vector BLOB)")
             known = _read_vectors(cache, shas)
-            missing = np.flatnonzero([sha not in known for sha in shas])
+            missing = manifest[~manifest["pixel_sha256"].isin(list(known))].reset_index(drop=True)
             if len(missing):
-                pixels = load_pixels(manifest.iloc[missing].reset_index(drop=True), model.image_size)
-                for rows, values in _extract(pixels, np.arange(len(missing)), model):
+                for lot, values in _extract(load_pixels(missing, model.image_size), model):
                     with cache:
-                        lines = [(shas[missing[row]], vector.tobytes()) for row, vector in zip(rows, values, strict=True)]
+                        lines = zip(missing["pixel_sha256"][lot], (vector.tobytes() for vector in values), strict=True)
                         cache.executemany("INSERT OR IGNORE INTO features VALUES (?, ?)", lines)
                 known = _read_vectors(cache, shas)
     except (sqlite3.Error, OSError) as error:
@@ -139,17 +126,17 @@ def _read_vectors(cache: sqlite3.Connection, shas: list[str]) -> dict[str, np.nd
     return found
 
 
-def _extract(
-    pixels: np.ndarray | RenderedPixels, rows: np.ndarray, model: ModelConfig
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Features of some rows of the pictures, lot by lot: the rows of the lot, and float32 of shape (lot, d)."""
-    lots = [rows[start : start + LOT] for start in range(0, len(rows), LOT)]
-    bar = tqdm(lots, desc=f"features of {model.backbone}, {len(rows)} pictures", delay=3, leave=False)
+def _extract(pixels: Pixels, model: ModelConfig) -> Iterator[tuple[slice, np.ndarray]]:
+    """Features of images, lot by lot: where the lot is, and float32 of shape (lot, d)."""
+    lots = [slice(start, start + LOT) for start in range(0, len(pixels), LOT)]
+    bar = tqdm(lots, desc=f"features of {model.backbone}, {len(pixels)} images", delay=3, leave=False)
     if model.backbone in HANDCRAFTED:
         extract = EXTRACTORS[model.backbone]
         for lot in bar:
-            yield lot, np.stack([extract(np.asarray(pixels[row])) for row in lot]).astype(np.float32)
+            yield lot, np.stack([extract(image) for image in np.asarray(pixels[lot])]).astype(np.float32)
         return
+    from mpox.models.backbones import build_backbone
+
     backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
     for lot in bar:
         yield lot, network_features(backbone, model.backbone, pixels[lot], mirror=model.mirror, device=model.device)

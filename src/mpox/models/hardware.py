@@ -3,10 +3,12 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mpox._core import MpoxError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def device_name(device: str, *, threads: int | None = None) -> str:
@@ -34,14 +36,13 @@ def environment(device: str, seconds: float) -> dict:
     }
 
 
-def torch_device(name: str) -> torch.device:
+def torch_device(name: str) -> "torch.device":
     """The device of that name; on a GPU convolutions are repeatable, and in full single precision where that is asked for.
 
-    Raises
-    ------
-    MpoxError
-        If CUDA is asked for and not there: nothing falls back to the CPU.
+    Where CUDA is asked for and not there, nothing falls back to the CPU.
     """
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise MpoxError("The device 'cuda' was asked for, but torch finds no GPU here: use the profile 'cpu', or DEVICE: cpu.")
     if name == "cuda":

@@ -5,7 +5,8 @@ chooses the one free setting.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,28 +76,13 @@ def fit(
 ) -> tuple[Pipeline, pd.DataFrame]:
     """Choose the strength by the log loss over the inner folds, and fit on all training images.
 
-    Parameters
-    ----------
-    x : ndarray, shape (n, d)
-        Features of the training images.
-    y : ndarray of int, shape (n,)
-        Class numbers from 0 to ``n_classes`` - 1.
-    inner_fold : ndarray of int, shape (n,)
-        Groups do not cross these folds; each is held out once for each strength. An image of fold -1 never is.
-    n_classes : int
-    head : {"linear", "hidden"}
-        Logistic regression, or one hidden layer of 100 units.
-    seed : int
-    weight : ndarray of float, shape (n,), optional
-        How much each image counts, in the fits and in the loss that chooses between them (importance-weighted cross-validation:
-        Sugiyama et al. 2007, JMLR 8:985-1005). The scaling of the features is not weighted.
+    ``x`` are features, shape (n, d), and ``y`` class numbers from 0. Groups do not cross the inner folds, each of which is held
+    out once for each strength; an image of fold -1 never is. A ``linear`` head is a logistic regression, a ``hidden`` one has one
+    layer of 100 units. ``weight`` says how much each image counts, in the fits and in the loss that chooses between them
+    (importance-weighted cross-validation: Sugiyama et al. 2007, JMLR 8:985-1005); the scaling of the features is not weighted.
 
-    Returns
-    -------
-    fitted : Pipeline
-        A `StandardScaler` and the classifier.
-    history : DataFrame
-        One row a strength: ``strength``, ``validation_loss`` (nats, mean over the images held out), ``chosen``.
+    The pipeline is a `StandardScaler` and the classifier. The history has one row a ``strength``: ``validation_loss`` (nats, mean
+    over the images held out), ``chosen``.
     """
     losses = []
     held = inner_fold >= 0
@@ -113,18 +99,10 @@ def fit(
 
 
 def predict_by_probe(
-    x: np.ndarray,
-    y: np.ndarray,
-    inner_fold: np.ndarray,
-    x_test: np.ndarray,
-    *,
-    n_classes: int,
-    head: str,
-    seed: int,
-    weight: np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int, **options: Any
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """`fit`, and predict ``x_test``, shape (m, d): probabilities, float64 of shape (m, n_classes), and the history."""
-    fitted, history = fit(x, y, inner_fold, n_classes=n_classes, head=head, seed=seed, weight=weight)
+    """`fit` with its options, and predict ``x_test``, shape (m, d): probabilities, shape (m, n_classes), and the history."""
+    fitted, history = fit(x, y, inner_fold, n_classes=n_classes, **options)
     return _probabilities(fitted, x_test, n_classes), history
 
 
@@ -157,20 +135,6 @@ class _Sigmoids:
         return each / each.sum(axis=1, keepdims=True)
 
 
-def _machine(strength: float) -> SVC:
-    return SVC(C=strength, kernel="precomputed", class_weight="balanced")
-
-
-def _held_out_scores(strength: float, kernel: np.ndarray, y: np.ndarray, inner_fold: np.ndarray) -> np.ndarray:
-    """Scores of each image by a machine fitted without its inner fold; 0 for images that are never held out."""
-    n_scores = np.unique(y).size
-    scores = np.zeros((len(y), n_scores) if n_scores > 2 else len(y))
-    for out in _held_out(inner_fold):
-        machine = _machine(strength).fit(kernel[np.ix_(~out, ~out)], y[~out])
-        scores[out] = machine.decision_function(kernel[np.ix_(out, ~out)])
-    return scores
-
-
 def predict_by_svm(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
@@ -187,12 +151,15 @@ def predict_by_svm(
     losses, sigmoids = [], []
     with threadpool_limits(1):
         kernel, towards = rbf_kernel(known, gamma=gamma), rbf_kernel(asked, known, gamma=gamma)
-        for strength in SVM_STRENGTHS:
-            scores = _held_out_scores(strength, kernel, y, inner_fold)[held]
-            sigmoids.append(_Sigmoids(scores, y[held]))
-            losses.append(_log_loss(sigmoids[-1].probabilities(scores)[np.arange(held.sum()), place[held]]).mean())
+        machines = [SVC(C=strength, kernel="precomputed", class_weight="balanced") for strength in SVM_STRENGTHS]
+        for machine in machines:
+            scores = np.zeros((len(y), len(classes)) if len(classes) > 2 else len(y))
+            for out in _held_out(inner_fold):
+                scores[out] = machine.fit(kernel[np.ix_(~out, ~out)], y[~out]).decision_function(kernel[np.ix_(out, ~out)])
+            sigmoids.append(_Sigmoids(scores[held], y[held]))
+            losses.append(_log_loss(sigmoids[-1].probabilities(scores[held])[np.arange(held.sum()), place[held]]).mean())
         best = int(np.argmin(losses))
-        scores = _machine(SVM_STRENGTHS[best]).fit(kernel, y).decision_function(towards)
+        scores = machines[best].fit(kernel, y).decision_function(towards)
     return _all_classes(sigmoids[best].probabilities(scores), classes, n_classes), _history("strength", SVM_STRENGTHS, losses)
 
 
@@ -217,7 +184,7 @@ def _softmax(distances: np.ndarray, scale: float) -> np.ndarray:
 def predict_by_neighbour(
     x: np.ndarray, y: np.ndarray, inner_fold: np.ndarray, x_test: np.ndarray, *, n_classes: int
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Predict the test images by their nearest training image, with the interface of `predict_by_probe`.
+    """Predict the test images by their nearest training image, as `predict_by_probe` does.
 
     The probability of a class is ``softmax(-d / s)``, with d the distance to its nearest training image. Its largest value is the
     nearest neighbour's class whatever s is; s, chosen by the log loss over the inner folds, only says how sure to be, so that
@@ -231,3 +198,11 @@ def predict_by_neighbour(
     rows = np.flatnonzero(inner_fold >= 0)
     losses = [_log_loss(_softmax(held_out, scale)[rows, y[rows]]).mean() for scale in SCALES]
     return _softmax(distances, SCALES[int(np.argmin(losses))]), _history("scale", SCALES, losses)
+
+
+#: What predicts in each regime that works on frozen features.
+PREDICT: dict[str, Callable[..., tuple[np.ndarray, pd.DataFrame]]] = {
+    "linear_probe": predict_by_probe,
+    "svm": predict_by_svm,
+    "nearest_neighbour": predict_by_neighbour,
+}

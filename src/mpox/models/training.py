@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from mpox._core import MpoxError
 from mpox.data.pixels import load_pixels
-from mpox.models.activations import activations, split_backbone
-from mpox.models.backbones import Classifier, build_model, fold_batch_norm, normalisation
-from mpox.models.batches import ActivationBatches, Batches, PictureBatches
-from mpox.models.config import TRANSFERRED, ModelConfig
+from mpox.models.backbones import Classifier, build_model, fold_batch_norm, split_backbone
+from mpox.models.batches import ActivationBatches, ImageBatches, activations
+from mpox.models.config import TRANSFERRED, ModelConfig, normalisation
 from mpox.models.hardware import torch_device
 
 HEAD_RATE = 1e-2
@@ -36,19 +35,14 @@ def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
     return [stage for stage in (before, *stages, after) if stage]
 
 
-def freeze_stages(backbone: nn.Module, n_stages: int) -> None:
-    """Ask for no gradients in the first stages; the stem is one."""
-    for parameter in itertools.chain(*_stages(backbone)[:n_stages]):
-        parameter.requires_grad_(False)
-
-
 def _optimizer(model: Classifier, config: ModelConfig) -> torch.optim.Optimizer:
     """AdamW with discriminative learning rates: the earlier a stage, the slower. From scratch all stages learn alike."""
     plan = config.plan
     groups: list[dict[str, Any]] = [{"params": list(model.head.parameters()), "scale": 1.0}]
-    freeze_stages(model.backbone, plan.frozen_stages)
-    stages = _stages(model.backbone)[plan.frozen_stages :]
-    for depth, stage in enumerate(reversed(stages)):
+    stages = _stages(model.backbone)
+    for parameter in itertools.chain(*stages[: plan.frozen_stages]):
+        parameter.requires_grad_(False)
+    for depth, stage in enumerate(reversed(stages[plan.frozen_stages :])):
         scale = 1.0 if config.regime == "scratch" else plan.backbone_rate * plan.stage_decay**depth
         groups.append({"params": stage, "scale": scale})
     for group in groups:
@@ -72,90 +66,58 @@ def class_weights(y: np.ndarray, n_classes: int) -> torch.Tensor:
 class Trainer:
     """One model on its way through the epochs.
 
-    Parameters
-    ----------
-    config : ModelConfig
-        With a ``training`` part.
-    batches : Batches
-        All pictures of the data set on their device: `PictureBatches`, or `mpox.models.batches.ActivationBatches` for the
-        regime ``tail_tune``.
-    y : ndarray of int, shape (n,)
-        Class numbers.
-    train, valid : ndarray of int
-        Rows used for gradients, and rows of the inner validation fold; the test fold is in neither.
-    n_classes : int
+    `batches` are of all images of the data set, `y` their class numbers (int64); `train` are the rows used for gradients, `valid`
+    those of the inner validation fold. The test fold is in neither.
     """
 
-    def __init__(self, config: ModelConfig, batches: Batches, y, train, valid, *, n_classes: int):
+    def __init__(self, config: ModelConfig, batches: ImageBatches | ActivationBatches, y, train, valid, *, n_classes: int):
         self.config, self.batches, self.device = config, batches, batches.device
         self.train_rows, self.valid_rows = train, valid
         self.y = torch.from_numpy(y).to(self.device)
         model = build_model(config.backbone, config.head, n_classes, weights=config.weights, seed=config.seed)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.trained = self._trained_part()
-        weight = class_weights(y[train], n_classes) if config.plan.class_weights else None
-        self.loss = nn.CrossEntropyLoss(
-            weight=None if weight is None else weight.to(self.device),
-            label_smoothing=config.plan.label_smoothing,
-        )
-        self.optimizer = _optimizer(self.model, config)
-        self.history: list[dict] = []
-        self.best: dict[str, torch.Tensor] = {}
-
-    def _trained_part(self) -> nn.Module:
-        """What the batches go through before the head: the backbone, or its tail behind the cached stages."""
-        backbone = self.model.backbone
-        if self.config.regime == "tail_tune":
-            side = (1, 3, self.config.image_size, self.config.image_size)
+        self.trained = backbone = self.model.backbone  # what the batches go through before the head
+        if config.regime == "tail_tune":
+            side = (1, 3, config.image_size, config.image_size)
             example = torch.zeros(side, device=self.device).to(memory_format=torch.channels_last)
-            _, backbone = split_backbone(self.model.backbone.eval(), self.config.plan.frozen_stages, example)
-        fold_batch_norm(backbone, self.batches.plain(np.arange(1)))
-        return backbone
+            _, self.trained = split_backbone(backbone.eval(), config.plan.frozen_stages, example)
+        fold_batch_norm(self.trained, batches.plain(np.arange(1)))
+        weight = class_weights(y[train], n_classes).to(self.device) if config.plan.class_weights else None
+        self.loss = nn.CrossEntropyLoss(weight, label_smoothing=config.plan.label_smoothing)
+        self.optimizer = _optimizer(self.model, config)
 
     def fit(self, *, report=lambda text: None) -> pd.DataFrame:
         """Train to the end, or to the early stop, and leave the best epoch's weights in ``model``.
 
-        Returns
-        -------
-        DataFrame
-            One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``,
-            ``train_seconds`` (of the gradient steps), ``seconds``, ``chosen``.
+        One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``, ``train_seconds`` (of the
+        gradient steps), ``seconds``, ``chosen``.
         """
         plan = self.config.plan
         if self.config.regime in TRANSFERRED and plan.head_steps:
             self._fit_head()
+        history: list[dict] = []
+        best: dict[str, torch.Tensor] = {}
+        chosen = 0
         for epoch in range(plan.epochs):
-            if self._stalled():
-                break
             row = self._epoch(epoch)
             if not math.isfinite(row["validation_loss"]):
                 raise MpoxError(f"The validation loss of epoch {epoch} is not finite: lower the learning rate.")
-            if all(row["validation_loss"] < past["validation_loss"] for past in self.history):
-                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.history.append(row)
+            if not history or row["validation_loss"] < history[chosen]["validation_loss"]:
+                chosen, best = epoch, {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            history.append(row)
             report(f"epoch {epoch + 1} of {plan.epochs}, validation loss {row['validation_loss']:.3f}")
-        self.model.load_state_dict(self.best)
-        history = pd.DataFrame(self.history)
-        history["chosen"] = history.index == history["validation_loss"].idxmin()
-        return history
+            if epoch - chosen >= plan.patience:
+                break
+        self.model.load_state_dict(best)
+        return pd.DataFrame(history).assign(chosen=lambda table: table["epoch"] == chosen)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Class probabilities, float64 of shape (len(rows), n_classes)."""
         return self._probabilities(rows).numpy()
 
-    def _stalled(self) -> bool:
-        losses = [row["validation_loss"] for row in self.history]
-        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.config.plan.patience
-
     def _autocast(self):
         enabled = self.config.plan.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def _mode(self, training: bool) -> None:
-        """Batch-norm statistics stay ImageNet's when weights are transferred: batches are small and few."""
-        self.model.train(training)
-        if self.config.regime in TRANSFERRED:
-            self.model.backbone.eval()
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
         return self.model.head(self.trained(batch))
@@ -173,7 +135,7 @@ class Trainer:
         return torch.cat(parts)
 
     def _fit_head(self) -> None:
-        """Train the head alone on the frozen features of the unchanged pictures (after Kumar et al. 2022)."""
+        """Train the head alone on the frozen features of the unchanged images (after Kumar et al. 2022)."""
         self.model.eval()
         with torch.inference_mode():
             batches = [self.train_rows[start : start + 32] for start in range(0, len(self.train_rows), 32)]
@@ -195,7 +157,9 @@ class Trainer:
         order = rng.permutation(self.train_rows)
         shown, target = self.batches.epoch(order, rng), self.y[torch.from_numpy(order).to(self.device)]
         starts = range(0, len(order), plan.batch_size)
-        self._mode(training=True)
+        self.model.train()
+        if self.config.regime in TRANSFERRED:  # batch-norm statistics stay ImageNet's: batches are small and few
+            self.model.backbone.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)  # read once an epoch: reading makes a GPU wait
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.config.seed * 10_007 + epoch)
@@ -204,7 +168,7 @@ class Trainer:
                 if stop - start < 2 and len(order) > 1:
                     continue
                 _set_rate(self.optimizer, self.config, (epoch + (step + 1) / len(starts)) / plan.epochs)
-                batch = shown.batch(start, stop)  # before autocast, which would draw the grid of places in half precision
+                batch = shown(start, stop)  # before autocast, which would draw the grid of places in half precision
                 with self._autocast():
                     loss = self.loss(self._logits(batch), target[start:stop])
                 self.optimizer.zero_grad(set_to_none=True)
@@ -223,11 +187,11 @@ class Trainer:
         }
 
 
-def load_batches(manifest: pd.DataFrame, model: ModelConfig) -> Batches:
-    """The pictures of a manifest as a regime wants them: `Trainer`'s ``batches``."""
+def load_batches(manifest: pd.DataFrame, model: ModelConfig) -> ImageBatches | ActivationBatches:
+    """The images of a manifest as a regime wants them: `Trainer`'s ``batches``."""
     device = torch_device(model.device)
     if model.regime == "tail_tune":
         return ActivationBatches(activations(manifest, model), device)
     mean, std = normalisation(model.backbone)
     pixels = load_pixels(manifest, model.image_size)
-    return PictureBatches(pixels, mean=mean, std=std, recipe=model.plan.augmentation, device=device)
+    return ImageBatches(pixels, mean=mean, std=std, recipe=model.plan.augmentation, device=device)

@@ -16,15 +16,7 @@ N_AUGMENTED = 13
 def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0, *, recipe: str = PUBLISHED) -> Dataset:
     """The data set with every image multiplied, for the protocol ``augment_before_split``.
 
-    Parameters
-    ----------
-    data : Dataset
-    n_views : int
-        Augmented copies of an image, at least 1.
-    seed : int
-        Of the copies.
-    recipe : {"published", "colour"}
-        How a copy is made; see `mpox.data.changes.RENDERERS`.
+    There are ``n_views`` copies of an image beside itself, made by a recipe of `mpox.data.changes.RENDERERS`.
 
     Returns
     -------
@@ -32,23 +24,12 @@ def augmented(data: Dataset, n_views: int = N_AUGMENTED, seed: int = 0, *, recip
         Of the same name, with ``n_views`` + 1 rows an image: ``image_id`` is the original's with ``#k``, ``view`` is k (0 is the
         unchanged image), ``original_id`` and ``original_sha256`` (of the original's pixels) say where it comes from, and
         ``pixel_sha256`` stands for what `load_pixels` will show. Patient and honest group are the original's.
-
-    Raises
-    ------
-    MpoxError
-        If ``n_views`` is less than 1, the recipe is unknown, or the data set is augmented already.
     """
     if recipe not in RENDERERS:
         raise MpoxError(f"There is no recipe '{recipe}' for augmented copies: choose one of {', '.join(RENDERERS)}.")
     if n_views < 1:
         raise MpoxError(f"An augmented data set needs at least 1 copy of an image, not {n_views}.")
-    if "view" in data.manifest:
-        raise MpoxError(f"The data set '{data.name}' is augmented already: start from the original one.")
-    original = data.manifest.assign(
-        original_id=data.manifest["image_id"],
-        original_sha256=data.manifest["pixel_sha256"],
-        group_id=data.manifest["image_id"].map(data.groups),
-    )
+    original = _originals(data).assign(group_id=data.manifest["image_id"].map(data.groups))
     parts = []
     for view in range(n_views + 1):
         about = {"view": view, "view_seed": seed, "view_recipe": recipe}

@@ -34,26 +34,9 @@ def dose_splits(
 ) -> dict[float, pd.DataFrame]:
     """The split table of each dose, from 0 (no sibling in training) to 1 (all siblings that the random split has).
 
-    Parameters
-    ----------
-    manifest : DataFrame
-        ``image_id`` and ``label``.
-    groups : Series
-        Honest group ids, indexed by ``image_id``.
-    n_folds, n_repeats, seed : int
-        As in `mpox.protocols.splits.make_splits`.
-    doses : iterable of float
-
-    Returns
-    -------
-    dict of float to DataFrame
-        As `make_splits`; removed training images have no row, and ``group_id`` is the honest group.
-
-    Raises
-    ------
-    MpoxError
-        If a dose is not from 0 to 1, or the random split is not possible; `TooFewImages` if a dose leaves a class without
-        training images.
+    Parameters and tables are as of `mpox.protocols.splits.make_splits`, and ``groups`` the honest group ids by ``image_id``;
+    removed training images have no row, and ``group_id`` is the honest group. `TooFewImages` if a dose leaves a class without
+    training images.
     """
     doses = check_doses(doses)
     split = make_splits(manifest, "random_image", n_folds=n_folds, n_repeats=n_repeats, seed=seed)
@@ -93,7 +76,11 @@ def _fold_doses(rows: pd.DataFrame, doses: list[float], rng: np.random.Generator
         keep = sibling & (kept_rank < round(dose * exposed.nunique()))
         to_remove = rows["label"].map(rows.loc[keep, "label"].value_counts()).fillna(0)
         table = rows[~train | keep | stopping | (free & (place >= to_remove))]
-        _check_training(table, set(rows["label"]), dose)
+        learnt = table[table["role"] == "train"]
+        numbers = learnt["inner_fold"].unique()
+        parts = [learnt, *(learnt[learnt["inner_fold"] != number] for number in numbers)]
+        if len(numbers) < 2 or any(set(part["label"]) != set(rows["label"]) for part in parts):
+            raise _too_few(dose)
         found[dose] = table
     return found
 
@@ -103,14 +90,6 @@ def _inner_folds(rows: pd.DataFrame, seed: int) -> np.ndarray:
         return inner_folds(rows["label"].to_numpy(dtype=str), rows["group_id"].to_numpy(dtype=str), seed)
     except TooFewImages as error:
         raise _too_few(0) from error
-
-
-def _check_training(table: pd.DataFrame, classes: set[str], dose: float) -> None:
-    train = table[table["role"] == "train"]
-    inner = train["inner_fold"].unique()
-    parts = [train[train["inner_fold"] != number] for number in inner]
-    if len(inner) < 2 or any(set(part["label"]) != classes for part in [train, *parts]):
-        raise _too_few(dose)
 
 
 def _too_few(dose: float) -> TooFewImages:

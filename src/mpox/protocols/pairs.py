@@ -12,24 +12,9 @@ from mpox.protocols.splits import make_splits
 def combine(datasets: list[Dataset], groups: pd.DataFrame) -> Dataset:
     """One data set of several, with the classes that all can pose: Mpox and Others, without Normal.
 
-    Parameters
-    ----------
-    datasets : list of Dataset
-        Of different names.
-    groups : DataFrame
-        ``dataset``, ``image_id``, ``group_id`` of every image: the honest groups of a *joint* audit
-        (``store.audit([...]).groups``); those of each data set alone do not know what the sets share.
-
-    Returns
-    -------
-    Dataset
-        Named like ``msld-v1+msid``. ``image_id`` and ``patient_id`` begin with the data set's name and a slash; ``original_id``
-        and ``source`` say where an image comes from.
-
-    Raises
-    ------
-    MpoxError
-        If two data sets have one name, an image has no group, or fewer than two classes are left.
+    ``groups`` are the honest groups (``dataset``, ``image_id``, ``group_id``) of a *joint* audit: ``store.audit([...]).groups``.
+    Those of each data set alone do not know what the sets share. The data set is named like ``msld-v1+msid``; ``image_id`` and
+    ``patient_id`` begin with the data set's name and a slash; ``original_id`` and ``source`` say where an image comes from.
     """
     names = [data.name for data in datasets]
     if len(set(names)) < len(names) or len(names) < 2:
@@ -98,8 +83,6 @@ def mixed_splits(
         raise MpoxError(f"{both.name} has no image that {target.name} does not share: there is nothing to add.")
     split = make_splits(target.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
     split["image_id"] = f"{target.name}/" + split["image_id"]
-    extra = pd.DataFrame({"image_id": added["image_id"], "group_id": added["group_id"], "role": "train", "inner_fold": -1})
-    parts = []
-    for (repeat, fold), rows in split.groupby(["repeat", "fold"]):
-        parts += [rows, extra.assign(repeat=repeat, fold=fold)[rows.columns]]
-    return pd.concat(parts, ignore_index=True)
+    extra = split[["repeat", "fold"]].drop_duplicates().merge(added[["image_id", "group_id"]], how="cross")
+    extra = extra.assign(role="train", inner_fold=-1)
+    return pd.concat([split, extra[split.columns]], ignore_index=True)

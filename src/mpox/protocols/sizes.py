@@ -19,22 +19,9 @@ def learning_splits(
 ) -> dict[float, pd.DataFrame]:
     """The split table of each fraction (above 0 and up to 1) of the training groups of each class.
 
-    Parameters
-    ----------
-    manifest, protocol, n_folds, n_repeats, seed
-        As in `mpox.protocols.splits.make_splits`; no augmented protocol.
-    fractions : iterable of float
-
-    Returns
-    -------
-    dict of float to DataFrame
-        As `make_splits`; training images that are left out have no row. A group of several labels counts for the one most of
-        its images have.
-
-    Raises
-    ------
-    MpoxError
-        If a fraction is out of range or the split is not possible; `TooFewImages` if a fraction leaves a class too few groups.
+    Parameters (no augmented protocol) and tables are as of `mpox.protocols.splits.make_splits`; training images that are left out
+    have no row. A group of several labels counts for the one most of its images have. `TooFewImages` if a
+    fraction leaves a class too few groups.
     """
     fractions = sorted({float(fraction) for fraction in fractions})
     if not fractions or not fractions[0] > 0 or fractions[-1] > 1:

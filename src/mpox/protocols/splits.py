@@ -17,6 +17,8 @@ from mpox._core import MpoxError, TooFewImages
 from mpox.data.groups import patient_groups, source_groups
 
 N_INNER_FOLDS = 4
+#: Fold numbers of nested splits: the outer fold times this, plus the inner fold.
+FOLD_STEP = 100
 COLUMNS = ["repeat", "fold", "image_id", "group_id", "role", "inner_fold"]
 
 
@@ -136,18 +138,12 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
         See `PROTOCOLS`.
     n_folds, n_repeats : int
         Folds (at least 2), and repetitions with another shuffle.
-    seed : int
 
     Returns
     -------
     DataFrame
         For every repeat and fold one row an image: ``repeat``, ``fold``, ``image_id``, ``group_id`` (what this protocol keeps
         together), ``role`` (``"train"`` or ``"test"``), ``inner_fold`` (0 to 3 within training, -1 for test).
-
-    Raises
-    ------
-    MpoxError
-        If the protocol is unknown or not possible, or a class has fewer groups than folds.
     """
     if n_folds < 2 or n_repeats < 1:
         raise MpoxError("A split needs at least 2 folds and 1 repeat.")
@@ -193,23 +189,10 @@ def _fold_table(manifest: pd.DataFrame, groups: np.ndarray, train: np.ndarray, i
 
 
 def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: str, *, seed: int = 0) -> pd.DataFrame:
-    """Train on all images of one data set, test on all images of another.
+    """Train on all images of one data set, test on all of another; the manifest is of both (`mpox.protocols.pairs.combine`).
 
-    Shared photographs stay in: the evaluation leaves them out, or keeps only those.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        Of a combined data set (`mpox.protocols.pairs.combine`).
-    train_source, test_source : str
-        Values of ``source``.
-    seed : int
-        Of the inner folds, which no honest group crosses.
-
-    Returns
-    -------
-    DataFrame
-        As `make_splits`, with repeat 0 and fold 0; ``group_id`` is the honest group.
+    Shared photographs stay in: the evaluation leaves them out, or keeps only those. The table is as of `make_splits`, with repeat
+    0 and fold 0; ``group_id`` is the honest group, which no inner fold divides.
     """
     manifest = manifest.sort_values("image_id", ignore_index=True)
     there = sorted(manifest["source"].unique())
@@ -228,6 +211,31 @@ def make_external_split(manifest: pd.DataFrame, train_source: str, test_source: 
     inner = np.full(len(manifest), -1)
     inner[train] = inner_folds(labels.to_numpy(dtype=str)[train], groups[train], seed * 1000)
     return _fold_table(manifest, groups, train, inner).assign(repeat=0, fold=0)[COLUMNS]
+
+
+def nested_splits(split: pd.DataFrame) -> pd.DataFrame:
+    """Each inner fold of each training part as a test fold of its own; the test images of the outer fold have no row.
+
+    So training images are predicted by models that have not seen them, for calibration and thresholds. ``fold`` is the outer fold
+    times `FOLD_STEP`, plus the inner fold that is tested; the other inner folds are numbered anew from 0. An image that is never
+    held out (inner fold -1 in training) stays in training.
+    """
+    parts = []
+    for (_, fold), rows in split[split["role"] == "train"].groupby(["repeat", "fold"]):
+        numbers = sorted(rows.loc[rows["inner_fold"] >= 0, "inner_fold"].unique())
+        if len(numbers) < 3:
+            raise MpoxError(f"Fold {fold} has {len(numbers)} inner folds, and nested predictions need three: use more groups.")
+        for number in numbers:
+            others = {other: place for place, other in enumerate(other for other in numbers if other != number)} | {-1: -1}
+            tested = rows["inner_fold"] == number
+            parts.append(
+                rows.assign(
+                    fold=fold * FOLD_STEP + number,
+                    role=tested.map({True: "test", False: "train"}),
+                    inner_fold=rows["inner_fold"].map(others).where(~tested, -1).astype("int64"),
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
 
 
 def split_hash(split: pd.DataFrame) -> str:

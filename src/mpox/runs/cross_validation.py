@@ -3,26 +3,35 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import load_file, save
-from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write
 from mpox.data.dataset import Dataset
-from mpox.models import features, heads
-from mpox.models.backbones import Classifier, build_model, find_weights, weights_origin
+from mpox.models import features
 from mpox.models.config import FROZEN, ModelConfig, RunConfig
 from mpox.models.hardware import environment
-from mpox.protocols.nested import FOLD_STEP, nested_splits
-from mpox.protocols.splits import get_protocol, has_sibling, make_external_split, make_splits, split_hash
+from mpox.models.weights import find_weights, weights_origin
+from mpox.protocols.splits import (
+    FOLD_STEP,
+    get_protocol,
+    has_sibling,
+    make_external_split,
+    make_splits,
+    nested_splits,
+    split_hash,
+)
 from mpox.runs.parallel import Task, compute_missing
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunResult, RunStore
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from mpox.models.backbones import Classifier
 
 CHECKPOINT = "model.safetensors"
 
@@ -74,11 +83,6 @@ def cross_validate(
         One row a test image and repeat: ``run_id``, ``dataset``, ``protocol``, ``regime``, ``backbone``, ``repeat``, ``fold``,
         ``image_id``, ``group_id`` (the honest group, whatever the protocol), ``label``, and ``p_<class>`` (0 to 1) for each
         class.
-
-    Raises
-    ------
-    MpoxError
-        If the split is not possible, or a stored run is damaged.
     """
     if get_protocol(protocol).augmented != ("view" in data.manifest):
         raise MpoxError(
@@ -92,21 +96,10 @@ def cross_validate(
 def validate_externally(
     store: RunStore | RecordedStore, data: Dataset, train_source: str, test_source: str, model: ModelConfig, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Train once on all of one data set, predict all of another.
+    """Train once on all of one data set, predict all of another; `data` is both (`mpox.protocols.pairs.combine`).
 
     Photographs that both sets hold are predicted too, and marked: to leave them out of the *test* is enough. To remove them from
     the training would test a model of fewer images, and mix that loss with the one that is to be measured.
-
-    Parameters
-    ----------
-    store, model
-        As in `cross_validate`.
-    data : Dataset
-        From `mpox.protocols.pairs.combine`, with both data sets.
-    train_source, test_source : str
-        Names of the data sets.
-    seed : int
-        Of the inner folds.
 
     Returns
     -------
@@ -131,7 +124,7 @@ def predict_splits(
 ) -> pd.DataFrame:
     """Predictions of the test images of a ready split table; one run a fold, read or computed.
 
-    `mpox.runs.parallel` decides where. A run that fails does not stop the others; it is raised when they are kept.
+    A run that fails does not stop the others; it is raised when they are kept.
 
     Parameters
     ----------
@@ -144,16 +137,6 @@ def predict_splits(
         column ``weight`` says how much a training image counts (linear probe only).
     compute : callable, optional
         Instead of `compute_run`, with the same arguments; of a module's top level. The protocol's name must tell its runs apart.
-
-    Returns
-    -------
-    DataFrame
-        See `cross_validate`.
-
-    Raises
-    ------
-    MpoxError
-        If runs failed, a stored run is damaged, or one began with other weights than those found now.
     """
     tasks = split_runs(data, protocol, split, model)
     local = model.weights == "imagenet" and isinstance(store, RunStore) and find_weights(model.backbone)
@@ -191,32 +174,28 @@ def compute_run(
 ) -> RunResult:
     """Fit one model on the training part of one fold and predict its test part.
 
-    The inner folds of the training part make every choice: the strength of a probe's penalty or of a support vector machine, the
-    scale of a neighbour's distance; when training stops (inner fold 0). Images without a row in the split take no part.
-
+    The inner folds of the training part make every choice; inner fold 0 says when the training of a network stops.
     ``adapt(x, train, test)`` may change the frozen features, shape (n, d), given the rows of both parts; it does not see labels.
     """
     started = time.perf_counter()
     model, manifest = config.model, data.manifest
     y, train, test, inner = fold_parts(data, split)
-    weighted = "weight" in split
-    if (weighted and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
+    if ("weight" in split and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
         raise MpoxError(f"{config.protocol} works on the features of a linear probe, not with {model.regime}, {model.head} head.")
     if model.regime in FROZEN:
+        from mpox.models import heads
+
         x = features.features(manifest, model)
         x = adapt(x, train, test) if adapt else x
-        known = (x[train], y[train], inner[train], x[test])
-        if model.regime == "nearest_neighbour":
-            probabilities, history = heads.predict_by_neighbour(*known, n_classes=len(data.classes))
-        elif model.regime == "svm":
-            probabilities, history = heads.predict_by_svm(*known, n_classes=len(data.classes))
-        else:
-            weights = split.set_index("image_id")["weight"].reindex(manifest["image_id"]) if weighted else None
-            weight = weights.to_numpy(dtype=float)[train] if weights is not None else None
-            probabilities, history = heads.predict_by_probe(
-                *known, n_classes=len(data.classes), head=model.head, seed=model.seed, weight=weight
-            )
+        options: dict[str, Any] = {"head": model.head, "seed": model.seed} if model.regime == "linear_probe" else {}
+        if "weight" in split:
+            weight = split.set_index("image_id")["weight"].reindex(manifest["image_id"])
+            options["weight"] = weight.to_numpy(dtype=float)[train]
+        predict = heads.PREDICT[model.regime]
+        probabilities, history = predict(x[train], y[train], inner[train], x[test], n_classes=len(data.classes), **options)
     else:
+        from safetensors.torch import save
+
         from mpox.models.training import Trainer, load_batches
 
         fitting, validating = train[inner[train] != 0], train[inner[train] == 0]
@@ -240,43 +219,32 @@ def fold_parts(data: Dataset, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
     return y, np.flatnonzero(split["role"] == "train"), np.flatnonzero(split["role"] == "test"), inner
 
 
-def load_model(store: RunStore | RecordedStore, config: RunConfig, n_classes: int):
-    """The trained network of a run, or ``None`` where the store keeps no checkpoint (probes, the recorded study)."""
-    if not isinstance(store, RunStore) or not (store.run_folder(config) / CHECKPOINT).is_file():
-        return None
-    model = build_model(config.model.backbone, config.model.head, n_classes, weights="random")
-    model.load_state_dict(load_file(store.run_folder(config) / CHECKPOINT))
-    return model.eval()
+def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunConfig, rows: pd.DataFrame) -> "Classifier | None":
+    """The network that made a run's predictions, on the CPU, in evaluation mode.
 
-
-def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunConfig, rows: pd.DataFrame) -> Classifier | None:
-    """The network that made a run's predictions.
+    ``None`` where a trained network was not kept (the recorded study), or the images for a probe's features are not on this
+    machine. An `MpoxError` if the regime has no network (see `refuse_without_network`).
 
     A linear probe is a linear layer behind a frozen backbone: it is fitted anew on its cached features (seconds, and the same
     numbers), its scaling folded into the layer. Logits of mirrored features are the mean of those of the image and its mirror.
-
-    Parameters
-    ----------
-    store, data, config, rows
-        A run of the regime ``linear_probe`` with a linear head or of one that trains a network, and its part of the split table.
-
-    Returns
-    -------
-    Classifier or None
-        On the CPU, in evaluation mode; ``None`` where a trained network was not kept, or the pictures for a probe's features are
-        not on this machine.
-
-    Raises
-    ------
-    MpoxError
-        If the regime has no network (``svm``, ``nearest_neighbour``, hand-crafted features, a probe with a hidden head).
     """
     model = config.model
     if model.training is not None:
-        return load_model(store, config, len(data.classes))
+        path = store.root / "runs" / config.id / CHECKPOINT
+        if not path.is_file():
+            return None
+        from safetensors.torch import load_file
+
+        from mpox.models.backbones import build_model
+
+        network = build_model(model.backbone, model.head, len(data.classes), weights="random")
+        network.load_state_dict(load_file(path))
+        return network.eval()
     refuse_without_network(model)
-    if isinstance(store, RecordedStore) or not data.has_pictures:
+    if not data.has_pictures:
         return None
+    from mpox.models import heads
+
     y, train, _, inner = fold_parts(data, rows)
     x = features.features(data.manifest, model)[train]
     fitted, _ = heads.fit(x, y[train], inner[train], n_classes=len(data.classes), head="linear", seed=model.seed)
@@ -289,8 +257,12 @@ def refuse_without_network(model: ModelConfig) -> None:
         raise MpoxError(f"A run of {model.regime} with {model.backbone} ({model.head} head) is no network: name another run.")
 
 
-def network_of_probe(fitted: Pipeline, backbone: str, *, weights: str, n_classes: int, seed: int = 0) -> Classifier:
+def network_of_probe(fitted: "Pipeline", backbone: str, *, weights: str, n_classes: int, seed: int = 0) -> "Classifier":
     """A fitted linear probe (`mpox.models.heads.fit`) as backbone and linear head with the same probabilities."""
+    import torch
+
+    from mpox.models.backbones import build_model
+
     scaler, classifier = fitted[0], fitted[-1]
     weight = np.full((n_classes, scaler.n_features_in_), 0.0)
     bias = np.full(n_classes, -20.0)  # a class that was not in training: probability 2e-9
@@ -313,18 +285,11 @@ def predict_nested(store: RunStore | RecordedStore, data: Dataset, split: pd.Dat
     Calibration, thresholds and conformal scores are fitted on these, never on a test fold. The models behind them see three
     quarters of the training part and are a little weaker than the one that is tested, as in Platt (1999, section 2.2).
 
-    Parameters
-    ----------
-    store, data, model
-        As in `cross_validate`.
-    split : DataFrame
-        The outer folds; see `nested_splits`.
-
     Returns
     -------
     DataFrame
-        As `mpox.cross_validate` gives it, under the protocol ``nested``, with ``fold`` the *outer* fold and ``inner_fold`` what
-        was held out: one row a repeat, outer fold and training image.
+        As `cross_validate`, under the protocol ``nested``, with ``fold`` the *outer* fold of `split` and ``inner_fold`` what was
+        held out: one row a repeat, outer fold and training image.
     """
     table = predict_splits(store, data, "nested", nested_splits(split), model)
     return table.assign(inner_fold=table["fold"] % FOLD_STEP, fold=table["fold"] // FOLD_STEP)

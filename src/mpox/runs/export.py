@@ -32,18 +32,13 @@ CALIBRATION = 128
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A run as ONNX files.
-
-    ``network`` is what is in ``models`` (``onnx``, ``onnx int8``); ``difference`` the largest of a probability, float32 against
-    torch; ``predictions`` of the test images, by ``torch`` and each model, as `mpox.evaluate` takes them; empty where these are
-    not here, and random images were compared.
-    """
+    """A run as ONNX files."""
 
     predictor: Predictor
-    network: Deployable
-    models: dict[str, bytes]
-    difference: float
-    predictions: dict[str, pd.DataFrame]
+    network: Deployable  #: what is in the files
+    models: dict[str, bytes]  #: ``onnx`` and ``onnx int8``
+    difference: float  #: the largest of a probability, float32 against torch
+    predictions: dict[str, pd.DataFrame]  #: of the test images, by ``torch`` and each model; empty where these are not here
 
 
 def require_onnx() -> None:
@@ -67,16 +62,8 @@ def export_run(
     """A run as ONNX, held against torch on its test images, or on random ones where its images are not here.
 
     The input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; the output ``probabilities`` has
-    shape (n, classes). Normalisation, the mirror image, softmax and temperature are inside.
-
-    Parameters
-    ----------
-    store, run_id, data_dir, tell
-        See `mpox.runs.predict.build_predictor`.
-    int8 : bool
-        Also with 8-bit convolutions, calibrated on training images, which must be here.
-    calibrated : bool
-        Put the temperature in.
+    shape (n, classes). Normalisation, mirror image and softmax are inside, and the temperature if ``calibrated``. ``int8`` adds
+    a form with 8-bit convolutions, calibrated on training images, which must be here. For the rest see `build_predictor`.
     """
     require_onnx()
     predictor = build_predictor(store, run_id, data_dir, tell=tell)
@@ -180,8 +167,7 @@ def asking(model: bytes, *, threads: int = 0) -> Callable[[Any], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
     ready = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def ask(pixels: Any) -> np.ndarray:

@@ -25,24 +25,10 @@ COLUMNS = {
 
 
 def list_runs(store: str | Path = "") -> pd.DataFrame:
-    """One row a run of a store, from its configuration and environment alone.
+    """One row a run of a store (see `mpox.open_store`; it is not made if it is missing), `COLUMNS`.
 
-    Parameters
-    ----------
-    store : str or path
-        As `mpox.open_store` takes it; it is not made if it is missing.
-
-    Returns
-    -------
-    DataFrame
-        Sorted by what the runs are of. ``id``, ``dataset``, ``protocol``, ``regime``, ``backbone``, ``image_size`` (pixels),
-        ``repeat``, ``fold``, ``seconds`` (of computing), ``device``, ``bytes`` and ``date`` (UTC; both missing in the recorded
-        study, where runs share their files), ``damaged``. What is not known of a damaged run is missing.
-
-    Raises
-    ------
-    MpoxError
-        If there is no such store.
+    ``bytes`` and ``date`` (UTC) are missing in the recorded study, where runs share their files; so is what is not known of a
+    damaged run.
     """
     root, recorded = store_folder(store), str(store) == RECORDED
     if not (root / "runs.json" if recorded else root).exists():

@@ -6,7 +6,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox._core import MpoxError, WeightsMissing, atomic_write, explaining, hash_of
+from mpox._core import MpoxError, WeightsMissing, atomic_write, hash_of, replacing_folder
 from mpox.audit import Audit, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
@@ -123,13 +122,9 @@ Store = RunStore | RecordedStore
 
 
 def open_store(name: str | os.PathLike = "") -> Store:
-    """Open a run store.
+    """Open a run store: ``"recorded"`` is the recorded study in ``results/``, any other name a folder.
 
-    Parameters
-    ----------
-    name : str or path
-        Empty for the default (``MPOX_RUN_STORE``, or ``.mpox/store`` in the project); ``"recorded"`` for the recorded study in
-        ``results/``; else a folder. A relative one is taken from the project's root.
+    A relative one is taken from the project's root. The default is ``MPOX_RUN_STORE``, or ``.mpox/store``.
     """
     return (RecordedStore if str(name) == RECORDED else RunStore)(store_folder(name))
 
@@ -150,41 +145,23 @@ def write_record(
     into ``study.json`` beside ``compute_s``, the seconds that computing the runs took.
     """
     results = [read_run(store.root / "runs" / run_id) for run_id in runs]
-    with explaining(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            _write_runs(fresh, store, results)
-            for kind, names in (("manifests", datasets), ("tables", tables)):
-                (fresh / kind).mkdir()
-                for name in names:
-                    shutil.copy(store.root / kind / f"{name}.csv", fresh / kind)
-            for name, key in audits.items():
-                shutil.copytree(store.root / "audits" / key, fresh / "audits" / name)
-            took = round(sum(result.environment["seconds"] for result in results), 1)
-            device = ", ".join(sorted({result.environment["device"] for result in results}))
-            study = {**about, "audits": audits, "compute_s": took, "device": device}
-            (fresh / "study.json").write_text(json.dumps(study, indent=1) + "\n")
-            if (target / "README.md").is_file():
-                shutil.copy(target / "README.md", fresh)
-            metrics = recorded_metrics(RecordedStore(fresh))
-            metrics.to_csv(fresh / "metrics.csv", index=False, lineterminator="\n", float_format="%.6f")
-            _replace(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    with replacing_folder(target) as fresh:
+        _write_runs(fresh, store, results)
+        for kind, names in (("manifests", datasets), ("tables", tables)):
+            (fresh / kind).mkdir()
+            for name in names:
+                shutil.copy(store.root / kind / f"{name}.csv", fresh / kind)
+        for name, key in audits.items():
+            shutil.copytree(store.root / "audits" / key, fresh / "audits" / name)
+        took = round(sum(result.environment["seconds"] for result in results), 1)
+        device = ", ".join(sorted({result.environment["device"] for result in results}))
+        study = {**about, "audits": audits, "compute_s": took, "device": device}
+        (fresh / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+        if (target / "README.md").is_file():
+            shutil.copy(target / "README.md", fresh)
+        metrics = recorded_metrics(RecordedStore(fresh))
+        metrics.to_csv(fresh / "metrics.csv", index=False, lineterminator="\n", float_format="%.6f")
     return RecordedStore(target)
-
-
-def _replace(fresh: Path, target: Path) -> None:
-    fresh.chmod(0o755)
-    old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():  # a recording that was killed between the two renames
-        old.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None:
@@ -211,10 +188,6 @@ def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None
         )  # fmt: skip
 
 
-def _as_it_is(result: RunResult, _folder: Path) -> RunResult:
-    return result
-
-
 def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
     """Copy the runs, splits, audits and derived tables that a store lacks, and count them; tables with times are not copied.
 
@@ -226,14 +199,12 @@ def adopt(recorded: RecordedStore, store: RunStore) -> dict[str, int]:
         store.keep_split(split, rows.drop(columns="split"))
     for result in tqdm(recorded.results(), desc="runs", unit="run", leave=False):
         copied["runs"] += not store.has(result.config)
-        store.run(result.config, partial(_as_it_is, result))
+        store.run(result.config, partial(lambda result, folder: result, result))
     for name, key in recorded.study.get("audits", {}).items():
         folder = store.root / "audits" / key
         if not folder.is_dir():
-            with explaining(folder):
-                fresh = folder.with_name(f".{key}")
+            with replacing_folder(folder) as fresh:
                 shutil.copytree(recorded.root / "audits" / name, fresh, dirs_exist_ok=True)
-                fresh.rename(folder)
             copied["audits"] += 1
     for file in sorted((recorded.root / "tables").glob("*.csv")):
         path = store.root / "tables" / file.name

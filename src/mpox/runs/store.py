@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,23 +23,12 @@ RECORDED = "recorded"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves behind.
-
-    Parameters
-    ----------
-    config : RunConfig
-    predictions : DataFrame
-        One row a test image: ``image_id``, ``label``, and ``p_<class>`` for every class.
-    history : DataFrame
-        One row an epoch (trained networks) or a strength (probes).
-    environment : dict
-        Versions, device, seconds.
-    """
+    """What a run leaves behind."""
 
     config: RunConfig
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-    environment: dict
+    predictions: pd.DataFrame  #: one row a test image: ``image_id``, ``label``, and ``p_<class>`` for every class
+    history: pd.DataFrame  #: one row an epoch (trained networks) or a strength (probes)
+    environment: dict  #: versions, device, seconds
 
 
 class RunStore:
@@ -47,26 +37,13 @@ class RunStore:
     It is a cache: what is deleted is computed again. A run is written under a temporary name and renamed when it is whole. Of two
     processes that ask for the same run one computes, the other waits and reads.
 
-    Parameters
-    ----------
-    root : path
-        Made when it is missing.
-
-    Attributes
-    ----------
-    used_runs : dict
-        Id of every run that was asked for, and the seconds that its computation took.
-    used_tables : dict
-        Key of every derived table that was asked for.
-    used_audits : dict
-        Names of the data sets of every audit that was asked for, and its key.
     """
 
     def __init__(self, root: str | os.PathLike):
-        self.root = Path(root)
-        self.used_runs: dict[str, float] = {}
-        self.used_tables: dict[str, None] = {}
-        self.used_audits: dict[str, str] = {}
+        self.root = Path(root)  #: made when it is missing
+        self.used_runs: dict[str, float] = {}  #: id of every run that was asked for, and the seconds that its computation took
+        self.used_tables: dict[str, None] = {}  #: key of every derived table that was asked for
+        self.used_audits: dict[str, str] = {}  #: names of the data sets of every audit that was asked for, and its key
         self._audits: dict[str, Audit] = {}
         self._hashes: dict[str, str] = {}
         with explaining(self.root):
@@ -96,9 +73,8 @@ class RunStore:
         names = "+".join(titles)
         files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
         known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
-        key = f"{names}-{hash_of(known)}"
         kept = frozen.audit(titles, hash_of_decisions(read_overrides())) if frozen else None
-        key = kept or key
+        key = kept or f"{names}-{hash_of(known)}"
         folder = self.root / "audits" / key
         self.used_audits[names] = key
         if key not in self._audits:
@@ -107,7 +83,8 @@ class RunStore:
                 with locked(folder.parent / f".{key}.lock"):
                     if not whole.is_file():
                         if frozen and kept:
-                            _copy_audit(frozen.root / "audits" / kept, folder)
+                            with replacing_folder(folder) as fresh:
+                                shutil.copytree(frozen.root / "audits" / kept, fresh, dirs_exist_ok=True)
                         else:
                             run_audit(manifests).write(folder)
             self._audits[key] = read_audit(folder, manifests)
@@ -123,9 +100,8 @@ class RunStore:
 
     def get(self, config: RunConfig) -> RunResult | None:
         """Read a run; ``None`` if it is not there."""
-        return self._read(config) if self.has(config) else None
-
-    def _read(self, config: RunConfig) -> RunResult:
+        if not self.has(config):
+            return None
         result = read_run(self.run_folder(config))
         self.used_runs[config.id] = result.environment["seconds"]
         return result
@@ -140,7 +116,9 @@ class RunStore:
                     with replacing_folder(folder) as fresh:
                         _write_run(fresh, compute(fresh))
                 lock.unlink(missing_ok=True)  # who waits for it finds the run
-        return self._read(config)
+        result = self.get(config)
+        assert result is not None
+        return result
 
     def history(self, run_id: str) -> pd.DataFrame:
         """The history of a run that predictions name: one row an epoch or a setting; see `RunResult`."""
@@ -153,17 +131,7 @@ class RunStore:
             atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
 
     def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A derived table that is computed once for a specification and then read.
-
-        Parameters
-        ----------
-        name : str
-            What the table is, for people; part of the file's name.
-        spec : dict
-            JSON-able; everything the table depends on.
-        compute : callable
-            Gives the table.
-        """
+        """A derived table, computed once for a specification (JSON-able: everything that it depends on) and then read."""
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
@@ -178,11 +146,6 @@ def _manifest(name: str, data_dir: str | os.PathLike | None, frozen: Frozen | No
     if frozen:
         frozen.check(manifest["source"].iloc[0], manifest_hash(manifest))
     return manifest
-
-
-def _copy_audit(source: Path, folder: Path) -> None:
-    for file in sorted(source.glob("*.csv"), key=lambda file: file.name == "summary.csv"):  # last: it says that all are there
-        atomic_write(folder / file.name, file.read_bytes())
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
