@@ -14,8 +14,8 @@ import pandas as pd
 import sklearn
 
 from mpox._core import MpoxError
-from mpox.audit import features, pairs, retrieval, verification
-from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, hash_of_decisions, read_audit, read_overrides, together
+from mpox.audit import features, pairs, result, retrieval, verification
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, read_audit, read_overrides
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
 
@@ -30,7 +30,7 @@ def audit_version() -> str:
     codebook_and_retrieval = retrieval.CODEBOOK_VERSION, retrieval.RETRIEVAL_VERSION
     numbers = features.VERSION, *codebook_and_retrieval, verification.VERSION, pairs.VERSION
     steps = ".".join(map(str, numbers))
-    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{hash_of_decisions(read_overrides())}"
+    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{result.hash_of_decisions(read_overrides())}"
 
 
 def run_audit(
@@ -58,7 +58,7 @@ def run_audit(
     MpoxError
         If two of the manifests have the same name, or there is no picture at all.
     """
-    images, rejected = _together(manifests)
+    images = _together(manifests)
     overrides = read_overrides() if overrides is None else overrides
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
@@ -66,14 +66,14 @@ def run_audit(
     candidates = retrieval.candidates(keys, jobs=jobs, progress=progress)
     verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
     table = pd.concat([_exact(images), _geometric(images, verified[verified["score"] >= pairs.WEAK])], ignore_index=True)
-    return _audit(images, rejected, _decided(table, overrides, images))
+    return _audit(images, result.rejected_files(manifests), _decided(table, overrides, images))
 
 
 def brute_force(
     manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered."""
-    images, _ = _together(manifests)
+    images = _together(manifests)
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
     both = itertools.combinations(sorted(distinct["pixel_sha256"]), 2)
@@ -84,15 +84,13 @@ def brute_force(
     return pairs.best_of_both(pairs.verify(asked, jobs=jobs, progress=progress, remember=False))
 
 
-def _together(manifests: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    names = [manifest.attrs.get("source") or manifest["source"].iloc[0] for manifest in manifests]
+def _together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
+    names = [result.source_of(manifest) for manifest in manifests]
     if not sum(len(manifest) for manifest in manifests):
         raise MpoxError(f"There is no usable picture in {', '.join(names)}, nothing to audit: see the reasons in rejected.csv.")
     if len(set(names)) < len(names):
         raise MpoxError(f"Two of the data sets have the same name ({', '.join(names)}): name each once, or rename a folder.")
-    rows = [(name, *entry) for name, m in zip(names, manifests, strict=True) for entry in m.attrs.get("rejected", [])]
-    rejected = pd.DataFrame(rows, columns=["dataset", "image_id", "reason"], dtype="str")
-    return together(manifests), rejected
+    return result.together(manifests)
 
 
 def _exact(images: pd.DataFrame) -> pd.DataFrame:
@@ -179,4 +177,4 @@ def _audit(images: pd.DataFrame, rejected: pd.DataFrame, table: pd.DataFrame) ->
     table = table.sort_values(PAIR_COLUMNS[:4], ignore_index=True)
     same = table["decision"].isin(["found", "confirmed"])
     accepted, weak = table[same].reset_index(drop=True), table[~same].reset_index(drop=True)
-    return Audit(group(images, accepted), accepted, weak, rejected)
+    return Audit(result.group(images, accepted), accepted, weak, rejected)

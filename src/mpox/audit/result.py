@@ -134,6 +134,17 @@ def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
     return images.sort_values(["dataset", "image_id"], ignore_index=True)
 
 
+def source_of(manifest: pd.DataFrame) -> str:
+    """The name of a manifest's data set; one without a row has it in its ``attrs``."""
+    return manifest.attrs.get("source") or manifest["source"].iloc[0]
+
+
+def rejected_files(manifests: list[pd.DataFrame]) -> pd.DataFrame:
+    """The files of several data sets that could not be used: ``dataset``, ``image_id``, ``reason``."""
+    rows = [(source_of(manifest), *entry) for manifest in manifests for entry in manifest.attrs.get("rejected", [])]
+    return pd.DataFrame(rows, columns=["dataset", "image_id", "reason"], dtype="str")
+
+
 def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audit:
     """Read what `Audit.write` wrote, for the manifests it was made of."""
     folder = Path(folder)

@@ -83,7 +83,7 @@ def _drawn_anew(spec: DatasetSpec) -> dict[str, str]:
     from mpox.data.phantom import PhantomSpec, generate
 
     with tempfile.TemporaryDirectory(prefix="mpox-phantom-") as folder:
-        images = generate(Path(folder) / "phantom", PhantomSpec(**dict(spec.planted)))
+        images = generate(Path(folder) / "phantom", PhantomSpec(**spec.planted))
         return {image_id: sha256(images / image_id) for image_id in list_images(images)}
 
 
