@@ -19,7 +19,6 @@ from mpox.audit.features import (
     ensure_features,
     plain_border,
     read_features,
-    thumbnails,
 )
 from mpox.audit.result import COLUMNS, GROUP_COLUMNS, OURS, PAIR_COLUMNS, read_overrides
 from mpox.audit.retrieval import _fullest, _kept, candidates, codebook
@@ -186,7 +185,7 @@ class TestComparison:
         bare, bordered = describe(texture(8)), describe(framed(texture(8), 20, 250))
         before = compare(bare, bordered)
         assert bordered.border is not None
-        monkeypatch.setattr("mpox.audit.features.border_mask", lambda picture: None)
+        monkeypatch.setattr("mpox.audit.features.plain_border", lambda picture: (0, 0, 0, 0))
         assert compare(describe(texture(8)), describe(framed(texture(8), 20, 250))) == before
 
     def test_different_pictures_are_different(self):
@@ -251,7 +250,7 @@ class TestRetrieval:
     def test_thumbnails_find_the_panel_of_a_collage_and_the_mirror_image(self):
         pictures = [texture(seed) for seed in range(40, 50)]
         collage = np.concatenate([cv2.resize(pictures[3], (120, 200)), cv2.resize(texture(99), (120, 200))], axis=1)
-        tables = [thumbnails(describe(picture).picture) for picture in [*pictures, collage, pictures[5][:, ::-1].copy()]]
+        tables = [describe(picture).thumbnails for picture in [*pictures, collage, pictures[5][:, ::-1].copy()]]
         found = alike(tables, 1)
         assert (3, 10, False) in found and (11, 5, True) in found
 

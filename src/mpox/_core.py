@@ -122,11 +122,6 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def move_folder(fresh: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Give a whole folder its name."""
-    os.replace(fresh, target)
-
-
 @contextmanager
 def locked(path: str | os.PathLike, *, timeout: float = -1) -> Iterator[None]:
     """Keep other processes out as long as this one is inside; the lock of a process that is killed is free at once.

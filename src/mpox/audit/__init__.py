@@ -41,22 +41,12 @@ def run_audit(
     Parameters
     ----------
     manifests : list of DataFrame
-        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine.
+        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine. An `MpoxError` if two of them
+        have the same name, or there is no picture at all.
     overrides : DataFrame, optional
         From `mpox.audit.result.read_overrides`; the package's own decisions if not given.
     jobs : int, optional
         Processes; all cores by default.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    Audit
-
-    Raises
-    ------
-    MpoxError
-        If two of the manifests have the same name, or there is no picture at all.
     """
     images = _together(manifests)
     overrides = read_overrides() if overrides is None else overrides

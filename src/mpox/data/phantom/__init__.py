@@ -6,8 +6,6 @@ corner mark) carry the class: skin tone, body site, light, camera and harmless m
 """
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from mpox._core import MpoxError, cache_dir, explaining, locked
+from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
 from mpox.data.phantom.copies import COPY_KINDS, make_copy
 from mpox.data.phantom.lesions import CLASSES
 from mpox.data.phantom.picture import MARK_SHARE, Photograph, corner_box, draw_corner_mark, take
@@ -37,41 +35,19 @@ def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs
 
     An image of 224 pixels takes about 0.06 s on one core.
 
-    Parameters
-    ----------
-    folder : path
-        Gets ``images/<Class>/<patient>_<nn>.png``, ``truth/truths.csv``, ``truth/spec.json`` and
-        ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0).
-    spec : PhantomSpec, optional
-    jobs : int, optional
-        Processes; the files are the same for any number. Default: one up to 500 images, else one a core.
-
-    Returns
-    -------
-    Path
-        The folder ``images``.
-
-    Raises
-    ------
-    MpoxError
-        If `folder` exists and is not empty.
+    It gets ``images/<Class>/<patient>_<nn>.png``, ``truth/truths.csv``, ``truth/spec.json`` and
+    ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0). The files are the same for any number of
+    `jobs` (processes; by default one up to 500 images, else one a core). Returns the folder ``images``; an `MpoxError` if
+    `folder` exists and is not empty.
     """
     folder, spec = Path(folder), spec or PhantomSpec()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MpoxError(f"{folder} exists already; name a new folder for the phantom, or remove that one.")
-    with explaining(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
-        try:
-            truths = pd.DataFrame(_draw_all(partial, spec, jobs)).sort_values("image_id")
-            truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
-            truths.to_csv(partial / "truth" / "truths.csv", index=False, lineterminator="\n")
-            (partial / "truth" / "spec.json").write_text(spec.to_json() + "\n")
-            partial.chmod(0o755)
-            os.replace(partial, folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with explaining(folder.parent), replacing_folder(folder) as fresh:
+        truths = pd.DataFrame(_draw_all(fresh, spec, jobs)).sort_values("image_id")
+        truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
+        truths.to_csv(fresh / "truth" / "truths.csv", index=False, lineterminator="\n")
+        (fresh / "truth" / "spec.json").write_text(spec.to_json() + "\n")
     return folder / "images"
 
 
@@ -82,18 +58,11 @@ def ensure_phantom(spec: PhantomSpec | None = None, *, jobs: int | None = None) 
     if folder.exists():
         return folder / "images"
     with locked(folder.parent / f".{folder.name}.lock"):
-        for remains in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
-            shutil.rmtree(remains, ignore_errors=True)
         return folder / "images" if folder.exists() else generate(folder, spec, jobs=jobs)
 
 
 def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
-    """What was planted: one row an image, sorted by `image_id`.
-
-    Parameters
-    ----------
-    images_folder : path
-        The folder ``images`` of a phantom (what `generate` and `ensure_phantom` return).
+    """What was planted, from the folder ``images`` of a phantom: one row an image, sorted by `image_id`.
 
     Returns
     -------
@@ -106,11 +75,6 @@ def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
         ``conflict`` (this photograph is there with two labels; True for both images). On a collage tone and number of lesions are
         those of the copied photograph, ``lesion_fraction`` is of the whole image; the people on the other panels have the same
         class and Fitzpatrick type, and are in no other image.
-
-    Raises
-    ------
-    MpoxError
-        If the folder is not a phantom's.
     """
     path = Path(images_folder).parent / "truth" / "truths.csv"
     if not path.is_file():
