@@ -84,6 +84,7 @@ def test_a_weight_is_so_many_copies(case, data):
         both = measure(positive, score, np.vstack([weights, weights * 2]), *grid)
         expected = measure(positive[copied], score[copied], one(copied), *grid)
         assert both == pytest.approx(np.concatenate([expected, expected]), abs=1e-12)
+        assert measure(positive, score, weights[None] / 3, *grid) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_metric_that_is_asked_for_alone_is_one_of_all():

@@ -11,6 +11,7 @@ from predictions import clustered, noisy
 from scipy import stats
 
 from mpox import MpoxError
+from mpox.stats import resample
 from mpox.stats.metrics import difference, evaluate, replicates
 from mpox.stats.resample import (
     Replicates,
@@ -40,6 +41,23 @@ def test_groups_are_drawn_whole():
 def test_the_draws_are_those_of_the_recorded_study():
     """Any other stream of random numbers would change every interval in the book."""
     assert group_weights(np.arange(5), 3, seed=7)[1:].tolist() == [[1, 2, 1, 0, 1], [0, 2, 0, 2, 1], [2, 1, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_replicates_of_many_images_are_computed_in_parts(monkeypatch, interval):
+    values, sizes = np.arange(6.0), []
+
+    def statistic(weights):
+        sizes.append(weights.size)
+        return {"mean": weighted_mean(values, weights)}
+
+    whole = bootstrap(statistic, GROUPS, n_bootstrap=20, interval=interval)["mean"]
+    assert max(sizes) == 21 * 6
+    monkeypatch.setattr(resample, "CELLS", 4 * 6)
+    sizes.clear()
+    parts = bootstrap(statistic, GROUPS, n_bootstrap=20, interval=interval)["mean"]
+    assert max(sizes) == 4 * 6 and np.array_equal(np.asarray(parts), np.asarray(whole))
+    assert (parts.left_out is None) == (interval == "percentile") and parts.interval() == whole.interval()
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,10 +5,19 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox._core import MpoxError
 from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
-from mpox.protocols.splits import PROTOCOLS, get_protocol, make_external_split, make_splits, siblings_in_training, split_hash
+from mpox.protocols.splits import (
+    PROTOCOLS,
+    _assign_folds,
+    get_protocol,
+    make_external_split,
+    make_splits,
+    siblings_in_training,
+    split_hash,
+)
 
 HONEST = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.leaks)
 PLAIN = sorted(name for name, protocol in PROTOCOLS.items() if not protocol.augmented)
@@ -220,3 +229,16 @@ def test_impossible_splits_are_refused_in_one_sentence():
         make_splits(manifest[manifest["label"] == "A"], "random_image")
     with pytest.raises(MpoxError, match="no patient ids"):
         make_splits(manifest.assign(patient_id=pd.array([None] * 18, dtype="string")), "patient")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 6])
+def test_folds_are_those_of_scikit_learn(n_classes):
+    rng = np.random.default_rng(n_classes)
+    for seed in range(8):
+        n, k = int(rng.integers(60, 300)), int(rng.integers(2, 6))
+        labels, groups = rng.integers(0, n_classes, n), rng.integers(0, n // 2, n)
+        expected = np.empty(n, dtype=np.int64)
+        folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(np.zeros(n), labels, groups)
+        for number, (_, test) in enumerate(folds):
+            expected[test] = number
+        assert _assign_folds(labels, groups, k, seed).tolist() == expected.tolist()

@@ -100,8 +100,10 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
 
 
 def tost(differences, margin: float, n_folds: int) -> Equivalence:
-    """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand? Schuirmann
-    1987 (J."""
+    """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand?
+
+    Schuirmann 1987 (J. Pharmacokinetics and Biopharmaceutics 15:657-680).
+    """
     mean, error, df = _summary(differences, n_folds)
     p = float(max(*_beyond(mean, error, df, margin)))
     reach = float(stats.t.ppf(1 - ALPHA, df)) * error

@@ -15,6 +15,7 @@ MACRO = "macro"
 OVERALL = "all"
 #: Metrics of one class against the rest, and of their mean over the classes (`MACRO`).
 OF_CLASS = ("precision", "recall", "f1", "auroc", "auprc")
+_CACHED = 2**17  # weights of `weighted_areas` at a time: 1 MiB
 _TINY = 1e-9  # how far a count over its total may be off in floating point
 
 
@@ -30,7 +31,7 @@ def probabilities_of(predictions: pd.DataFrame) -> np.ndarray:
 
 def codes_of(predictions: pd.DataFrame) -> np.ndarray:
     """The true classes as int64 of shape (n,), numbered in the order of the columns ``p_<class>``."""
-    return pd.Categorical(predictions["label"], categories=class_names(predictions)).codes.astype(np.int64)
+    return pd.Index(class_names(predictions)).get_indexer(predictions["label"]).astype(np.int64)
 
 
 def groups_of(predictions: pd.DataFrame) -> np.ndarray:
@@ -83,26 +84,58 @@ def weighted_auroc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarr
 
     NaN where a weighting has no positive or no negative.
     """
-    positive, negative = weight_by_score(is_positive, score, weights)
-    below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + negative / 2)).sum(axis=1)
-    return ratio(wins, positive.sum(axis=1) * negative.sum(axis=1))
+    return weighted_areas(is_positive, score, weights, ("auroc",))["auroc"]
 
 
 def weighted_auprc(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision (the step-wise area under the precision-recall curve), as `weighted_auroc`; NaN without a positive."""
-    positive, negative = weight_by_score(is_positive, score, weights)
-    positive, negative = positive[:, ::-1], negative[:, ::-1]
-    hits = np.cumsum(positive, axis=1)
-    precision = np.nan_to_num(ratio(hits, hits + np.cumsum(negative, axis=1)))
-    return ratio((positive * precision).sum(axis=1), positive.sum(axis=1))
+    return weighted_areas(is_positive, score, weights, ("auprc",))["auprc"]
+
+
+def weighted_areas(
+    is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, measures: Iterable[str] = ("auroc", "auprc")
+) -> dict[str, np.ndarray]:
+    """`weighted_auroc` and `weighted_auprc` from one ranking, a few rows of weights at a time, so that they stay in the cache.
+
+    Both need nothing but the weight of the positives and of all images down to each positive, ties included.
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked, positives = score[order], np.flatnonzero(is_positive[order])
+    first, last = (np.searchsorted(-ranked, -ranked[positives], side) for side in ("left", "right"))
+    first_hit, last_hit = (np.searchsorted(positives, edge) for edge in (first, last))
+    tied = (last - first > 1).any()
+    found = {measure: np.empty(len(weights)) for measure in measures}
+    step = max(1, _CACHED // len(score))
+    for start in range(0, len(weights), step):
+        rows = slice(start, start + step)
+        part = weights[rows, order]
+        whole = part.astype(np.int64)
+        if np.array_equal(whole, part):  # as a bootstrap's weights are: adding up integers is ten times faster
+            part = whole
+        own = part[:, positives]
+        called, hits = np.cumsum(part, axis=1), np.cumsum(own, axis=1)
+        total, actual = called[:, -1], hits[:, -1] if len(positives) else 0.0
+        if tied:
+            called, hits = (np.pad(counts, ((0, 0), (1, 0))) for counts in (called, hits))
+            false_alarms = (called[:, first] - hits[:, first_hit] + called[:, last] - hits[:, last_hit]) / 2
+            called, hits = called[:, last], hits[:, last_hit]
+        else:
+            called = called[:, positives]
+            false_alarms = called - hits
+        if "auroc" in found:
+            pairs = actual * (total - actual)
+            found["auroc"][rows] = ratio(pairs - (own * false_alarms).sum(axis=1), pairs)
+        if "auprc" in found:
+            precision = hits / np.maximum(called, np.finfo(float).tiny)
+            found["auprc"][rows] = ratio((own * precision).sum(axis=1), actual)
+    return found
 
 
 def weighted_confusion(y: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray) -> np.ndarray:
-    """Confusion matrices for many weightings, shape (b, n_classes, n_classes); true classes are rows."""
-    cells = np.zeros((len(y), n_classes * n_classes))
-    cells[np.arange(len(y)), y * n_classes + predicted] = 1
-    return (weights @ cells).reshape(-1, n_classes, n_classes)
+    """Confusion matrices for many weightings, shape (b, n_classes, n_classes), true classes in rows; for y and predicted of
+    several repeats, (r, n), at once: (b, r, n_classes, n_classes)."""
+    cells = np.moveaxis((y * n_classes + predicted)[..., None] == np.arange(n_classes**2), -2, 0)
+    return (weights @ cells.reshape(len(cells), -1).astype(float)).reshape(len(weights), *y.shape[:-1], n_classes, n_classes)
 
 
 def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
@@ -133,17 +166,32 @@ def weighted_metrics(
     for metric, label in wanted:
         if (metric, label) not in known:
             raise MpoxError(f"There is no metric '{metric}' of '{label}': see the result of `evaluate`.")
-    parts = [_of_repeat(part, classes, weights, wanted) for part in repeats]
+    y, probabilities = np.stack([codes_of(part) for part in repeats]), np.stack([probabilities_of(part) for part in repeats])
+    confusion = weighted_confusion(y, probabilities.argmax(axis=2), len(classes), weights)
+    parts = [
+        _of_repeat(y[k], probabilities[k], confusion[:, k], classes=classes, weights=weights, keys=wanted)
+        for k in range(len(repeats))
+    ]
     return {key: np.mean([part[key] for part in parts], axis=0) for key in wanted}
 
 
-def _of_repeat(part: pd.DataFrame, classes: list[str], weights: np.ndarray, keys: list[tuple[str, str]]) -> dict:
-    y, probabilities = codes_of(part), probabilities_of(part)
-    confusion = weighted_confusion(y, probabilities.argmax(axis=1), len(classes), weights)
+def _of_repeat(
+    y: np.ndarray,
+    probabilities: np.ndarray,
+    confusion: np.ndarray,
+    *,
+    classes: list[str],
+    weights: np.ndarray,
+    keys: list[tuple[str, str]],
+) -> dict[tuple[str, str], np.ndarray]:
     hits, total = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=(1, 2))
     shares = rates(hits, confusion.sum(axis=2), confusion.sum(axis=1), total[:, None])
     shares |= {"recall": shares["sensitivity"], "precision": np.nan_to_num(shares["ppv"])}
-    areas = {"auroc": weighted_auroc, "auprc": weighted_auprc}
+    ranked = [metric for metric in ("auroc", "auprc") if any(metric == key[0] for key in keys)]
+
+    @cache
+    def areas(k: int) -> dict[str, np.ndarray]:
+        return weighted_areas(y == k, probabilities[:, k], weights, ranked)
 
     @cache
     def values(metric: str, label: str) -> np.ndarray:
@@ -156,7 +204,7 @@ def _of_repeat(part: pd.DataFrame, classes: list[str], weights: np.ndarray, keys
             each = np.stack([values(metric, one) for one in classes], axis=1)
             return ratio(np.nansum(each, axis=1), (~np.isnan(each)).sum(axis=1))
         k = classes.index(label)
-        return areas[metric](y == k, probabilities[:, k], weights) if metric in areas else shares[metric][:, k]
+        return areas(k)[metric] if metric in ranked else shares[metric][:, k]
 
     return {key: values(*key) for key in keys}
 
@@ -228,9 +276,12 @@ def fold_metrics(
 ) -> pd.DataFrame:
     """The metrics of each fold by itself, or only the ``keys``: ``repeat``, ``fold``, ``metric``, ``class``, ``estimate``."""
     wanted, rows = None if keys is None else list(keys), []
-    for place, part in predictions.groupby(["repeat", "fold"]):
-        found = weighted_metrics(matched_repeats(part, positive)[1], np.ones((1, len(part))), positive=positive, keys=wanted)
-        rows += [(*place, *key, float(values[0])) for key, values in found.items()]
+    for repeat, part in predictions.groupby("repeat"):
+        _, (table,) = matched_repeats(part, positive)
+        folds = np.unique(table["fold"])
+        inside = (table["fold"].to_numpy() == folds[:, None]).astype(float)  # a fold is a weighting that leaves out the others
+        found = weighted_metrics([table], inside, positive=positive, keys=wanted)
+        rows += [(repeat, fold, *key, float(values[k])) for k, fold in enumerate(folds) for key, values in found.items()]
     return pd.DataFrame(rows, columns=["repeat", "fold", "metric", "class", "estimate"])
 
 

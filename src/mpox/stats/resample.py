@@ -1,8 +1,9 @@
 """Groups resampled: weights, the replicates of a measure, and its 95 % interval (percentile, BCa; Wilson's for a proportion)."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,25 @@ from mpox._core import MpoxError
 
 N_BOOTSTRAP = 2000
 INTERVALS = ("percentile", "bca")
+#: Weights that are held at once (32 MiB): replicates of many images are computed in parts.
+CELLS = 2**22
+
+
+@lru_cache(maxsize=4)
+def _drawn(n_groups: int, n_bootstrap: int, seed: int) -> np.ndarray:
+    """How often each replicate draws each group, shape (n_bootstrap, n_groups)."""
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
+    drawn = drawn.astype(np.min_scalar_type(n_groups))
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _weights_in_parts(groups: np.ndarray, n_bootstrap: int, seed: int, rows: int) -> Iterator[np.ndarray]:
+    _, codes = np.unique(groups, return_inverse=True)
+    drawn = _drawn(int(codes.max()) + 1, n_bootstrap, seed)
+    for start in range(0, n_bootstrap + 1, rows):
+        part = drawn[max(start - 1, 0) : start - 1 + rows, codes].astype(float)
+        yield part if start else np.vstack([np.ones(len(codes)), part])
 
 
 def group_weights(groups: np.ndarray, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> np.ndarray:
@@ -20,16 +40,18 @@ def group_weights(groups: np.ndarray, n_bootstrap: int = N_BOOTSTRAP, seed: int 
 
     Row 0 is all ones; each other row says how often the image's group was drawn, among as many draws as there are groups.
     """
-    _, codes = np.unique(groups, return_inverse=True)
-    n_groups = codes.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap)
-    return np.vstack([np.ones(len(codes)), drawn[:, codes]])
+    return next(_weights_in_parts(groups, n_bootstrap, seed, n_bootstrap + 1))
+
+
+def _left_out_in_parts(groups: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    names, codes = np.unique(groups, return_inverse=True)
+    for start in range(0, len(names), rows):
+        yield (np.arange(len(names))[start : start + rows, None] != codes).astype(float)
 
 
 def leave_one_out_weights(groups: np.ndarray) -> np.ndarray:
     """Weights of a jackknife, float64 of shape (n_groups, n): row g is 0 for the images of the g-th group, 1 for others."""
-    names, codes = np.unique(groups, return_inverse=True)
-    return (np.arange(len(names))[:, None] != codes).astype(float)
+    return next(_left_out_in_parts(groups, len(groups)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +146,8 @@ def bootstrap(
     Parameters
     ----------
     statistic : callable
-        Takes weights, shape (b, n), and gives an array of shape (b, ...), or a dict of such arrays.
+        Takes weights, shape (b, n), and gives an array of shape (b, ...), or a dict of such arrays; row by row, so that many
+        replicates may be asked for in parts.
     groups : ndarray, shape (n,)
         Group of each image: groups are drawn whole.
     n_bootstrap, seed : int
@@ -143,11 +166,19 @@ def bootstrap(
     """
     if interval not in INTERVALS:
         raise MpoxError(f"There is no interval '{interval}': choose one of {', '.join(INTERVALS)}.")
-    values = statistic(group_weights(groups, n_bootstrap, seed))
-    left_out = statistic(leave_one_out_weights(groups)) if interval == "bca" else None
+    rows = max(1, CELLS // len(groups))
+    values = _joined(map(statistic, _weights_in_parts(groups, n_bootstrap, seed, rows)))
+    left_out = _joined(map(statistic, _left_out_in_parts(groups, rows))) if interval == "bca" else None
     if isinstance(values, dict):
         return {key: Replicates(one[0], one[1:], left_out and left_out[key]) for key, one in values.items()}
     return Replicates(values[0], values[1:], left_out)
+
+
+def _joined(parts: Iterable[Any]) -> Any:
+    first, *others = parts
+    if isinstance(first, dict):
+        return {key: np.concatenate([first[key], *(part[key] for part in others)]) for key in first}
+    return np.concatenate([first, *others])
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
