@@ -312,7 +312,7 @@ def review_html(audit: Audit) -> str:
 
 def _card(pair, paths: pd.Series) -> dict:
     """What the template shows of a pair."""
-    pictures = []
+    pictures: list[dict] = []
     for side in "ab":
         dataset, image_id = getattr(pair, f"dataset_{side}"), getattr(pair, f"image_id_{side}")
         picture = read_rgb(paths[dataset, image_id])
