@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from hypothesis import strategies as st
+from PIL import Image
 from scipy.special import expit, ndtri
 
 from mpox.data.dataset import Dataset
@@ -27,6 +29,34 @@ def as_dataset(folder: Path, *, patient: str = "(.*)") -> Dataset:
     manifest["group_id"] = connected(manifest["image_id"], *same_value_links(manifest["image_id"], patients))
     groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
     return Dataset("phantom", manifest, groups, is_phantom=True, has_pictures=True)
+
+
+def twice(root: Path, *, n: int, size: int) -> Dataset:
+    """Images of noise in one of many colours, with labels at random; every photograph is there twice."""
+    rng = np.random.default_rng(3)
+    for number in range(n):
+        folder = root / ("Mpox", "Others")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = rng.normal(rng.uniform(40, 220, 3), 30, (size, size, 3)).clip(0, 255).astype(np.uint8)
+        for copy in range(2):
+            Image.fromarray(picture).save(folder / f"{number:02d}_{copy}.png")
+    manifest = build_manifest(root)
+    manifest["group_id"] = connected(manifest["image_id"], *same_value_links(manifest["image_id"], manifest["pixel_sha256"]))
+    return Dataset("planted", manifest, groups_of(manifest), is_phantom=False, has_pictures=True)
+
+
+def groups_of(manifest: pd.DataFrame) -> pd.Series:
+    return pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+
+
+@st.composite
+def manifests(draw, fewest: int, most: int) -> pd.DataFrame:
+    """Two or three classes of groups of one to three images; a class has so many groups."""
+    rows = []
+    for label in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
+        for number, size in enumerate(draw(st.lists(st.integers(1, 3), min_size=fewest, max_size=most))):
+            rows += [(f"{label}/{number:02d}_{k}", label, f"{label}{number}") for k in range(size)]
+    return pd.DataFrame(rows, columns=["image_id", "label", "group_id"]).sort_values("image_id", ignore_index=True)
 
 
 def simulate_clustered(

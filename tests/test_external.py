@@ -1,5 +1,6 @@
 """Other data: what is tested is never learnt from, remedies do what they say, and a user's folder can be the other collection."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 import statsmodels.api as sm
 from conftest import draw
 from PIL import Image
+from planted import groups_of
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mpox import ModelConfig, MpoxError, evaluate, open_store
+from mpox import ModelConfig, MpoxError, open_store
 from mpox._core import TooFewImages
 from mpox.data.changes import RENDERERS, recolour, view_hash
 from mpox.data.dataset import Dataset
@@ -29,6 +31,7 @@ from mpox.stats.metrics import difference
 from mpox.studies import external
 from mpox.studies.external import (
     FACTS,
+    auroc_replicates,
     calibration_in_the_large,
     calibration_shift,
     changes,
@@ -53,22 +56,26 @@ def write(root, classes: dict[str, bool], *, n: int, seed: int):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two collections with different class names; three photographs of each class of the second are copies of the first's."""
+def parts(tmp_path_factory) -> list[Dataset]:
+    """Two collections with different class names, grouped by their copies: three photographs of each class are in both."""
     base = tmp_path_factory.mktemp("collections")
     here = write(base / "here", {"Monkeypox": True, "Chickenpox": False, "Normal": False}, n=16, seed=1)
     there = write(base / "there", {"mpox": True, "Eczema": False}, n=16, seed=2)
     for number in range(3):
         shutil.copy(here / "Monkeypox" / f"{number:02d}.png", there / "mpox" / f"copy{number}.png")
         shutil.copy(here / "Chickenpox" / f"{number:02d}.png", there / "Eczema" / f"copy{number}.png")
-    return here, there
+    manifests = [build_manifest(folder).assign(group_id=lambda table: table["pixel_sha256"]) for folder in (here, there)]
+    return [Dataset(one["source"].iloc[0], one, groups_of(one), is_phantom=False, has_pictures=True) for one in manifests]
+
+
+def as_one(parts: list[Dataset]) -> Dataset:
+    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
+    return combine(parts, joint.rename(columns={"source": "dataset"}))
 
 
 @pytest.fixture(scope="module")
-def pair(folders, tmp_path_factory):
-    store = open_store(tmp_path_factory.mktemp("store"))
-    here, there = folders
-    return store, *external_pair(store, str(here), str(there))
+def pair(parts, tmp_path_factory):
+    return open_store(tmp_path_factory.mktemp("store")), as_one(parts), "here", "there"
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +83,21 @@ def ways(pair):
     return external.every_way(*pair, MODEL, n_copies=2, n_folds=3, n_repeats=2)
 
 
-@pytest.mark.slow
-def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(pair):
-    _, both, train, test = pair
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    classes = {"Monkeypox": True, "Chickenpox": False, "Normal": False}
+    return write(tmp_path_factory.mktemp("few") / "here", classes, n=3, seed=1)
+
+
+@pytest.mark.slow  # the first audit of a session
+def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(folder, tmp_path):
+    there = write(tmp_path / "there", {"mpox": True, "Eczema": False}, n=3, seed=2)
+    shutil.copy(folder / "Monkeypox" / "00.png", there / "mpox" / "copy.png")
+    both, train, test = external_pair(open_store(tmp_path / "store"), str(folder), str(there))
     assert (train, test) == ("here", "there") and both.classes == ["Mpox", "Others"]
     counts = both.manifest.groupby(["source", "label"]).size().to_dict()
-    assert counts == {("here", "Mpox"): 16, ("here", "Others"): 16, ("there", "Mpox"): 19, ("there", "Others"): 19}
+    assert counts == {("here", "Mpox"): 3, ("here", "Others"): 3, ("there", "Mpox"): 4, ("there", "Others"): 3}
+    assert both.groups["there/mpox/copy.png"] == both.groups["here/Monkeypox/00.png"]
     alone = part_of(both, "there")
     assert alone.manifest["image_id"].tolist() == sorted(both.manifest.query("source == 'there'")["original_id"])
     assert (alone.groups.to_numpy() == both.groups["there/" + alone.groups.index].to_numpy()).all()
@@ -97,20 +113,27 @@ def test_a_users_folder_is_the_other_collection_whatever_its_classes_are_called(
         ({"Mpox": True, "Healthy": False}, "has images of Mpox only, once healthy skin is left out"),
     ],
 )
-def test_a_folder_that_cannot_be_tested_on_says_why(folders, pair, tmp_path, classes, match):
+def test_a_folder_that_cannot_be_tested_on_says_why(folder, tmp_path, classes, match):
     other = write(tmp_path / f"other-{len(classes)}-{'Mpox' in classes}", classes, n=3, seed=5)
     with pytest.raises(MpoxError, match=match):
-        external_pair(pair[0], str(folders[0]), str(other))
+        external_pair(open_store(tmp_path / "store"), str(folder), str(other))
 
 
-def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, folders):
+def test_facts_are_those_of_chapter_1_and_compare_what_is_not_shared(pair, parts):
     store, both, *names = pair
-    facts = pd.concat([collection_facts(store, store.dataset(str(folder))) for folder in folders], ignore_index=True)
+    facts = pd.concat([collection_facts(store, part) for part in parts], ignore_index=True)
     assert {"side", *FACTS} == set(facts.columns[2:]) and len(facts) == 48 + 38
     found = fact_differences(both, facts, *names, n_bootstrap=100).set_index("fact")
     assert (found["n_first"].drop("ita") == 26).all() and (found["n_second"].drop("ita") == 32).all()
     assert np.isnan(found.loc["side", "estimate"]) and found.loc["side", "first"] == 64  # all are of one size
     assert abs(found.loc["lightness", "estimate"]) < 1 and found.loc["lightness", "low"] < found.loc["lightness", "high"]
+
+
+def splits_of(store, table: pd.DataFrame) -> pd.DataFrame:
+    """The split table behind predictions, with ``original``: the id without the number of a copy."""
+    configs = [json.loads((store.root / "runs" / run / "config.json").read_text()) for run in table["run_id"].unique()]
+    split = pd.concat([pd.read_csv(store.root / "splits" / f"{config['split']}.csv") for config in configs], ignore_index=True)
+    return split.assign(original=split["image_id"].str.replace(r"#\d+$", "", regex=True))
 
 
 def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_on(pair, ways):
@@ -124,28 +147,15 @@ def test_every_way_predicts_the_same_pictures_and_learns_from_none_it_is_scored_
         for _, part in table.groupby("repeat"):
             assert part.set_index("image_id")["label"].sort_index().equals(expected), way
         assert table["shared"].sum() == 6 * table["repeat"].nunique()
-        for run_id in table["run_id"].unique():
-            config = store.get(next(c for c in _configs(store) if c.id == run_id)).config
-            split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
-            original = split["image_id"].str.replace(r"#\d+$", "", regex=True)
-            tested = original[split["role"] == "test"]
-            assert not set(tested) & set(original[split["role"] == "train"])
+        for _, rows in splits_of(store, table).groupby(["repeat", "fold"]):
+            learnt, tested = (rows.loc[rows["role"] == role, "original"] for role in ("train", "test"))
+            assert not set(tested) & set(learnt)
             if way not in ("mixed", "target alone"):
-                assert tested.str.startswith("there/").all() and original[split["role"] == "train"].str.startswith("here/").all()
-
-
-def splits_of(store, table: pd.DataFrame) -> pd.DataFrame:
-    """The split table behind predictions."""
-    names = [config.split for config in _configs(store) if config.id in set(table["run_id"])]
-    return pd.concat([pd.read_csv(store.root / "splits" / f"{name}.csv") for name in names], ignore_index=True)
-
-
-def _configs(store):
-    import json
-
-    from mpox.models.config import RunConfig
-
-    return [RunConfig.from_dict(json.loads(path.read_text())) for path in (store.root / "runs").glob("*/config.json")]
+                assert tested.str.startswith("there/").all() and learnt.str.startswith("here/").all()
+    copies = splits_of(store, tables["colour copies"])
+    views = copies["image_id"].str.extract(r"#(\d)$")[0].groupby(copies["role"]).value_counts()
+    assert views.to_dict() == {("train", "0"): 32, ("train", "1"): 32, ("train", "2"): 32, ("test", "0"): 38}
+    assert copies[copies["role"] == "train"].groupby("group_id")["inner_fold"].nunique().max() == 1
 
 
 def test_mixed_training_holds_no_sibling_of_what_is_tested_and_a_fraction_keeps_the_same_groups(pair):
@@ -219,20 +229,12 @@ def test_another_colour_is_the_same_picture_in_its_place():
     assert min(np.corrcoef(grey, copy.mean(axis=2).ravel())[0, 1] for copy in copies) > 0.97
     means = np.array([copy.mean(axis=(0, 1)) / picture.mean(axis=(0, 1)) for copy in copies])
     assert means.std(axis=0).min() > 0.1  # each channel moves
-    assert view_hash("picture", 1, 0) != shas[1]
+    assert view_hash("picture", 1, 0) != shas[1] and set(RENDERERS) == {"published", "colour"}
 
 
-def test_colour_copies_are_made_of_training_pictures_only(pair):
-    store, both, train, test = pair
-    assert set(RENDERERS) == {"published", "colour"}
+def test_an_unknown_recipe_of_copies_is_refused(pair):
     with pytest.raises(MpoxError, match="no recipe 'grey'"):
-        augmented(both, 1, recipe="grey")
-    external.with_remedy(store, both, train, test, MODEL, "colour copies", n_copies=2)
-    config = next(c for c in _configs(store) if c.protocol == "external_colour")
-    split = pd.read_csv(store.root / "splits" / f"{config.split}.csv")
-    views = split["image_id"].str.extract(r"#(\d)$")[0].groupby(split["role"]).value_counts()
-    assert views.to_dict() == {("train", "0"): 32, ("train", "1"): 32, ("train", "2"): 32, ("test", "0"): 38}
-    assert split[split["role"] == "train"].groupby("group_id")["inner_fold"].nunique().max() == 1
+        augmented(pair[1], 1, recipe="grey")
 
 
 def test_changes_are_paired_differences(ways):
@@ -280,15 +282,13 @@ def phantoms(tmp_path_factory):
     for name, spec in (("here", {"seed": 0}), ("elsewhere", {"seed": 1, "marked": ("Chickenpox", "Measles")})):
         images = generate(base / name, PhantomSpec(n_patients=32, size=64, copies=0, label_conflicts=0, **spec))
         manifest = build_manifest(images).assign(source=name)
-        groups = pd.Series((name + manifest["patient_id"]).to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
-        parts.append(Dataset(name, manifest.assign(group_id=groups.to_numpy()), groups, is_phantom=True, has_pictures=True))
-    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
-    return combine(parts, joint.rename(columns={"source": "dataset"}))
+        manifest["group_id"] = name + manifest["patient_id"]
+        parts.append(Dataset(name, manifest, groups_of(manifest), is_phantom=True, has_pictures=True))
+    return as_one(parts)
 
 
 def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:
-    table = evaluate(predictions, positive=positive, n_bootstrap=0)
-    return float(table[(table["metric"] == "auroc") & (table["class"] == positive)]["estimate"].iloc[0])
+    return float(auroc_replicates(predictions, positive=positive, n_bootstrap=0).estimate)
 
 
 def test_a_planted_shortcut_does_not_travel_and_the_instruments_see_it(phantoms, tmp_path):

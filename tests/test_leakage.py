@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from planted import groups_of, manifests, twice
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
 from mpox._core import MpoxError, TooFewImages
 from mpox.data.changes import render_view, view_hash
 from mpox.data.dataset import Dataset
-from mpox.data.groups import connected, same_value_links
 from mpox.data.manifest import manifest_hash
 from mpox.data.pixels import load_pixels
 from mpox.models import heads
@@ -33,22 +32,8 @@ DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=64)
 
 
-def groups_of(manifest: pd.DataFrame) -> pd.Series:
-    return pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy())
-
-
-@st.composite
-def manifests(draw) -> pd.DataFrame:
-    """Two or three classes of groups of one to three pictures."""
-    rows = []
-    for label in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
-        for number, size in enumerate(draw(st.lists(st.integers(1, 3), min_size=16, max_size=30))):
-            rows += [(f"{label}/{number:02d}_{k}", label, f"{label}{number}") for k in range(size)]
-    return pd.DataFrame(rows, columns=["image_id", "label", "group_id"]).sort_values("image_id", ignore_index=True)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(manifests(), st.integers(2, 5), st.integers(0, 1000))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(manifests(16, 30), st.integers(2, 5), st.integers(0, 1000))
 @pytest.mark.slow
 def test_doses_change_the_leak_and_nothing_else(manifest, n_folds, seed):
     groups = groups_of(manifest)
@@ -97,14 +82,15 @@ def test_doses_change_the_leak_and_nothing_else(manifest, n_folds, seed):
 def test_the_seed_and_the_dose_make_the_split():
     manifest = pd.DataFrame([(f"{k}/{n}_{i}", k, f"{k}{n}") for k in "AB" for n in range(20) for i in range(2)])
     manifest.columns = ["image_id", "label", "group_id"]
-    one, again, other = (dose_splits(manifest, groups_of(manifest), n_folds=4, seed=seed) for seed in (0, 0, 1))
-    hashes = {dose: split_hash(split) for dose, split in one.items()}
-    assert hashes == {dose: split_hash(split) for dose, split in again.items()}
-    assert len(set(hashes.values())) == 5 and not set(hashes.values()) & {split_hash(split) for split in other.values()}
-    shuffled = dose_splits(manifest.sample(frac=1, random_state=1), groups_of(manifest), n_folds=4)
-    assert {dose: split_hash(split) for dose, split in shuffled.items()} == hashes
-    train = {dose: (split["role"] == "train").sum() for dose, split in one.items()}
-    assert len(set(train.values())) == 1
+
+    def hashes(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
+        return [split_hash(split) for split in dose_splits(manifest, groups_of(manifest), n_folds=4, seed=seed).values()]
+
+    splits = dose_splits(manifest, groups_of(manifest), n_folds=4)
+    assert len({(split["role"] == "train").sum() for split in splits.values()}) == 1
+    assert hashes(manifest) == hashes(manifest.sample(frac=1, random_state=1))
+    assert len(set(hashes(manifest))) == 5 and not set(hashes(manifest)) & set(hashes(manifest, seed=1))
+    assert len(set(hashes(manifest.assign(group_id=manifest["image_id"])))) == 1  # without siblings all doses are one
     with pytest.raises(MpoxError, match="from 0 to 1"):
         dose_splits(manifest, groups_of(manifest), doses=[0, 1.5])
     alone = manifest.assign(group_id=manifest["label"].where(manifest["label"] == "A", manifest["group_id"]))
@@ -112,35 +98,9 @@ def test_the_seed_and_the_dose_make_the_split():
         dose_splits(alone, groups_of(alone), n_folds=4)
 
 
-def test_without_siblings_all_doses_are_one_split():
-    manifest = pd.DataFrame({"image_id": [f"{n:02d}" for n in range(40)], "label": ["A", "B"] * 20})
-    manifest["group_id"] = manifest["image_id"]
-    splits = dose_splits(manifest, groups_of(manifest))
-    assert len({split_hash(split) for split in splits.values()}) == 1
-
-
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> Dataset:
-    """Pictures of noise in two colours each, with labels at random; every photograph is there twice."""
-    root = tmp_path_factory.mktemp("planted") / "planted"
-    rng = np.random.default_rng(3)
-    for number in range(60):
-        label = ("Mpox", "Others")[number % 2]
-        (root / label).mkdir(parents=True, exist_ok=True)
-        picture = rng.normal(rng.uniform(40, 220, 3), 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-        for copy in range(2):
-            Image.fromarray(picture).save(root / label / f"{number:02d}_{copy}.png")
-    return hand_audited(root, tmp_path_factory.mktemp("store"))
-
-
-def hand_audited(root, store) -> Dataset:
-    """The folder as a data set whose groups are its exact copies."""
-    from mpox.data.manifest import build_manifest
-
-    manifest = build_manifest(root)
-    copies = same_value_links(manifest["image_id"], manifest["pixel_sha256"])
-    manifest["group_id"] = connected(manifest["image_id"], *copies)
-    return Dataset(manifest["source"].iloc[0], manifest, groups_of(manifest), is_phantom=False, has_pictures=True)
+    return twice(tmp_path_factory.mktemp("planted") / "planted", n=60, size=64)
 
 
 def test_a_planted_leak_is_found_and_measured(planted, tmp_path):
@@ -158,22 +118,16 @@ def test_a_planted_leak_is_found_and_measured(planted, tmp_path):
     without = table[table["subset"] == "without sibling"].set_index("dose")
     assert with_sibling.loc[1, "estimate"] == 1 and with_sibling.loc[0, "estimate"] < 0.7
     assert abs(without.loc[1, "change"]) < 0.3 and with_sibling.loc[1, "change_low"] > 0.2
-    assert set(predictions["protocol"]) == {"leak_dose"}
-    assert predictions["run_id"].nunique() == 3 * 4 * 2
+    assert set(predictions["protocol"]) == {"leak_dose"} and predictions["run_id"].nunique() == 3 * 4 * 2
     at_half = predictions[predictions["dose"] == 0.5]
     assert at_half.loc[at_half["exposed"], "has_sibling"].all()
-    again = leak_dose(store, planted, NEIGHBOUR, doses=(0, 0.5, 1), n_folds=4, n_repeats=2)
-    pd.testing.assert_frame_equal(again, predictions)
-    assert len(store.used_runs) == 3 * 4 * 2
+    known = set(store.used_runs)
+    lowest = leak_dose(store, planted, NEIGHBOUR, doses=[0], n_folds=4, n_repeats=2)
+    pd.testing.assert_frame_equal(lowest, predictions[predictions["dose"] == 0])
+    assert len(known) == len(store.used_runs) == 3 * 4 * 2 and not lowest["exposed"].any() and lowest["has_sibling"].any()
 
 
-def test_only_the_doses_asked_for_are_run(planted, tmp_path):
-    store = RunStore(tmp_path)
-    predictions = leak_dose(store, planted, NEIGHBOUR, doses=[0], n_folds=4)
-    assert len(store.used_runs) == 4 and not predictions["exposed"].any() and predictions["has_sibling"].any()
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_the_neighbour_is_sklearns(seed, n_classes):
     rng = np.random.default_rng(seed)
@@ -256,8 +210,10 @@ def test_augmentation_before_the_split_leaks_nearly_always(planted, tmp_path):
 def test_a_network_is_trained_on_augmented_views_too(planted, tmp_path):
     plan = {"epochs": 1, "frozen_stages": 7, "head_steps": 2}
     model = ModelConfig(regime="fine_tune", backbone="tf_efficientnet_lite0", image_size=32, training=plan)
-    table = cross_validate(RunStore(tmp_path), augmented(planted, 1, 0), "augment_before_split", model, n_folds=2)
-    assert len(table) == 240 and table["p_Mpox"].between(0, 1).all()
+    few = planted.manifest[planted.manifest["image_id"].str.contains(r"/[01]\d_")].reset_index(drop=True)
+    data = augmented(replace(planted, manifest=few), 1, 0)
+    table = cross_validate(RunStore(tmp_path), data, "augment_before_split", model, n_folds=2)
+    assert len(table) == 80 and table["p_Mpox"].between(0, 1).all()
 
 
 def test_features_are_shared_by_data_sets_that_share_pictures(planted, monkeypatch):
@@ -302,15 +258,19 @@ def test_data_sets_are_combined_into_one(two_sets):
         combine(two_sets, joint(two_sets[:1]))
 
 
-def test_shared_photographs_are_told_from_the_others(two_sets, tmp_path):
+@pytest.fixture(scope="module")
+def back(two_sets, tmp_path_factory) -> pd.DataFrame:
+    """Predictions of the larger set by a model of the smaller one, whose photographs it shares."""
     both = combine(two_sets, joint(two_sets))
-    store = RunStore(tmp_path)
+    store = RunStore(tmp_path_factory.mktemp("external"))
     forth = validate_externally(store, both, "one", "two", NEIGHBOUR)
     assert forth["shared"].all() and len(forth) == 40  # every photograph of two is in one
-    back = validate_externally(store, both, "two", "one", NEIGHBOUR)
-    known = back["image_id"].str.contains(r"/[01]\d_")
-    assert back["shared"].tolist() == known.tolist()
-    assert set(back["protocol"]) == {"external"} and len(store.used_runs) == 2
+    return validate_externally(store, both, "two", "one", NEIGHBOUR)
+
+
+def test_shared_photographs_are_told_from_the_others(back):
+    assert back["shared"].tolist() == back["image_id"].str.contains(r"/[01]\d_").tolist()
+    assert set(back["protocol"]) == {"external"} and back["run_id"].nunique() == 1
     table = external_metrics(back, n_bootstrap=100)
     accuracy = table[table["metric"] == "accuracy"].set_index("subset")
     assert accuracy.index.tolist() == list(SUBSETS)
@@ -320,25 +280,19 @@ def test_shared_photographs_are_told_from_the_others(two_sets, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_subset_without_a_side_has_a_reason_and_no_metric(two_sets, tmp_path):
-    both = combine(two_sets, joint(two_sets))
-    table = validate_externally(RunStore(tmp_path), both, "two", "one", NEIGHBOUR)
-    for shared, reason in (
-        (table["label"] == "Mpox", "only Mpox images"),
-        (table["label"] != "Mpox", "no Mpox image"),
-        (False, "no image"),
-    ):
-        found = external_metrics(table.assign(shared=shared), n_bootstrap=20)
-        only = found[found["subset"] == "shared only"]
-        assert only["estimate"].isna().all() and set(only["reason"]) == {reason}
-        assert found.loc[found["subset"] == "all images", "estimate"].notna().all()
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_handful_of_shared_images_still_gets_an_interval(two_sets, tmp_path):
-    both = combine(two_sets, joint(two_sets))
-    table = validate_externally(RunStore(tmp_path), both, "two", "one", NEIGHBOUR)
-    few = table.groupby("label").head(1).index
-    found = external_metrics(table.assign(shared=table.index.isin(few)), n_bootstrap=100)
-    only = found[(found["subset"] == "shared only") & (found["metric"] == "accuracy")].iloc[0]
-    assert only["images"] == 2 and only["low"] <= only["estimate"] <= only["high"]
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        (lambda table: table["label"] == "Mpox", "only Mpox images"),
+        (lambda table: table["label"] != "Mpox", "no Mpox image"),
+        (lambda table: False, "no image"),
+        (lambda table: table.index.isin(table.groupby("label").head(1).index), ""),  # two images still get an interval
+    ],
+)
+def test_a_subset_without_a_side_has_a_reason_and_no_metric(back, shares, reason):
+    found = external_metrics(back.assign(shared=shares), n_bootstrap=100)
+    only = found[found["subset"] == "shared only"]
+    assert set(only["reason"]) == {reason} and only["estimate"].isna().all() == bool(reason)
+    assert found.loc[found["subset"] == "all images", "estimate"].notna().all()
+    accuracy = only[only["metric"] == "accuracy"].iloc[0]
+    assert reason or accuracy["images"] == 2 and accuracy["low"] <= accuracy["estimate"] <= accuracy["high"]

@@ -5,13 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from planted import manifests, twice
 from scipy.optimize import least_squares, nnls
 
 from mpox._core import MpoxError, TooFewImages
 from mpox.data.dataset import Dataset
-from mpox.data.groups import connected, same_value_links
-from mpox.data.manifest import build_manifest
 from mpox.models.config import ModelConfig
 from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import make_splits, siblings_in_training, split_hash
@@ -25,18 +23,8 @@ FRACTIONS = (0.2, 0.5, 0.8, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=32)
 
 
-@st.composite
-def manifests(draw) -> pd.DataFrame:
-    """Two or three classes of groups of one to three pictures."""
-    rows = []
-    for label in ["Mpox", "Normal", "Measles"][: draw(st.integers(2, 3))]:
-        for number, size in enumerate(draw(st.lists(st.integers(1, 3), min_size=20, max_size=36))):
-            rows += [(f"{label}/{number:02d}_{k}", label, f"{label}{number}") for k in range(size)]
-    return pd.DataFrame(rows, columns=["image_id", "label", "group_id"])
-
-
-@settings(max_examples=8, deadline=None)
-@given(manifests(), st.integers(2, 4), st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+@given(manifests(20, 36), st.integers(2, 4), st.integers(0, 1000))
 def test_fractions_change_the_training_groups_and_nothing_else(manifest, n_folds, seed):
     options = {"n_folds": n_folds, "n_repeats": 2, "seed": seed}
     try:
@@ -98,19 +86,7 @@ def test_what_cannot_be_split_says_why():
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> Dataset:
-    """Pictures of one of many colours, with labels at random; every photograph is there twice."""
-    root = tmp_path_factory.mktemp("planted") / "planted"
-    rng = np.random.default_rng(3)
-    for number in range(100):
-        label = ("Mpox", "Others")[number % 2]
-        (root / label).mkdir(parents=True, exist_ok=True)
-        picture = rng.normal(rng.uniform(40, 220, 3), 30, (32, 32, 3)).clip(0, 255).astype(np.uint8)
-        for copy in range(2):
-            Image.fromarray(picture).save(root / label / f"{number:02d}_{copy}.png")
-    manifest = build_manifest(root)
-    manifest["group_id"] = connected(manifest["image_id"], *same_value_links(manifest["image_id"], manifest["pixel_sha256"]))
-    groups = pd.Series(manifest["group_id"].to_numpy(), index=manifest["image_id"].to_numpy())
-    return Dataset("planted", manifest, groups, is_phantom=False, has_pictures=True)
+    return twice(tmp_path_factory.mktemp("planted") / "planted", n=100, size=32)
 
 
 def test_a_curve_with_a_known_answer(planted, tmp_path):
@@ -148,7 +124,7 @@ def test_a_curve_with_a_known_answer(planted, tmp_path):
         curve_replicates(predictions, "kappa", "all", n_bootstrap=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.floats(0, 0.4), st.floats(0.3, 3), st.floats(0.1, 1.5))
 def test_a_law_is_found_again(a, b, c):
     n = np.array([12, 26, 51, 76, 101, 127.0])
@@ -161,7 +137,7 @@ def test_a_law_is_found_again(a, b, c):
 def test_no_start_of_a_general_optimiser_does_better():
     rng = np.random.default_rng(0)
     n = np.array([12, 26, 51, 76, 101, 127.0])
-    for _ in range(25):
+    for _ in range(8):
         errors = np.clip(rng.uniform(0, 0.3) + rng.uniform(0, 2) * n ** -rng.uniform(0.1, 1) + rng.normal(0, 0.02, 6), 0, 1)
         law = fit_power_law(n, errors)
         ours = ((law.error(n) - errors) ** 2).sum()
@@ -205,9 +181,9 @@ def test_the_interval_of_what_is_needed_holds_the_truth():
     n = np.array([12, 26, 51, 76, 101, 127.0])
     truth, target = PowerLaw(0.1, 1, 0.6), 0.85
     inside = []
-    for _ in range(60):
+    for _ in range(30):
         curve = truth.error(n) + rng.normal(0, 0.01, 6)
-        replicated = np.vstack([curve, curve + rng.normal(0, 0.01, (100, 6))])
+        replicated = np.vstack([curve, curve + rng.normal(0, 0.01, (60, 6))])
         needed = needed_groups(n, 1 - replicated, target)
         inside.append(needed.low <= truth.needed(1 - target) <= needed.high)
     assert np.mean(inside) > 0.85

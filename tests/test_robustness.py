@@ -90,7 +90,7 @@ def test_choices_fall_alike_at_every_strength(picture):
     assert sides == {-1.0, 1.0}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(*TARGETS), st.integers(0, 100))
 def test_skin_takes_the_tone_and_lesions_keep_their_contrast(target, seed):
     rng = np.random.default_rng(seed)

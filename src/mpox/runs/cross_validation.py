@@ -198,7 +198,7 @@ def compute_run(
     """
     started = time.perf_counter()
     model, manifest = config.model, data.manifest
-    y, train, test, inner = _parts(data, split)
+    y, train, test, inner = fold_parts(data, split)
     weighted = "weight" in split
     if (weighted and (model.regime, model.head) != ("linear_probe", "linear")) or (adapt and model.regime not in FROZEN):
         raise MpoxError(f"{config.protocol} works on the features of a linear probe, not with {model.regime}, {model.head} head.")
@@ -232,7 +232,7 @@ def compute_run(
     return RunResult(config, predictions, history, about)
 
 
-def _parts(data: Dataset, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def fold_parts(data: Dataset, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Class numbers of all images, the rows of the training and of the test part, and the inner fold of each image or -1."""
     y = pd.Categorical(data.manifest["label"], categories=data.classes).codes.astype(np.int64)
     split = split.set_index("image_id").reindex(data.manifest["image_id"])
@@ -277,7 +277,7 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
     refuse_without_network(model)
     if isinstance(store, RecordedStore) or not data.has_pictures:
         return None
-    y, train, _, inner = _parts(data, rows)
+    y, train, _, inner = fold_parts(data, rows)
     x = features.features(data.manifest, model)[train]
     fitted, _ = heads.fit(x, y[train], inner[train], n_classes=len(data.classes), head="linear", seed=model.seed)
     return network_of_probe(fitted, model.backbone, weights=model.weights, n_classes=len(data.classes), seed=model.seed)

@@ -118,7 +118,11 @@ class RecordedStore:
         return read_table(path)
 
 
-def open_store(name: str | os.PathLike = "") -> "RunStore | RecordedStore":
+#: Where runs are kept, or read: what `open_store` gives.
+Store = RunStore | RecordedStore
+
+
+def open_store(name: str | os.PathLike = "") -> Store:
     """Open a run store.
 
     Parameters

@@ -114,7 +114,7 @@ def weighted_areas(
             part = whole
         own = part[:, positives]
         called, hits = np.cumsum(part, axis=1), np.cumsum(own, axis=1)
-        total, actual = called[:, -1], hits[:, -1] if len(positives) else 0.0
+        total, actual = called[:, -1], own.sum(axis=1)
         if tied:
             called, hits = (np.pad(counts, ((0, 0), (1, 0))) for counts in (called, hits))
             false_alarms = (called[:, first] - hits[:, first_hit] + called[:, last] - hits[:, last_hit]) / 2

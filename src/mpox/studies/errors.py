@@ -8,7 +8,7 @@ import pandas as pd
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.data.skintone import CLASSES
-from mpox.stats.metrics import N_BOOTSTRAP, class_names, codes_of, groups_of, probabilities_of, weighted_confusion
+from mpox.stats.metrics import class_names, codes_of, groups_of, probabilities_of, weighted_confusion
 from mpox.stats.resample import bootstrap, ratio
 from mpox.stats.slices import NO_ANGLE
 
@@ -16,34 +16,28 @@ from mpox.stats.slices import NO_ANGLE
 def error_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row an image of `mpox.cross_validate`, its repeats averaged, the most confident mistakes first.
 
-    Returns
-    -------
-    DataFrame
-        ``image_id``, ``group_id``, ``fold`` (in the first repeat), ``label``, ``predicted`` (the class of the highest mean
-        probability), ``confidence`` (that probability), ``p_true`` (mean probability of the true class), ``error`` (share of the
-        repeats in which the most probable class was not the true one, 0 to 1), ``wrong`` (``predicted`` is not ``label``), and
-        the mean ``p_<class>``; sorted by ``wrong``, then by ``confidence``, both descending.
+    ``image_id``, ``group_id``, ``fold`` (in the first repeat), ``label``, ``predicted`` (the class of the highest mean
+    probability), ``confidence`` (that probability), ``p_true`` (mean probability of the true class), ``error`` (share of the
+    repeats in which the most probable class was not the true one, 0 to 1), ``wrong`` (``predicted`` is not ``label``), and the
+    mean ``p_<class>``; sorted by ``wrong``, then by ``confidence``, both descending.
     """
     classes = np.array(class_names(predictions))
     columns = [f"p_{label}" for label in classes]
-    missed = classes[probabilities_of(predictions).argmax(axis=1)] != predictions["label"].to_numpy()
+    missed = probabilities_of(predictions).argmax(axis=1) != codes_of(predictions)
     first = predictions[predictions["repeat"] == predictions["repeat"].min()]
-    about = first.set_index("image_id")[["group_id", "fold", "label"]]
     means = predictions.assign(error=missed).groupby("image_id")[["error", *columns]].mean()
-    table = about.join(means).reset_index()
-    probabilities = table[columns].to_numpy()
+    table = first.set_index("image_id")[["group_id", "fold", "label"]].join(means).reset_index()
+    p = table[columns].to_numpy()
     table = table.assign(
-        predicted=classes[probabilities.argmax(axis=1)],
-        confidence=probabilities.max(axis=1),
-        p_true=probabilities[np.arange(len(table)), pd.Index(classes).get_indexer(table["label"])],
+        predicted=classes[p.argmax(axis=1)], confidence=p.max(axis=1), p_true=p[np.arange(len(p)), codes_of(table)]
     )
     table["wrong"] = table["label"] != table["predicted"]
-    first_columns = ["image_id", "group_id", "fold", "label", "predicted", "confidence", "p_true", "error", "wrong"]
-    table = table[first_columns + columns]
+    about = ["image_id", "group_id", "fold", "label", "predicted", "confidence", "p_true", "error", "wrong"]
+    table = table[about + columns]
     return table.sort_values(["wrong", "confidence", "image_id"], ascending=[False, False, True], ignore_index=True)
 
 
-def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def confusion_table(predictions: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Each cell of the confusion matrix as a share of its true class, with a 95 % interval from resampling groups.
 
     One row a cell, row by row: ``true``, ``predicted``, ``images`` (mean over the repeats), ``share`` (0 to 1), ``low``,
@@ -57,7 +51,7 @@ def confusion_table(predictions: pd.DataFrame, *, n_bootstrap: int = N_BOOTSTRAP
         counts = np.mean([weighted_confusion(*guess, len(classes), weights) for guess in guesses], axis=0)
         return {"images": counts, "share": ratio(counts, counts.sum(axis=2, keepdims=True))}
 
-    found = bootstrap(cells, groups_of(repeats[0]), n_bootstrap=n_bootstrap, seed=seed)
+    found = bootstrap(cells, groups_of(repeats[0]), **resampling)
     columns = {"images": found["images"].estimate, **found["share"].row()}
     table = pd.DataFrame(product(classes, classes), columns=["true", "predicted"])
     return table.assign(**{name: values.ravel() for name, values in columns.items()}).rename(columns={"estimate": "share"})
@@ -78,19 +72,9 @@ def sibling_errors(errors: pd.DataFrame) -> pd.DataFrame:
 def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *more: pd.DataFrame) -> pd.DataFrame:
     """What is known of every image of a data set, one column for each thing that slices can be cut by.
 
-    Parameters
-    ----------
-    data : Dataset
-    quality, tone : DataFrame
-        From `mpox.audit.quality.image_quality` and `skin_tone`.
-    *more : DataFrame
-        Further tables with ``image_id``; all their other columns join in.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``image_id``: ``class``, ``source``, ``pictures of the group``, ``has a copy``, ``skin tone``, ``lightness``,
-        ``contrast``, ``blur``, ``text``, ``border``, and the columns of ``more``.
+    ``quality`` and ``tone`` are from `mpox.audit.quality.image_quality` and `skin_tone`; all other columns of ``more``, tables
+    with ``image_id``, join in. Indexed by ``image_id``: ``class``, ``source``, ``pictures of the group``, ``has a copy``, ``skin
+    tone``, ``lightness``, ``contrast``, ``blur``, ``text``, ``border``, and the columns of ``more``.
     """
     manifest = data.manifest.set_index("image_id")
     sizes = data.groups.map(data.groups.value_counts())
@@ -126,19 +110,9 @@ PERPLEXITY = 30.0
 def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> pd.DataFrame:
     """Features in the plane by t-SNE (van der Maaten and Hinton 2008), and their clusters by k-means.
 
-    Both see the features' first principal components, not their labels. The layout starts from the first two of them, which keeps
-    more of the large distances than a random start (Kobak and Berens 2019), and makes it the same for the same features.
-
-    Parameters
-    ----------
-    features : ndarray of float, shape (n, d)
-        From `mpox.models.features.features`; at least four rows, and as many as clusters.
-    n_clusters, seed : int
-
-    Returns
-    -------
-    DataFrame
-        ``x``, ``y`` (rounded to 0.01), ``cluster`` (int, from 1, the largest first), in the order of the features.
+    Both see the first principal components of the features (shape (n, d)), not their labels. The layout starts from the first two
+    of them, which keeps more of the large distances than a random start (Kobak and Berens 2019), and makes it the same for the
+    same features. ``x``, ``y`` (rounded to 0.01), ``cluster`` (int, from 1, the largest first), in the order of the features.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -150,16 +124,14 @@ def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: i
             f"A map of {len(features)} images in {n_clusters} clusters is not possible: give at least 4 and {n_clusters}."
         )
     with threadpool_limits(1):  # sums in one order, whatever the number of cores
-        components = PCA(min(N_COMPONENTS, *features.shape), svd_solver="full", random_state=seed).fit_transform(
-            features.astype(np.float64)
-        )
+        pca = PCA(min(N_COMPONENTS, *features.shape), svd_solver="full", random_state=seed)
+        components = pca.fit_transform(features.astype(np.float64))
         perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
         places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(components)
         labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(components)
-    order = pd.Series(labels).value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable").index
-    number = {label: place for place, label in enumerate(order, start=1)}
+    order = np.argsort(-np.bincount(labels), kind="stable")
     x, y = np.round(places.astype(np.float64), 2).T
-    return pd.DataFrame({"x": x, "y": y, "cluster": [number[label] for label in labels]})
+    return pd.DataFrame({"x": x, "y": y, "cluster": np.argsort(order)[labels] + 1})
 
 
 def map_table(place: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:

@@ -20,26 +20,19 @@ from mpox.protocols.pairs import combine, mixed_splits, part_of
 from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import inner_folds, make_external_split, make_splits
 from mpox.runs.cross_validation import compute_run, predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunResult, RunStore
+from mpox.runs.recorded import Store
+from mpox.runs.store import RunResult
 from mpox.stats.metrics import N_BOOTSTRAP, check_paired, evaluate, groups_of, matched_repeats, replicates
 from mpox.stats.resample import Replicates, bootstrap, ratio, weighted_mean
 
 SUBSETS = ("all images", "without shared", "shared only")
 
 
-def external_metrics(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def external_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """Metrics of `validate_externally` three times: on all test images, without those that are shared, and on those only.
 
-    Parameters as in `mpox.evaluate`.
-
-    Returns
-    -------
-    DataFrame
-        ``subset`` (see `SUBSETS`), ``images``, ``groups``, ``positives``, the columns of `mpox.evaluate`, and ``reason``: why the
-        metrics are missing, where a subset lacks one of the two sides; else empty.
+    Parameters as in `mpox.evaluate`. ``subset`` (see `SUBSETS`), ``images``, ``groups``, ``positives``, the columns of
+    `mpox.evaluate`, and ``reason``: why the metrics are missing, where a subset lacks one of the two sides; else empty.
     """
     shared = predictions["shared"].to_numpy(dtype=bool)
     names = evaluate(predictions, positive=positive, n_bootstrap=0)[["metric", "class"]]
@@ -49,33 +42,17 @@ def external_metrics(
         positives = int((part["label"] == positive).sum())
         reason = f"no {positive} image" if not positives else f"only {positive} images" if positives == len(part) else ""
         reason = "no image" if part.empty else reason
-        if reason:
-            table = names.assign(estimate=np.nan, low=np.nan, high=np.nan)
-        else:
-            table = evaluate(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+        missing = names.assign(estimate=np.nan, low=np.nan, high=np.nan)
+        table = missing if reason else evaluate(part, positive=positive, **resampling)
         about = {"subset": subset, "images": len(part), "groups": part["group_id"].nunique(), "positives": positives}
         tables.append(table.assign(**about, reason=reason)[[*about, *table.columns, "reason"]])
     return pd.concat(tables, ignore_index=True)
 
 
-def external_pair(
-    store: RunStore | RecordedStore, train: str, test: str, *, data_dir: str | os.PathLike | None = None
-) -> tuple[Dataset, str, str]:
-    """Two collections as one, audited together, with the classes Mpox and Others; either may be a folder of the user's.
+def external_pair(store: Store, train: str, test: str, *, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str, str]:
+    """Two collections as one, audited together (`mpox.protocols.pairs.combine`), and the names of the two within it.
 
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    train, test : str
-        Registered names, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox).
-    data_dir : path, optional
-
-    Returns
-    -------
-    both : Dataset
-        See `mpox.protocols.pairs.combine`.
-    train, test : str
-        The names of the two within it.
+    ``train`` and ``test`` are registered, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox).
     """
     names = sorted((str(train), str(test)))
     loaded = {name: store.dataset(name, data_dir=data_dir) for name in names}
@@ -101,28 +78,13 @@ def auroc_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **res
     return replicates(predictions, [key], positive=positive, **resampling)[key]
 
 
-def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
-    """The AUROC for Mpox of several ways to predict the same images, and the paired difference of each to one of them.
+def changes(tables: dict[str, pd.DataFrame], reference: str, **resampling) -> pd.DataFrame:
+    """The AUROC for Mpox of several ways to predict the same images in the same groups, each against ``reference``, one of them.
 
-    Parameters
-    ----------
-    tables : dict of str to DataFrame
-        Predictions of the same images in the same groups; the numbers of repeats may differ.
-    reference : str
-        Key of what the others are compared with.
-
-    Returns
-    -------
-    DataFrame
-        ``way``, ``estimate``, ``low``, ``high``, ``change``, ``change_low``, ``change_high`` (way minus reference, the same
-        groups resampled) and ``p`` (`two_sided`, not adjusted). The reference's own change is missing.
-
-    Raises
-    ------
-    MpoxError
-        If the images or their groups differ.
+    ``way``, ``estimate``, ``low``, ``high``, ``change``, ``change_low``, ``change_high`` (way minus reference, the same groups
+    resampled; missing for the reference itself) and ``p`` (`two_sided`, not adjusted). The numbers of repeats may differ.
     """
-    values = {way: auroc_replicates(table, n_bootstrap=n_bootstrap, seed=seed) for way, table in tables.items()}
+    values = {way: auroc_replicates(table, **resampling) for way, table in tables.items()}
     rows = []
     for way, table in tables.items():
         check_paired(table, tables[reference])
@@ -134,13 +96,7 @@ def changes(tables: dict[str, pd.DataFrame], reference: str, *, n_bootstrap: int
 
 def two_sided(draws: np.ndarray) -> float:
     """Two-sided p value of bootstrap draws of a difference: twice the smaller share on either side of zero. Both shares
-    are counted with one draw more, so that p is never 0 (Davison and Hinkley 1997, section 4.2).
-
-    Examples
-    --------
-    >>> two_sided(np.array([0.1, 0.2, 0.3, -0.1] * 25))
-    0.5148514851485149
-    """
+    are counted with one draw more, so that p is never 0 (Davison and Hinkley 1997, section 4.2)."""
     known = draws[~np.isnan(draws)]
     if not len(known):
         return float("nan")
@@ -151,26 +107,23 @@ def two_sided(draws: np.ndarray) -> float:
 def calibration_in_the_large(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """Whether the level of the predicted probabilities is right; parameters as in `mpox.evaluate`.
 
-    Returns
-    -------
-    DataFrame
-        ``measure``, ``estimate``, ``low``, ``high``: ``predicted`` (mean probability), ``observed`` (share of positives),
-        ``difference`` (predicted minus observed), ``intercept`` (what must be added to every log odds for the mean to be right; 0
-        is right, below 0 the predictions are too high: Cox 1958, Biometrika 45:562-565). Averaged over the repeats.
+    ``measure``, ``estimate``, ``low``, ``high``, averaged over the repeats: ``predicted`` (mean probability), ``observed`` (share
+    of positives), ``difference`` (predicted minus observed), ``intercept`` (what must be added to every log odds for the mean to
+    be right; 0 is right, below 0 the predictions are too high: Cox 1958, Biometrika 45:562-565).
     """
     found = _level(predictions, positive, **resampling)
     return pd.DataFrame([{"measure": measure, **one.row()} for measure, one in found.items()])
 
 
 def calibration_shift(
-    training: pd.DataFrame, target: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+    training: pd.DataFrame, target: pd.DataFrame, *, positive: str = "Mpox", seed: int = 0, **resampling
 ) -> tuple[float, float, float]:
     """How far the intercept of `calibration_in_the_large` moves from held-out training images to another collection.
 
     The two are resampled independently. Target minus training with its 95 % interval, in log odds.
     """
-    sides = ((training, seed), (target, seed + 1))
-    first, second = (_level(table, positive, n_bootstrap=n_bootstrap, seed=own)["intercept"] for table, own in sides)
+    first = _level(training, positive, seed=seed, **resampling)["intercept"]
+    second = _level(target, positive, seed=seed + 1, **resampling)["intercept"]
     return tuple((second - first).row().values())
 
 
@@ -211,43 +164,29 @@ FACTS = {
 }
 
 
-def unshared(both: Dataset) -> pd.Series:
-    """Whether an image's honest group lies in one of the collections only: bool, indexed by ``image_id``."""
-    manifest = both.manifest
-    alone = manifest.groupby("group_id")["source"].transform("nunique") == 1
-    return pd.Series(alone.to_numpy(), index=manifest["image_id"].to_numpy(), name="unshared")
-
-
-def domain_data(both: Dataset, *, label: str | None = None, whole: str | None = None) -> Dataset:
-    """The same images with the name of their collection as the label, without those whose group is in both."""
-    manifest = both.manifest
-    keep = manifest["image_id"].map(unshared(both)).to_numpy(dtype=bool) | (manifest["source"] == whole).to_numpy()
-    keep &= (manifest["label"] == label).to_numpy() if label else True
-    left = manifest[keep].assign(label=manifest.loc[keep, "source"]).reset_index(drop=True)
-    lost = sorted(set(manifest["source"]) - set(left["source"]))
-    if lost:
-        raise TooFewImages(f"{', '.join(lost)} has no image{f' of {label}' if label else ''} that is not shared: no comparison.")
-    return replace(both, manifest=left, groups=both.groups[left["image_id"]], positive=left["label"].max())
+def _unshared(manifest: pd.DataFrame) -> pd.Series:
+    """Whether an image's honest group lies in one of the collections only."""
+    return manifest.groupby("group_id")["source"].transform("nunique") == 1
 
 
 def predict_domain(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    model: ModelConfig,
-    *,
-    label: str | None = None,
-    whole: str | None = None,
-    n_folds: int = 5,
-    seed: int = 0,
+    store: Store, both: Dataset, model: ModelConfig, *, label: str | None = None, whole: str | None = None, **folds
 ) -> pd.DataFrame:
-    """Out-of-fold predictions of which collection an image comes from.
+    """Out-of-fold predictions of which collection an image comes from, without the images whose group is in both.
 
     An AUROC of 0.5 says that this model cannot tell the collections apart, not that they are alike. One near 1 says that they
-    differ in something; within one class, in something other than how common the classes are. Parameters as in `domain_data` and
-    `mpox.cross_validate`; the protocol is ``source``, and the runs are kept under ``domain``.
+    differ in something; within one class (``label``), in something other than how common the classes are. Shared images of the
+    collection ``whole`` stay in. Parameters else as in `mpox.cross_validate`; the protocol is ``source``, and the runs are kept
+    under ``domain``.
     """
-    data = domain_data(both, label=label, whole=whole)
-    return predict_splits(store, data, "domain", make_splits(data.manifest, "source", n_folds=n_folds, seed=seed), model)
+    manifest = both.manifest
+    keep = _unshared(manifest) | (manifest["source"] == whole)
+    keep &= manifest["label"] == label if label else True
+    left = manifest[keep].assign(label=manifest.loc[keep, "source"]).reset_index(drop=True)
+    if lost := sorted(set(manifest["source"]) - set(left["source"])):
+        raise TooFewImages(f"{', '.join(lost)} has no image{f' of {label}' if label else ''} that is not shared: no comparison.")
+    data = replace(both, manifest=left, groups=both.groups[left["image_id"]], positive=left["label"].max())
+    return predict_splits(store, data, "domain", make_splits(left, "source", **folds), model)
 
 
 #: Mixes the training collection into the denominator of a density ratio, which then stays below 1 / ALPHA; see `density_weights`.
@@ -272,28 +211,22 @@ def density_weights(predictions: pd.DataFrame, train: str, target: str, *, alpha
 
 
 def effective_size(weights: np.ndarray) -> float:
-    """Kish's effective sample size: how many equally weighted images are worth as much, (sum w)^2 / sum w^2; 0 for none.
-
-    Examples
-    --------
-    >>> effective_size(np.array([1.0, 1.0, 1.0, 1.0])), effective_size(np.array([4.0, 0.0, 0.0, 0.0]))
-    (4.0, 1.0)
-    """
+    """Kish's effective sample size: how many equally weighted images are worth as much, (sum w)^2 / sum w^2; 0 for none."""
     return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 
-def collection_facts(store: RunStore | RecordedStore, data: Dataset) -> pd.DataFrame:
+def collection_facts(store: Store, data: Dataset) -> pd.DataFrame:
     """``source``, ``image_id`` and a column for each of `FACTS`, from the tables of chapter 1, computed where missing."""
     from mpox.audit import quality
     from mpox.data import skintone
 
     measured = {
-        "image-quality": (quality.QUALITY_VERSION, lambda: quality.image_quality(data.manifest)),
-        "skin-tone": (skintone.SKIN_TONE_VERSION, lambda: quality.skin_tone(data.manifest)),
+        "image-quality": (quality.QUALITY_VERSION, quality.image_quality),
+        "skin-tone": (skintone.SKIN_TONE_VERSION, quality.skin_tone),
     }
     found = data.manifest[["source", "image_id"]].assign(side=np.sqrt(data.manifest["width"] * data.manifest["height"]))
     for name, (version, compute) in measured.items():
-        table = store.table(name, {"data": data.hash, "version": version}, compute)
+        table = store.table(name, {"data": data.hash, "version": version}, partial(compute, data.manifest))
         found = found.merge(table[["image_id", *(fact for fact in FACTS if fact in table)]], on="image_id", validate="1:1")
     return found
 
@@ -308,19 +241,15 @@ def fact_differences(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """``second`` minus ``first`` in each fact, in standard deviations, for images that the two do not share.
+    """``second`` minus ``first`` in each fact, in standard deviations, for images that the two collections do not share.
 
     The standardised mean difference divides by the root of the mean of both variances (Austin 2009, Statistics in Medicine
     28:3083-3107); above 0.1 is often called an imbalance. Groups of each collection are resampled.
 
     Parameters
     ----------
-    both : Dataset
-        From `mpox.protocols.pairs.combine`.
     facts : DataFrame
         ``source``, ``image_id`` (as the collection names it) and a column a fact: `collection_facts` of both.
-    first, second : str
-        Names of the collections.
     label : str, optional
         Only this class.
 
@@ -330,7 +259,7 @@ def fact_differences(
         One row a fact: ``fact``, ``n_first``, ``n_second`` (images that have it), ``first``, ``second`` (means), ``estimate``,
         ``low``, ``high`` (standard deviations); NaN where a collection has fewer than two images with that fact.
     """
-    manifest = both.manifest[both.manifest["image_id"].map(unshared(both)).to_numpy(dtype=bool)]
+    manifest = both.manifest[_unshared(both.manifest)]
     manifest = manifest[manifest["label"] == label] if label else manifest
     own = facts.assign(image_id=facts["source"] + "/" + facts["image_id"]).drop(columns="source")
     table = manifest[["image_id", "source", "group_id"]].merge(own, on="image_id", validate="1:1")
@@ -342,23 +271,20 @@ def fact_differences(
         if min(len(part) for part in parts) < 2:
             rows.append((*about, np.nan, np.nan, np.nan))
             continue
-        moments = [_moments(part, fact, n_bootstrap, seed + side) for side, part in enumerate(parts)]
-        spread = np.sqrt((moments[0]["variance"] + moments[1]["variance"]) / 2)
-        change = moments[1]["mean"] - moments[0]["mean"]
-        rows.append((*about, *Replicates.of(ratio(change, spread)).row().values()))
+        (one, one_spread), (other, other_spread) = (
+            bootstrap(partial(_moments, part[fact]), groups_of(part), n_bootstrap=n_bootstrap, seed=seed + side).values()
+            for side, part in enumerate(parts)
+        )
+        change = Replicates.of(ratio(other - one, np.sqrt((one_spread + other_spread) / 2)))
+        rows.append((*about, *change.row().values()))
     return pd.DataFrame(rows, columns=["fact", "n_first", "n_second", "first", "second", "estimate", "low", "high"])
 
 
-def _moments(part: pd.DataFrame, fact: str, n_bootstrap: int, seed: int) -> dict[str, Replicates]:
-    """``mean`` and ``variance`` (with n - 1) of one fact."""
-    value = part[fact].to_numpy(dtype=float)
-
-    def moments(weights: np.ndarray) -> dict[str, np.ndarray]:
-        mean = weighted_mean(value, weights)
-        square = (weights * (value - mean[:, None]) ** 2).sum(axis=1)
-        return {"mean": mean, "variance": ratio(square, weights.sum(axis=1) - 1)}
-
-    return bootstrap(moments, groups_of(part), n_bootstrap=n_bootstrap, seed=seed)
+def _moments(values: pd.Series, weights: np.ndarray) -> dict[str, np.ndarray]:
+    value = values.to_numpy(dtype=float)
+    mean = weighted_mean(value, weights)
+    square = (weights * (value - mean[:, None]) ** 2).sum(axis=1)
+    return {"mean": mean, "variance": ratio(square, weights.sum(axis=1) - 1)}
 
 
 def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
@@ -374,7 +300,7 @@ def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.D
 class _Asked:
     """What `with_remedy` was asked for; each remedy takes from it what it needs."""
 
-    store: RunStore | RecordedStore
+    store: Store
     both: Dataset
     train: str
     test: str
@@ -386,68 +312,57 @@ class _Asked:
     n_repeats: int = 1
     seed: int = 0
 
-    @property
-    def folds(self) -> dict[str, int]:
-        return {"n_folds": self.n_folds, "n_repeats": self.n_repeats, "seed": self.seed}
+
+Prepared = tuple[Dataset, pd.DataFrame]  # the data set and the split table of a remedy
 
 
-def _as_it_is(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+def _as_it_is(asked: _Asked) -> Prepared:
     return asked.both, make_external_split(asked.both.manifest, asked.train, asked.test, seed=asked.seed)
 
 
-def _with_colour_copies(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+def _with_colour_copies(asked: _Asked) -> Prepared:
     copies = augmented(asked.both, asked.n_copies, asked.seed, recipe="colour")
     manifest = copies.manifest
     manifest = manifest[(manifest["source"] == asked.train) | (manifest["view"] == 0)].reset_index(drop=True)
-    data = replace(copies, manifest=manifest, groups=copies.groups[manifest["image_id"]])
-    return data, make_external_split(manifest, asked.train, asked.test, seed=asked.seed)
+    return _as_it_is(replace(asked, both=replace(copies, manifest=manifest, groups=copies.groups[manifest["image_id"]])))
 
 
 def target_weights(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    *,
-    alpha: float = ALPHA,
-    n_folds: int = 5,
-    seed: int = 0,
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, *, alpha: float = ALPHA, **folds
 ) -> pd.Series:
     """How much each training image counts if it is re-weighted: `density_weights` of a classifier not trained on its group."""
-    domain = predict_domain(store, both, model, whole=train, n_folds=n_folds, seed=seed)
-    return density_weights(domain, train, test, alpha=alpha).round(4)
+    return density_weights(predict_domain(store, both, model, whole=train, **folds), train, test, alpha=alpha).round(4)
 
 
-def _weighted(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+def _weighted(asked: _Asked) -> Prepared:
     pair = asked.both, asked.train, asked.test, asked.model
     weights = target_weights(asked.store, *pair, alpha=asked.alpha, n_folds=asked.n_folds, seed=asked.seed)
     data, split = _as_it_is(asked)
     return data, split.assign(weight=split["image_id"].map(weights).where(split["role"] == "train"))
 
 
-def _target_alone(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+def _target_alone(asked: _Asked) -> Prepared:
     target = part_of(asked.both, asked.test)
-    (split,) = learning_splits(target.manifest, "source", fractions=[asked.fraction], **asked.folds).values()
+    folds = {"n_folds": asked.n_folds, "n_repeats": asked.n_repeats, "seed": asked.seed}
+    (split,) = learning_splits(target.manifest, "source", fractions=[asked.fraction], **folds).values()
     return target, split
 
 
-def _mixed(asked: _Asked) -> tuple[Dataset, pd.DataFrame]:
+def _mixed(asked: _Asked) -> Prepared:
     """The folds of `_target_alone`, with the other collection in every training part."""
-    both, split = asked.both, _target_alone(asked)[1]
+    manifest, split = asked.both.manifest, _target_alone(asked)[1]
     split["image_id"] = f"{asked.test}/" + split["image_id"]
-    labels = both.manifest.set_index("image_id")["label"]
-    other = both.manifest.loc[both.manifest["source"] == asked.train, ["image_id", "group_id"]].assign(role="train")
+    labels = manifest.set_index("image_id")["label"]
+    other = manifest.loc[manifest["source"] == asked.train, ["image_id", "group_id"]].assign(role="train")
     parts = []
     for (repeat, fold), rows in split.groupby(["repeat", "fold"]):
-        tested = rows.loc[rows["role"] == "test", "group_id"]
-        rows = pd.concat([rows, other[~other["group_id"].isin(tested)]], ignore_index=True)
-        learnt = (rows["role"] == "train").to_numpy()
-        chosen = rows.loc[learnt, "image_id"].map(labels).to_numpy(dtype=str), rows.loc[learnt, "group_id"].to_numpy(dtype=str)
-        inner = np.full(len(rows), -1)
-        inner[learnt] = inner_folds(*chosen, asked.seed * 1000 + repeat)
-        parts.append(rows.assign(repeat=repeat, fold=fold, inner_fold=inner))
-    return both, pd.concat(parts, ignore_index=True)
+        added = other[~other["group_id"].isin(rows.loc[rows["role"] == "test", "group_id"])]
+        rows = pd.concat([rows, added.assign(repeat=repeat, fold=fold, inner_fold=-1)], ignore_index=True)
+        learnt = rows[rows["role"] == "train"]
+        chosen = learnt["image_id"].map(labels).to_numpy(dtype=str), learnt["group_id"].to_numpy(dtype=str)
+        rows.loc[learnt.index, "inner_fold"] = inner_folds(*chosen, asked.seed * 1000 + repeat)
+        parts.append(rows)
+    return asked.both, pd.concat(parts, ignore_index=True)
 
 
 def standardise_each(x: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -470,7 +385,7 @@ class Remedy:
 
     sees: str
     protocol: str
-    prepare: Callable[[_Asked], tuple[Dataset, pd.DataFrame]]
+    prepare: Callable[[_Asked], Prepared]
     compute: Callable | None = None
 
 
@@ -486,39 +401,14 @@ REMEDIES = {
 
 
 def with_remedy(
-    store: RunStore | RecordedStore,
-    both: Dataset,
-    train: str,
-    test: str,
-    model: ModelConfig,
-    remedy: str = "no remedy",
-    **how,
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, remedy: str = "no remedy", **how
 ) -> pd.DataFrame:
-    """Predictions of the target collection by a model trained with one of `REMEDIES`.
+    """Predictions of the collection ``test`` of a pair (`external_pair`) by a model trained with one of `REMEDIES`.
 
-    Parameters
-    ----------
-    store : RunStore or RecordedStore
-    both : Dataset
-        From `mpox.protocols.pairs.combine`.
-    train, test : str
-        Names of the collections.
-    model : ModelConfig
-        A linear probe for *re-weighted*; on frozen features for *own scale*.
-    remedy : str
-    **how
-        ``n_copies`` (of a training image in other colours), ``alpha`` (`density_weights`), ``fraction`` (of the target's training
-        groups, for *mixed* and *target alone*), ``n_folds``, ``n_repeats``, ``seed``.
-
-    Returns
-    -------
-    DataFrame
-        As `mpox.runs.cross_validation.validate_externally`, with ``shared``: the honest group is in the training collection too.
-
-    Raises
-    ------
-    TooFewImages
-        If a collection has too few groups for it.
+    *re-weighted* takes a linear probe, *own scale* a model on frozen features. ``how``: ``n_copies`` (of a training image in
+    other colours), ``alpha`` (`density_weights`), ``fraction`` (of the target's training groups, for *mixed* and *target alone*),
+    ``n_folds``, ``n_repeats``, ``seed``. As `mpox.runs.cross_validation.validate_externally`, with ``shared``: the honest group
+    is in the training collection too. `TooFewImages` if a collection has too few groups for it.
     """
     asked, recipe = _Asked(store, both, train, test, model, **how), REMEDIES[remedy]
     data, split = recipe.prepare(asked)
@@ -532,7 +422,7 @@ def with_remedy(
 
 
 def every_way(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, **how
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, **how
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Predictions by remedy, `with_remedy` of all `REMEDIES`, and, by remedy, why one was not possible: too few groups.
 
@@ -550,7 +440,7 @@ def every_way(
 
 
 def own_pictures(
-    store: RunStore | RecordedStore, both: Dataset, train: str, test: str, model: ModelConfig, *, fractions, **how
+    store: Store, both: Dataset, train: str, test: str, model: ModelConfig, *, fractions, **how
 ) -> dict[tuple[str, float], pd.DataFrame]:
     """(remedy, fraction) to predictions, for *mixed* and *target alone*; a fraction that is too small is left out."""
     found = {}
@@ -562,7 +452,7 @@ def own_pictures(
 
 
 def cross_validate_mixed(
-    store: RunStore | RecordedStore, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
+    store: Store, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the target's images by models that also learn from another data set.
 

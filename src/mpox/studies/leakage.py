@@ -4,7 +4,6 @@
 that of the others, is the mechanism.
 """
 
-import numpy as np
 import pandas as pd
 
 from mpox.data.dataset import Dataset
@@ -12,10 +11,9 @@ from mpox.models.config import ModelConfig
 from mpox.protocols.doses import DOSES, check_doses, dose_splits
 from mpox.protocols.splits import has_sibling
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
-from mpox.stats.metrics import groups_of, replicates
-from mpox.stats.resample import N_BOOTSTRAP, Replicates, bootstrap, ratio
+from mpox.runs.recorded import Store
+from mpox.stats.metrics import codes_of, groups_of, probabilities_of, replicates
+from mpox.stats.resample import Replicates, bootstrap, ratio
 
 #: The columns of `dose_response`.
 DOSE_COLUMNS = (
@@ -25,26 +23,14 @@ DOSE_COLUMNS = (
 MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None), ("sensitivity", None))
 
 
-def leak_dose(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    model: ModelConfig,
-    *,
-    doses=DOSES,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> pd.DataFrame:
+def leak_dose(store: Store, data: Dataset, model: ModelConfig, *, doses=DOSES, **folds) -> pd.DataFrame:
     """Predictions of one model at each dose; parameters and errors as in `mpox.protocols.doses.dose_splits`.
 
-    Returns
-    -------
-    DataFrame
-        As `mpox.cross_validate`, under the protocol ``leak_dose``, with ``dose`` (0 to 1), ``exposed`` (bool: a sibling is in
-        training at this dose), ``has_sibling`` (bool: one is in the random split's training) and ``n_train`` (training images).
+    As `mpox.cross_validate`, under the protocol ``leak_dose``, with ``dose`` (0 to 1), ``exposed`` (bool: a sibling is in
+    training at this dose), ``has_sibling`` (bool: one is in the random split's training) and ``n_train`` (training images).
     """
     doses = check_doses(doses)
-    splits = dose_splits(data.manifest, data.groups, doses=[*doses, 1.0], n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    splits = dose_splits(data.manifest, data.groups, doses=[*doses, 1.0], **folds)
     keys = ["repeat", "fold", "image_id"]
     possible = has_sibling(splits[1.0], data.groups).rename(columns={"sibling": "has_sibling"})
     tables = []
@@ -58,42 +44,33 @@ def leak_dose(
     return pd.concat(tables, ignore_index=True)
 
 
-def dose_response(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def dose_response(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """The dose-response curve of `leak_dose`, with 95 % intervals from resampling honest groups; parameters as in `evaluate`.
 
-    Returns
-    -------
-    DataFrame
-        One row a dose and measure: ``dose``, ``share`` (of test images with a sibling in training at this dose), ``n_train``
-        (mean over the folds), ``subset`` (``all``; for the accuracy also ``with sibling`` and ``without sibling``: by whether the
-        random split has one in training), ``metric``, ``class``, ``estimate``, ``low``, ``high``, and ``change``,
-        ``change_low``, ``change_high``: the paired difference to the lowest dose. A subset without images has NaN.
+    One row a dose and measure: ``dose``, ``share`` (of test images with a sibling in training at this dose), ``n_train`` (mean
+    over the folds), ``subset`` (``all``; for the accuracy also ``with sibling`` and ``without sibling``: by whether the random
+    split has one in training), ``metric``, ``class``, ``estimate``, ``low``, ``high``, and ``change``, ``change_low``,
+    ``change_high``: the paired difference to the lowest dose. A subset without images has NaN.
     """
     curve = [(metric, label or positive) for metric, label in MEASURES]
     rows, reference = [], None
     for dose, table in predictions.groupby("dose"):
-        n_train = float(table.drop_duplicates(["repeat", "fold"])["n_train"].mean())
-        scores = replicates(table, keys=curve, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+        about = (dose, table["exposed"].mean(), float(table.drop_duplicates(["repeat", "fold"])["n_train"].mean()))
+        scores = replicates(table, keys=curve, positive=positive, **resampling)
         values = {("all", *measure): scores[measure] for measure in curve}
         for kind, name in ((True, "with sibling"), (False, "without sibling")):
-            values[name, "accuracy", "all"] = _subset_accuracy(table, kind, n_bootstrap=n_bootstrap, seed=seed)
+            values[name, "accuracy", "all"] = _subset_accuracy(table, kind, **resampling)
         reference = reference or values
         for key, found in values.items():
-            about = (dose, table["exposed"].mean(), n_train)
             rows.append((*about, *key, *found.row().values(), *(found - reference[key]).row().values()))
     return pd.DataFrame(rows, columns=DOSE_COLUMNS)
 
 
-def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, *, n_bootstrap: int, seed: int) -> Replicates:
+def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, **resampling) -> Replicates:
     """Accuracy among the test images with, or without, a possible sibling."""
-    classes = [column for column in table.columns if column.startswith("p_")]
-    chosen = np.array([column.removeprefix("p_") for column in classes])[table[classes].to_numpy().argmax(axis=1)]
     inside = table["has_sibling"].to_numpy(dtype=bool) == with_sibling
-    counts = table.assign(images=inside.astype(float), hits=(inside & (chosen == table["label"].to_numpy())).astype(float))
+    right = inside & (probabilities_of(table).argmax(axis=1) == codes_of(table))
+    counts = table.assign(images=inside.astype(float), hits=right.astype(float))
     counts = counts.groupby(["image_id", "group_id"], sort=True)[["images", "hits"]].sum().reset_index()
     hits, images = counts["hits"].to_numpy(), counts["images"].to_numpy()
-    return bootstrap(
-        lambda weights: ratio(weights @ hits, weights @ images), groups_of(counts), n_bootstrap=n_bootstrap, seed=seed
-    )
+    return bootstrap(lambda weights: ratio(weights @ hits, weights @ images), groups_of(counts), **resampling)

@@ -7,37 +7,23 @@ from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
 from mpox.protocols.sizes import FRACTIONS, learning_splits
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, replicates
+from mpox.runs.recorded import Store
+from mpox.stats.metrics import replicates
 
 #: The columns of `curve_table`.
 CURVE_COLUMNS = ("fraction", "n_groups", "n_images", "metric", "class", "estimate", "low", "high")
 
 
 def learning_curve(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    protocol: str,
-    model: ModelConfig,
-    *,
-    fractions=FRACTIONS,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    seed: int = 0,
+    store: Store, data: Dataset, protocol: str, model: ModelConfig, *, fractions=FRACTIONS, **folds
 ) -> pd.DataFrame:
     """Predictions of one model trained on each fraction of the groups; parameters and errors as in `learning_splits`.
 
-    Returns
-    -------
-    DataFrame
-        As `mpox.cross_validate`, with ``fraction``, and ``n_groups`` and ``n_images`` in the fold's training. ``protocol`` is the
-        one that made the folds; runs of fractions below 1 are kept under ``learning_curve``, those at 1 are the
-        cross-validation's.
+    As `mpox.cross_validate`, with ``fraction``, and ``n_groups`` and ``n_images`` in the fold's training. ``protocol`` is the one
+    that made the folds; runs of fractions below 1 are kept under ``learning_curve``, those at 1 are the cross-validation's.
     """
-    options = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
     tables = []
-    for fraction, split in learning_splits(data.manifest, protocol, fractions=fractions, **options).items():
+    for fraction, split in learning_splits(data.manifest, protocol, fractions=fractions, **folds).items():
         name = protocol if fraction == 1 else "learning_curve"
         table = predict_splits(store, data, name, split, model).assign(protocol=protocol, fraction=fraction)
         train = split[split["role"] == "train"].groupby(["repeat", "fold"])
@@ -52,9 +38,7 @@ def _sizes(predictions: pd.DataFrame) -> pd.DataFrame:
     return folds.groupby("fraction")[["n_groups", "n_images"]].mean()
 
 
-def curve_table(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def curve_table(predictions: pd.DataFrame, **options) -> pd.DataFrame:
     """Every metric of `learning_curve` at each fraction, with 95 % intervals; parameters as in `evaluate`.
 
     ``fraction``, ``n_groups`` and ``n_images`` (in training, means), and the columns of `mpox.evaluate`. The same groups are
@@ -62,14 +46,13 @@ def curve_table(
     """
     rows = []
     for fraction, size in _sizes(predictions).iterrows():
-        part = predictions[predictions["fraction"] == fraction]
-        for key, values in replicates(part, positive=positive, n_bootstrap=n_bootstrap, seed=seed).items():
+        for key, values in replicates(predictions[predictions["fraction"] == fraction], **options).items():
             rows.append((fraction, size["n_groups"], size["n_images"], *key, *values.row().values()))
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
 def curve_replicates(
-    predictions: pd.DataFrame, metric: str, label: str, *, positive: str = "Mpox", n_bootstrap: int = 200, seed: int = 0
+    predictions: pd.DataFrame, metric: str, label: str, *, n_bootstrap: int = 200, **options
 ) -> tuple[np.ndarray, np.ndarray]:
     """One metric's curve for `mpox.stats.growth.needed_groups`, paired across the fractions; parameters as in `evaluate`.
 
@@ -77,5 +60,5 @@ def curve_replicates(
     """
     sizes, key = _sizes(predictions), (metric, label)
     parts = [predictions[predictions["fraction"] == fraction] for fraction in sizes.index]
-    curve = [replicates(part, [key], positive=positive, n_bootstrap=n_bootstrap, seed=seed)[key] for part in parts]
+    curve = [replicates(part, [key], n_bootstrap=n_bootstrap, **options)[key] for part in parts]
     return sizes["n_groups"].to_numpy(), np.stack(curve, axis=1)

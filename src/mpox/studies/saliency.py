@@ -5,7 +5,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +24,12 @@ from mpox.models import explain
 from mpox.models.backbones import Classifier, build_backbone
 from mpox.models.config import ModelConfig
 from mpox.models.explain import BATCH, as_batch
-from mpox.runs.cross_validation import fitted_network, fold_configs
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.protocols.splits import make_splits
+from mpox.runs.cross_validation import fitted_network, split_runs
+from mpox.runs.parallel import Task
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import groups_of
-from mpox.stats.resample import N_BOOTSTRAP, bootstrap, weighted_mean
+from mpox.stats.resample import bootstrap, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -43,45 +43,11 @@ class Case:
     images: pd.DataFrame  #: ``image_id``, ``group_id``; n rows
 
 
-def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0, among: set[str] | None = None) -> pd.DataFrame:
-    """At most n rows of an `error_table` to be explained: correctly recognised images, the classes in turn, one a group.
-
-    ``among`` names the images to choose from; all by default.
-    """
-    right = errors[~errors["wrong"] & (errors["image_id"].isin(among) if among is not None else True)]
-    right = right.sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
+def choose_images(errors: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """At most n rows of an `error_table` to be explained: correctly recognised images, the classes in turn, one a group."""
+    right = errors[~errors["wrong"]].sort_values("image_id").sample(frac=1, random_state=seed).drop_duplicates("group_id")
     right = right.assign(turn=right.groupby("label").cumcount()).sort_values(["turn", "label"], kind="stable")
     return right.head(n).drop(columns="turn").reset_index(drop=True)
-
-
-def make_cases(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    protocol: str,
-    model: ModelConfig,
-    chosen: pd.DataFrame,
-    *,
-    n_folds: int,
-    n_repeats: int = 1,
-    seed: int = 0,
-) -> list[Case]:
-    """The chosen rows of `error_table`, each image with the network of the first repeat that was tested on it."""
-    split, configs = fold_configs(data, protocol, model, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
-    pixels = load_pixels(data.manifest, model.image_size)
-    cases = []
-    for config in configs:
-        rows = chosen[chosen["fold"] == config.fold] if config.repeat == 0 else chosen.head(0)
-        if rows.empty:
-            continue
-        part = split[(split["repeat"] == 0) & (split["fold"] == config.fold)]
-        network = fitted_network(store, data, config, part)
-        if network is None:
-            raise MpoxError(f"The network of the run {config.id} was not kept: run the chapter where the study is trained.")
-        where = data.manifest["image_id"].searchsorted(rows["image_id"])
-        target = np.array([data.classes.index(label) for label in rows["predicted"]])
-        images = rows[["image_id", "group_id"]].reset_index(drop=True)
-        cases.append(Case(network, model.backbone, np.array(pixels[where]), target, images))
-    return cases
 
 
 def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
@@ -101,37 +67,46 @@ def heat_maps(cases: list[Case], method: str) -> dict[str, np.ndarray]:
 class Explanations:
     """Chosen images of a cross-validation; networks and heat maps are made when they are first asked for.
 
-    Parameters
-    ----------
-    store, data, protocol, model, n_folds, n_repeats, seed
-        As for `mpox.cross_validate`; runs of the first repeat are explained.
-    chosen : DataFrame
-        Rows of `mpox.studies.errors.error_table`, for instance from `choose_images`.
-    methods : list of str
-        Of `mpox.models.explain.METHODS`.
+    Parameters as in `mpox.cross_validate`, of which the runs of the first repeat are explained; ``chosen`` are rows of
+    `mpox.studies.errors.error_table`, for instance from `choose_images`, ``methods`` some of `mpox.models.explain.METHODS`.
     """
 
     def __init__(
         self,
-        store: RunStore | RecordedStore,
+        store: Store,
         data: Dataset,
         protocol: str,
         model: ModelConfig,
         chosen: pd.DataFrame,
         methods: list[str],
-        *,
-        n_folds: int,
-        n_repeats: int = 1,
-        seed: int = 0,
+        **folds: int,
     ):
-        self.store, self.data, self.chosen, self.methods, self.seed = store, data, chosen, list(methods), seed
-        self._asked = (store, data, protocol, model, chosen)
-        self._folds: dict[str, Any] = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
+        self.store, self.data, self.protocol, self.model = store, data, protocol, model
+        self.chosen, self.methods, self.folds = chosen, list(methods), folds
+
+    @cached_property
+    def runs(self) -> list[Task]:
+        """The runs of the first repeat, with their rows of the split table."""
+        split = make_splits(self.data.manifest, self.protocol, **self.folds)
+        return split_runs(self.data, self.protocol, split[split["repeat"] == 0], self.model)
 
     @cached_property
     def cases(self) -> list[Case]:
-        """See `make_cases`."""
-        return make_cases(*self._asked, **self._folds)
+        """Each chosen image with the network that was tested on it, fold by fold."""
+        data, cases = self.data, []
+        pixels = load_pixels(data.manifest, self.model.image_size)
+        for config, part in self.runs:
+            rows = self.chosen[self.chosen["fold"] == config.fold]
+            if rows.empty:
+                continue
+            network = fitted_network(self.store, data, config, part)
+            if network is None:
+                raise MpoxError(f"The network of the run {config.id} was not kept: run the chapter where the study is trained.")
+            where = data.manifest["image_id"].searchsorted(rows["image_id"])
+            target = np.array([data.classes.index(label) for label in rows["predicted"]])
+            images = rows[["image_id", "group_id"]].reset_index(drop=True)
+            cases.append(Case(network, self.model.backbone, np.array(pixels[where]), target, images))
+        return cases
 
     @cached_property
     def maps(self) -> dict[str, dict[str, np.ndarray]]:
@@ -143,14 +118,12 @@ class Explanations:
 
         Raise ``version`` whenever ``compute`` gives something else.
         """
-        _, data, protocol, model, chosen = self._asked
-        _, configs = fold_configs(data, protocol, model, **self._folds)
         spec = {
-            "runs": [config.id for config in configs if config.repeat == 0],
-            "images": chosen["image_id"].tolist(),
+            "runs": [config.id for config, _ in self.runs],
+            "images": self.chosen["image_id"].tolist(),
             "methods": self.methods,
             "versions": [explain.VERSION, version],
-            "seed": self.seed,
+            "seed": self.folds.get("seed", 0),
         }
         return self.store.table(name, spec, lambda: compute(self))
 
@@ -215,21 +188,10 @@ def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, 
     """Parameter randomisation (Adebayo et al. 2018): how alike are the maps of the network and of one with random weights?
 
     A method whose maps stay as they were shows edges and the middle of the image, not what the network learnt. For comparison:
-    the map of the same network for another image, which shares nothing with the first but the method's habits.
-
-    Parameters
-    ----------
-    cases : list of Case
-    maps : dict of str to dict
-        Method to heat maps by image id, from `heat_maps`.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        One row an image, method and comparison: ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
-        ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both
-        of maps averaged to 28 x 28 cells.
+    the map of the same network for another image, which shares nothing with the first but the method's habits. ``maps`` are by
+    method and image id, from `heat_maps`. ``image_id``, ``group_id``, ``method``, ``compared`` (`RANDOMISED` or `OTHER`),
+    ``spearman`` (rank correlation, -1 to 1; missing where a map is all 0) and ``ssim`` (structural similarity, -1 to 1), both of
+    maps averaged to 28 x 28 cells.
     """
     rows = []
     for what in RANDOMISED:
@@ -238,13 +200,9 @@ def randomisation(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, 
             other = heat_maps(changed, method)
             rows += [(name, method, what, *_alike(real[name], other[name])) for name in real]
     for method, real in maps.items():
-        names = list(real)
-        rows += [
-            (name, method, OTHER, *_alike(real[name], real[next_name]))
-            for name, next_name in zip(names, names[1:] + names[:1], strict=True)
-        ]
-    table = pd.DataFrame(rows, columns=["image_id", "method", "compared", "spearman", "ssim"])
-    return _with_groups(table, cases)
+        next_names = [*list(real)[1:], next(iter(real))]
+        rows += [(one, method, OTHER, *_alike(real[one], real[two])) for one, two in zip(real, next_names, strict=True)]
+    return _with_groups(pd.DataFrame(rows, columns=["image_id", "method", "compared", "spearman", "ssim"]), cases)
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -257,13 +215,9 @@ def _alike(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
 def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions: dict[str, np.ndarray]) -> pd.DataFrame:
     """The pointing game (Zhang et al. 2018): does a map's maximum lie within its region (bool, shape (size, size))?
 
-    Images without a region, or with an empty one, are left out.
-
-    Returns
-    -------
-    DataFrame
-        ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them
-        within the region), ``chance`` (the region's share of the image), ``centre`` (0 or 1: whether the middle lies in it).
+    ``image_id``, ``group_id``, ``method``, ``hit`` (0 or 1; where several pixels share the maximum, the share of them within the
+    region), ``chance`` (the region's share of the image), ``centre`` (0 or 1: whether the middle lies in it). Images without a
+    region, or with an empty one, are left out.
     """
     rows = []
     for method, found in maps.items():
@@ -286,71 +240,50 @@ def deletion_insertion(
     pixels is low for a good map where pixels are deleted, high where they are inserted. ``random`` is a map of random cells as
     coarse as Grad-CAM's, and ``centre`` a Gaussian in the middle of the image.
 
-    Returns
-    -------
-    DataFrame
-        ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``),
-        ``area`` (0 to 1).
+    ``image_id``, ``group_id``, ``method`` (with ``random`` and ``centre``), ``kind`` (``deletion`` or ``insertion``), ``area``
+    (0 to 1).
     """
+    import cv2
+
     rng = np.random.default_rng(seed)
-    size = next(iter(next(iter(maps.values())).values())).shape[0]
     names = [name for case in cases for name in case.images["image_id"]]
-    known = {
-        **maps,
-        "random": {name: _random_map(size, rng) for name in names},
-        "centre": dict.fromkeys(names, _centre_map(size)),
-    }
+    size = cases[0].pixels.shape[1]
+    line = np.exp(-(((np.arange(size) - (size - 1) / 2) / (size / 4)) ** 2) / 2)
+    centre = dict.fromkeys(names, np.outer(line, line).astype(np.float32))
+    known = {**maps, "random": {name: _random_map(size, rng) for name in names}, "centre": centre}
     ties = rng.permutation(size * size)
     rows = []
     for case in tqdm(cases, desc="deletion and insertion", delay=3, leave=False):
         mean = np.broadcast_to(case.pixels.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8), case.pixels.shape)
-        blurred = _blurred(case.pixels)
-        ends, others = {"deletion": case.pixels, "insertion": blurred}, {"deletion": mean, "insertion": case.pixels}
-        outer = {kind: (_probability(case, ends[kind]), _probability(case, others[kind])) for kind in ends}
+        blurred = np.stack([cv2.GaussianBlur(image, (0, 0), size / 16) for image in case.pixels])
+        ends = {"deletion": (case.pixels, mean), "insertion": (blurred, case.pixels)}
+        outer = {kind: [_probability(case, pixels) for pixels in pair] for kind, pair in ends.items()}
         for method, found in known.items():
             order = np.stack([np.lexsort((ties, -found[name].ravel())) for name in case.images["image_id"]])
-            for kind in ends:
-                inner = [_probability(case, _mixed(ends[kind], others[kind], order, k / n_steps)) for k in range(1, n_steps)]
-                curve = np.stack([outer[kind][0], *inner, outer[kind][1]])
-                areas = np.trapezoid(curve, dx=1 / n_steps, axis=0)
+            for kind, pair in ends.items():
+                inner = [_probability(case, _mixed(*pair, order, k / n_steps)) for k in range(1, n_steps)]
+                areas = np.trapezoid(np.stack([outer[kind][0], *inner, outer[kind][1]]), dx=1 / n_steps, axis=0)
                 rows += [(name, method, kind, area) for name, area in zip(case.images["image_id"], areas, strict=True)]
     return _with_groups(pd.DataFrame(rows, columns=["image_id", "method", "kind", "area"]), cases)
 
 
 def _mixed(start: np.ndarray, end: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
     """Images of ``start`` whose first pixels in the order, a share of them, are those of ``end``."""
-    n, size = start.shape[:2]
-    mixed = start.copy().reshape(n, -1, 3)
-    first = order[:, : round(share * order.shape[1])]
-    rows = np.arange(n)[:, None]
-    mixed[rows, first] = end.reshape(n, -1, 3)[rows, first]
-    return mixed.reshape(n, size, size, 3)
+    chosen = np.zeros(order.shape, dtype=bool)
+    np.put_along_axis(chosen, order[:, : round(share * order.shape[1])], True, axis=1)
+    return np.where(chosen.reshape(*start.shape[:3], 1), end, start)
 
 
 def _probability(case: Case, pixels: np.ndarray) -> np.ndarray:
-    found = []
+    parts = [as_batch(case.backbone, pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     with torch.inference_mode():
-        for start in range(0, len(pixels), BATCH):
-            found.append(case.network(as_batch(case.backbone, pixels[start : start + BATCH])).softmax(dim=1).numpy())
-    return np.concatenate(found)[np.arange(len(pixels)), case.target]
-
-
-def _blurred(pixels: np.ndarray) -> np.ndarray:
-    import cv2
-
-    sigma = pixels.shape[1] / 16
-    return np.stack([cv2.GaussianBlur(picture, (0, 0), sigma) for picture in pixels])
+        found = np.concatenate([case.network(part).softmax(dim=1).numpy() for part in parts])
+    return found[np.arange(len(pixels)), case.target]
 
 
 def _random_map(size: int, rng: np.random.Generator) -> np.ndarray:
     cells = torch.from_numpy(rng.random((1, 1, 8, 8), dtype=np.float32))
     return F.interpolate(cells, size=(size, size), mode="bilinear", align_corners=False)[0, 0].numpy()
-
-
-def _centre_map(size: int) -> np.ndarray:
-    away = (np.arange(size) - (size - 1) / 2) / (size / 4)
-    line = np.exp(-(away**2) / 2)
-    return np.outer(line, line).astype(np.float32)
 
 
 def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:
@@ -359,9 +292,7 @@ def _with_groups(table: pd.DataFrame, cases: list[Case]) -> pd.DataFrame:
     return table.round(4)
 
 
-def summarise(
-    table: pd.DataFrame, by: list[str], values: list[str], *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, by: list[str], values: list[str], **resampling) -> pd.DataFrame:
     """Means of the columns ``values`` of a check, a row for each value of ``by``, with 95 % intervals from resampling groups.
 
     ``by``, ``measure`` (a name of ``values``), ``images``, ``estimate``, ``low``, ``high``; missing values are left out.
@@ -371,14 +302,14 @@ def summarise(
         for name in values:
             known = part.dropna(subset=name)
             mean = partial(weighted_mean, known[name].to_numpy(float))
-            drawn = bootstrap(mean, groups_of(known), n_bootstrap=n_bootstrap, seed=seed).row() if len(known) else nothing
+            drawn = bootstrap(mean, groups_of(known), **resampling).row() if len(known) else nothing
             rows.append({**dict(zip(by, key, strict=True)), "measure": name, "images": len(known), **drawn})
     return pd.DataFrame(rows, columns=[*by, "measure", "images", "estimate", "low", "high"])
 
 
-def gain_over(table: pd.DataFrame, baseline: str, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def gain_over(table: pd.DataFrame, baseline: str, **resampling) -> pd.DataFrame:
     """Area of each method of `deletion_insertion` less that of the map ``random`` or ``centre``: `summarise`, paired."""
     wide = table.pivot(index=["image_id", "group_id", "kind"], columns="method", values="area")
     gain = wide.sub(wide[baseline], axis=0).drop(columns=["random", "centre"]).reset_index()
     long = gain.melt(["image_id", "group_id", "kind"], var_name="method", value_name=f"gain over {baseline}")
-    return summarise(long, ["kind", "method"], [f"gain over {baseline}"], n_bootstrap=n_bootstrap, seed=seed)
+    return summarise(long, ["kind", "method"], [f"gain over {baseline}"], **resampling)

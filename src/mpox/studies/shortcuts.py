@@ -1,13 +1,13 @@
 """What else may be behind a score: covered lesions, single facts, single places, corruptions."""
 
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -20,9 +20,8 @@ from mpox.data.pixels import load_pixels
 from mpox.models.config import ModelConfig
 from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
 from mpox.runs.cross_validation import predict_splits
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
-from mpox.stats.metrics import N_BOOTSTRAP, OVERALL, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.runs.recorded import Store
+from mpox.stats.metrics import OVERALL, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 
 #: Protocols: trained and tested on one alteration; trained on originals and tested on alterations or on corruptions; trained with
@@ -30,21 +29,13 @@ from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 ALTERED, ALTERED_TEST, CORRUPTED, TONE_AUGMENTED = "altered", "altered_test", "corrupted", "tone_augmented"
 
 
-def train_and_test(
-    store: RunStore | RecordedStore, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str
-) -> pd.DataFrame:
+def train_and_test(store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipe: str) -> pd.DataFrame:
     """Predictions of altered images by models trained on images altered alike; ``data`` and ``split`` are the originals'."""
     return predict_splits(store, altered(data, recipe), ALTERED, split, model).assign(recipe=recipe)
 
 
 def only_tested(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    split: pd.DataFrame,
-    model: ModelConfig,
-    recipes: list[str],
-    *,
-    protocol: str = ALTERED_TEST,
+    store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipes: list[str], *, protocol: str = ALTERED_TEST
 ) -> pd.DataFrame:
     """Predictions of the untouched and the altered test images by models trained on untouched ones; one fit a fold for all.
 
@@ -53,71 +44,60 @@ def only_tested(
     """
     both = with_copies(data, recipes)
     table = predict_splits(store, both, protocol, copies_in_test(split, both.manifest), model)
-    about = both.manifest.set_index("image_id")[["recipe", "original_id"]]
-    recipe = table["image_id"].map(about["recipe"])
-    return table.assign(recipe=recipe, image_id=table["image_id"].map(about["original_id"]))
+    about = both.manifest.set_index("image_id")
+    return table.assign(recipe=table["image_id"].map(about["recipe"]), image_id=table["image_id"].map(about["original_id"]))
 
 
-def train_with_copies(
-    store: RunStore | RecordedStore,
-    data: Dataset,
-    split: pd.DataFrame,
-    model: ModelConfig,
-    recipes: list[str],
-    *,
-    protocol: str = TONE_AUGMENTED,
-) -> pd.DataFrame:
+def train_with_copies(store: Store, data: Dataset, split: pd.DataFrame, model: ModelConfig, recipes: list[str]) -> pd.DataFrame:
     """As `only_tested`, but the copies are learnt from, in the inner fold of their original, and untouched images are tested."""
     both = with_copies(data, recipes)
-    return predict_splits(store, both, protocol, copies_in_training(split, both.manifest), model)
+    return predict_splits(store, both, TONE_AUGMENTED, copies_in_training(split, both.manifest), model)
 
 
 def recipe_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> dict[str, dict[str, Replicates]]:
     """Recipe to ``auroc`` and ``accuracy``, averaged over the repeats and paired between the recipes."""
     tables = dict(iter(predictions.groupby("recipe", sort=False)))
-    if not tables:
-        return {}
-    first = next(iter(tables))
     repeats = {recipe: matched_repeats(table, positive)[1] for recipe, table in tables.items()}
     for table in tables.values():
-        check_paired(table, tables[first])
+        check_paired(table, next(iter(tables.values())))
+    keys = {"auroc": ("auroc", positive), "accuracy": ("accuracy", OVERALL)}
 
     def scores(weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        keys = [("auroc", positive), ("accuracy", OVERALL)]
-        found = {recipe: weighted_metrics(parts, weights, positive=positive, keys=keys) for recipe, parts in repeats.items()}
-        return {(recipe, metric): values for recipe, of_recipe in found.items() for (metric, _), values in of_recipe.items()}
+        found = {
+            recipe: weighted_metrics(parts, weights, positive=positive, keys=keys.values()) for recipe, parts in repeats.items()
+        }
+        return {(recipe, metric): of_recipe[keys[metric]] for recipe, of_recipe in found.items() for metric in MEASURES}
 
-    found = bootstrap(scores, groups_of(repeats[first][0]), **resampling)
+    found = bootstrap(scores, groups_of(next(iter(repeats.values()))[0]), **resampling)
     return {recipe: {metric: found[recipe, metric] for metric in MEASURES} for recipe in tables}
 
 
-def survival(
-    predictions: pd.DataFrame, untouched: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def _in_three(**measures: Replicates) -> dict[str, float]:
+    """Each measure as three columns: ``name``, ``name_low``, ``name_high``."""
+    rows = {name: values.row() for name, values in measures.items()}
+    return {
+        name + end: row[key] for name, row in rows.items() for end, key in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+    }
+
+
+def survival(predictions: pd.DataFrame, untouched: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """How much of the AUROC survives each recipe; parameters as in `mpox.evaluate`, ``predictions`` with ``recipe``.
 
-    ``untouched`` are predictions of the same images as they are, by the model trained on them as they are.
-
-    Returns
-    -------
-    DataFrame
-        One row a recipe, `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC; ``change``,
-        ``change_low``, ``change_high``, its paired difference to the untouched images; ``survives``, ``survives_low``,
-        ``survives_high``: the part of the AUROC above 0.5 that is left (1 all, 0 none; NaN where the untouched AUROC is not
-        above 0.5).
+    ``untouched`` are predictions of the same images as they are, by the model trained on them as they are. One row a recipe,
+    `UNTOUCHED` first: ``recipe``; ``estimate``, ``low``, ``high`` of the AUROC; ``change`` and its ends, the paired difference to
+    the untouched images; ``survives`` and its ends, the part of the AUROC above 0.5 that is left (1 all, 0 none; NaN where the
+    untouched AUROC is not above 0.5).
     """
     table = predictions[predictions["recipe"] != UNTOUCHED]
     both = pd.concat([untouched.assign(recipe=UNTOUCHED), table], ignore_index=True)
-    found = recipe_replicates(both, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-    reference = found[UNTOUCHED]["auroc"]
+    areas = {name: found["auroc"] for name, found in recipe_replicates(both, positive=positive, **resampling).items()}
+    reference = areas[UNTOUCHED]
     above = Replicates.of(np.where(reference > 0.5, reference - 0.5, np.nan))
-    rows = []
-    for recipe, scores in found.items():
-        area = scores["auroc"]
-        values = (area, area - reference, (area - 0.5) / above)
-        rows.append((recipe, *chain.from_iterable(one.row().values() for one in values)))
-    names = [f"{kind}{end}" for kind in ("change", "survives") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["recipe", "estimate", "low", "high", *names])
+    rows = [
+        {"recipe": recipe, **area.row(), **_in_three(change=area - reference, survives=(area - 0.5) / above)}
+        for recipe, area in areas.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 #: Raised by one whenever the numbers of an unchanged table change.
@@ -157,19 +137,8 @@ def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFram
 def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Out-of-fold scores of facts by the rates of their bins in training: naive Bayes on `N_BINS` bins of equal mass.
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (n, f)
-        Facts, which add up; NaN is missing.
-    positive : ndarray of bool, shape (n, p)
-        Labels, in p versions.
-    fold : ndarray of int, shape (n,)
-        In which fold each image is tested.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, p)
-        Logarithm of the ratio of likelihoods.
+    ``values`` are facts, float of shape (n, f), which add up (NaN is missing); ``positive`` labels in p versions, bool of shape
+    (n, p); ``fold`` says where each image is tested. The logarithm of the ratio of likelihoods, float64 of shape (n, p).
     """
     scores = np.zeros(positive.shape)
     for number in np.unique(fold):
@@ -188,23 +157,19 @@ def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> n
 
 def tree_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Out-of-fold scores of boosted trees on all facts, float64 of shape (n,); arguments as for `rate_scores`, one label each."""
-    scores = np.empty(len(values))
+    trees = HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=6, min_samples_leaf=8, class_weight="balanced", random_state=seed
+    )
     with threadpool_limits(1):
-        for number in np.unique(fold):
-            train, test = fold != number, fold == number
-            trees = HistGradientBoostingClassifier(
-                max_iter=60, max_leaf_nodes=6, min_samples_leaf=8, class_weight="balanced", random_state=seed
-            )
-            scores[test] = trees.fit(values[train], positive[train]).predict_proba(values[test])[:, 1]
-    return scores
+        return cross_val_predict(trees, values, positive, cv=PredefinedSplit(fold), method="predict_proba")[:, 1]
 
 
 def dealt_labels(positive: np.ndarray, groups: np.ndarray, n_deals: int, seed: int) -> np.ndarray:
     """Labels permuted over whole groups (a group's label is that of most of its images): bool, shape (n, n_deals)."""
-    names, codes = np.unique(groups, return_inverse=True)
+    _, codes = np.unique(groups, return_inverse=True)
     of_group = np.bincount(codes, weights=positive) > np.bincount(codes) / 2
     rng = np.random.default_rng(seed)
-    return np.stack([rng.permutation(of_group)[codes] for _ in range(n_deals)], axis=1).reshape(len(groups), n_deals)
+    return np.stack([rng.permutation(of_group)[codes] for _ in range(n_deals)], axis=1)
 
 
 def columnwise_auroc(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -215,6 +180,13 @@ def columnwise_auroc(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return wins / np.maximum(n_positive * (len(positive) - n_positive), 1)
 
 
+def _areas(scores: dict, positive: np.ndarray, groups: np.ndarray, **resampling) -> dict:
+    """The AUROC of several scores of the same images, and their replicates."""
+    return bootstrap(
+        lambda weights: {name: weighted_auroc(positive, score, weights) for name, score in scores.items()}, groups, **resampling
+    )
+
+
 def predictor_table(
     facts: dict[str, np.ndarray],
     positive: np.ndarray,
@@ -222,8 +194,8 @@ def predictor_table(
     fold: np.ndarray,
     *,
     n_deals: int = 200,
-    n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
+    **resampling,
 ) -> pd.DataFrame:
     """Out-of-fold AUROC of each fact, or set of facts, by itself, with intervals and against what the best reaches by chance."""
     if not facts or np.unique(positive).size < 2:
@@ -231,13 +203,9 @@ def predictor_table(
     labels = np.column_stack([positive, dealt_labels(positive, groups, n_deals, seed)])
     scores = {name: rate_scores(values, labels, fold) for name, values in facts.items()}
     best = np.max([columnwise_auroc(labels[:, 1:], of_fact[:, 1:]) for of_fact in scores.values()], axis=0)
-
-    def areas(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: weighted_auroc(positive, of_fact[:, 0], weights) for name, of_fact in scores.items()}
-
-    found = bootstrap(areas, groups, n_bootstrap=n_bootstrap, seed=seed)
+    found = _areas({name: of_fact[:, 0] for name, of_fact in scores.items()}, positive, groups, seed=seed, **resampling)
     table = pd.DataFrame([{"fact": name, **area.row()} for name, area in found.items()])
-    table["chance"] = np.quantile(best, 0.95) if n_deals else np.nan
+    table["chance"] = np.quantile(best, 0.95)
     table["p"] = [(1 + (best >= estimate).sum()) / (1 + n_deals) for estimate in table["estimate"]]
     return table
 
@@ -256,9 +224,9 @@ def single_facts(
     differing = [name for name in FACTS if table[name].nunique(dropna=False) > 1]
     facts = {name: table[[name]].to_numpy() for name in differing} | {ALL_BAYES: table[differing].to_numpy()}
     found = predictor_table(facts, is_positive, ids, fold, n_deals=n_deals, seed=seed)
-    scores = tree_scores(table[differing].to_numpy(), is_positive, fold, seed=seed)
-    trees = pd.DataFrame([{"fact": ALL_TREES, **bootstrap(partial(weighted_auroc, is_positive, scores), ids, seed=seed).row()}])
-    return pd.concat([found, trees.assign(chance=found["chance"].iloc[0])], ignore_index=True)
+    trees = {ALL_TREES: tree_scores(facts[ALL_BAYES], is_positive, fold, seed=seed)}
+    area = _areas(trees, is_positive, ids, seed=seed)[ALL_TREES].row()
+    return pd.concat([found, pd.DataFrame([{"fact": ALL_TREES, **area, "chance": found["chance"].iloc[0]}])], ignore_index=True)
 
 
 def fold_of(split: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
@@ -287,28 +255,21 @@ def cell_colours(data: Dataset, size: int) -> np.ndarray:
     return np.array(rows)
 
 
-def cells_alone(data: Dataset, split: pd.DataFrame, size: int, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
+def cells_alone(data: Dataset, split: pd.DataFrame, size: int, **resampling) -> pd.DataFrame:
     """What each cell tells by its `cell_colours` alone, out-of-fold: `against_others` of the cells' AUROC."""
-    colours = cell_colours(data, size)
+    colours, ids = cell_colours(data, size), data.manifest["image_id"]
     positive = (data.manifest["label"] == data.positive).to_numpy()
-    fold = fold_of(split, data.manifest["image_id"])
-    groups = data.manifest["image_id"].map(data.groups).to_numpy(dtype=str)
-    scores = [rate_scores(colours[:, cell], positive[:, None], fold)[:, 0] for cell in range(colours.shape[1])]
-
-    def areas(weights: np.ndarray) -> dict[int, np.ndarray]:
-        return {cell: weighted_auroc(positive, score, weights) for cell, score in enumerate(scores)}
-
-    return against_others(list(bootstrap(areas, groups, n_bootstrap=n_bootstrap, seed=seed).values()))
+    fold = fold_of(split, ids)
+    scores = {cell: rate_scores(colours[:, cell], positive[:, None], fold)[:, 0] for cell in range(colours.shape[1])}
+    return against_others(list(_areas(scores, positive, ids.map(data.groups).to_numpy(dtype=str), **resampling).values()))
 
 
-def cells_blanked(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def cells_blanked(predictions: pd.DataFrame, **options) -> pd.DataFrame:
     """What each cell costs when it is blanked in the test images: `against_others` of the loss of AUROC.
 
-    ``predictions`` come from `only_tested` with `mpox.data.changes.cell_recipes`.
+    ``predictions`` come from `only_tested` with `mpox.data.changes.cell_recipes`; parameters as in `mpox.evaluate`.
     """
-    found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
+    found = recipe_replicates(predictions, **options)
     names = [f"cell-{row}-{column}" for row, column in np.ndindex(GRID, GRID)]
     return against_others([found[UNTOUCHED]["auroc"] - found[name]["auroc"] for name in names])
 
@@ -340,13 +301,9 @@ FOUND = 0.5
 def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
     """The lesion map of every image, squashed to ``size`` pixels, in numbers.
 
-    Returns
-    -------
-    DataFrame
-        One row an image, in the manifest's order: ``image_id``, ``label``, ``covered`` (share of the image, 0 to 1), ``boxed``
-        (the same for the boxes over it), ``boxes`` (how many). Where the true masks are available also ``lesion`` (true share),
-        ``hit`` (share of the image that is lesion and covered), ``lesions`` (connected pieces of the true mask) and ``found``
-        (those covered by half at least).
+    ``image_id``, ``label``, ``covered`` (share of the image, 0 to 1), ``boxed`` (the same for the boxes over it), ``boxes`` (how
+    many). Where the true masks are available also ``lesion`` (true share), ``hit`` (share of the image that is lesion and
+    covered), ``lesions`` (connected pieces of the true mask) and ``found`` (those covered by half at least).
     """
     pixels = load_pixels(data.manifest, size)
     truths = true_mask_paths(data.manifest) if has_true_masks(data) else [None] * len(data.manifest)
@@ -370,7 +327,7 @@ def phantom_lesions(spec: PhantomSpec, size: int) -> pd.DataFrame:
     """
     root = ensure_phantom(spec)
     manifest = build_manifest(str(root))
-    groups = pd.Series(manifest["image_id"].to_numpy(), index=manifest["image_id"].to_numpy())
+    groups = manifest.set_index("image_id", drop=False)["image_id"]
     table = lesion_table(Dataset("phantom", manifest, groups, is_phantom=True, has_pictures=True), size)
     return table.merge(read_truths(root)[["image_id", "fitzpatrick"]], on="image_id", validate="1:1")
 
@@ -385,74 +342,53 @@ def _against(found: np.ndarray, truth: np.ndarray) -> dict:
 def map_accuracy(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """How well the map finds the true lesions, counted over all images of a kind (a value of the column ``by``), and ``all``.
 
-    Returns
-    -------
-    DataFrame
-        ``by``, ``images``, ``recall`` (share of lesion pixels that are covered), ``healthy covered`` (share of all other pixels
-        that are), ``iou`` (of map and truth), ``lesions found`` (share of the lesions covered by half at least), ``covered`` and
-        ``lesion`` (mean shares of the image). NaN where there is no lesion.
+    ``by``, ``images``, ``recall`` (share of lesion pixels that are covered), ``healthy covered`` (share of all other pixels that
+    are), ``iou`` (of map and truth), ``lesions found`` (share of the lesions covered by half at least), ``covered`` and
+    ``lesion`` (mean shares of the image). NaN where there is no lesion.
     """
     rows = []
     for kind, part in [*table.groupby(by), ("all", table)]:
-        covered, lesion, hit = (part[name].sum() for name in ("covered", "lesion", "hit"))
-        rows.append(
-            {
-                by: kind,
-                "images": len(part),
-                "recall": hit / lesion if lesion else np.nan,
-                "healthy covered": (covered - hit) / (len(part) - lesion),
-                "iou": hit / (covered + lesion - hit) if lesion else np.nan,
-                "lesions found": part["found"].sum() / part["lesions"].sum() if lesion else np.nan,
-                "covered": covered / len(part),
-                "lesion": lesion / len(part),
-            }
-        )
-    return pd.DataFrame(rows)
+        n = len(part)
+        covered, lesion, hit, lesions, found = (part[name].sum() for name in ("covered", "lesion", "hit", "lesions", "found"))
+        shares = (hit / lesion, hit / (covered + lesion - hit), found / lesions) if lesion else (np.nan,) * 3
+        rows.append((kind, n, shares[0], (covered - hit) / (n - lesion), *shares[1:], covered / n, lesion / n))
+    return pd.DataFrame(rows, columns=[by, "images", "recall", "healthy covered", "iou", "lesions found", "covered", "lesion"])
 
 
 EVERY = "all families"
 MEASURES = ("auroc", "accuracy")
 
 
-def robustness(
-    predictions: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """AUROC and accuracy at each strength of each family, and averaged over strengths.
+def robustness(predictions: pd.DataFrame, **options) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """AUROC and accuracy at each strength of each family, and averaged over strengths; parameters as in `mpox.evaluate`.
 
-    ``predictions`` come from `only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at.
-
-    Returns
-    -------
-    strengths : DataFrame
-        ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``.
-    means : DataFrame
-        ``family`` and, last, `EVERY`; ``metric``; ``estimate``, ``low``, ``high`` of the mean over the strengths (the complement
-        of the mean corruption error of Hendrycks and Dietterich 2019, without their division by a reference network's error), and
-        ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
+    ``predictions`` come from `only_tested` with `mpox.data.changes.corruption_recipes`; other recipes are not looked at. Two
+    tables: ``family``, ``strength`` (0 is untouched), ``metric`` (``auroc``, ``accuracy``), ``estimate``, ``low``, ``high``; and
+    ``family`` (last `EVERY`), ``metric``, ``estimate``, ``low``, ``high`` of the mean over the strengths (the complement of the
+    mean corruption error of Hendrycks and Dietterich 2019, without their division by a reference network's error), and
+    ``change``, ``change_low``, ``change_high``, its paired difference to untouched.
     """
-    found = recipe_replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed)
-    families: dict[str, dict[int, str]] = {}
-    for recipe in found:
+    found = recipe_replicates(predictions, **options) if len(predictions) else {}
+    families: dict[str, dict[int, dict[str, Replicates]]] = {}
+    for recipe, scores in found.items():
         family, _, strength = recipe.rpartition("-")
         if family and strength.isdecimal():
-            families.setdefault(family, {})[int(strength)] = recipe
+            families.setdefault(family, {})[int(strength)] = scores
     if not families or UNTOUCHED not in found:
         raise MpoxError("Robustness needs predictions of untouched and corrupted images: see `only_tested`.")
     strengths, means = [], []
     for metric in MEASURES:
-        untouched = found[UNTOUCHED][metric]
-        of_family = {}
+        untouched, of_family = found[UNTOUCHED][metric], {}
         for family, recipes in families.items():
-            curve = {strength: found[recipe][metric] for strength, recipe in sorted(recipes.items())}
-            strengths += [(family, strength, metric, *one.row().values()) for strength, one in ((0, untouched), *curve.items())]
+            curve = {strength: recipes[strength][metric] for strength in sorted(recipes)}
+            about = {"family": family, "metric": metric}
+            strengths += [{**about, "strength": strength, **one.row()} for strength, one in ((0, untouched), *curve.items())]
             of_family[family] = Replicates.of(np.mean(list(curve.values()), axis=0))
         of_family[EVERY] = Replicates.of(np.mean(list(of_family.values()), axis=0))
-        means += [
-            (family, metric, *values.row().values(), *(values - untouched).row().values()) for family, values in of_family.items()
-        ]
+        for family, mean in of_family.items():
+            means.append({"family": family, "metric": metric, **mean.row(), **_in_three(change=mean - untouched)})
     columns = ["family", "strength", "metric", "estimate", "low", "high"]
-    changes = ["change", "change_low", "change_high"]
-    return pd.DataFrame(strengths, columns=columns), pd.DataFrame(means, columns=["family", *columns[2:], *changes])
+    return pd.DataFrame(strengths, columns=columns), pd.DataFrame(means)
 
 
 def consistency(predictions: pd.DataFrame, recipes: list[str], *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
@@ -469,8 +405,9 @@ def consistency(predictions: pd.DataFrame, recipes: list[str], *, positive: str 
         pairs = [(one[columns].to_numpy(), other[columns].to_numpy()) for one, other in zip(before, after, strict=True)]
         changed = [one.argmax(axis=1) != other.argmax(axis=1) for one, other in pairs]
         moved = [np.abs(one - other)[:, classes.index(positive)] for one, other in pairs]
-        means = [partial(weighted_mean, np.mean(repeats, axis=0)) for repeats in (changed, moved)]
-        found = [bootstrap(mean, groups_of(before[0]), **resampling) for mean in means]
-        rows.append((recipe, *chain.from_iterable(one.row().values() for one in found)))
-    names = [f"{kind}{end}" for kind in ("changed", "moved") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["recipe", *names])
+        means = [
+            bootstrap(partial(weighted_mean, np.mean(values, axis=0)), groups_of(before[0]), **resampling)
+            for values in (changed, moved)
+        ]
+        rows.append({"recipe": recipe, **_in_three(changed=means[0], moved=means[1])})
+    return pd.DataFrame(rows)

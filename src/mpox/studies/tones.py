@@ -7,7 +7,7 @@ here with classes in the place of treatments). The weights are computed anew in 
 estimates too.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.stats.metrics import OVERALL, groups_of, matched_repeats, weighted_auroc, weighted_metrics
-from mpox.stats.resample import N_BOOTSTRAP, bootstrap
+from mpox.stats.resample import bootstrap
 from mpox.studies.external import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
@@ -25,17 +25,11 @@ TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
 METRICS = ("auroc", "accuracy", "sensitivity", "specificity")
 #: Groups of each side that a stratum must have to be judged.
 LEAST_GROUPS = 5
-_ENDS = ("estimate", "low", "high")
+_MISSING = {"estimate": np.nan, "low": np.nan, "high": np.nan}
 
 
 def stratum_of(ita: float) -> str | None:
-    """The stratum of an angle in degrees; ``None`` where there is no angle.
-
-    Examples
-    --------
-    >>> stratum_of(50.0), stratum_of(-40.0)
-    ('very light and light', 'brown and dark')
-    """
+    """The stratum of an angle in degrees; ``None`` where there is no angle."""
     return None if np.isnan(ita) else next(name for name, limit in STRATA.items() if ita > limit or limit == -90.0)
 
 
@@ -53,100 +47,65 @@ def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
-def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[str], list[pd.DataFrame]]:
-    stratum = tones.set_index("image_id")["ita"].map(stratum_of)
-    classes, repeats = matched_repeats(predictions.assign(stratum=predictions["image_id"].map(stratum)), positive)
-    return classes, [part[part["stratum"].notna()].reset_index(drop=True) for part in repeats]
+def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[pd.DataFrame], list[str]]:
+    """The predictions of each repeat with their ``stratum``, where there is one; the strata with enough groups of each side."""
+    stratum = predictions["image_id"].map(tones.set_index("image_id")["ita"].map(stratum_of))
+    _, repeats = matched_repeats(predictions.assign(stratum=stratum), positive)
+    repeats = [part.dropna(subset="stratum").reset_index(drop=True) for part in repeats]
+    sides = repeats[0].groupby(["stratum", repeats[0]["label"] == positive])["group_id"].nunique().unstack(fill_value=0)
+    return repeats, list(sides.index[(sides >= LEAST_GROUPS).all(axis=1) & (sides.shape[1] == 2)])
 
 
-def within_strata(
-    predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
-    """The metrics of each stratum of skin tone.
+def _measures(parts: list[pd.DataFrame], positive: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """`METRICS` of the positive class, averaged over the repeats."""
+    keys = [(metric, OVERALL if metric == "accuracy" else positive) for metric in METRICS]
+    found = weighted_metrics(parts, weights, positive=positive, keys=keys)
+    return {metric: values for (metric, _), values in found.items()}
 
-    Parameters
-    ----------
-    predictions, positive, n_bootstrap, seed
-        See `mpox.evaluate`; the groups of each stratum are resampled.
-    tones : DataFrame
-        ``image_id`` and ``ita`` in degrees (NaN: in no stratum).
 
-    Returns
-    -------
-    DataFrame
-        One row a stratum and metric of `METRICS`: ``stratum``, ``images``, ``groups``, ``positives``, ``metric``, ``estimate``,
-        ``low``, ``high``. NaN where a stratum has fewer than five groups of either side.
+def within_strata(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
+    """The `METRICS` of each stratum of skin tone; its groups are resampled, parameters as in `mpox.evaluate`.
+
+    ``tones`` has ``image_id`` and ``ita`` in degrees (NaN: in no stratum). One row a stratum and metric: ``stratum``, ``images``,
+    ``groups``, ``positives``, ``metric``, ``estimate``, ``low``, ``high``; NaN where a stratum has fewer than five groups of
+    either side.
     """
-    _, repeats = _prepared(predictions, tones, positive)
+    repeats, judged = _prepared(predictions, tones, positive)
     rows = []
     for stratum in STRATA:
         parts = [part[part["stratum"] == stratum] for part in repeats]
-        first = parts[0]
-        about = (stratum, len(first), first["group_id"].nunique(), int((first["label"] == positive).sum()))
-        if not _has_enough_groups(first, positive):
-            rows += [(*about, metric, np.nan, np.nan, np.nan) for metric in METRICS]
-            continue
-        found = bootstrap(_measures(parts, positive), groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
-        rows += [(*about, metric, *values.row().values()) for metric, values in found.items()]
-    names = ["stratum", "images", "groups", "positives", "metric", "estimate", "low", "high"]
-    return pd.DataFrame(rows, columns=names)
+        first, found = parts[0], dict.fromkeys(METRICS, _MISSING)
+        sizes = {"images": len(first), "groups": first["group_id"].nunique(), "positives": (first["label"] == positive).sum()}
+        if stratum in judged:
+            drawn = bootstrap(partial(_measures, parts, positive), groups_of(first), **resampling)
+            found = {metric: values.row() for metric, values in drawn.items()}
+        rows += [{"stratum": stratum, **sizes, "metric": metric, **numbers} for metric, numbers in found.items()]
+    return pd.DataFrame(rows)
 
 
 def between_strata(
-    predictions: pd.DataFrame,
-    tones: pd.DataFrame,
-    first: str,
-    second: str,
-    *,
-    positive: str = "Mpox",
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    predictions: pd.DataFrame, tones: pd.DataFrame, first: str, second: str, *, positive: str = "Mpox", **resampling
 ) -> pd.DataFrame:
     """The `METRICS` of one stratum of skin tone minus those of another; parameters as in `within_strata`.
 
     ``metric``, ``estimate``, ``low``, ``high``; NaN where one of the two strata has fewer than five groups of either side. Groups
     of all strata are resampled together, because a group may have images in both.
     """
-    _, repeats = _prepared(predictions, tones, positive)
-    images = repeats[0]
-    insides = [(images["stratum"] == stratum).to_numpy() for stratum in (first, second)]
-    if not all(_has_enough_groups(images[inside], positive) for inside in insides):
-        return pd.DataFrame([(metric, np.nan, np.nan, np.nan) for metric in METRICS], columns=["metric", *_ENDS])
-    ends = [_measures([part[inside] for part in repeats], positive) for inside in insides]
+    repeats, judged = _prepared(predictions, tones, positive)
+    if not {first, second} <= set(judged):
+        return pd.DataFrame([{"metric": metric, **_MISSING} for metric in METRICS])
 
     def apart(weights: np.ndarray) -> dict[str, np.ndarray]:
-        one, other = (measure(weights[:, inside]) for measure, inside in zip(ends, insides, strict=True))
+        insides = [(repeats[0]["stratum"] == stratum).to_numpy() for stratum in (first, second)]
+        one, other = (_measures([part[inside] for part in repeats], positive, weights[:, inside]) for inside in insides)
         return {metric: one[metric] - other[metric] for metric in METRICS}
 
-    found = bootstrap(apart, groups_of(images), n_bootstrap=n_bootstrap, seed=seed)
+    found = bootstrap(apart, groups_of(repeats[0]), **resampling)
     return pd.DataFrame([{"metric": metric, **values.row()} for metric, values in found.items()])
 
 
-def _has_enough_groups(images: pd.DataFrame, positive: str) -> bool:
-    sides = images.groupby(images["label"] == positive)["group_id"].nunique()
-    return len(sides) == 2 and sides.min() >= LEAST_GROUPS
-
-
-def _measures(parts: list[pd.DataFrame], positive: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A function of weights: `METRICS` of the positive class, averaged over the repeats."""
-    keys = [(metric, OVERALL if metric == "accuracy" else positive) for metric in METRICS]
-
-    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = weighted_metrics(parts, weights, positive=positive, keys=keys)
-        return {metric: values for (metric, _), values in found.items()}
-
-    return measure
-
-
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights that give positives and others the same distribution over the strata, for many weightings at once.
-
-    Examples
-    --------
-    >>> sides, tones = np.array([1, 1, 0, 0, 0, 0], bool), np.array([0, 1, 0, 1, 1, 1])
-    >>> equal_tone_weights(sides, tones, np.ones((1, 6))).round(2).tolist()
-    [[0.67, 1.33, 1.33, 0.89, 0.89, 0.89]]
-    """
+    """Weights (b, n) that give positives and others the same distribution over the strata, for many weightings at once."""
     n_strata = stratum.max() + 1
     cells = np.eye(n_strata)[stratum]
     counts = np.stack([weights @ (cells * side[:, None]) for side in (is_positive, ~is_positive)])  # (2, b, strata)
@@ -172,34 +131,23 @@ def _pairs_within(is_positive: np.ndarray, score: np.ndarray, stratum: np.ndarra
     return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
-def equal_tones(
-    predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
-) -> pd.DataFrame:
+def equal_tones(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """AUROC as it is, over pairs of one stratum, and with equal tone distributions, each beside that of the tone alone.
 
-    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out.
-
-    Returns
-    -------
-    DataFrame
-        One row for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired):
-        ``how``, ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``,
-        ``low``, ``high`` of the AUROC, and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where
-        tone tells nothing.
+    Parameters as in `within_strata`. Images without an angle, and strata without five groups of each side, are left out. One row
+    for ``as they are``, ``pairs of one stratum``, ``re-weighted`` and ``re-weighted minus as they are`` (paired): ``how``,
+    ``images``, ``effective_positives`` and ``effective_others`` (`effective_size`), ``estimate``, ``low``, ``high`` of the AUROC,
+    and ``tone_alone``: the AUROC of darkness by stratum under the same weights, 0.5 where tone tells nothing.
     """
-    _, repeats = _prepared(predictions, tones, positive)
-    first = repeats[0]
-    sides = first.groupby(["stratum", first["label"] == positive])["group_id"].nunique().unstack(fill_value=0)
-    kept = sides.index[(sides >= LEAST_GROUPS).all(axis=1) & (sides.shape[1] == 2)]
-    if not len(kept):
+    repeats, judged = _prepared(predictions, tones, positive)
+    if not judged:
         raise MpoxError(f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: nothing to compare.")
-    repeats = [part[part["stratum"].isin(kept)].reset_index(drop=True) for part in repeats]
+    repeats = [part[part["stratum"].isin(judged)].reset_index(drop=True) for part in repeats]
     first = repeats[0]
     is_positive = (first["label"] == positive).to_numpy()
     stratum = first["stratum"].map(list(STRATA).index).to_numpy(dtype=np.int64)
-    scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
 
-    def areas_of(plain: np.ndarray) -> dict[str, np.ndarray]:
+    def areas_of(scores: list[np.ndarray], plain: np.ndarray) -> dict[str, np.ndarray]:
         equal = equal_tone_weights(is_positive, stratum, plain)
         return {
             "as they are": np.mean([weighted_auroc(is_positive, score, plain) for score in scores], axis=0),
@@ -207,19 +155,15 @@ def equal_tones(
             "re-weighted": np.mean([weighted_auroc(is_positive, score, equal) for score in scores], axis=0),
         }
 
-    areas = bootstrap(areas_of, groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
+    scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
+    areas = bootstrap(partial(areas_of, scores), groups_of(first), **resampling)
     areas["re-weighted minus as they are"] = areas["re-weighted"] - areas["as they are"]
     plain = np.ones((1, len(first)))
-    equal = equal_tone_weights(is_positive, stratum, plain)
-    alone = {
-        "as they are": weighted_auroc(is_positive, stratum, plain)[0],
-        "pairs of one stratum": 0.5,
-        "re-weighted": weighted_auroc(is_positive, stratum, equal)[0],
-    }
+    equal, alone = equal_tone_weights(is_positive, stratum, plain), areas_of([stratum], plain)
     rows = []
     for how, values in areas.items():
         used = equal[0] if how == "re-weighted" else plain[0]
         sizes = [effective_size(used[side]) for side in (is_positive, ~is_positive)]
-        rows.append((how, len(first), *sizes, *values.row().values(), alone.get(how, np.nan)))
+        rows.append((how, len(first), *sizes, *values.row().values(), alone.get(how, [np.nan])[0]))
     names = ["how", "images", "effective_positives", "effective_others", "estimate", "low", "high", "tone_alone"]
     return pd.DataFrame(rows, columns=names)

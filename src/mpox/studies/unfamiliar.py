@@ -1,6 +1,7 @@
 """What a model says to images that it should not be asked about, and whether its novelty score would have warned."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,12 @@ from mpox.models import heads
 from mpox.models.backbones import build_backbone
 from mpox.models.config import HANDCRAFTED, ModelConfig
 from mpox.models.features import EXTRACTORS, features, network_features
-from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
-from mpox.stats.calibration import codes_of, probabilities_of
+from mpox.runs.cross_validation import fold_parts
+from mpox.runs.recorded import Store
 from mpox.stats.conformal import fit_conformal, predict_sets
-from mpox.stats.metrics import N_BOOTSTRAP, group_weights, weighted_auroc
+from mpox.stats.metrics import N_BOOTSTRAP, codes_of, group_weights, probabilities_of, weighted_auroc
 from mpox.stats.novelty import METHODS, fit_novelty, novelty_score
-from mpox.stats.resample import with_percentiles
+from mpox.stats.resample import bootstrap
 
 OWN, ELSEWHERE = "its own test pictures", "another collection"
 #: Scores by which an image is held to be unfamiliar: distances, and how unsure the model is (Hendrycks and Gimpel 2017).
@@ -48,9 +48,6 @@ def unfamiliar_table(
     model: ModelConfig,
     oddities: Sequence[Oddity],
     elsewhere: pd.DataFrame | None = None,
-    *,
-    neighbours: int = 5,
-    quantile: float = 0.95,
 ) -> pd.DataFrame:
     """Show every image to the linear probe of each fold, and ask its novelty scores."""
     if model.regime != "linear_probe" or split["repeat"].nunique() != 1:
@@ -61,25 +58,19 @@ def unfamiliar_table(
     if elsewhere is not None:
         parts.append(features(elsewhere, model))
         about += [(ELSEWHERE, name) for name in elsewhere["image_id"]]
-    strange = np.concatenate(parts)
-    y = pd.Categorical(data.manifest["label"], categories=data.classes).codes.astype(np.int64)
+    strange, columns = np.concatenate(parts), [f"p_{label}" for label in data.classes]
     groups = data.groups.reindex(data.manifest["image_id"]).to_numpy(dtype=str)
     own, others = [], []
-    folds = [(fold, rows) for fold, rows in split.groupby("fold")]
-    for fold, rows in tqdm(folds, desc=f"unfamiliar pictures, {data.name}", delay=3, leave=False):
-        rows = rows.set_index("image_id").reindex(data.manifest["image_id"])
-        train, test = (np.flatnonzero(rows["role"] == role) for role in ("train", "test"))
-        inner = rows["inner_fold"].to_numpy()[train].astype(np.int64)
+    for fold, rows in tqdm(list(split.groupby("fold")), desc=f"unfamiliar pictures, {data.name}", delay=3, leave=False):
+        y, train, test, inner = fold_parts(data, rows)
         shown = np.concatenate([x[test], strange])
-        known = (x[train], y[train], inner, shown)
-        p, _ = heads.predict_by_probe(*known, n_classes=len(data.classes), head=model.head, seed=model.seed)
+        known = (x[train], y[train], inner[train], shown)
+        p, _ = heads.predict_by_probe(*known, n_classes=len(columns), head=model.head, seed=model.seed)
         inside = nested[nested["fold"] == fold]
         certain = predict_sets(fit_conformal(probabilities_of(inside), codes_of(inside)), p, CONFIDENCE).sum(axis=1) == 1
-        found = pd.DataFrame(p, columns=[f"p_{label}" for label in data.classes]).assign(certain=certain.astype(float))
+        found = pd.DataFrame(p, columns=columns).assign(certain=certain.astype(float))
         for method in METHODS:
-            fitted = fit_novelty(
-                x[train], y[train], groups=groups[train], method=method, neighbours=neighbours, quantile=quantile
-            )
+            fitted = fit_novelty(x[train], y[train], groups=groups[train], method=method)
             found[method] = novelty_score(fitted, shown) / fitted.threshold
         found["warned"] = (found["neighbours"] > 1).astype(float)
         own.append(found.iloc[: len(test)].assign(kind=OWN, name=data.manifest["image_id"].to_numpy()[test]))
@@ -87,9 +78,8 @@ def unfamiliar_table(
     averaged = pd.concat(others).groupby(level=0).mean()
     averaged[["kind", "name"]] = about
     whole = pd.concat([*own, averaged], ignore_index=True)
-    scores = whole[[f"p_{label}" for label in data.classes]]
     whole = whole.assign(
-        p=scores[f"p_{data.positive}"], top=scores.max(axis=1), named=scores.idxmax(axis=1).str.removeprefix("p_")
+        p=whole[f"p_{data.positive}"], top=whole[columns].max(axis=1), named=whole[columns].idxmax(axis=1).str.removeprefix("p_")
     )
     return whole[["kind", "name", "p", "top", "named", "certain", *METHODS, "warned"]].round(_DIGITS)
 
@@ -111,23 +101,24 @@ def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int
     ``kind``, ``score`` (`SCORES`), ``pictures``, ``estimate``, ``low``, ``high``: AUROC, 0.5 if the score says nothing. Honest
     ``groups`` of the data set are resampled, and the strange images each by itself.
     """
-    own = table[table["kind"] == OWN]
-    drawn = group_weights(own["name"].map(groups).to_numpy(dtype=str), n_bootstrap, seed)
-    rows = []
-    for kind in [kind for kind in dict.fromkeys(table["kind"]) if kind != OWN]:
-        strange = table[table["kind"] == kind]
-        weights = np.hstack([drawn, group_weights(np.arange(len(strange)), n_bootstrap, seed + 1)])
-        is_strange = np.arange(weights.shape[1]) >= len(own)
-        both = pd.concat([own, strange])
-        for score in SCORES:
-            values = -both["top"].to_numpy() if score == "unsure" else both[score].to_numpy()
-            found = with_percentiles(weighted_auroc(is_strange, values, weights))
-            rows.append((kind, score, len(strange), *found))
+    table = table.assign(unsure=-table["top"])
+    own, rows = table[table["kind"] == OWN], []
+    for kind, strange in table[table["kind"] != OWN].groupby("kind", sort=False):
+        by_itself = group_weights(np.arange(len(strange)), n_bootstrap, seed + 1)
+        areas = partial(_areas, pd.concat([own, strange]), by_itself)
+        found = bootstrap(areas, own["name"].map(groups).to_numpy(dtype=str), n_bootstrap=n_bootstrap, seed=seed)
+        rows += [{"kind": kind, "score": score, "pictures": len(strange), **area.row()} for score, area in found.items()]
     return pd.DataFrame(rows, columns=["kind", "score", "pictures", "estimate", "low", "high"])
 
 
+def _areas(shown: pd.DataFrame, by_itself: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """AUROC of each score, for weights of the model's own images, and of the strange ones, which are below them."""
+    is_strange, whole = (shown["kind"] != OWN).to_numpy(), np.hstack([weights, by_itself])
+    return {score: weighted_auroc(is_strange, shown[score].to_numpy(), whole) for score in SCORES}
+
+
 def kept_table(
-    store: RunStore | RecordedStore,
+    store: Store,
     data: Dataset,
     split: pd.DataFrame,
     nested: pd.DataFrame,

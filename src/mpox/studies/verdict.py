@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
 from mpox._core import MpoxError
 from mpox.protocols.splits import PROTOCOLS
-from mpox.stats.growth import CONTRADICTED, SHOWN, RiseAndFall, rise_and_fall
-from mpox.stats.metrics import MACRO, N_BOOTSTRAP
+from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
+from mpox.stats.metrics import MACRO, class_names, probabilities_of
 
 REPRODUCED = "reproduced"
 LEAKING = "reproduced only under a leaking protocol"
@@ -28,13 +29,7 @@ _NUMBERS = ["estimate", "low", "high"]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval.
-
-    Examples
-    --------
-    >>> str(Interval(0.7848, 0.7145, 0.8472))
-    '0.785 (0.715 to 0.847)'
-    """
+    """An estimate and its 95 % interval; as text ``0.785 (0.715 to 0.847)``."""
 
     estimate: float
     low: float
@@ -98,22 +93,13 @@ class Judgement:
 
 
 def judge(published: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
-    """Hold a published value against our intervals. The first rule that applies decides.
-
-    Examples
-    --------
-    >>> judge(0.95, {"random_image": Interval(0.94, 0.91, 0.96)}, Interval(0.79, 0.72, 0.85)).verdict
-    'reproduced only under a leaking protocol'
-    """
+    """Hold a published value against our intervals. The first rule that applies decides."""
     if honest is None or isnan(honest.high):
         return Judgement(NOT_TESTABLE, "There is no interval under the honest protocol.")
     if honest.high >= published:
         if honest.low < published - MARGIN:
-            return Judgement(
-                NOT_TESTABLE,
-                f"The honest interval reaches {published:g}, and also {honest.low:.3f}, more than {MARGIN:.2f} below: too few "
-                "groups to tell.",
-            )
+            wide = f"The honest interval reaches {published:g}, and also {honest.low:.3f}, more than {MARGIN:.2f} below"
+            return Judgement(NOT_TESTABLE, f"{wide}: too few groups to tell.")
         return Judgement(REPRODUCED, f"The honest interval, up to {honest.high:.3f}, reaches {published:g}.")
     short = f"The honest interval ends at {honest.high:.3f}, below {published:g}"
     if reached := [name for name, interval in flattering.items() if interval.high >= published]:
@@ -121,46 +107,29 @@ def judge(published: float, flattering: Mapping[str, Interval], honest: Interval
     return Judgement(NOT_REPRODUCED, f"{short}; so do the others." if flattering else f"{short}; no other protocol was run.")
 
 
+def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.DataFrame:
+    """The metrics, with ``tested`` (the protocol, or the other collection); below them what counts of external tests."""
+    tables = [metrics.assign(tested=metrics["protocol"])]
+    if external is not None and len(external):
+        outside = external[external["subset"] == "without shared"].rename(columns={"train": "dataset", "test": "tested"})
+        tables.append(outside.assign(protocol=OTHER))
+    return pd.concat(tables, ignore_index=True)
+
+
 def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None) -> pd.DataFrame:
     """The intervals that are held against the published values.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        The columns of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``.
-    external : DataFrame, optional
-        The columns of `external_metrics` with ``train``, ``test`` and ``regime``; shared images do not count.
-
-    Returns
-    -------
-    DataFrame
-        ``claim`` (key), ``dataset``, ``regime``, ``protocol`` (``other data`` for the external test), ``estimate``, ``low``,
-        ``high``, ``published``.
+    ``metrics`` are rows of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``, ``external`` rows of `external_metrics`
+    with ``train``, ``test`` and ``regime``, of which shared images do not count. ``claim`` (key), ``dataset``, ``regime``,
+    ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
     """
-    tables = [metrics]
-    if external is not None and len(external):
-        outside = external[external["subset"] == "without shared"]
-        tables.append(outside.drop(columns="test").rename(columns={"train": "dataset"}).assign(protocol=OTHER))
-    measured = pd.concat(tables, ignore_index=True)
-    parts = [
-        measured[(measured["metric"] == claim.metric) & (measured["class"] == claim.label)].assign(
-            claim=claim.key, published=claim.published
-        )
-        for claim in CLAIMS
-        if claim.published is not None
-    ]
-    columns = ["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]
-    return pd.concat(parts, ignore_index=True)[columns]
+    claims = pd.DataFrame(CLAIMS).dropna(subset="published").rename(columns={"key": "claim", "label": "class"})
+    found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
+    return found[["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]]
 
 
 def flattering_protocols(honest: str) -> tuple[str, ...]:
-    """The protocols that are laxer than the honest one.
-
-    Examples
-    --------
-    >>> flattering_protocols("patient")
-    ('augment_before_split', 'random_image')
-    """
+    """The protocols that are laxer than the honest one."""
     if honest not in STRICTNESS:
         raise MpoxError(f"'{honest}' cannot be the honest protocol: choose one of {', '.join(STRICTNESS)}.")
     return STRICTNESS[: STRICTNESS.index(honest)]
@@ -175,34 +144,24 @@ def verdict_table(
 ) -> pd.DataFrame:
     """Every claim with what was measured and the judgement that follows from `judge`.
 
-    Parameters
-    ----------
-    metrics, external : DataFrame
-        See `claim_intervals`; ``metrics`` of one data set and one regime.
-    honest : str
-        The protocol whose interval decides.
-    findings : mapping of str to Judgement, optional
-        Claim key to judgement, for claims that are not a single metric.
-
-    Returns
-    -------
-    DataFrame
-        One row a claim: ``claim``, ``paper``, a column of text for each protocol and for ``other data``, ``judgement``, ``why``.
+    ``metrics`` and ``external`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol ``honest``
+    decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. One row a claim: ``claim``,
+    ``paper``, a column of text for each protocol and for ``other data``, ``judgement``, ``why``.
     """
     flattering = flattering_protocols(honest)
     if len(metrics[["dataset", "regime"]].drop_duplicates()) != 1:
         raise MpoxError("A table of verdicts is for one data set and one regime: choose their rows of the metrics first.")
     dataset, regime = metrics[["dataset", "regime"]].iloc[0]
-    table = claim_intervals(metrics, external).dropna(subset=_NUMBERS[:1])
-    table = table[(table["dataset"] == dataset) & (table["regime"] == regime)].set_index("claim")
+    table = claim_intervals(metrics, external).dropna(subset="estimate")
+    table = table[(table["dataset"] == dataset) & (table["regime"] == regime)]
     rows = []
     for claim in CLAIMS:
         if claim.published is None:
             judged = (findings or {}).get(claim.key, Judgement(NOT_TESTABLE, claim.untestable))
             cells = judged.cells
         else:
-            part = table.loc[table.index == claim.key].set_index("protocol")[_NUMBERS]
-            found = {name: Interval(*row) for name, row in part.iterrows()}
+            part = table[table["claim"] == claim.key]
+            found = {name: Interval(*row) for name, *row in part[["protocol", *_NUMBERS]].itertuples(index=False)}
             cells = {name: str(interval) for name, interval in found.items()}
             judged = judge(claim.published, {name: found[name] for name in flattering if name in found}, found.get(honest))
             if judged.verdict == REPRODUCED and OTHER in found and found[OTHER].high < claim.published:
@@ -230,21 +189,6 @@ def rules() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["if", "made up: published", "flattering", "honest", "judgement"])
 
 
-def judge_growth(found: RiseAndFall) -> Judgement:
-    """Hold "first rises, then falls" against the test of `mpox.stats.growth.judge`, in AUROC for Mpox."""
-    contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
-    tested = f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC"
-    p = f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it"
-    if found.verdict == SHOWN:
-        return Judgement(REPRODUCED, f"{tested}; {p}: it is better than both ends.")
-    if found.verdict == CONTRADICTED and found.estimates[0] > found.estimates[-1]:
-        return Judgement(NOT_REPRODUCED, f"{tested}; {p}: none is as good as the smallest.")
-    why = "neither a peak nor its absence is shown"
-    if found.verdict == CONTRADICTED:
-        why = "none in the middle is a peak, but one may lie beyond these sizes"
-    return Judgement(NOT_TESTABLE, f"{tested}; {p}: {why}.")
-
-
 def size_finding(backbone: str, parameters: int) -> Judgement:
     """The claim of 4.14 M parameters: never testable, because the network was chosen for having as many."""
     agrees = round(parameters / 1e6, 2) == 4.14
@@ -261,10 +205,9 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Judge
     """
     tests: dict = {}
     for protocol, table in predictions.items():
-        scores = table[[column for column in table.columns if column.startswith("p_")]]
-        right = scores.idxmax(axis=1).str.removeprefix("p_") == table["label"]
+        said = np.array(class_names(table))[probabilities_of(table).argmax(axis=1)]
         tests[protocol] = []
-        for _, part in table.assign(right=right).groupby("repeat"):
+        for _, part in table.assign(right=said == table["label"]).groupby("repeat"):
             p = chi2_contingency(pd.crosstab(part["fold"], part["right"]), correction=False).pvalue
             accuracy = part.groupby("fold")["right"].mean()
             tests[protocol].append((p, accuracy.min(), accuracy.max()))
@@ -280,18 +223,29 @@ def folds_finding(predictions: Mapping[str, pd.DataFrame], honest: str) -> Judge
     return Judgement(NOT_TESTABLE, sentence, cells)
 
 
-def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, *, n_bootstrap: int = N_BOOTSTRAP) -> Judgement:
-    """The claim that performance first rises, then falls, by `judge_growth`.
+def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resampling) -> Judgement:
+    """The claim that performance first rises, then falls, by the test of `mpox.stats.growth.judge`, in AUROC for Mpox.
 
     ``predictions`` are those of at least three networks under the honest protocol, smallest network first.
     """
     if len(predictions) < 3:
         why = f"A rise and a fall need at least three sizes of the network; there are {len(predictions)}."
         return Judgement(NOT_TESTABLE, why)
-    found = rise_and_fall(dict(predictions), n_bootstrap=n_bootstrap)
-    judged = judge_growth(found)
-    peak = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
-    return Judgement(judged.verdict, judged.sentence, {honest: f"peak {peak}"})
+    found = rise_and_fall(dict(predictions), **resampling)
+    contrast = Interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high)
+    if found.verdict == SHOWN:
+        verdict, why = REPRODUCED, "it is better than both ends"
+    elif found.verdict == CONTRADICTED and found.estimates[0] > found.estimates[-1]:
+        verdict, why = NOT_REPRODUCED, "none is as good as the smallest"
+    elif found.verdict == CONTRADICTED:
+        verdict, why = NOT_TESTABLE, "none in the middle is a peak, but one may lie beyond these sizes"
+    else:
+        verdict, why = NOT_TESTABLE, "neither a peak nor its absence is shown"
+    sentence = (
+        f"Of {len(found.models)} sizes, the best middle one ({found.peak}) minus the better end is {contrast} in AUROC; "
+        f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it: {why}."
+    )
+    return Judgement(verdict, sentence, {honest: f"peak {contrast}"})
 
 
 #: To be a yes, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
@@ -303,18 +257,10 @@ CHANCE = 0.50
 def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> pd.DataFrame:
     """Sensitivity, specificity and AUROC for Mpox in every test that the answer may speak of.
 
-    Parameters
-    ----------
-    metrics, external : DataFrame
-        See `claim_intervals`; of one regime, and of as many data sets as there are.
-    honest : mapping of str to str
-        Data set to its honest protocol; ``source`` where it is not named.
-
-    Returns
-    -------
-    DataFrame
-        ``kind`` (``flattering``, ``honest`` or ``other data``), ``dataset`` (learnt from), ``tested`` (the protocol, or the other
-        collection), ``metric``, ``estimate``, ``low``, ``high``. An external test without an AUROC is left out.
+    ``metrics`` and ``external`` as in `claim_intervals`, of one regime, and of as many data sets as there are; ``honest`` is data
+    set to honest protocol (else ``source``). ``kind`` (``flattering``, ``honest`` or ``other data``), ``dataset`` (learnt from),
+    ``tested`` (the protocol, or the other collection), ``metric``, ``estimate``, ``low``, ``high``. An external test without an
+    AUROC is left out.
     """
     if metrics["regime"].nunique() != 1:
         raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
@@ -324,28 +270,17 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
         if protocol not in set(part["protocol"]):
             raise MpoxError(f"There is no answer for {name} without its honest protocol '{protocol}': add it to PROTOCOLS.")
         kinds |= {(name, laxer): "flattering" for laxer in flattering_protocols(protocol)} | {(name, protocol): "honest"}
-    table = metrics.assign(tested=metrics["protocol"])
-    table["kind"] = [kinds.get(key) for key in zip(table["dataset"], table["protocol"], strict=True)]
-    if external is not None and len(external):
-        chosen = (external["subset"] == "without shared") & (external["regime"] == metrics["regime"].iloc[0])
-        outside = external[chosen].rename(columns={"train": "dataset", "test": "tested"}).assign(kind=OTHER)
-        table = pd.concat([table, outside.dropna(subset=["estimate"])], ignore_index=True)
-    table = table[(table["class"] == "Mpox") & table["metric"].isin(["sensitivity", "specificity", "auroc"])]
-    return table.dropna(subset=["kind"])[["kind", "dataset", "tested", "metric", *_NUMBERS]].reset_index(drop=True)
-
-
-def conclude(table: pd.DataFrame) -> str:
-    """Yes, no or partly, from `mpox_tests`. The first rule that applies decides; flattering tests do not count. Ours."""
-    counted = table[table["kind"] != "flattering"]
-    is_area = counted["metric"] == "auroc"
-    if (counted.loc[is_area, "low"] <= CHANCE).any():
-        return "no"
-    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
-    return "yes" if enough and (counted["kind"] == OTHER).any() else "partly"
+    table = _with_outside(metrics, external)
+    outside = table["protocol"] == OTHER
+    kind = pd.Series([kinds.get(key) for key in zip(table["dataset"], table["protocol"], strict=True)]).mask(outside, OTHER)
+    counts = kind.notna() & (table["regime"] == metrics["regime"].iloc[0]) & (table["estimate"].notna() | ~outside)
+    counts &= (table["class"] == "Mpox") & table["metric"].isin(["sensitivity", "specificity", "auroc"])
+    table = table.assign(kind=kind)[counts]
+    return table[["kind", "dataset", "tested", "metric", *_NUMBERS]].reset_index(drop=True)
 
 
 def answer_rules() -> pd.DataFrame:
-    """The rules of `conclude` in their order, as a table."""
+    """The rules of `conclusion` in their order, as a table."""
     rows = [
         (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", "no"),
         (f"in all of them, other data too, the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above", "yes"),
@@ -355,18 +290,18 @@ def answer_rules() -> pd.DataFrame:
 
 
 def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> str:
-    """`conclude` of `mpox_tests`; parameters as there."""
-    return conclude(mpox_tests(metrics, external, honest=honest))
+    """Yes, no or partly, from `mpox_tests`; parameters as there. The first rule that applies decides; flattering tests do not
+    count. The rules are ours."""
+    counted = mpox_tests(metrics, external, honest=honest).query("kind != 'flattering'")
+    is_area = counted["metric"] == "auroc"
+    if (counted.loc[is_area, "low"] <= CHANCE).any():
+        return "no"
+    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
+    return "yes" if enough and (counted["kind"] == OTHER).any() else "partly"
 
 
 def study_name(study: str) -> str:
-    """A study as it is cited in a sentence; all that have a key have several authors.
-
-    Examples
-    --------
-    >>> study_name("zhao2025"), study_name("an audited study")
-    ('Zhao et al. (2025)', 'an audited study')
-    """
+    """A study as it is cited in a sentence, ``Zhao et al. (2025)`` for ``zhao2025``; all that have a key have several authors."""
     found = re.fullmatch(r"([a-z]+)(\d{4})", study)
     return f"{found[1].capitalize()} et al. ({found[2]})" if found else study
 
@@ -374,41 +309,31 @@ def study_name(study: str) -> str:
 def literature() -> pd.DataFrame:
     """Published figures of performance, those that say how much can be believed of such figures among them.
 
-    Returns
-    -------
-    DataFrame
-        One row a study, protocol and metric: ``study`` (a key of ``book/references.bib``, or a description where the study is
-        not named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty
-        where the study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits
-        that the network should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not
-        know which), ``value`` (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
+    One row a study, protocol and metric: ``study`` (a key of ``book/references.bib``, or a description where the study is not
+    named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty where the
+    study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits that the network
+    should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not know which), ``value``
+    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
     """
     text = ["study", "doi", "data", "protocol", "leaks", "metric", "note"]
     path = Path(__file__).with_name("literature.csv")
     return pd.read_csv(path, dtype={"year": "Int64", **dict.fromkeys(text, "string")})
 
 
-#: Column of the leaderboard to (metric, class) of `mpox.evaluate`; the class None is the positive one.
-MEASURES = {"accuracy": ("accuracy", "all"), "macro F1": ("f1", "macro"), "AUROC": ("auroc", None)}
+#: Column of the leaderboard to (metric, class) of `mpox.evaluate`.
+MEASURES = {"accuracy": ("accuracy", "all"), "macro F1": ("f1", "macro"), "AUROC": ("auroc", "Mpox")}
 _COSTS = {"parameters": "parameters", "median_ms_1": "ms"}
 _MODEL = ["backbone", "head", "image_size"]
 #: What every row says before its numbers.
 ABOUT = ["method", "kind", "data", "regime", "protocol", "leaks"]
 
 
-def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
+def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataFrame) -> pd.DataFrame:
     """Our methods and published ones in one table, the best AUROC first.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        Results of `mpox.evaluate`, one below the other, each with ``method`` (its name in the table), ``dataset``, ``regime``,
-        ``protocol``, ``backbone``, ``head`` and ``image_size``.
-    costs : DataFrame
-        From `mpox.models.costs.measure_costs`; a method whose model is not there has no costs.
-    literature : DataFrame
-        From `literature`. Studies with none of these metrics are left out.
-    positive : str
+    ``metrics`` are results of `mpox.evaluate`, one below the other, each with ``method`` (its name in the table), ``dataset``,
+    ``regime``, ``protocol``, ``backbone``, ``head`` and ``image_size``; ``costs`` are from `mpox.models.costs.measure_costs` (a
+    method whose model is not there has none). Of `literature`, studies with none of the metrics are left out.
 
     Returns
     -------
@@ -417,18 +342,19 @@ def leaderboard(metrics: pd.DataFrame, costs: pd.DataFrame, literature: pd.DataF
         for each of `MEASURES` the estimate and its 95 % interval (``AUROC``, ``AUROC low``, ``AUROC high``), ``parameters``,
         ``ms`` (median for an image) and ``note``. What is not known is missing. Sorted by AUROC, then accuracy, downward.
     """
-    board = pd.concat([_ours(metrics, costs, positive), _published(literature)], ignore_index=True)
+    board = pd.concat([_ours(metrics, costs), _published(literature)], ignore_index=True)
     columns = [f"{name}{part}" for name in MEASURES for part in ("", " low", " high")]
     board = board.reindex(columns=[*ABOUT, *columns, *_COSTS.values(), "note"])
     return board.sort_values(["AUROC", "accuracy"], ascending=False, kind="stable", ignore_index=True, na_position="last")
 
 
-def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
+def as_text(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard for reading: the name and the figures first, an estimate with its interval in one column, costs rounded."""
 
     def with_interval(value: float, low: float, high: float) -> str:
-        interval = "" if pd.isna(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
-        return "" if pd.isna(value) else f"{value:.{digits}f}{interval}"
+        if pd.isna(value):
+            return ""
+        return f"{value:.3f}" if pd.isna(low) else str(Interval(value, low, high))
 
     about = board[ABOUT].astype(object).where(board[ABOUT].notna(), "")
     shown = about[["method"]]
@@ -441,17 +367,16 @@ def as_text(board: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     return shown.assign(note=board["note"].fillna(""))
 
 
-def _ours(metrics: pd.DataFrame, costs: pd.DataFrame, positive: str) -> pd.DataFrame:
+def _ours(metrics: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     about, name_of = ["method", "dataset", "regime", "protocol", *_MODEL], ["method", "dataset", "protocol"]
     table = metrics[about].drop_duplicates(ignore_index=True)
     for name, (metric, label) in MEASURES.items():
-        part = metrics[(metrics["metric"] == metric) & (metrics["class"] == (label or positive))]
+        part = metrics[(metrics["metric"] == metric) & (metrics["class"] == label)]
         for rows, what in ((table, "has two models"), (part, "was evaluated twice")):
             twice = rows.loc[rows.duplicated(name_of), "method"]
             if len(twice):
-                raise MpoxError(
-                    f"The method '{twice.iloc[0]}' {what} on one data set under one protocol: give each its own name."
-                )
+                where = "on one data set under one protocol: give each its own name."
+                raise MpoxError(f"The method '{twice.iloc[0]}' {what} {where}")
         numbers = {"estimate": name, "low": f"{name} low", "high": f"{name} high"}
         table = table.merge(part[[*about, *numbers]].rename(columns=numbers), on=about, how="left", validate="1:1")
     found = costs.drop_duplicates(_MODEL)[[*_MODEL, *_COSTS]].rename(columns=_COSTS)
@@ -462,8 +387,7 @@ def _ours(metrics: pd.DataFrame, costs: pd.DataFrame, positive: str) -> pd.DataF
 
 def _published(literature: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    about = ["study", "data", "protocol", "leaks"]
-    for (study, *where), part in literature.groupby(about, dropna=False, sort=False):
+    for (study, *where), part in literature.groupby(["study", "data", "protocol", "leaks"], dropna=False, sort=False):
         part = part.set_index("metric")
         values = {name: part.loc[metric] for name, (metric, _) in MEASURES.items() if metric in part.index}
         if not values:
@@ -471,6 +395,6 @@ def _published(literature: pd.DataFrame) -> pd.DataFrame:
         notes = list(dict.fromkeys(row["note"] for row in values.values() if pd.notna(row["note"])))
         notes += [f"{name} ± {row['sd']:.3f}" for name, row in values.items() if row["sd"] > 0]
         known = {name: row["value"] for name, row in values.items()}
-        named = dict(zip(about[1:], where, strict=True))
+        named = dict(zip(("data", "protocol", "leaks"), where, strict=True))
         rows.append({"method": study_name(study), "kind": "literature", **named, **known, "note": "; ".join(notes)})
     return pd.DataFrame(rows)
