@@ -18,8 +18,7 @@ from mpox.audit import Audit, brute_force, features, pairs, run_audit
 from mpox.audit.result import COLUMNS as OVERRIDES
 from mpox.audit.retrieval import codebook
 from mpox.data.manifest import build_manifest
-from mpox.data.phantom import COPY_KINDS, PhantomSpec, ensure_phantom, read_truths
-from mpox.data.phantom.spec import person
+from mpox.data.phantom import COPY_KINDS, PhantomSpec, ensure_phantom, person, read_truths
 
 _SCRIPT = Path(__file__).resolve()
 _NOBODY = pd.DataFrame(columns=OVERRIDES, dtype="str")  # the program alone is measured, not people's decisions

@@ -12,18 +12,16 @@ from PIL import Image
 from mpox._core import MpoxError
 from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
 from mpox.audit.features import (
-    MIRRORED,
     MOST_KEYPOINTS,
     alike,
     describe,
     ensure_features,
     plain_border,
     read_features,
-    thumbnails,
 )
 from mpox.audit.result import COLUMNS, GROUP_COLUMNS, OURS, PAIR_COLUMNS, read_overrides
-from mpox.audit.retrieval import _fullest, _kept, candidates, codebook
-from mpox.audit.verification import Verdict, _polished, compare
+from mpox.audit.retrieval import _kept, candidates
+from mpox.audit.verification import Verdict, compare
 from mpox.data.manifest import scan
 from mpox.data.phantom import PhantomSpec, generate, read_truths
 from mpox.data.pictures import pixel_hash
@@ -51,30 +49,29 @@ def framed(picture: np.ndarray, side: int, shade: int) -> np.ndarray:
     return through_jpeg(cv2.copyMakeBorder(picture, side, side, side, side, cv2.BORDER_CONSTANT, value=(shade,) * 3))
 
 
-@pytest.fixture(scope="session")
+def saved(folder, pictures) -> pd.DataFrame:
+    """Pictures as files, and what the audit has to know of them."""
+    rows = []
+    for number, pixels in enumerate(pictures):
+        picture = Image.fromarray(pixels)
+        picture.save(folder / f"{number}.png")
+        rows.append((pixel_hash(picture), str(folder / f"{number}.png")))
+    return pd.DataFrame(rows, columns=["pixel_sha256", "path"])
+
+
+@pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
-    """22 copies, two of each kind, among the pictures of 60 patients."""
-    images = generate(tmp_path_factory.mktemp("audit") / "phantom", PhantomSpec(n_patients=60, copies=22, seed=4))
+    """22 copies, two of each kind, among the pictures of 36 patients."""
+    images = generate(tmp_path_factory.mktemp("audit") / "phantom", PhantomSpec(n_patients=36, size=160, copies=22, seed=4))
     return scan(images), read_truths(images)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def audited(phantom):
     return run_audit([phantom[0]], progress=False)
 
 
 class TestFeatures:
-    def test_the_mirrored_descriptors_are_those_of_the_mirror_image(self):
-        plain, turned = describe(texture(1)), describe(np.ascontiguousarray(texture(1)[:, ::-1]))
-        width = plain.picture.shape[1] * 2
-        where = plain.points * (-1, 1) + (width, 0)
-        nearest = np.abs(where[:, None] - turned.points[None]).sum(axis=2)
-        same = nearest.min(axis=1) < 1
-        assert same.mean() > 0.9
-        likeness = (plain.unit[:, MIRRORED][same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
-        unturned = (plain.unit[same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
-        assert np.median(likeness) > 0.97 > 0.9 > np.median(unturned)
-
     def test_a_plain_picture_has_features_too_few_to_match_and_raises_nothing(self):
         plain, other = describe(np.full((100, 80, 3), 200, np.uint8)), describe(texture(2))
         assert len(plain.points) == 0
@@ -89,10 +86,8 @@ class TestFeatures:
 
     def test_the_cache_is_used_and_a_damaged_file_costs_one_more_run(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
-        picture = Image.fromarray(texture(3))
-        picture.save(tmp_path / "a.png")
-        key = pixel_hash(picture)
-        images = pd.DataFrame({"pixel_sha256": [key], "path": [str(tmp_path / "a.png")]})
+        images = saved(tmp_path, [texture(3)])
+        key = images["pixel_sha256"][0]
         assert ensure_features(images, progress=False) == 1 and ensure_features(images, progress=False) == 0
         before = read_features(key)
         next((tmp_path / "cache").rglob(f"{key}.npz")).write_bytes(b"cut off")
@@ -105,10 +100,10 @@ class TestFeatures:
 
     def test_a_picture_that_changed_since_it_was_scanned_is_not_taken_for_the_old_one(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
-        Image.fromarray(texture(3)).save(tmp_path / "a.png")
-        key = pixel_hash(Image.fromarray(texture(4)))
-        with pytest.raises(MpoxError, match="a.png was changed since it was scanned: run it again"):
-            ensure_features(pd.DataFrame({"pixel_sha256": [key], "path": [str(tmp_path / "a.png")]}), progress=False)
+        images = saved(tmp_path, [texture(3)])
+        Image.fromarray(texture(4)).save(tmp_path / "0.png")
+        with pytest.raises(MpoxError, match="0.png was changed since it was scanned: run it again"):
+            ensure_features(images, progress=False)
         assert not list((tmp_path / "cache").rglob("*.npz"))
 
     def test_the_features_of_the_mirror_image_need_no_second_look(self):
@@ -124,19 +119,6 @@ class TestFeatures:
 
 
 class TestComparison:
-    def test_a_map_that_is_a_little_off_is_polished_wherever_the_part_lies(self):
-        original = describe(texture(5, 448, 448)).picture.astype(np.float32)
-        for left, top in ((10, 10), (100, 110), (10, 110)):
-            part = cv2.resize(original[top : top + 100, left : left + 100], (200, 200), interpolation=cv2.INTER_CUBIC)
-            exact = np.array([[0.5, 0, left - 0.25], [0, 0.5, top - 0.25]])
-            off = exact + [[0.01, 0.005, 1.5], [-0.005, 0.01, -1.5]]
-            corners = np.array([[0, 0, 1], [199, 0, 1], [0, 199, 1], [199, 199, 1]]).T
-
-            def miss(matrix, exact=exact, corners=corners):
-                return np.abs((matrix - exact) @ corners).max()
-
-            assert miss(off) > 1.4 and miss(_polished(part, original, off)) < 0.2
-
     @pytest.mark.parametrize("mirrored", [False, True])
     def test_a_crop_is_placed_to_the_pixel(self, mirrored):
         original = texture(5, 400, 320)
@@ -182,31 +164,28 @@ class TestComparison:
         assert plain_border(narrow.picture)[0] > 80 and narrow.border is None
         assert pairs.score(compare(narrow, describe(through_jpeg(strip)))) > 0.9
 
-    def test_pictures_without_a_border_are_compared_as_before(self, monkeypatch):
-        bare, bordered = describe(texture(8)), describe(framed(texture(8), 20, 250))
-        before = compare(bare, bordered)
-        assert bordered.border is not None
-        monkeypatch.setattr("mpox.audit.features.border_mask", lambda picture: None)
-        assert compare(describe(texture(8)), describe(framed(texture(8), 20, 250))) == before
-
     def test_different_pictures_are_different(self):
         features = [describe(texture(seed)) for seed in range(20, 32)]
         scores = [pairs.score(compare(a, b)) for a, b in itertools.combinations(features, 2)]
         assert max(scores) < 0.1
 
-    def test_a_shared_corner_is_not_enough(self):
-        sure = Verdict(200, 150, 0.99, 0.99, 0.03, 30_000, (1.0, 0, 0, 0, 1.0, 0), False)
-        assert pairs.WEAK <= pairs.score(sure) < pairs.ACCEPTED
-        assert pairs.score(Verdict(200, 150, 0.99, 0.99, 0.5, 30_000, sure.transform, False)) > 0.99
-
-    def test_more_matches_are_asked_of_a_larger_overlap(self):
-        def verdict(agreement: float, inliers: int, pixels: int) -> Verdict:
-            return Verdict(50, inliers, agreement, agreement, 0.9, pixels, (), False)
-
-        assert pairs.score(verdict(0.75, 8, 3_000)) > pairs.ACCEPTED > pairs.score(verdict(0.75, 8, 30_000))
-        assert pairs.score(verdict(0.75, 30, 30_000)) > pairs.ACCEPTED
-        assert pairs.score(verdict(0.7, 4, 500)) < pairs.ACCEPTED  # four matches always fit some map nearly
-        assert pairs.score(verdict(0.9, 8, 30_000)) > pairs.score(verdict(0.8, 8, 30_000))
+    @pytest.mark.parametrize(
+        ("inliers", "correlation", "agreement", "overlap", "pixels", "low", "high"),
+        [
+            (150, 0.99, 0.99, 0.5, 30_000, 0.99, 1),
+            (150, 0.99, 0.99, 0.03, 30_000, pairs.WEAK, pairs.ACCEPTED),  # a shared corner is not enough
+            (8, 0.75, 0.75, 0.9, 3_000, pairs.ACCEPTED, 1),  # more matches are asked of a larger overlap
+            (8, 0.75, 0.75, 0.9, 30_000, 0, pairs.ACCEPTED),
+            (30, 0.75, 0.75, 0.9, 30_000, pairs.ACCEPTED, 1),
+            (4, 0.7, 0.7, 0.9, 500, 0, pairs.ACCEPTED),  # four matches always fit some map nearly
+            (0, 0.84, 0.84, 0.95, 46_000, 0, pairs.ACCEPTED),  # where no match speaks, all must agree
+            (0, 0.95, 0.95, 0.95, 46_000, pairs.ACCEPTED, 1),
+            (0, 0.87, 0.95, 0.95, 46_000, 0, pairs.ACCEPTED),  # the frames agree, what is in them does not
+        ],
+    )
+    def test_the_score_weighs_the_evidence(self, inliers, correlation, agreement, overlap, pixels, low, high):
+        verdict = Verdict(200, inliers, correlation, agreement, overlap, pixels, (1.0, 0, 0, 0, 1.0, 0), False)
+        assert low < pairs.score(verdict) < high
 
     def test_a_linked_pair_that_was_compared_mirrored_only_is_compared_directly_too(self):
         rows = [("a", "b", False, 0.9), ("b", "c", False, 0.9), ("a", "c", True, 0.0)]
@@ -214,64 +193,29 @@ class TestComparison:
         asked = pairs._closure(["a", "b", "c", "d"], verified)
         assert set(asked.itertuples(index=False, name=None)) == {("a", "b", True), ("b", "c", True), ("a", "c", False)}
 
-    def test_a_pair_that_no_match_speaks_for_must_agree_almost_everywhere(self):
-        alike = {agreement: Verdict(0, 0, agreement, agreement, 0.95, 46_000, (), False) for agreement in (0.84, 0.95)}
-        assert pairs.score(alike[0.84]) < pairs.ACCEPTED < pairs.score(alike[0.95])
-        framed = Verdict(0, 0, 0.87, 0.95, 0.95, 46_000, (), False)  # the frames agree, what is in them does not
-        assert pairs.score(framed) < pairs.ACCEPTED
-
 
 class TestRetrieval:
-    def test_details_that_agree_add_up_and_one_that_repeats_itself_does_not(self):
-        def votes(asked, weights, turns):
-            pose = np.array([(0.0, turn) for turn in turns])
-            pictures, found = _fullest(np.array([3] * len(asked)), np.array(asked), np.array(weights), pose)
-            assert pictures.tolist() == [3]
-            return found[0]
-
-        assert votes([5, 6], [100, 100], [10, 10]) == 200
-        assert votes([5, 5], [100, 120], [10, 10]) == 120
-        assert votes([5, 6], [100, 90], [10, 190]) == 100
-        assert votes([5, 6], [100, 100], [355, 5]) == 200
-        with pytest.raises(AssertionError):
-            votes([5, 4101], [100, 100], [10, 10])
-
     def test_nothing_to_compare_is_no_candidate(self):
         assert candidates([]).empty and candidates(["one"]).empty
-
-    @pytest.mark.slow
-    def test_the_vocabulary_is_the_same_every_time(self, tmp_path, monkeypatch):
-        first = codebook(64)
-        codebook.cache_clear()
-        monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
-        second = codebook(64)
-        codebook.cache_clear()
-        assert np.array_equal(first.centroids, second.centroids) and np.array_equal(first.directions, second.directions)
 
     def test_thumbnails_find_the_panel_of_a_collage_and_the_mirror_image(self):
         pictures = [texture(seed) for seed in range(40, 50)]
         collage = np.concatenate([cv2.resize(pictures[3], (120, 200)), cv2.resize(texture(99), (120, 200))], axis=1)
-        tables = [thumbnails(describe(picture).picture) for picture in [*pictures, collage, pictures[5][:, ::-1].copy()]]
+        tables = [describe(picture).thumbnails for picture in [*pictures, collage, pictures[5][:, ::-1].copy()]]
         found = alike(tables, 1)
         assert (3, 10, False) in found and (11, 5, True) in found
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("mirrored", [False, True])
     def test_a_small_part_much_enlarged_is_found_among_others(self, mirrored, tmp_path, monkeypatch):
-        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
         original = texture(60, 480, 400)
         part = cv2.resize(original[40:180, 250:420], (240, 200), interpolation=cv2.INTER_CUBIC)
         part = through_jpeg(np.ascontiguousarray(part[:, ::-1]) if mirrored else part)
-        rows = []
-        for number, picture in enumerate([original, part, *(texture(seed, 480, 400) for seed in range(61, 91))]):
-            picture = Image.fromarray(picture)
-            picture.save(tmp_path / f"{number}.png")
-            rows.append((pixel_hash(picture), str(tmp_path / f"{number}.png")))
-        ensure_features(pd.DataFrame(rows, columns=["pixel_sha256", "path"]), jobs=1, progress=False)
+        images = saved(tmp_path, [original, part, *(texture(seed, 480, 400) for seed in range(61, 77))])
+        ensure_features(images, jobs=1, progress=False)
         monkeypatch.setattr("mpox.audit.retrieval.N_BY_DETAILS", 1)
         monkeypatch.setattr("mpox.audit.retrieval.N_BY_WHOLE", 0)
-        found = candidates([key for key, _ in rows], jobs=1, progress=False)
-        planted = tuple(sorted(key for key, _ in rows[:2]))
+        found = candidates(images["pixel_sha256"].tolist(), jobs=1, progress=False)
+        planted = tuple(sorted(images["pixel_sha256"][:2]))
         assert [row[2] for row in found.itertuples(index=False, name=None) if row[:2] == planted] == [mirrored]
 
     @pytest.mark.slow
@@ -280,21 +224,14 @@ class TestRetrieval:
         ensure_features(phantom[0], progress=False)
         alone = candidates(keys, jobs=1, progress=False)
         kept = _kept(sorted(keys))
-        pd.testing.assert_frame_equal(alone, candidates(keys, progress=False))  # from the cache
-        for damage in (kept.unlink, lambda: kept.write_text("cut off")):
-            damage()
-            pd.testing.assert_frame_equal(alone, candidates(keys[::-1], jobs=2, progress=False))
+        kept.write_text("cut off")
+        pd.testing.assert_frame_equal(alone, candidates(keys[::-1], jobs=2, progress=False))
         assert _kept(sorted(keys)[1:]) != kept
 
-    def test_pictures_without_any_detail_are_no_trouble(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
-        rows = []
-        for shade in (90, 200):
-            picture = Image.new("RGB", (60, 50), (shade,) * 3)
-            picture.save(tmp_path / f"{shade}.png")
-            rows.append((pixel_hash(picture), str(tmp_path / f"{shade}.png")))
-        ensure_features(pd.DataFrame(rows, columns=["pixel_sha256", "path"]), jobs=1, progress=False)
-        found = pairs.verify(candidates([key for key, _ in rows], jobs=1, progress=False), jobs=1, progress=False)
+    def test_pictures_without_any_detail_are_no_trouble(self, tmp_path):
+        images = saved(tmp_path, [np.full((50, 60, 3), shade, np.uint8) for shade in (90, 200)])
+        ensure_features(images, jobs=1, progress=False)
+        found = pairs.verify(candidates(images["pixel_sha256"].tolist(), jobs=1, progress=False), jobs=1, progress=False)
         assert (found["score"] < pairs.WEAK).all()
 
     def test_every_planted_copy_is_a_candidate(self, phantom):
@@ -322,18 +259,11 @@ class TestAudit:
         assert audited.pairs["mirrored"].any() and (audited.pairs["score"] >= pairs.ACCEPTED).all()
         assert audited.conflicts["kind"].value_counts()["label"] == 1  # the one that was planted
         assert (audited.conflicts["kind"] == "patient").any()
-
-    def test_groups_hold_patients_and_copies_together(self, phantom, audited):
-        manifest, truths = phantom
         groups = audited.groups
         assert list(groups.columns) == GROUP_COLUMNS and len(groups) == len(manifest)
-        group = groups.set_index("image_id")["group_id"]
         assert (groups.groupby("patient_id")["group_id"].nunique() == 1).all()
-        for row in audited.pairs.itertuples():
-            assert group[row.image_id_a] == group[row.image_id_b]
-        # no more than that: groups are the components over patients and true copies
-        truly = truths.assign(root=truths["copy_of"].fillna(truths["image_id"]))
-        assert group.nunique() >= truly["patient_id"].nunique() - truths["copy_of"].notna().sum()
+        group = groups.set_index("image_id")["group_id"]
+        assert all(group[row.image_id_a] == group[row.image_id_b] for row in audited.pairs.itertuples())
 
     def test_tables_have_the_promised_columns_and_survive_files(self, phantom, audited, tmp_path):
         audited.write(tmp_path)
@@ -404,10 +334,6 @@ class TestAudit:
 
 
 class TestDecisions:
-    def table(self, audited, number: int, decision: str) -> pd.DataFrame:
-        row = audited.pairs.iloc[number]
-        return pd.DataFrame([[*row[PAIR_COLUMNS[:4]], decision, "seen"]], columns=COLUMNS)
-
     def test_a_rejected_pair_links_nothing_and_is_kept(self, phantom, audited):
         row = audited.pairs[audited.pairs["method"] == "geometric"].iloc[0]
         decision = pd.DataFrame([[*row[PAIR_COLUMNS[:4]], "reject", "seen"]], columns=COLUMNS)
@@ -468,8 +394,3 @@ class TestDecisions:
         monkeypatch.setenv("MPOX_OVERRIDES", str(tmp_path / "missing.csv"))
         with pytest.raises(MpoxError, match="cannot be read"):
             read_overrides()
-
-    def test_the_version_follows_our_decisions(self, monkeypatch):
-        before = audit_version()
-        monkeypatch.setattr("mpox.audit.read_overrides", lambda: NO_DECISIONS.assign(x=1))
-        assert audit_version() != before

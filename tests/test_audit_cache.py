@@ -122,7 +122,7 @@ def test_a_cache_that_cannot_be_is_named(step, images, tmp_path, monkeypatch):
     assert (tmp_path / "file").read_text() == "no folder"
 
 
-def test_features_that_cannot_be_read_are_not_taken_for_damaged(images, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_named_and_not_taken_for_damaged(images, tmp_path, monkeypatch):
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
     ensure_features(images, jobs=1, progress=False)
     key = images["pixel_sha256"][0]
@@ -132,10 +132,13 @@ def test_features_that_cannot_be_read_are_not_taken_for_damaged(images, tmp_path
     with pytest.raises(MpoxError, match="cannot be used.*set MPOX_CACHE"):
         read_features(key)
     assert kept.is_dir()
+    path = VerdictCache().path
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(MpoxError, match=f"{path.name} cannot be used .*remove the file"):
+        VerdictCache()
 
 
-def test_candidates_that_lack_a_picture_are_searched_anew(images, tmp_path, monkeypatch):
-    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+def test_candidates_that_lack_a_picture_are_searched_anew(images):
     ensure_features(images, jobs=1, progress=False)
     keys = sorted(images["pixel_sha256"])
     whole = candidates(keys, jobs=1, progress=False)
@@ -143,11 +146,3 @@ def test_candidates_that_lack_a_picture_are_searched_anew(images, tmp_path, monk
     _kept(keys).write_text("".join(line + "\n" for line in text.splitlines() if keys[2] not in line))
     pd.testing.assert_frame_equal(candidates(keys, jobs=1, progress=False), whole)
     assert _kept(keys).read_text() == text
-
-
-def test_a_damaged_file_of_verdicts_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
-    path = VerdictCache().path
-    path.write_bytes(b"no database" * 1000)
-    with pytest.raises(MpoxError, match=f"{path.name} cannot be used .*remove the file"):
-        VerdictCache()

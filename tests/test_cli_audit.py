@@ -54,18 +54,17 @@ def test_a_folder_is_audited(folder, tmp_path):
     assert (out / "datasheet-pictures.md").read_text().startswith("# Data sheet")
     page = (out / "review.html").read_text()
     assert "data:image/jpeg" in page and "http" not in page.replace("http://www.w3.org", "")
-
-
-def test_a_decision_is_honoured(folder, tmp_path):
     decisions = tmp_path / "overrides.csv"
     decisions.write_text(
         "dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n"
         "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\n"
     )
-    result = audit(folder, "--out", tmp_path / "out", "--overrides", decisions)
-    assert result.exit_code == 0, result.output
-    assert pd.read_csv(tmp_path / "out" / "pairs.csv").empty
-    assert pd.read_csv(tmp_path / "out" / "weak_pairs.csv")["reason"].tolist() == ["looked at it"]
+    assert audit(folder, "--out", tmp_path / "again", "--overrides", decisions).exit_code == 0
+    assert pd.read_csv(tmp_path / "again" / "pairs.csv").empty
+    assert pd.read_csv(tmp_path / "again" / "weak_pairs.csv")["reason"].tolist() == ["looked at it"]
+    (tmp_path / "file").write_text("")
+    result = audit(folder, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 1 and "name another folder with" in result.output and "--out" in result.output
 
 
 def test_a_folder_without_classes_or_with_an_empty_one_is_audited_all_the_same(folder, tmp_path):
@@ -113,9 +112,3 @@ def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):
     result = audit(tmp_path / "bad", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "no usable picture" in result.output
     assert pd.read_csv(tmp_path / "out" / "rejected.csv")["image_id"].tolist() == ["Mpox/a.jpg"]
-
-
-def test_a_place_that_cannot_be_written_is_said(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    result = audit(folder, "--out", tmp_path / "file" / "out")
-    assert result.exit_code == 1 and "name another folder with --out" in result.output

@@ -50,7 +50,7 @@ VERSIONS = {
     "mpox.audit.retrieval.RETRIEVAL_VERSION": 2, "mpox.audit.verification.VERSION": 5,
     "mpox.data.changes.ALTERATIONS_VERSION": 1, "mpox.data.changes.CORRUPTIONS_VERSION": 1,
     "mpox.data.changes.LESION_MAP_VERSION": 1, "mpox.data.changes.TONE_TRANSFER_VERSION": 1,
-    "mpox.data.frozen.FORMAT_VERSION": 1, "mpox.data.phantom.spec.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
+    "mpox.data.frozen.FORMAT_VERSION": 1, "mpox.data.phantom.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
     "mpox.models.batches.VERSION": 1, "mpox.models.explain.VERSION": 1, "mpox.models.features.VERSION": 1,
     "mpox.runs.predict.VERSION": 2, "mpox.studies.errors.VERSION": 1,
     "mpox.studies.labels.VERSION": 1, "mpox.studies.saliency.VERSION": 1, "mpox.studies.shortcuts.CELLS_VERSION": 1,

@@ -116,6 +116,8 @@ def test_fetch_puts_the_listed_images_in_place_and_a_second_call_does_nothing(se
     assert fetch.fetch("tiny", say=said.append) == folder
     assert "nothing to do" in said[-1] and server.asked == 1
     assert tree(fetch.fetch("tiny", data_dir=tmp_path / "mine", say=str)) == IMAGES and (tmp_path / "mine" / "tiny").is_dir()
+    with FileLock(archive.with_name("tiny.lock")), pytest.raises(MpoxError, match="Another `mpox data fetch tiny` is running"):
+        fetch.fetch("tiny", data_dir=tmp_path / "third", say=str)
 
 
 def test_wrong_checksums_are_named_and_change_nothing(server, archive, tmp_path):
@@ -137,13 +139,13 @@ def failing(server, archive, tmp_path, monkeypatch, trouble):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             register(monkeypatch, f"http://127.0.0.1:{probe.getsockname()[1]}/tiny.zip")
-    elif trouble in ("404", "503"):
-        server.status = int(trouble)
+    elif trouble == "404":
+        server.status = 404
     elif trouble == "cut":
         server.cut_after = 100_000
     else:
         flipped = body[:50_000] + bytes([body[50_000] ^ 255]) + body[50_001:]
-        server.body = {"html": b"<html>log in", "flipped": flipped, "short": body[:-30]}[trouble]
+        server.body = {"html": b"<html>log in", "flipped": flipped}[trouble]
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,9 @@ def failing(server, archive, tmp_path, monkeypatch, trouble):
     [
         ("no network", r"not downloaded .ConnectionError.: try again later, or open http.* save the file as .*/mirror-0123"),
         ("404", "the server answered 404 Not Found"),
-        ("503", "the server answered 503"),
         ("cut", "not downloaded"),
         ("html", "not a whole zip archive"),
         ("flipped", "not a whole zip archive"),
-        ("short", "not a whole zip archive"),
     ],
 )
 def test_a_failed_download_is_one_sentence_and_the_archive_can_be_put_there_by_hand(
@@ -170,9 +170,9 @@ def test_a_failed_download_is_one_sentence_and_the_archive_can_be_put_there_by_h
     assert tree(fetch.fetch("tiny", say=str)) == IMAGES
 
 
-@pytest.mark.parametrize("name", ["../../evil.png", "mirror/../../evil.png", "/evil.png", "..\\evil.png", "C:/evil.png"])
-def test_no_member_of_an_archive_gets_out_of_its_folder(server, archive, tmp_path, name):
-    server.body = mirror(tmp_path, more=[(name, b"x")])
+def test_no_member_of_an_archive_gets_out_of_its_folder(server, archive, tmp_path):
+    names = ["../../evil.png", "mirror/../../evil.png", "/evil.png", "..\\evil.png", "C:/evil.png"]
+    server.body = mirror(tmp_path, more=[(name, b"x") for name in names])
     assert tree(fetch.fetch("tiny", say=str)) == IMAGES
     assert not list(tmp_path.rglob("*evil*")) and not Path("/evil.png").exists()
 
@@ -210,12 +210,6 @@ def test_a_damaged_copy_is_kept_aside_or_an_error_where_it_would_hide_the_fresh_
         fetch.fetch("tiny", say=str)
 
 
-def test_two_at_once_are_kept_apart(archive):
-    archive.parent.mkdir(parents=True)
-    with FileLock(archive.with_name("tiny.lock")), pytest.raises(MpoxError, match="Another `mpox data fetch tiny` is running"):
-        fetch.fetch("tiny", say=str)
-
-
 def test_without_a_list_only_the_class_folders_are_taken(server, archive, tmp_path, monkeypatch):
     register(monkeypatch, REGISTRY["tiny"].archive.url, name="unlisted")
     inside = [(f"mirror-0123/images/{name}", data) for name, data in IMAGES.items()]
@@ -248,31 +242,21 @@ def _refuse(handle):
 
 
 @pytest.mark.parametrize(
-    ("download", "sentence"),
+    ("call", "name", "download", "sentence"),
     [
-        (None, "pip install kagglehub"),  # as if it were not installed
-        (_refuse, r"Kaggle did not deliver 'msld-v2' \(401 Client Error\): log in"),
-        (lambda handle: str(Path(__file__).parent), "no folder 'FOLDS'"),
+        (fetch.fetch, "msld-v2", None, "pip install kagglehub"),  # as if it were not installed
+        (fetch.fetch, "msld-v2", _refuse, r"Kaggle did not deliver 'msld-v2' \(401 Client Error\): log in"),
+        (fetch.fetch, "msld-v2", lambda handle: str(Path(__file__).parent), "no folder 'FOLDS'"),
+        (fetch.fetch, "phantom", None, "not fetched but generated"),
+        (fetch.fetch, "{folder}", None, "folder of your own"),
+        (fetch.verify, "tiny", None, "is not here"),
+        (fetch.verify, "{folder}", None, "no list of checksums"),
+        (fetch.verify, "ahsan-2022", None, "no list of checksums for 'ahsan-2022'"),
     ],
 )
-def test_kaggle_trouble_is_one_sentence(archive, monkeypatch, download, sentence):
+def test_what_cannot_be_had_or_checked_is_one_sentence(archive, tmp_path, monkeypatch, call, name, download, sentence):
     client = types.SimpleNamespace(dataset_download=download) if download else None
     monkeypatch.setitem(sys.modules, "kagglehub", client)
-    with pytest.raises(MpoxError, match=sentence):
-        fetch.fetch("msld-v2", say=str)
-
-
-@pytest.mark.parametrize(
-    ("call", "name", "sentence"),
-    [
-        (fetch.fetch, "phantom", "not fetched but generated"),
-        (fetch.fetch, "{folder}", "folder of your own"),
-        (fetch.verify, "tiny", "is not here"),
-        (fetch.verify, "{folder}", "no list of checksums"),
-        (fetch.verify, "ahsan-2022", "no list of checksums for 'ahsan-2022'"),
-    ],
-)
-def test_what_is_not_fetched_or_verified(archive, tmp_path, call, name, sentence):
     with pytest.raises(MpoxError, match=sentence):
         call(name.format(folder=tmp_path))
 
@@ -338,6 +322,7 @@ def test_path_prints_the_folder(data, tmp_path):
 
 def test_verify_names_what_is_wrong(data, tmp_path):
     root = tmp_path / "data" / "msld_v1"
+    assert "(2 images, verified): nothing to do.\n" in data("fetch", "msld-v1").output
     assert data("verify", "msld-v1").output.endswith(": 2 ok, 0 changed, 0 missing, 0 unknown\n")
     assert "ok       Monkeypox/M01_01.jpg\n" in data("verify", "msld-v1", "--all").output
     (root / "Others" / "mine.PNG").write_bytes(b"mine")
@@ -356,12 +341,3 @@ def test_verify_names_what_is_wrong(data, tmp_path):
     message = "1 changed (Monkeypox/M01_01.jpg) and 1 missing (Others/NM01_01.jpg)"
     assert message in str(result.exception) and "run `mpox data fetch msld-v1`" in str(result.exception)
     assert data("verify", "msld-v2").exit_code == 1
-
-
-def test_the_command_fetches(data, tmp_path, monkeypatch):
-    assert "(2 images, verified): nothing to do.\n" in data("fetch", "msld-v1").output
-    assert data("fetch", "phantom").exit_code == 1
-    seen = {}
-    monkeypatch.setattr(fetch, "fetch", lambda name, **options: seen.update(options, name=name) or Path(name))
-    assert data("fetch", "msid", "--data-dir", tmp_path).exit_code == 0
-    assert (seen["name"], seen["data_dir"]) == ("msid", str(tmp_path))

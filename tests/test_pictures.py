@@ -73,8 +73,7 @@ def test_a_picture_of_the_largest_size_is_decoded(tmp_path, monkeypatch):
         read_rgb(tmp_path / "b.png")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("orientation", "suffix"), zip(range(1, 9), [".png", ".jpg", ".tif", ".webp"] * 2, strict=True))
 def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     """As the EXIF standard words it: which sides of the upright picture the stored first row and first column are."""
     sides = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "lt", 6: "rt", 7: "rb", 8: "lb"}[orientation]
@@ -91,11 +90,8 @@ def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"a{suffix}", exif=exif, **options)
     assert np.abs(colours(tmp_path / f"a{suffix}") - upright).max() <= 3
     assert describe(tmp_path / f"a{suffix}")[2:] == (24, 16)
-
-
-def test_damaged_metadata_do_not_cost_the_picture(tmp_path):
-    picture(1).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(30))
-    assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(picture(1)))
+    picture(1).save(tmp_path / "b.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(30))
+    assert np.array_equal(colours(tmp_path / "b.png"), np.asarray(picture(1)))  # damaged metadata do not cost the picture
 
 
 def test_every_mode_becomes_rgb(tmp_path):
@@ -104,13 +100,11 @@ def test_every_mode_becomes_rgb(tmp_path):
         image.save(file, **options)
         return colours(file)
 
+    for mode, suffix in [("RGB", ".jpg"), ("RGB", ".png"), ("L", ".jpg"), ("CMYK", ".jpg"), ("CMYK", ".tif"), ("P", ".png"),
+                         ("RGB", ".bmp"), ("YCbCr", ".tif"), ("1", ".png")]:  # fmt: skip
+        found = read(picture(3, (70, 50)).convert(mode), suffix)
+        assert np.array_equal(found, np.asarray(Image.open(tmp_path / f"{mode}{suffix}").convert("RGB"))), (mode, suffix)
     flat = Image.new("RGB", (16, 16), (200, 40, 40))
-    assert np.abs(read(flat.quantize(8), ".png") - (200, 40, 40)).max() <= 8
-    assert np.abs(read(flat.convert("CMYK"), ".jpg") - (200, 40, 40)).max() <= 8
-    assert np.abs(read(flat.convert("CMYK"), ".tif") - (200, 40, 40)).max() <= 8
-    assert np.abs(read(flat.convert("YCbCr"), ".tif") - (200, 40, 40)).max() <= 8
-    assert (read(flat.convert("L"), ".png") == np.asarray(flat.convert("L"))[..., None]).all()
-    assert set(np.unique(read(flat.convert("1", dither=Image.Dither.NONE), ".png"))) <= {0, 255}
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     assert np.abs(read(ImageCms.profileToProfile(flat, srgb, lab, outputMode="LAB"), ".tif") - (200, 40, 40)).max() <= 8
 
@@ -134,12 +128,17 @@ def test_transparent_palettes_lie_over_white(tmp_path):
         assert (result[:, :8] == 255).all() and (result[:, 8:] == (10, 200, 10)).all()
     result = colours(tmp_path / "half.png")
     assert np.abs(result[:, :8] - (227, 147, 147)).max() <= 1 and (result[:, 8:] == (10, 200, 10)).all()
+    grey = np.full((40, 40), 1000, np.uint16)
+    grey[:20] = 40_000
+    Image.fromarray(grey).save(tmp_path / "grey.png", transparency=1000)
+    result = colours(tmp_path / "grey.png")
+    assert (result[20:] == 255).all() and np.abs(result[:20] - 40_000 / 257).max() <= 1
 
 
 RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
 
 
-@pytest.mark.parametrize("divisor", [1, 64, 300, 5000])
+@pytest.mark.parametrize("divisor", [1, 300])
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "i.tif", "a.pgm", "a.jp2"])
 def test_16_bits_are_scaled_by_their_range_never_by_the_brightest_pixel(tmp_path, divisor, name):
     values = RAMP // divisor  # down to pictures that are almost black
@@ -161,14 +160,6 @@ def test_12_bit_tiffs_are_scaled_by_their_range(tmp_path):
     content = start.replace(struct.pack("<HHIHH", 273, 3, 1, 110, 0), struct.pack("<HHIHH", 273, 3, 1, len(start), 0))
     (tmp_path / "a.tif").write_bytes(content + packed.tobytes())
     assert np.abs(colours(tmp_path / "a.tif")[..., 0] - values.reshape(16, 16) / 4095 * 255).max() <= 0.51
-
-
-def test_transparency_of_16_bit_grey_lies_over_white(tmp_path):
-    grey = np.full((40, 40), 1000, np.uint16)
-    grey[:20] = 40_000
-    Image.fromarray(grey).save(tmp_path / "grey.png", transparency=1000)
-    result = colours(tmp_path / "grey.png")
-    assert (result[20:] == 255).all() and np.abs(result[:20] - 40_000 / 257).max() <= 1
 
 
 @pytest.mark.parametrize(("top", "white"), [(1.0, 1), (0.02, 1), (200.0, 255), (60_000.0, 65535)])
@@ -243,19 +234,13 @@ def test_formats_that_call_other_programs_are_left_out():
     assert not {".eps", ".ps", ".wmf", ".emf", ".pdf", ".mpg", ".h5", ".txt", ".csv", ""} & EXTENSIONS
 
 
-def test_pixels_of_ordinary_pictures_are_what_pillow_decodes(tmp_path):
-    for name, mode in [("a.jpg", "RGB"), ("b.png", "RGB"), ("c.jpg", "L"), ("d.jpg", "CMYK"), ("e.png", "P"), ("f.bmp", "RGB")]:
-        picture(3, (70, 50)).convert(mode).save(tmp_path / name)
-        assert np.array_equal(colours(tmp_path / name), np.asarray(Image.open(tmp_path / name).convert("RGB"))), name
-
-
 def encoded(kind: str) -> bytes:
     stream = io.BytesIO()
     picture(1, (40, 40)).save(stream, format=kind)
     return stream.getvalue()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "ICO"]),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),

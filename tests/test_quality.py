@@ -14,7 +14,7 @@ from mpox.data.phantom.copies import make_copy
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
-    images = generate(tmp_path_factory.mktemp("quality") / "phantom", PhantomSpec(n_patients=24, corner_mark=False, copies=0))
+    images = generate(tmp_path_factory.mktemp("quality") / "phantom", PhantomSpec(n_patients=16, corner_mark=False, copies=0))
     return images, read_truths(images)
 
 
@@ -26,13 +26,10 @@ def _noise(height=120, width=160) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def test_borders_on_each_side_are_measured():
+def test_borders_are_measured_on_each_side_after_jpeg_and_one_within_another(tmp_path):
     picture = _noise()
     picture[:10], picture[-20:], picture[:, :30], picture[:, -5:] = 250, 250, 250, 250
     assert plain_borders(picture) == (30, 10, 5, 20)
-
-
-def test_a_border_survives_jpeg_and_a_frame_within_a_frame_is_measured(tmp_path):
     picture = _noise(160, 240)
     picture[:24], picture[-24:], picture[:, :24], picture[:, -24:] = 10, 10, 10, 10
     picture[:8], picture[-8:], picture[:, :8], picture[:, -8:] = 245, 245, 245, 245
@@ -70,16 +67,6 @@ def test_text_is_found_on_captioned_copies_and_not_on_skin(phantom):
         captioned.append(bool(text_lines(make_copy("caption", pixels, np.zeros(pixels.shape[:2], bool), rng)[0])))
     assert np.mean(captioned) >= 0.9
     assert sum(captioned) / (sum(captioned) + sum(plain)) >= 0.95
-
-
-def test_the_place_of_text_is_given_as_shares(phantom):
-    from PIL import ImageDraw
-
-    images, truths = phantom
-    picture = Image.open(images / truths["image_id"].iloc[0]).convert("RGB").resize((448, 448))
-    ImageDraw.Draw(picture).text((100, 300), "MEASLES VIRUS", fill="white", font_size=30, stroke_width=3, stroke_fill="black")
-    left, top, right, bottom = max(text_lines(np.asarray(picture)), key=lambda box: box[2] - box[0])
-    assert 0.15 < left < 0.35 and 0.6 < top < bottom < 0.78 and right > left + 0.2
 
 
 def test_blur_and_exposure_follow_what_is_done_to_a_picture(phantom, tmp_path):

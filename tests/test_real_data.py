@@ -18,51 +18,42 @@ def msld(data_dir):
 
 
 @pytest.fixture(scope="module")
-def msid(data_dir):
-    return build_manifest("msid", data_dir=data_dir)
+def recorded(msld):
+    return read_audit(project_root() / "results" / "audits" / "msld-v1", [msld])
 
 
-@pytest.fixture(scope="module")
-def audited(msld):
-    return run_audit([msld], progress=False)
-
-
-def test_msld_v1_is_as_published(msld):
-    assert len(msld) == REGISTRY["msld-v1"].expected_images == 228
-    assert msld["label"].value_counts().to_dict() == {"Others": 126, "Mpox": 102}
-    assert msld["patient_id"].notna().all() and msld["patient_id"].nunique() == 162
+def test_the_data_sets_are_as_published(msld, data_dir):
+    msid = build_manifest("msid", data_dir=data_dir)
+    for data, labels in (
+        (msld, {"Others": 126, "Mpox": 102}),
+        (msid, {"Normal": 293, "Mpox": 279, "Chickenpox": 107, "Measles": 91}),
+    ):
+        assert len(data) == REGISTRY[data["source"][0]].expected_images and data.attrs["rejected"] == []
+        assert data["label"].value_counts().to_dict() == labels
     assert msld.groupby("label")["patient_id"].nunique().to_dict() == {"Mpox": 55, "Others": 107}
-    assert msld.groupby("patient_id")["label"].nunique().max() == 1
-    assert set(msld["width"]) == set(msld["height"]) == {224}
-    assert msld.attrs["rejected"] == []
-
-
-def test_msid_is_as_published(msid):
-    assert len(msid) == REGISTRY["msid"].expected_images == 770
-    assert msid["label"].value_counts().to_dict() == {"Normal": 293, "Mpox": 279, "Chickenpox": 107, "Measles": 91}
-    assert msid["patient_id"].isna().all()
-    assert msid.attrs["rejected"] == []
+    assert msld["patient_id"].notna().all() and msld.groupby("patient_id")["label"].nunique().max() == 1
+    assert msid["patient_id"].isna().all() and set(msld["width"]) == set(msld["height"]) == {224}
 
 
 @pytest.mark.slow
-def test_the_audit_of_msld_v1_is_the_recorded_one(msld, audited):
-    recorded = read_audit(project_root() / "results" / "audits" / "msld-v1", [msld])
+def test_the_audit_of_msld_v1_is_the_recorded_one(msld, recorded):
+    audited = run_audit([msld], progress=False)
     sides = ["image_id_a", "image_id_b", "method", "decision"]
     assert audited.pairs[sides].values.tolist() == recorded.pairs[sides].values.tolist()
     assert audited.groups["group_id"].tolist() == recorded.groups["group_id"].tolist()
     assert (audited.pairs["score"] - recorded.pairs["score"]).abs().max() < 0.02
 
 
-def test_the_exact_duplicates_and_a_patient_under_two_names_are_found(audited):
-    exact = audited.pairs[audited.pairs["method"] != "geometric"]
+def test_the_exact_duplicates_and_a_patient_under_two_names_are_found(recorded):
+    exact = recorded.pairs[recorded.pairs["method"] != "geometric"]
     assert exact[["image_id_a", "image_id_b"]].values.tolist() == [["Others/NM110_01.jpg", "Others/NM68_01.jpg"]]
-    assert len(audited.pairs) > 40  # pictures of one photograph, most of them crops of it
-    conflicts = audited.conflicts[audited.conflicts["kind"] == "patient"]
+    assert len(recorded.pairs) > 40  # pictures of one photograph, most of them crops of it
+    conflicts = recorded.conflicts[recorded.conflicts["kind"] == "patient"]
     assert ("NM110", "NM68") in set(zip(conflicts["patient_id_a"], conflicts["patient_id_b"], strict=True))
 
 
-def test_random_splits_of_msld_v1_leak(msld, audited):
-    manifest = msld.merge(audited.groups[["image_id", "group_id"]], on="image_id")
+def test_random_splits_of_msld_v1_leak(msld, recorded):
+    manifest = msld.merge(recorded.groups[["image_id", "group_id"]], on="image_id")
     honest = source_groups(manifest).set_axis(manifest["image_id"])
     assert 0.35 < siblings_in_training(make_splits(manifest, "random_image"), honest) < 0.55
     assert 0 < siblings_in_training(make_splits(manifest, "patient"), honest) < 0.1

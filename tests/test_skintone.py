@@ -22,13 +22,8 @@ def _pixels(images, image_id) -> np.ndarray:
     return np.asarray(Image.open(images / image_id).convert("RGB"))
 
 
-def test_the_formula():
-    assert ita_degrees(70, 20) == pytest.approx(45)
-    assert ita_degrees(30, 20) == pytest.approx(-45)
-    assert ita_degrees(50, 12) == pytest.approx(0)
-
-
-def test_the_classes_of_del_bino():
+def test_the_formula_and_the_classes_of_del_bino():
+    assert ita_degrees(np.array([70, 30, 50]), [20, 20, 12]) == pytest.approx([45, -45, 0])
     angles = {60: "very light", 50: "light", 30: "intermediate", 20: "tan", -10: "brown", -60: "dark"}
     assert {angle: ita_class(float(angle)) for angle in angles} == angles
     assert list(CLASSES) == list(angles.values())

@@ -106,25 +106,28 @@ def atomic_write(path: str | os.PathLike, content: str | bytes) -> Path:
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A new folder to fill, under a temporary name that takes `path`'s place at the end; two processes need a lock around it."""
+    """A new folder to fill, under a temporary name that takes `path`'s place at the end; two processes need a lock around it.
+
+    What was there stays until then, and comes back if a process is killed in between.
+    """
     path = Path(path)
-    fresh = path.with_name(f".{path.name}{TEMPORARY}")
+    fresh, old = (path.with_name(f".{path.name}{end}") for end in (TEMPORARY, ".old"))
     with explaining(path.parent):
-        shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+        if old.exists() and not path.exists():  # of a process that was killed
+            os.replace(old, path)
+        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
     try:
         yield fresh
         with explaining(path.parent):
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                os.replace(path, old)
             os.replace(fresh, path)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-
-
-def move_folder(fresh: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Give a whole folder its name."""
-    os.replace(fresh, target)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def audit(datasets, out, data_dir, overrides, patients, patient_pattern, review,
     they link nothing), conflicts.csv (one photograph, two labels or two patients), rejected.csv (files that cannot be used),
     quality.csv (blur, exposure, borders, captions, skin tone), summary.csv and a data sheet for each data set.
     """
-    from mpox.audit.command import audit_folder
+    from mpox.audit.pages import audit_folder
 
     if len(datasets) > 1 and (patients or patient_pattern):
         raise MpoxError("--patients and --patient-pattern describe one data set: audit it alone, or put a patients.csv in it.")

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
-from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, group, hash_of_decisions, read_audit, read_overrides, together
+from mpox.audit import result
+from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, read_audit, read_overrides
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
 
@@ -34,7 +35,7 @@ def audit_version() -> str:
     codebook_and_retrieval = retrieval.CODEBOOK_VERSION, retrieval.RETRIEVAL_VERSION
     numbers = features.VERSION, *codebook_and_retrieval, verification.VERSION, pairs.VERSION
     steps = ".".join(map(str, numbers))
-    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{hash_of_decisions(read_overrides())}"
+    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{result.hash_of_decisions(read_overrides())}"
 
 
 def run_audit(
@@ -45,26 +46,16 @@ def run_audit(
     Parameters
     ----------
     manifests : list of DataFrame
-        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine.
+        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine. An `MpoxError` if two of them
+        have the same name, or there is no picture at all.
     overrides : DataFrame, optional
         From `mpox.audit.result.read_overrides`; the package's own decisions if not given.
     jobs : int, optional
         Processes; all cores by default.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    Audit
-
-    Raises
-    ------
-    MpoxError
-        If two of the manifests have the same name, or there is no picture at all.
     """
     from mpox.audit import features, pairs, retrieval
 
-    images, rejected = _together(manifests)
+    images = _together(manifests)
     overrides = read_overrides() if overrides is None else overrides
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
@@ -72,7 +63,7 @@ def run_audit(
     candidates = retrieval.candidates(keys, jobs=jobs, progress=progress)
     verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
     table = pd.concat([_exact(images), _geometric(images, verified[verified["score"] >= pairs.WEAK])], ignore_index=True)
-    return _audit(images, rejected, _decided(table, overrides, images))
+    return _audit(images, result.rejected_files(manifests), _decided(table, overrides, images))
 
 
 def brute_force(
@@ -81,7 +72,7 @@ def brute_force(
     """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered."""
     from mpox.audit import features, pairs
 
-    images, _ = _together(manifests)
+    images = _together(manifests)
     distinct = images.drop_duplicates("pixel_sha256")
     features.ensure_features(distinct, jobs=jobs, progress=progress)
     both = itertools.combinations(sorted(distinct["pixel_sha256"]), 2)
@@ -92,15 +83,13 @@ def brute_force(
     return pairs.best_of_both(pairs.verify(asked, jobs=jobs, progress=progress, remember=False))
 
 
-def _together(manifests: list[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    names = [manifest.attrs.get("source") or manifest["source"].iloc[0] for manifest in manifests]
+def _together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
+    names = [result.source_of(manifest) for manifest in manifests]
     if not sum(len(manifest) for manifest in manifests):
         raise MpoxError(f"There is no usable picture in {', '.join(names)}, nothing to audit: see the reasons in rejected.csv.")
     if len(set(names)) < len(names):
         raise MpoxError(f"Two of the data sets have the same name ({', '.join(names)}): name each once, or rename a folder.")
-    rows = [(name, *entry) for name, m in zip(names, manifests, strict=True) for entry in m.attrs.get("rejected", [])]
-    rejected = pd.DataFrame(rows, columns=["dataset", "image_id", "reason"], dtype="str")
-    return together(manifests), rejected
+    return result.together(manifests)
 
 
 def _exact(images: pd.DataFrame) -> pd.DataFrame:
@@ -189,4 +178,4 @@ def _audit(images: pd.DataFrame, rejected: pd.DataFrame, table: pd.DataFrame) ->
     table = table.sort_values(PAIR_COLUMNS[:4], ignore_index=True)
     same = table["decision"].isin(["found", "confirmed"])
     accepted, weak = table[same].reset_index(drop=True), table[~same].reset_index(drop=True)
-    return Audit(group(images, accepted), accepted, weak, rejected)
+    return Audit(result.group(images, accepted), accepted, weak, rejected)

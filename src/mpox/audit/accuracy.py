@@ -37,11 +37,8 @@ def accuracy_by_kind(pairs: pd.DataFrame, truths: pd.DataFrame) -> pd.DataFrame:
     A pair is right when both images come from one photograph. Recall counts copies: found is a copy that the pairs link to its
     original, directly or through other right pairs. Precision counts pairs, each under the kind of every copy in it.
 
-    Returns
-    -------
-    DataFrame
-        ``kind``, ``copies``, ``found``, ``recall``, ``pairs``, ``right``, ``precision`` (missing without a pair); one row a
-        kind, those between originals as ``(no copy)``, and ``all``.
+    Returns ``kind``, ``copies``, ``found``, ``recall``, ``pairs``, ``right``, ``precision`` (missing without a pair); one row a
+    kind, those between originals as ``(no copy)``, and ``all``.
     """
     source = truths["copy_of"].fillna(truths["image_id"]).set_axis(truths["image_id"])
     kinds = truths.set_index("image_id")["copy_kind"]

@@ -31,43 +31,41 @@ _SCALE = 512  # RootSIFT values, 0 to 1, are stored as bytes
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """What is kept of a picture.
+    """What is kept of a picture; what is derived from it is kept once it was asked for."""
 
-    Parameters
-    ----------
-    width, height : int
-        Of the picture itself, pixels.
-    points : ndarray of float32, shape (k, 2)
-        Positions x, y in the picture scaled to a long side of `SIDE` pixels, the first pixel's centre at 0.5.
-    poses : ndarray of float32, shape (k, 2)
-        Size of the keypoint (base-2 logarithm of pixels) and direction (degrees, 0 to 360).
-    descriptors : ndarray of uint8, shape (k, 128)
-        RootSIFT, scaled by 512.
-    picture : ndarray of uint8, shape (h, w)
-        Grey, contrast evened out, long side ``SIDE / SHRINK``.
-    """
-
-    width: int
+    width: int  # of the picture itself, pixels
     height: int
-    points: np.ndarray
-    poses: np.ndarray
-    descriptors: np.ndarray
-    picture: np.ndarray
+    points: np.ndarray  # (k, 2) float32: x, y in the picture scaled to a long side of `SIDE`, the first pixel's centre at 0.5
+    poses: np.ndarray  # (k, 2) float32: size of the keypoint (base-2 logarithm of pixels), direction (degrees, 0 to 360)
+    descriptors: np.ndarray  # (k, 128) uint8: RootSIFT, scaled by 512
+    picture: np.ndarray  # (h, w) uint8: grey, contrast evened out, long side ``SIDE / SHRINK``
 
     @functools.cached_property
     def unit(self) -> np.ndarray:
-        """The descriptors as unit vectors, see `as_unit`; kept, once asked for."""
-        return as_unit(self.descriptors)
+        """The descriptors as unit vectors, float32."""
+        values = self.descriptors.astype(np.float32)
+        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
 
     @functools.cached_property
     def thumbnails(self) -> np.ndarray:
-        """See `mpox.audit.features.thumbnails`; kept, once asked for."""
-        return thumbnails(self.picture)
+        """Unit vectors of the whole picture and of its parts (`WINDOWS`): float32 of shape (11, 16 * 16)."""
+        height, width = self.picture.shape
+        rows = []
+        for left, top, right, bottom in WINDOWS:
+            part = self.picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
+            small = cv2.resize(part, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+            small -= small.mean()
+            rows.append(small / max(float(np.linalg.norm(small)), 1e-6))
+        return np.stack(rows)
 
     @functools.cached_property
     def border(self) -> np.ndarray | None:
-        """See `mpox.audit.features.border_mask`; kept, once asked for."""
-        return border_mask(self.picture)
+        """Where the picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w), or none."""
+        borders = plain_border(self.picture)
+        left, top, right, bottom = (depth + _HALO if depth else 0 for depth in borders)
+        mask = np.ones_like(self.picture)
+        mask[top : mask.shape[0] - bottom, left : mask.shape[1] - right] = 0
+        return mask if any(borders) and mask.mean() < _MOST else None
 
     @functools.cached_property
     def mirrored(self) -> "LocalFeatures":
@@ -87,12 +85,6 @@ class LocalFeatures:
 #: Where each of the 128 values of a descriptor comes from when the picture is mirrored: OpenCV's layout is 4 rows, 4 columns
 #: and 8 directions in the keypoint's own frame, in which a mirrored patch has its rows and its directions reversed.
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, (-np.arange(8)) % 8].ravel()
-
-
-def as_unit(descriptors: np.ndarray) -> np.ndarray:
-    """Descriptors, uint8 of shape (k, 128), as unit vectors, float32."""
-    values = descriptors.astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
 
 
 def _scaled_size(width: int, height: int) -> tuple[int, int]:
@@ -188,20 +180,20 @@ def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: 
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]
     work = list(zip(missing["pixel_sha256"], missing["path"], strict=True))
-    bar = tqdm(total=len(work), desc="audit: local features", unit="picture", delay=3, leave=False, disable=not progress)
-    with bar:
-        for _ in parallel(_write_features, work, jobs=jobs):
-            bar.update()
+    for _ in parallel(_write_features, work, title="audit: local features", jobs=jobs, progress=progress):
+        pass
     return len(work)
 
 
-def parallel(function, work: list[tuple], *, jobs: int | None = None, chunk: int = 8):
-    """Call ``function(*item)`` for every item, in processes when there is enough to do; results come in order."""
+def parallel(function, work: list[tuple], *, title: str, jobs: int | None = None, chunk: int = 8, progress: bool = True):
+    """Call ``function(*item)`` for every item, in processes when there is enough to do; results come in order, under a bar."""
     jobs = min(jobs or cpu_count(), -(-len(work) // chunk))
     if jobs <= 1:
-        return (function(*item) for item in work)
-    pool = Parallel(jobs, return_as="generator", batch_size=chunk, pre_dispatch=8 * jobs * chunk)
-    return pool(delayed(function)(*item) for item in work)
+        results = (function(*item) for item in work)
+    else:
+        pool = Parallel(jobs, return_as="generator", batch_size=chunk, pre_dispatch=8 * jobs * chunk)
+        results = pool(delayed(function)(*item) for item in work)
+    return tqdm(results, total=len(work), desc=title, delay=3, leave=False, disable=not progress)
 
 
 THUMBNAIL_SIDE = 16
@@ -212,18 +204,6 @@ WINDOWS = (
     + [(0, k / n, 1, (k + 1) / n) for n in (2, 3) for k in range(n)]
 )
 _BLOCK = 2048
-
-
-def thumbnails(picture: np.ndarray) -> np.ndarray:
-    """Unit vectors of the whole picture and of its parts: float32 of shape (11, SIDE * SIDE), from uint8 (height, width)."""
-    height, width = picture.shape
-    rows = []
-    for left, top, right, bottom in WINDOWS:
-        part = picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
-        small = cv2.resize(part, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-        small -= small.mean()
-        rows.append(small / max(float(np.linalg.norm(small)), 1e-6))
-    return np.stack(rows)
 
 
 def alike(tables: list[np.ndarray], n_best: int) -> list[tuple[int, int, bool]]:
@@ -276,14 +256,3 @@ def _depth(lines: np.ndarray) -> int:
         return 0
     depth = int(found[-1]) + 2
     return depth if depth >= _LEAST else 0
-
-
-def border_mask(picture: np.ndarray) -> np.ndarray | None:
-    """Where a picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w)."""
-    borders = plain_border(picture)
-    if not any(borders):
-        return None
-    left, top, right, bottom = (depth + _HALO if depth else 0 for depth in borders)
-    mask = np.ones_like(picture)
-    mask[top : picture.shape[0] - bottom, left : picture.shape[1] - right] = 0
-    return mask if mask.mean() < _MOST else None

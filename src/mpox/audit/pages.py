@@ -1,78 +1,87 @@
-"""The audit for people: a data sheet, and a page on which to go through doubtful pairs."""
+"""The audit for people: what ``mpox audit`` writes, with a data sheet and a page on which to go through doubtful pairs."""
 
 import base64
 import hashlib
-import html
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mpox.audit.result import COLUMNS, Audit, package_decisions
+from mpox._core import atomic_write
+from mpox.audit import Audit, run_audit
+from mpox.audit.quality import image_quality, skin_tone
+from mpox.audit.result import COLUMNS, package_decisions, read_overrides, rejected_files
+from mpox.data.manifest import scan
 from mpox.data.pictures import read_rgb
-from mpox.data.registry import REGISTRY
-
-#: The seven sections of a data sheet.
-SECTIONS = ("Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance")
+from mpox.data.registry import REGISTRY, DatasetSpec
 
 
-@dataclass(frozen=True)
-class Background:
-    """What the authors of a data set say of it, in our words; it cannot be measured from the files.
+def audit_folder(
+    names: Sequence[str],
+    out: Path,
+    *,
+    data_dir: str | None = None,
+    overrides: Path | None = None,
+    patients: Path | None = None,
+    patient_pattern: str | None = None,
+    review: bool = False,
+    jobs: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Audit:
+    """Audit data sets, registered or folders, together, and write everything that is known of them to the folder `out`.
 
-    Parameters
-    ----------
-    motivation, collection, preprocessing, maintenance : str
-        Sentences; empty where nothing is known.
+    The tables of `Audit.write`, ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html``, which holds the
+    pictures of the pairs. `say` is told the summary; the other arguments are those of `mpox.data.manifest.scan` and
+    `mpox.audit.result.read_overrides`. An `MpoxError` if there is no usable picture at all, or `out` cannot be written.
     """
+    decisions = read_overrides(overrides)
+    manifests = []
+    for name in names:
+        found = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern, jobs=jobs)
+        manifests.append(found)
+        _say_scan(found, say)
+    rejected = rejected_files(manifests).to_csv(index=False, lineterminator="\n")
+    atomic_write(out / "rejected.csv", rejected)  # first: it is what a user needs where nothing can be used
+    audit = run_audit(manifests, overrides=decisions, jobs=jobs)
+    used = [manifest for manifest in manifests if len(manifest)]
+    quality = pd.concat([image_quality(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    tone = pd.concat([skin_tone(manifest, jobs=jobs) for manifest in used], ignore_index=True)
+    both = quality.merge(tone.drop(columns="label"), on=["dataset", "image_id"], validate="1:1")
+    texts = {"quality.csv": both.to_csv(index=False, lineterminator="\n")}
+    texts |= {f"datasheet-{name}.md": datasheet(audit, name, quality=quality, tone=tone) for name in audit.datasets}
+    if review:
+        texts["review.html"] = review_html(audit)
+    texts |= audit.texts()
+    for name, text in texts.items():
+        atomic_write(out / name, text)
+    for row in audit.summary.to_dict("records"):
+        say(
+            f"{row['data set']}: {row['pairs']} pairs show the same photograph ({row['exact pairs']} of them pixel for pixel), "
+            f"{row['images with a copy']} of {row['images']} pictures have a copy; {row['doubtful pairs']} pairs are in doubt "
+            f"and link nothing. {row['groups']} groups, the largest of {row['largest group']} pictures. Conflicts: "
+            f"{row['label conflicts']} of labels, {row['patient conflicts']} of patients."
+        )
+    if len(audit.datasets) > 1:
+        say("\nPictures (rows) with a copy in (columns):\n" + audit.overlap.to_string())
+    say(f"\nWritten to {out}: {', '.join(sorted(texts))}.")
+    return audit
 
-    motivation: str = ""
-    collection: str = ""
-    preprocessing: str = ""
-    maintenance: str = ""
 
-
-_BACKGROUND = {
-    "msld-v1": Background(
-        motivation="Made in 2022, during the outbreak, to see whether a network can tell Mpox from other rashes in photographs; "
-        "by a group at a technical university in Bangladesh. Who paid for it is not known to us.",
-        collection="Gathered from news pages, medical web sites and case reports, so nobody was asked to take part for this "
-        "purpose, and consent for this use is not known. The authors looked the pictures through and numbered the patients; how "
-        "a diagnosis was confirmed is not recorded. 'Others' are chickenpox and measles, not told apart.",
-        preprocessing="Cropped to the region of interest and brought to 224 x 224 pixels by the authors. An augmented version is "
-        "shipped beside the originals; it is not used here.",
-        maintenance="Followed by a second version with more classes and patients (MSLD v2.0). No list of errors is known to us.",
-    ),
-    "msid": Background(
-        motivation="Made in 2022 to train a network that recognises Mpox in photographs of skin. Who paid for it is not known.",
-        collection="Gathered from the web; the class 'Normal' looks like stock photography. Consent for this use, the sources of "
-        "single pictures and how a diagnosis was confirmed are not recorded.",
-        preprocessing="All pictures are 224 x 224 pixels, squashed to a square whatever their shape was, and saved "
-        "as PNG. Copies of the same photograph were not removed.",
-        maintenance="Published at Mendeley Data in several versions. No list of errors is known to us.",
-    ),
-    "msld-v2": Background(
-        motivation="Made in 2024 as the successor of MSLD v1.0, with more classes of rash and more patients.",
-        collection="Gathered from the web, with a number for each patient in the file names; consent for this use is not known.",
-        preprocessing="Shipped with five divisions into training, validation and test pictures.",
-    ),
-    "ahsan-2022": Background(
-        motivation="One of the first public collections of Mpox pictures, made in 2022.",
-        collection="Gathered by searching the web; patients are not numbered, consent for this use is not known.",
-        preprocessing="Original sizes. Augmented copies lie beside the originals and are not used here.",
-    ),
-    "phantom": Background(
-        motivation="Drawn by this package, so that its instruments can be held against a known truth. It shows no patient.",
-        collection="A program draws every picture from random numbers with a fixed seed. Nobody was photographed.",
-        preprocessing="Some pictures are filed a second time as altered copies, one of them under a wrong label, and a mark is "
-        "put into the corner of most Mpox pictures; all of this is written down beside the pictures.",
-        maintenance="Part of this package: a change of the generator changes its version.",
-    ),
-}
+def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
+    about, labels = found.attrs, found["label"].value_counts()
+    classes = ", ".join(f"{label} {count}" for label, count in labels.items())
+    say(f"{about['source']}: {len(found)} pictures ({classes or 'none'}), {len(about['rejected'])} files rejected.")
+    for folder in about["empty"]:
+        say(f"  The folder {folder} has no usable picture.")
+    for alike in about["alike"]:
+        say(f"  Names that differ only in case or accents: {', '.join(alike)}.")
+    if len(labels) == 1:
+        say(f"  There is one class only ({labels.index[0]}): copies are found, but no classifier can be trained on it.")
 
 
 def datasheet(
@@ -84,7 +93,7 @@ def datasheet(
     overlap: pd.DataFrame | None = None,
     heading: int = 2,
 ) -> str:
-    """The data sheet of one data set as Markdown.
+    """The data sheet of one data set as Markdown, in the seven sections of *Datasheets for Datasets*.
 
     Parameters
     ----------
@@ -92,41 +101,28 @@ def datasheet(
         Of this data set, alone or with others; figures about copies are of this set.
     name : str
         The data set's name in the audit.
-    quality : DataFrame, optional
-        From `mpox.audit.quality.image_quality`; without it quality is 'not measured'.
-    tone : DataFrame, optional
-        From `mpox.audit.quality.skin_tone`; likewise.
+    quality, tone : DataFrame, optional
+        From `mpox.audit.quality.image_quality` and `mpox.audit.quality.skin_tone`; without them 'not measured'.
     overlap : DataFrame, optional
         `Audit.overlap` of an audit of several sets, where `audit` is of this one alone; by default the audit's own.
     heading : int
         Level of the sections' headings; 0 makes them bold words, for use inside another page.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If the audit has no data set of that name.
     """
     if name not in audit.datasets:
         raise ValueError(f"the audit has no data set {name}")
-    spec, background = REGISTRY.get(name), _BACKGROUND.get(name, Background())
-    unknown = "Not known."
-    texts = {
-        "Motivation": background.motivation or unknown,
-        "Composition": " ".join([*_counts(audit, name), *_copies(audit, name, overlap), *_measured(quality, tone, name)]),
-        "Collection": background.collection or "Not known; ask whoever put the folder together about consent and diagnosis.",
-        "Preprocessing": background.preprocessing or unknown,
+    spec = REGISTRY.get(name) or DatasetSpec(name, f"Folder {name}", name)
+    sections = {
+        "Motivation": spec.motivation or "Not known.",
+        "Composition": " ".join([*_counts(audit, spec), *_copies(audit, name, overlap), *_measured(quality, tone, name)]),
+        "Collection": spec.collection or "Not known; ask whoever put the folder together about consent and diagnosis.",
+        "Preprocessing": spec.preprocessing or "Not known.",
         "Uses": _uses(name),
-        "Distribution": _distribution(name),
-        "Maintenance": background.maintenance or unknown,
+        "Distribution": _distribution(spec),
+        "Maintenance": spec.maintenance or "Not known.",
     }
-    title = spec.title if spec else f"Folder {name}"
-    lines = [f"{'#' * (heading - 1)} Data sheet: {_plain(title)}"] if heading > 1 else []
-    for section in SECTIONS:
-        lines += [f"{'#' * heading} {section}", texts[section]] if heading else [f"**{section}.** {texts[section]}"]
+    lines = [f"{'#' * (heading - 1)} Data sheet: {_plain(spec.title)}"] if heading > 1 else []
+    for section, text in sections.items():
+        lines += [f"{'#' * heading} {section}", text] if heading else [f"**{section}.** {text}"]
     return "\n\n".join(lines) + "\n"
 
 
@@ -135,7 +131,8 @@ def _plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!" else letter for letter in text)
 
 
-def _counts(audit: Audit, name: str) -> list[str]:
+def _counts(audit: Audit, spec: DatasetSpec) -> list[str]:
+    name = spec.name
     images = audit.images[audit.images["dataset"] == name]
     classes = ", ".join(f"{count} {_plain(label)}" for label, count in images["label"].value_counts().items())
     widths, heights = images["width"], images["height"]
@@ -147,7 +144,7 @@ def _counts(audit: Audit, name: str) -> list[str]:
     return [
         f"{len(images)} pictures with one label each: {classes}. Size in pixels: {sizes}.",
         f"They are filed under {patients} patient numbers." if patients else "Patients are not numbered.",
-        *(["Age, sex, body site, place and date are not recorded."] if name in _BACKGROUND and name != "phantom" else []),
+        *(["Age, sex, body site, place and date are not recorded."] if spec.motivation and not spec.is_phantom else []),
         f"Files that could not be used: {rejected}.",
     ]
 
@@ -205,9 +202,8 @@ def _uses(name: str) -> str:
     )
 
 
-def _distribution(name: str) -> str:
-    spec = REGISTRY.get(name)
-    if spec is None:
+def _distribution(spec: DatasetSpec) -> str:
+    if spec.name not in REGISTRY:
         return "A folder of the user's; licence and origin are not known here. Nothing of it is passed on by this package."
     if spec.is_phantom:
         return "Generated on each machine by this package, under its licence."
@@ -223,6 +219,7 @@ SIDE, QUALITY = 208, 72
 #: Bytes above which no more pairs are put into a page.
 LARGEST_PAGE = 1_400_000
 _FOLDER = Path(__file__).parent
+_SIDES = COLUMNS[:4]
 _EVIDENCE = [
     "method", "score", "decision", "reason", "inliers", "matches", "correlation", "agreement", "overlap", "mirrored", "transform",
 ]  # fmt: skip
@@ -236,49 +233,55 @@ def by_doubt(audit: Audit) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True)
     decided = table["decision"].isin(["confirmed", "rejected"])
     order = table.assign(_decided=decided, _certain=(table["score"] - 0.5).abs().round(6))
-    order = order.sort_values(["_decided", "_certain", *COLUMNS[:4]], kind="stable", ignore_index=True)
+    order = order.sort_values(["_decided", "_certain", *_SIDES], kind="stable", ignore_index=True)
     return order.drop(columns=["_decided", "_certain"])
 
 
-def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True) -> str:
-    """The review as a piece of HTML for a notebook: style, pairs, buttons and script; nothing is fetched from anywhere."""
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True, title: str = "") -> str:
+    """The review as a piece of HTML for a notebook (style, pairs, buttons and script), or as a whole page if it has a title."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True)
+    environment.filters["text"] = _text
+    template, one = environment.get_template("review.html"), environment.get_template("review_pair.html")
     table = by_doubt(audit)
-    if table.empty:
-        return "<p>No pair was found, and none is in doubt.</p>"
+    shown = table.head(limit)
+    about: dict = {"title": title, "there": len(table), "with_pictures": with_pictures}
     if not with_pictures:
-        return _table(table.head(limit), len(table))
+        told = {
+            f"{which} picture": shown[f"dataset_{side}"] + ": " + shown[f"image_id_{side}"] + " (" + shown[f"label_{side}"] + ")"
+            for side, which in (("a", "first"), ("b", "second"))
+        }
+        evidence = shown[list(_TOLD)].rename(columns=_TOLD)
+        return template.render(about, shown=len(shown), table=pd.DataFrame(told).join(evidence))
     paths = audit.images.set_index(["dataset", "image_id"])["path"]
     cards: list[str] = []
     decided = _decided(table)
-    size = len(decided.encode())
-    for pair in table.head(limit).itertuples():
-        card = _card(pair, len(cards) + 1, paths)
+    size = len(json.dumps(decided))
+    for pair in shown.itertuples():
+        card = one.render(pair=_card(pair, paths), number=len(cards) + 1)
         size += len(card.encode())
         if cards and size > LARGEST_PAGE:
             break
         cards.append(card)
-    names = _names(table)
-    name = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:12]  # whatever was decided, the same pairs
+    name = hashlib.sha256("\n".join(sorted(_names(table))).encode()).hexdigest()[:12]  # whatever was decided, the same pairs
     style, script = ((_FOLDER / f"review.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
-    return (
-        f'<style>{style}</style>\n<section class="mpox-review" id="mpox-review-{name}" data-name="{name}" tabindex="0" '
-        f'aria-label="Review of the pairs">\n<p>{_left_out(len(cards), len(table))} Outlined in the second picture: where the '
-        "first one lies in it. Arrow keys go on and back, C confirms, R rejects. Decisions stay in this browser until they are "
-        "downloaded, together with yours from before; <code>mpox audit --overrides overrides.csv</code> honours them.</p>\n"
-        '<p class="mpox-review-bar" hidden><button type="button" data-go="-1">Previous</button> '
-        '<button type="button" data-go="1">Next</button> <span role="status"></span> '
-        '<button type="button" data-download>Download overrides.csv</button></p>\n'
-        + "\n".join(cards)
-        + f"\n</section>\n<script>{script}\nmpoxReview({json.dumps('mpox-review-' + name)}, {decided});</script>"
-    )
+    about |= {"name": name, "style": style, "script": script, "decided": decided}
+    return template.render(about, shown=len(cards), cards="\n".join(cards))
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    return ["\t".join(row) for row in table[COLUMNS[:4]].astype(str).itertuples(index=False, name=None)]
+    return ["\t".join(row) for row in table[_SIDES].astype(str).itertuples(index=False, name=None)]
 
 
-def _decided(table: pd.DataFrame) -> str:
-    """What people decided before, shown or not, as JSON for the script; ``ours`` is what comes with the package."""
+def _decided(table: pd.DataFrame) -> dict[str, dict]:
+    """What people decided before, shown or not, for the script; ``ours`` is what comes with the package."""
     words = {"confirmed": "confirm", "rejected": "reject"}
     known = table[table["decision"].isin(list(words))]
     package = package_decisions()
@@ -288,7 +291,7 @@ def _decided(table: pd.DataFrame) -> str:
         entries[name] = {"decision": words[row.decision], "reason": row.reason}
         if ours.get(name) == words[row.decision]:
             entries[name]["ours"] = True
-    return json.dumps(entries).replace("<", "\\u003c")
+    return entries
 
 
 class Review:
@@ -302,101 +305,39 @@ class Review:
         return {"text/html": self.html, "text/plain": self.text}
 
 
-def review_html(audit: Audit, *, limit: int = 100, with_pictures: bool = True) -> str:
+def review_html(audit: Audit) -> str:
     """`review_fragment` as a whole page, under 1.5 MB."""
-    title = f"Review of the pairs: {html.escape(', '.join(audit.datasets))}"
-    shown = review_fragment(audit, limit=limit, with_pictures=with_pictures)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; "
-        "padding: 0 0.8rem; }</style>\n"
-        f"</head>\n<body>\n<h1>{title}</h1>\n{shown}\n</body>\n</html>\n"
-    )
+    return review_fragment(audit, limit=100, title=f"Review of the pairs: {', '.join(audit.datasets)}")
 
 
-def _left_out(shown: int, there: int) -> str:
-    rest = f"; {there - shown} more are left out" if there > shown else ""
-    return f"{shown} of {there} pairs, strongest doubt first (score nearest to 0.5){rest}."
-
-
-def _text(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    return html.escape(f"{value:.3g}" if isinstance(value, float) else str(value))
-
-
-def _table(table: pd.DataFrame, there: int) -> str:
-    sides = {
-        f"{which} picture": table[f"dataset_{side}"] + ": " + table[f"image_id_{side}"] + " (" + table[f"label_{side}"] + ")"
-        for side, which in (("a", "first"), ("b", "second"))
-    }
-    shown = pd.DataFrame(sides).join(table[list(_TOLD)].rename(columns=_TOLD))
-    head = "".join(f"<th scope='col'>{name}</th>" for name in shown)
-    rows = ["".join(f"<td>{_text(value)}</td>" for value in row) for row in shown.itertuples(index=False, name=None)]
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f"<p>{_left_out(len(table), there)} The pictures are not shown here. To see the pairs side by side and to decide about "
-        "them, get the data sets (<code>mpox data fetch NAME</code>) and run <code>mpox audit NAME --out FOLDER --review</code>, "
-        "which writes <code>review.html</code>, or run this notebook with the profile <code>cpu</code>.</p>\n"
-        '<div style="overflow-x: auto; max-height: 32rem" tabindex="0" role="region" aria-label="pairs">'
-        f'<table class="dataframe"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
-
-
-def _card(pair, number: int, paths: pd.Series) -> str:
-    ends = {column: str(getattr(pair, column)) for column in COLUMNS[:4]}
-    data = " ".join(f'data-{name.replace("_", "-")}="{html.escape(value)}"' for name, value in ends.items())
-    pictures = []
-    sizes = {}
+def _card(pair, paths: pd.Series) -> dict:
+    """What the template shows of a pair."""
+    pictures: list[dict] = []
     for side in "ab":
-        dataset, image_id = ends[f"dataset_{side}"], ends[f"image_id_{side}"]
-        uri, sizes[side] = _data_uri(paths[dataset, image_id])
-        label, patient = _text(getattr(pair, f"label_{side}")), _text(getattr(pair, f"patient_id_{side}"))
-        name = f"{_text(dataset)}: {_text(image_id)}"
-        outline = _outline(pair.transform, sizes["a"], sizes["b"]) if side == "b" else ""
-        pictures.append(
-            f'<figure><div class="mpox-review-picture"><img src="{uri}" alt="{"First" if side == "a" else "Second"} picture '
-            f'of the pair, {name}, labelled {label}">{outline}</div><figcaption>{name}<br>{label}'
-            f"{f', patient {patient}' if patient else ''}</figcaption></figure>"
-        )
-    facts = [(name, _text(getattr(pair, name))) for name in _EVIDENCE]
-    evidence = " ".join(f"<div><dt>{name}</dt> <dd>{value}</dd></div>" for name, value in facts if value)
-    return (
-        f'<article class="mpox-review-pair" {data}>\n<div class="mpox-review-pictures">{"".join(pictures)}</div>\n'
-        f"<dl>{evidence}</dl>\n"
-        '<p class="mpox-review-decide" hidden>'
-        f'<button type="button" data-decide="confirm" aria-pressed="false">Confirm: same photograph</button> '
-        f'<button type="button" data-decide="reject" aria-pressed="false">Reject</button> '
-        f'<label>Reason <input type="text" maxlength="200" aria-label="Reason for the decision on pair {number}"></label></p>\n'
-        "</article>"
-    )
+        dataset, image_id = getattr(pair, f"dataset_{side}"), getattr(pair, f"image_id_{side}")
+        picture = read_rgb(paths[dataset, image_id])
+        about = {"name": f"{dataset}: {image_id}", "size": picture.size, "uri": _data_uri(picture)}
+        pictures.append(about | {name: _text(getattr(pair, f"{name}_{side}")) for name in ("label", "patient_id")})
+    pictures[1]["outline"] = _outline(pair.transform, pictures[0]["size"])
+    evidence = [(name, _text(getattr(pair, name))) for name in _EVIDENCE]
+    return {"pictures": pictures, "evidence": evidence} | {name: getattr(pair, name) for name in _SIDES}
 
 
-def _data_uri(path: str) -> tuple[str, tuple[int, int]]:
-    """A small copy of a picture as a data URI, and the width and height of the picture itself."""
-    picture = read_rgb(path)
-    size = picture.size
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+def _data_uri(picture: Image.Image) -> str:
+    """A small copy of a picture as a data URI."""
+    small = picture.copy()
+    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size
+    small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _outline(transform: str, first: tuple[int, int], second: tuple[int, int]) -> str:
-    """Where the first picture's frame lies in the second picture, as a drawing laid over it; empty where nothing is known."""
+def _outline(transform: str, size: tuple[int, int]) -> str:
+    """The corners of the first picture's frame, of this width and height, in the second picture; empty where nothing is known."""
     try:
-        a, b, c, d, e, f = (float(value) for value in str(transform).split())
+        matrix = np.array(str(transform).split(), float).reshape(2, 3)
     except ValueError:
         return ""
-    corners = np.array([(0, 0), (first[0], 0), first, (0, first[1])], float)
-    x, y = a * corners[:, 0] + b * corners[:, 1] + c, d * corners[:, 0] + e * corners[:, 1] + f
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return ""
-    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x, y, strict=True))
-    return (
-        f'<svg viewBox="0 0 {second[0]} {second[1]}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<polygon class="under" points="{points}"/><polygon points="{points}"/></svg>'
-    )
+    width, height = size
+    corners = np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)]) @ matrix.T
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in corners) if np.isfinite(corners).all() else ""

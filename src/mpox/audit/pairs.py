@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, cache_dir, explaining
 from mpox.audit import features, verification
@@ -29,8 +28,8 @@ _VERDICT = ["matches", "inliers", "correlation", "agreement", "overlap", "pixels
 _KEY = ["a", "b", "mirrored"]
 
 
-def score(verdict: Verdict) -> float:
-    """How sure it is that two pictures show the same photograph, 0 to 1; 0.5 is the line between yes and no."""
+def score(verdict) -> float:
+    """How sure it is that two pictures show the same photograph, 0 to 1, from a `Verdict` or a row of verdicts."""
     if not verdict.pixels:
         return 0.0
     agreement = verdict.agreement if verdict.inliers else min(verdict.agreement, verdict.correlation)
@@ -85,7 +84,7 @@ class VerdictCache:
 
 
 def _row(key: tuple, verdict: Verdict) -> tuple:
-    numbers = (verdict.matches, verdict.inliers, verdict.correlation, verdict.agreement, verdict.overlap, verdict.pixels)
+    numbers = (getattr(verdict, name) for name in _VERDICT[:-1])
     return (*key[:2], int(key[2]), *numbers, " ".join(f"{value:.6g}" for value in verdict.transform))
 
 
@@ -98,26 +97,19 @@ def verify(pairs: pd.DataFrame, *, jobs: int | None = None, progress: bool = Tru
     missing = missing.loc[missing["_merge"] == "left_only", _KEY].sort_values(_KEY)
     work = list(missing.itertuples(index=False, name=None))
     rows, kept = [], 0
-    bar = tqdm(total=len(work), desc="audit: pairs", unit="pair", delay=3, leave=False, disable=not progress)
+    verdicts = parallel(_compare, work, title="audit: pairs", jobs=jobs, chunk=64, progress=progress)
     try:
-        with bar:
-            for key, verdict in zip(work, parallel(_compare, work, jobs=jobs, chunk=64), strict=True):
-                rows.append(_row(key, verdict))
-                bar.update()
-                if cache and len(rows) - kept >= _KEEP_EVERY:
-                    cache.put(rows[kept:])
-                    kept = len(rows)
+        for key, verdict in zip(work, verdicts, strict=True):
+            rows.append(_row(key, verdict))
+            if cache and len(rows) - kept >= _KEEP_EVERY:
+                cache.put(rows[kept:])
+                kept = len(rows)
     finally:  # an interruption costs nothing that was compared
         if cache:
             cache.put(rows[kept:])
     found = pd.DataFrame(rows, columns=_KEY + _VERDICT).astype({"mirrored": bool})
     found = pd.concat([part for part in (known, found) if len(part)] or [found], ignore_index=True)
-    return found.assign(score=[score(_verdict(row)) for row in found.itertuples()])
-
-
-def _verdict(row) -> Verdict:
-    fields = (row.matches, row.inliers, row.correlation, row.agreement, row.overlap, row.pixels)
-    return Verdict(*fields, (), row.mirrored)
+    return found.assign(score=[score(row) for row in found.itertuples()])
 
 
 def best_of_both(verified: pd.DataFrame) -> pd.DataFrame:

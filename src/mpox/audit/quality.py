@@ -11,7 +11,6 @@ from PIL import Image, JpegImagePlugin
 from skimage.color import rgb2gray, rgb2lab
 from skimage.filters import laplace
 from skimage.measure import blur_effect
-from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write, cache_dir
 from mpox.audit.features import parallel
@@ -22,10 +21,6 @@ from mpox.data.skintone import SKIN_TONE_VERSION, ita_class, tone
 IDENTITY = ["dataset", "image_id", "label"]
 
 
-def _kept(name: str, sha256: str) -> Path:
-    return cache_dir() / "audit" / name / sha256[:2] / f"{sha256}.json"
-
-
 def _read(path: Path) -> dict | None:
     try:
         found = json.loads(path.read_bytes())
@@ -34,9 +29,9 @@ def _read(path: Path) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-def _measure(function: Callable[[str], dict], name: str, sha256: str, path: str) -> dict:
+def _measure(function: Callable[[str], dict], kept: Path, path: str) -> dict:
     found = function(path)
-    atomic_write(_kept(name, sha256), json.dumps(found))
+    atomic_write(kept, json.dumps(found))
     return found
 
 
@@ -46,14 +41,12 @@ def measured(
     """Apply a function to every file of a manifest; what is known of a file is read from the cache."""
     if manifest["path"].isna().any():
         raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
-    distinct = manifest.drop_duplicates("sha256")
-    found = {sha256: _read(_kept(name, sha256)) for sha256 in distinct["sha256"]}
-    missing = distinct[[found[sha256] is None for sha256 in distinct["sha256"]]]
-    work = [(function, name, row.sha256, row.path) for row in missing.itertuples()]
-    with tqdm(total=len(work), desc=name, unit="picture", delay=3, leave=False, disable=not progress) as bar:
-        for (_, _, sha256, _), values in zip(work, parallel(_measure, work, jobs=jobs), strict=True):
-            found[sha256] = values
-            bar.update()
+    paths = dict(zip(manifest["sha256"], manifest["path"], strict=True))
+    kept = {sha256: cache_dir() / "audit" / name / sha256[:2] / f"{sha256}.json" for sha256 in paths}
+    found = {sha256: _read(file) for sha256, file in kept.items()}
+    missing = [sha256 for sha256, known in found.items() if known is None]
+    work = [(function, kept[sha256], paths[sha256]) for sha256 in missing]
+    found |= dict(zip(missing, parallel(_measure, work, title=name, jobs=jobs, progress=progress), strict=True))
     identity = manifest[["source", "image_id", "label"]].set_axis(IDENTITY, axis=1).reset_index(drop=True)
     return identity.join(pd.DataFrame([found[sha256] for sha256 in manifest["sha256"]]))
 
@@ -116,13 +109,9 @@ def text_lines(picture: np.ndarray) -> list[tuple[float, float, float, float]]:
     lines = []
     for sign in (-1, 1):
         found = _distinct(letters[np.sign(letters[:, 4]) == sign])
-        lines += [_box(line, size) for line in _rows_of_letters(found)]
+        for x, y, w, h, _ in (line.T for line in _rows_of_letters(found)):
+            lines.append((x.min() / size[0], y.min() / size[1], (x + w).max() / size[0], (y + h).max() / size[1]))
     return lines
-
-
-def _box(line: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    left, top = line[:, 0].min() / size[0], line[:, 1].min() / size[1]
-    return left, top, (line[:, 0] + line[:, 2]).max() / size[0], (line[:, 1] + line[:, 3]).max() / size[1]
 
 
 def _rows_of_letters(letters: np.ndarray) -> list[np.ndarray]:
@@ -178,15 +167,8 @@ _LUMINANCE = np.array(
 def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
     """Quality of every picture of a manifest.
 
-    Watermarks are not looked for: faint, half-transparent marks need the unmarked picture to be told from skin.
-
-    Parameters
-    ----------
-    manifest : DataFrame
-        See `mpox.data.manifest.build_manifest`; the pictures must be on this machine.
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
+    Watermarks are not looked for: faint, half-transparent marks need the unmarked picture to be told from skin. `jobs` is the
+    number of processes, all cores by default. An `MpoxError` if the pictures are not on this machine, or cannot be read any more.
 
     Returns
     -------
@@ -204,11 +186,6 @@ def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: 
         - ``text_lines`` (int, see `mpox.audit.quality.text_lines`);
         - ``file_bytes`` (int), ``bytes_per_pixel``, ``jpeg_quality`` (1 to 100 on the scale of the Independent JPEG Group;
           missing where the file is no JPEG).
-
-    Raises
-    ------
-    MpoxError
-        If the pictures are not on this machine, or one cannot be read any more.
     """
     table = measured(manifest, quality_of, f"quality-{QUALITY_VERSION}", jobs=jobs, progress=progress)
     return table.astype({"jpeg_quality": "float64"})
@@ -316,31 +293,13 @@ def jpeg_quality(path: str | Path) -> int | None:
 
 
 def skin_tone(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Skin tone of every picture of a manifest.
+    """Skin tone of every picture of a manifest, in its order; arguments and errors as for `image_quality`.
 
-    Parameters
-    ----------
-    manifest : DataFrame
-        See `mpox.data.manifest.build_manifest`; the pictures must be on this machine.
-    jobs : int, optional
-        Processes; all cores by default.
-    progress : bool
-
-    Returns
-    -------
-    DataFrame
-        One row an image, in the manifest's order: ``dataset``, ``image_id``, ``label``, ``skin`` (share of the picture that was
-        taken for healthy skin, 0 to 1), ``ita`` (degrees, -90 to 90; missing where there is none), ``ita_class``, ``reason`` (why
-        there is no angle).
-
-    Raises
-    ------
-    MpoxError
-        If the pictures are not on this machine, or one cannot be read any more.
+    Returns ``dataset``, ``image_id``, ``label``, ``skin`` (share of the picture that was taken for healthy skin, 0 to 1), ``ita``
+    (degrees, -90 to 90; missing where there is none), ``ita_class``, ``reason`` (why there is no angle).
     """
-    table = measured(manifest, _tone_of, f"skin-tone-{SKIN_TONE_VERSION}", jobs=jobs, progress=progress).astype(
-        {"ita": "float64"}
-    )
+    table = measured(manifest, _tone_of, f"skin-tone-{SKIN_TONE_VERSION}", jobs=jobs, progress=progress)
+    table = table.astype({"ita": "float64"})
     table.insert(5, "ita_class", [ita_class(ita) for ita in table["ita"]])
     return table
 

@@ -28,26 +28,17 @@ def full_name(dataset: pd.Series, image_id: pd.Series) -> pd.Series:
 class Audit:
     """The audit of one or several data sets.
 
-    Parameters
-    ----------
-    images : DataFrame
-        The manifests below each other, with ``dataset`` and ``group_id``.
-    pairs : DataFrame
-        The pairs that show the same photograph: ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``; ``method`` (file,
-        pixels, geometric or override); ``score`` (0 to 1, see `mpox.audit.pairs.score`); ``transform`` (six numbers a to f: pixel
-        (x, y) of the first lies at (ax + by + c, dx + ey + f) of the second, counted from the corner); then the evidence:
-        labels and patients, ``mirrored``, ``matches``, ``inliers``, ``correlation``, ``agreement``, ``overlap`` (see
-        `mpox.audit.verification.Verdict`; empty where nothing had to be compared), ``decision`` (found or confirmed), ``reason``.
-    weak : DataFrame
-        The same columns: pairs in doubt, and pairs that a person rejected; they link nothing.
-    rejected : DataFrame
-        ``dataset``, ``image_id``, ``reason``: files that could not be used.
+    A row of `pairs` has ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``; ``method`` (file, pixels, geometric or
+    override); ``score`` (0 to 1, see `mpox.audit.pairs.score`); ``transform`` (six numbers a to f: pixel (x, y) of the first lies
+    at (ax + by + c, dx + ey + f) of the second, counted from the corner); then the evidence: labels and patients, ``mirrored``,
+    ``matches``, ``inliers``, ``correlation``, ``agreement``, ``overlap`` (see `mpox.audit.verification.Verdict`; empty where
+    nothing had to be compared), ``decision`` (found or confirmed), ``reason``.
     """
 
-    images: pd.DataFrame
-    pairs: pd.DataFrame
-    weak: pd.DataFrame
-    rejected: pd.DataFrame
+    images: pd.DataFrame  # the manifests below each other, with ``dataset`` and ``group_id``
+    pairs: pd.DataFrame  # those that show the same photograph
+    weak: pd.DataFrame  # the same columns: pairs in doubt, and pairs that a person rejected; they link nothing
+    rejected: pd.DataFrame  # files that could not be used: ``dataset``, ``image_id``, ``reason``
 
     @property
     def datasets(self) -> list[str]:
@@ -112,13 +103,9 @@ class Audit:
     def texts(self) -> dict[str, str]:
         """The tables as CSV by file name: groups, pairs, weak pairs, conflicts, rejected files, and the summary at last."""
         tables = {
-            "groups": self.groups,
-            "pairs": self.pairs,
-            "weak_pairs": self.weak,
-            "conflicts": self.conflicts,
-            "rejected": self.rejected,
-            "summary": self.summary,
-        }
+            "groups": self.groups, "pairs": self.pairs, "weak_pairs": self.weak, "conflicts": self.conflicts,
+            "rejected": self.rejected, "summary": self.summary,
+        }  # fmt: skip
         return {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
 
     def write(self, folder: str | os.PathLike) -> Path:
@@ -132,6 +119,17 @@ def together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
     """Manifests below each other, with ``dataset``, sorted by it and ``image_id``."""
     images = pd.concat([manifest.assign(dataset=manifest["source"]) for manifest in manifests], ignore_index=True)
     return images.sort_values(["dataset", "image_id"], ignore_index=True)
+
+
+def source_of(manifest: pd.DataFrame) -> str:
+    """The name of a manifest's data set; one without a row has it in its ``attrs``."""
+    return manifest.attrs.get("source") or manifest["source"].iloc[0]
+
+
+def rejected_files(manifests: list[pd.DataFrame]) -> pd.DataFrame:
+    """The files of several data sets that could not be used: ``dataset``, ``image_id``, ``reason``."""
+    rows = [(source_of(manifest), *entry) for manifest in manifests for entry in manifest.attrs.get("rejected", [])]
+    return pd.DataFrame(rows, columns=["dataset", "image_id", "reason"], dtype="str")
 
 
 def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audit:
@@ -174,31 +172,13 @@ OURS = Path(__file__).with_name("overrides.csv")
 
 
 def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Read the package's decisions, and those of a file, which win.
+    """Read the package's decisions, and those of a file, which win: `COLUMNS`, the first image sorting before the second.
 
-    So that a study honours what ``mpox audit`` does, the file may also be named by the environment variable ``MPOX_OVERRIDES``.
-
-    Parameters
-    ----------
-    path : path, optional
-        A CSV file with the columns ``dataset_a``, ``image_id_a``, ``dataset_b``, ``image_id_b``, ``decision`` (confirm or reject)
-        and ``reason``; the order of the two images does not matter. ``MPOX_OVERRIDES``, if set, when not given.
-
-    Returns
-    -------
-    DataFrame
-        These columns, the first image sorting before the second.
-
-    Raises
-    ------
-    MpoxError
-        If the file is missing or lacks a column, or a decision is neither confirm nor reject.
+    The file is a CSV with these columns (``decision`` is confirm or reject; the order of the two images does not matter), or an
+    `MpoxError` says what is wrong with it. So that a study honours what ``mpox audit`` does, ``MPOX_OVERRIDES`` may name it.
     """
-    tables = [_read(OURS)]
     path = path or os.environ.get("MPOX_OVERRIDES")
-    if path:
-        tables.append(_read(Path(path)))
-    return _joined(tables)
+    return _joined([_read(OURS), *([_read(Path(path))] if path else [])])
 
 
 def hash_of_decisions(table: pd.DataFrame) -> str:

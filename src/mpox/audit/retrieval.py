@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 import sklearn
 from sklearn.cluster import MiniBatchKMeans
-from tqdm.auto import tqdm
 
 from mpox._core import atomic_write, cache_dir, locked
 from mpox.audit import features
-from mpox.audit.features import SHRINK, LocalFeatures, alike, as_unit, describe, parallel, read_features
+from mpox.audit.features import SHRINK, LocalFeatures, alike, describe, parallel, read_features
 
 CODEBOOK_VERSION = 1
 N_BITS = 64
@@ -28,18 +27,10 @@ _HALF = 64
 
 @dataclass(frozen=True)
 class Codebook:
-    """A vocabulary of ``size ** 2`` words.
+    """A vocabulary of ``size ** 2`` words."""
 
-    Parameters
-    ----------
-    centroids : ndarray of float32, shape (2, size, 64)
-        For the first and the second half of a descriptor.
-    directions : ndarray of float32, shape (128, 64)
-        The signature's random directions.
-    """
-
-    centroids: np.ndarray
-    directions: np.ndarray
+    centroids: np.ndarray  # (2, size, 64) float32, for the first and the second half of a descriptor
+    directions: np.ndarray  # (128, 64) float32: the signature's random directions
 
     @property
     def size(self) -> int:
@@ -162,7 +153,7 @@ def _index(book: Codebook, keys: list[str]) -> tuple[_Index, list[np.ndarray]]:
     words, signatures, poses, points, thumbnails = [], [], [], [], []
     for key in keys:
         picture = read_features(key)
-        word, signature = book.words(as_unit(picture.descriptors))
+        word, signature = book.words(picture.unit)
         words.append(word.ravel().astype(np.int32))
         signatures.append(signature.ravel())
         poses.append(picture.poses)
@@ -187,7 +178,7 @@ def _index(book: Codebook, keys: list[str]) -> tuple[_Index, list[np.ndarray]]:
 
 def _votes(index: _Index, picture: LocalFeatures, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Pictures other than `number` that share details with this one, and how much speaks for each."""
-    words, signatures = index.book.words(as_unit(picture.descriptors), per_half=2)
+    words, signatures = index.book.words(picture.unit, per_half=2)
     asking = np.repeat(np.arange(len(words)), words.shape[1])
     words, signatures = words.ravel(), signatures.ravel()
     counts = index.counts[words]
@@ -257,10 +248,10 @@ def _fullest(
     return pictures, best[pictures]
 
 
-def _by_details(index: _Index, numbers: list[int], keys: list[str]) -> list[tuple[int, int, bool]]:
-    """For each of these pictures those that share most details with it, or with its mirror image."""
+def _by_details(index: _Index, start: int, keys: list[str]) -> list[tuple[int, int, bool]]:
+    """For each of these pictures, numbered from `start`, those that share most details with it, or with its mirror image."""
     rows = []
-    for number, key in zip(numbers, keys, strict=True):
+    for number, key in enumerate(keys, start):
         picture = read_features(key)
         (direct, speaks), (mirrored, speaks_too) = (_votes(index, p, number) for p in (picture, picture.mirrored))
         order = np.argsort(-np.concatenate([speaks, speaks_too]), kind="stable")[:N_BY_DETAILS]
@@ -287,17 +278,13 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
             return known
     index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
     rows = alike(thumbnails, N_BY_WHOLE)
-    batches = [list(range(start, min(start + _BATCH, len(keys)))) for start in range(0, len(keys), _BATCH)]
-    work = [(index, numbers, [keys[number] for number in numbers]) for numbers in batches]
-    with tqdm(total=len(keys), desc="audit: candidates", unit="picture", delay=3, leave=False, disable=not progress) as bar:
-        for numbers, found in zip(batches, parallel(_by_details, work, jobs=jobs, chunk=1), strict=True):
-            rows += found
-            bar.update(len(numbers))
+    work = [(index, start, keys[start : start + _BATCH]) for start in range(0, len(keys), _BATCH)]
+    for found in parallel(_by_details, work, title="audit: candidates", jobs=jobs, chunk=1, progress=progress):
+        rows += found
     table = pd.DataFrame(rows, columns=["a", "b", "mirrored"])
     table = table.assign(a=table[["a", "b"]].min(axis=1), b=table[["a", "b"]].max(axis=1))
     table = table[table["a"] != table["b"]].drop_duplicates()
-    names = np.array(keys, dtype=object)
-    named = table.assign(a=names[table["a"].astype(int)], b=names[table["b"].astype(int)])
-    found = named.astype({"a": str, "b": str}).sort_values(["a", "b", "mirrored"], ignore_index=True)
+    found = table.assign(**{side: table[side].map(dict(enumerate(keys))).astype(str) for side in "ab"})
+    found = found.sort_values(["a", "b", "mirrored"], ignore_index=True)
     atomic_write(kept, found.to_csv(index=False, lineterminator="\n"))
     return found

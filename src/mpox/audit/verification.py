@@ -35,33 +35,17 @@ _ALIKE = 0.5  # correlation of thumbnails from which wholes are laid on each oth
 class Verdict:
     """How a picture a lies on a picture b, and how well they agree.
 
-    Parameters
-    ----------
-    matches, inliers : int
-        Descriptors that match, and those that the map explains.
-    correlation : float
-        Of the evened-out pictures over all of the overlap, -1 to 1; 0 where nothing could be compared.
-    agreement : float
-        Median of the local correlations in windows of 17 pixels, -1 to 1, windows that are plain in both pictures left out:
-        what a watermark cannot lift.
-    overlap : float
-        Area of the overlap over the area of the smaller picture, both as they lie on b; 0 to 1. Where both pictures have plain
-        borders, without these.
-    pixels : int
-        Compared pixels (of the shrunken picture).
-    transform : tuple of float
-        ``(a, b, c, d, e, f)``: (x, y) of a lies at (ax + by + c, dx + ey + f) of b, in pixels of the pictures themselves, counted
-        from the corner. NaN where there is none.
-    mirrored : bool
+    Plain borders of both pictures are left out. `agreement` leaves out windows that are plain in both, too: what a watermark
+    cannot lift.
     """
 
-    matches: int
-    inliers: int
-    correlation: float
-    agreement: float
-    overlap: float
-    pixels: int
-    transform: tuple[float, ...]
+    matches: int  # descriptors that match
+    inliers: int  # those that the map explains
+    correlation: float  # of the evened-out pictures over all of the overlap, -1 to 1; 0 where nothing could be compared
+    agreement: float  # median of the local correlations in windows of 17 pixels, -1 to 1
+    overlap: float  # its area over that of the smaller picture, both as they lie on b, 0 to 1
+    pixels: int  # that were compared, of the shrunken picture
+    transform: tuple[float, ...]  # a to f: (x, y) of a lies at (ax + by + c, dx + ey + f) of b, pixels from the corner, or NaN
     mirrored: bool
 
 
@@ -102,14 +86,10 @@ def _plausible(matrix: np.ndarray) -> bool:
     return bool(upright and small > _SCALES[0] and large < _SCALES[1] and large / small < _MAX_STRETCH)
 
 
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    return cv2.invertAffineTransform(matrix)
-
-
-def _shift(matrix: np.ndarray) -> np.ndarray:
-    """From positions counted from the corner to positions counted from the first pixel's centre, as OpenCV warps."""
+def _shift(matrix: np.ndarray, sign: int = 1) -> np.ndarray:
+    """From positions counted from the corner to positions counted from the first pixel's centre, as OpenCV warps; -1: back."""
     moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    moved[:, 2] += sign * (matrix[:, :2] @ (0.5, 0.5) - 0.5)
     return moved
 
 
@@ -153,11 +133,11 @@ def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.n
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
     try:
         _, back = cv2.findTransformECC(  # type: ignore[call-overload]  # OpenCV's stubs know no missing mask beside a filter
-            second, first, _inverse(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
+            second, first, cv2.invertAffineTransform(matrix).astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
         )
     except cv2.error:  # it did not converge
         return matrix
-    found = _inverse(back.astype(np.float64))
+    found = cv2.invertAffineTransform(back.astype(np.float64))
     return found if np.isfinite(found).all() and _plausible(found) else matrix
 
 
@@ -182,7 +162,9 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
         overlay = None if matrix is None else _overlay(*pictures, matrix, borders)
         if overlay is not None and overlay[1] > best.agreement:
             matrix, agreement, correlation, pixels = overlay
-            overlap = SHRINK**2 * pixels / min(np.linalg.det(matrix[:, :2]) * areas[0], areas[1]) / _coarse(matrix)
+            scale = np.linalg.det(matrix[:, :2])
+            coarse = 1 / max(float(scale), 1.0)  # the overlap was counted on the coarser picture
+            overlap = SHRINK**2 * pixels / min(scale * areas[0], areas[1]) / coarse
             transform = _in_own_pixels(matrix, a, b, mirrored=mirrored)
             best = Verdict(
                 matches, inliers, round(correlation, 4), round(agreement, 4), round(min(overlap, 1.0), 4), pixels,
@@ -197,11 +179,6 @@ def _on(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which points of the scaled picture lie on the mask of the shrunken one, bool (k,)."""
     x, y = (np.clip(points / SHRINK, 0, np.array(mask.shape[::-1]) - 1).astype(int)).T
     return mask[y, x] > 0
-
-
-def _coarse(matrix: np.ndarray) -> float:
-    """The overlap was counted on the coarser picture: this takes it to the pixels of b."""
-    return 1 / max(float(np.linalg.det(matrix[:, :2])), 1.0)
 
 
 def _fit(start: np.ndarray, end: np.ndarray, chosen: np.ndarray) -> tuple[int, int, np.ndarray | None]:
@@ -246,8 +223,8 @@ def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarra
         _, _, known = _laid_over(above, below, _shift(coarse))
         if known.sum() < _MIN_PIXELS / level**2:
             return 0, 0, None
-        matrix = _unshift(_polished(above, below, _shift(coarse))) / of_second[:, None] * [*of_first, 1]
-    matrix = _inverse(matrix) if turned else matrix
+        matrix = _shift(_polished(above, below, _shift(coarse)), -1) / of_second[:, None] * [*of_first, 1]
+    matrix = cv2.invertAffineTransform(matrix) if turned else matrix
     matrix[:, 2] *= SHRINK
     return 0, 0, matrix
 
@@ -260,7 +237,7 @@ def _overlay(
     small[:, 2] /= SHRINK
     enlarges = np.linalg.det(small[:, :2]) > 1  # the coarser of the two pictures is the common ground
     if enlarges:
-        first, second, small = second, first, _inverse(small)
+        first, second, small = second, first, cv2.invertAffineTransform(small)
         borders = borders and borders[::-1]
     laid = _laid_over(first, second, _shift(small), borders)
     if laid[2].sum() < _MIN_PIXELS:
@@ -271,18 +248,11 @@ def _overlay(
         again = _laid_over(first, second, better, borders)
         found = _correlations(*again) if again[2].sum() >= _MIN_PIXELS else (-1.0, -1.0)
         if found[0] > whole:
-            (whole, local), laid, small = found, again, _unshift(better)
+            (whole, local), laid, small = found, again, _shift(better, -1)
     pixels = int(laid[2].sum())
-    small = _inverse(small) if enlarges else small
+    small = cv2.invertAffineTransform(small) if enlarges else small
     small[:, 2] *= SHRINK
     return small, local, whole, pixels
-
-
-def _unshift(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of `_shift`."""
-    moved = matrix.copy()
-    moved[:, 2] += 0.5 - matrix[:, :2] @ (0.5, 0.5)
-    return moved
 
 
 def _in_own_pixels(matrix: np.ndarray, a: LocalFeatures, b: LocalFeatures, *, mirrored: bool) -> tuple[float, ...]:

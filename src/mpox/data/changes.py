@@ -50,7 +50,7 @@ def skin_coloured(lab: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
 
 
-def lesion_response(picture: np.ndarray) -> np.ndarray:
+def _lesion_response(picture: np.ndarray) -> np.ndarray:
     """How much each pixel looks like part of a lesion: float32 of shape (height, width), 0 where there is no skin."""
     lab = to_lab(picture)
     skin = skin_coloured(lab)
@@ -94,7 +94,7 @@ def lesion_map(picture: np.ndarray) -> np.ndarray:
     (True, False)
     """
     cv2.setNumThreads(1)
-    found = apply_hysteresis_threshold(lesion_response(picture), *HEIGHTS)
+    found = apply_hysteresis_threshold(_lesion_response(picture), *HEIGHTS)
     found = ndimage.binary_fill_holes(found)
     pieces, n_pieces = ndimage.label(found, np.ones((3, 3)))
     large = np.bincount(pieces.ravel(), minlength=n_pieces + 1) >= max(_SMALLEST * found.size, 4)
@@ -186,39 +186,33 @@ def _background_only(picture, mask, rng):
 
 
 def _border_only(picture, mask, rng):
-    depth = max(round(FRAME * len(picture)), 1)
-    kept = picture.copy()
+    kept, depth = picture.copy(), max(round(FRAME * len(picture)), 1)
     kept[depth:-depth, depth:-depth] = GREY
     return kept
 
 
-def _tiny(picture, mask, rng):
-    small = Image.fromarray(picture).resize((8, 8), Image.Resampling.BOX)
+def _through(side, picture, *_):
+    """The picture as side x side pixels, blown up."""
+    small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
     return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
 
 
 def _shuffled(picture, mask, rng):
     side = len(picture) // GRID
-    patches = [(row * side, column * side) for row in range(GRID) for column in range(GRID)]
+    starts = range(0, GRID * side, side)
+    patches = [(slice(row, row + side), slice(column, column + side)) for row in starts for column in starts]
     shuffled = picture.copy()
-    for (row, column), place in zip(patches, rng.permutation(len(patches)), strict=True):
-        from_row, from_column = patches[place]
-        patch = picture[from_row : from_row + side, from_column : from_column + side]
-        shuffled[row : row + side, column : column + side] = patch
+    for patch, place in zip(patches, rng.permutation(len(patches)), strict=True):
+        shuffled[patch] = picture[patches[place]]
     return shuffled
 
 
 def _blank_cell(picture, mask, rng, row, column):
     """One cell in the mean colour of the image; rows count from the top, columns from the left."""
-    edges = np.round(np.linspace(0, len(picture), GRID + 1)).astype(int)
-    blanked = picture.copy()
+    blanked, edges = picture.copy(), np.round(np.linspace(0, len(picture), GRID + 1)).astype(int)
     window = slice(edges[row], edges[row + 1]), slice(edges[column], edges[column + 1])
     blanked[window] = np.round(picture.reshape(-1, 3).mean(axis=0))
     return blanked
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
 def _decode(picture: np.ndarray) -> np.ndarray:
@@ -229,7 +223,7 @@ def _decode(picture: np.ndarray) -> np.ndarray:
 
 def _encode(linear: np.ndarray) -> np.ndarray:
     linear = np.clip(linear, 0, 1)
-    return _to_uint8(255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    return np.round(255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)).astype(np.uint8)
 
 
 def _jpeg(picture, mask, rng, number):
@@ -247,14 +241,8 @@ def _occlusion(picture, mask, rng, number):
     side = round(len(picture) * number**0.5)
     row, column = rng.integers(0, len(picture) - side + 1, 2)
     covered = picture.copy()
-    covered[row : row + side, column : column + side] = 128
+    covered[row : row + side, column : column + side] = GREY
     return covered
-
-
-def _downscaling(picture, mask, rng, number):
-    side = max(round(len(picture) / number), 1)
-    small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
-    return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
 
 
 def _crop(picture, mask, rng, percent):
@@ -303,7 +291,7 @@ ALTERATIONS = {
         ("background_only", True, _background_only,
          "all of the colour of skin in grey: cloth, walls, lettering and the outline are left"),
         ("border_only", False, _border_only, f"all but a frame of {FRAME:.1%} of the side in grey"),
-        ("tiny", False, _tiny, "8 x 8 pixels, blown up"),
+        ("tiny", False, partial(_through, 8), "8 x 8 pixels, blown up"),
         ("colour_only", False, lambda picture, mask, rng: rng.permutation(picture.reshape(-1, 3)).reshape(picture.shape),
          "all pixels dealt anew: the colours are left, and no form"),
         ("shuffled", False, _shuffled, f"{GRID} x {GRID} patches dealt anew: lesions are left, their arrangement is not"),
@@ -322,7 +310,9 @@ SEVERITIES: dict[str, tuple[Callable, str, tuple[float, ...]]] = {
         (0.7, 1.2, 2.0, 3.2, 5.0),
     ),
     "noise": (
-        lambda picture, mask, rng, number: _to_uint8(picture + rng.normal(0, number, picture.shape)),
+        lambda picture, mask, rng, number: np.clip(np.round(picture + rng.normal(0, number, picture.shape)), 0, 255).astype(
+            np.uint8
+        ),
         "standard deviation of Gaussian noise, grey levels",
         (6, 12, 20, 32, 48),
     ),
@@ -334,7 +324,11 @@ SEVERITIES: dict[str, tuple[Callable, str, tuple[float, ...]]] = {
     ),
     "white_balance": (_white_balance, "stops between red and blue, either way", (0.2, 0.4, 0.7, 1.0, 1.4)),
     "occlusion": (_occlusion, "share of the area under one grey square", (0.05, 0.1, 0.2, 0.3, 0.4)),
-    "downscaling": (_downscaling, "factor by which width and height are reduced", (2, 3, 4.5, 7, 10)),
+    "downscaling": (
+        lambda picture, mask, rng, number: _through(max(round(len(picture) / number), 1), picture),
+        "factor by which width and height are reduced",
+        (2, 3, 4.5, 7, 10),
+    ),
 }
 #: Transforms that leave the finding what it is.
 TRANSFORMS = {
@@ -389,7 +383,7 @@ def change(picture: np.ndarray, recipe: str, *, mask: np.ndarray | None = None, 
 
 
 def severity_table() -> pd.DataFrame:
-    """The number behind each family and strength: ``family``, ``meaning``, and one column a strength."""
+    """The number behind each family and strength: ``family``, ``meaning``, one column a strength."""
     rows = [(name, meaning, *numbers) for name, (_, meaning, numbers) in SEVERITIES.items()]
     return pd.DataFrame(rows, columns=["family", "meaning", *map(str, STRENGTHS)])
 
@@ -463,8 +457,7 @@ def view_renderer(manifest: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndar
 
 
 def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
-    """An augmented copy of an RGB image, by a recipe as published ones are; `sha`, from `view_hash`, decides what is left
-    open."""
+    """An augmented copy of an RGB image, by a recipe as published ones are; `sha`, from `view_hash`, decides what is open."""
     rng = np.random.default_rng(int(sha[:32], 16))
     mirrored, angle, zoom = rng.random() < 0.5, np.deg2rad(rng.uniform(-30, 30)), rng.uniform(0.8, 1.2)
     size = len(picture)

@@ -15,7 +15,7 @@ import pooch
 import requests
 from filelock import Timeout
 
-from mpox._core import MpoxError, cache_dir, explaining, locked
+from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
 from mpox.data.pictures import EXTENSIONS
 from mpox.data.registry import REGISTRY, Archive, DatasetSpec, find_here, get_spec, locate
 
@@ -83,17 +83,14 @@ def _drawn_anew(spec: DatasetSpec) -> dict[str, str]:
     from mpox.data.phantom import PhantomSpec, generate
 
     with tempfile.TemporaryDirectory(prefix="mpox-phantom-") as folder:
-        images = generate(Path(folder) / "phantom", PhantomSpec(**dict(spec.planted)))
+        images = generate(Path(folder) / "phantom", PhantomSpec(**spec.planted))
         return {image_id: sha256(images / image_id) for image_id in list_images(images)}
 
 
 def verify(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Check every image of a registered data set on this machine; a phantom is compared with one drawn anew. See `differences`.
+    """Check every image of a registered data set on this machine: a table as from `differences`.
 
-    Raises
-    ------
-    MpoxError
-        If the data set is not on this machine, or there is no list to check it against.
+    A phantom is compared with one drawn anew. An `MpoxError` if the data set is not here, or there is no list of checksums.
     """
     spec = get_spec(name)
     expected = read_checksums(spec.name) if spec.name in REGISTRY else None
@@ -112,7 +109,7 @@ def archive_path(archive: Archive) -> Path:
     return cache_dir() / "downloads" / f"{archive.repository.split('/')[-1]}-{archive.commit[:12]}.zip"
 
 
-def _unpacked(name: str, archive: Archive, folder: Path) -> Path:
+def _unpack(name: str, archive: Archive, folder: Path) -> None:
     """Download the archive and unpack it into `folder`; no member's path can lead out of it (`zipfile` sees to that)."""
     path = archive_path(archive)
     pooch.get_logger().setLevel("WARNING")
@@ -128,11 +125,11 @@ def _unpacked(name: str, archive: Archive, folder: Path) -> Path:
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MpoxError(f"{path} is not a whole zip archive ({error}): remove it and run this command again.") from error
-    return folder
 
 
 def _from_archive(spec: DatasetSpec, archive: Archive, unpacked: Path, images: Path) -> str:
-    """Put the images of an unpacked archive in their places below `images`; says how many there are and how they were checked."""
+    """Unpack the archive, put its images in their places below `images`; says how many there are and how they were checked."""
+    _unpack(spec.name, archive, unpacked)
     expected = read_checksums(spec.name)
     if expected is None:  # GitHub puts all into one folder, `<repository>-<commit>`
         base = next(unpacked.iterdir()) / archive.subfolder
@@ -192,20 +189,9 @@ def _good_copy(spec: DatasetSpec, target: Path, data_dir: str | os.PathLike | No
 def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable[[str], None] = print) -> Path:
     """Download a registered data set, check it, and put it in place whole or not at all.
 
-    A good copy that is there already is left alone; a damaged one is kept under another name.
-
-    Parameters
-    ----------
-    name : str
-    data_dir : path, optional
-        The folder to put the data set's folder into (which is returned); the user's cache folder if not given.
-    say : callable
-        Told, sentence by sentence, what happens.
-
-    Raises
-    ------
-    MpoxError
-        If the data set is not one that is fetched, or could not be had; nothing that was there is lost.
+    The folder of images goes below `data_dir`, or else the user's cache, and is returned; `say` is told, sentence by sentence,
+    what happens. A good copy that is there already is left alone; a damaged one is kept under another name. An `MpoxError` if
+    the data set could not be had; nothing that was there is lost.
     """
     spec = get_spec(name)
     if spec.is_phantom:
@@ -221,21 +207,13 @@ def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable
         return here
     try:
         with locked(cache_dir() / "downloads" / f"{spec.name}.lock", timeout=0), explaining(root):
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
-                images = Path(scratch) / "images"
-                images.mkdir()
+            with replacing_folder(target) as images, tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
                 say(f"Fetching {spec.archive.url if spec.archive else spec.kaggle}")
-                if spec.archive:
-                    unpacked = _unpacked(spec.name, spec.archive, Path(scratch) / "archive")
-                    checked = _from_archive(spec, spec.archive, unpacked, images)
-                else:
-                    checked = _from_kaggle(spec, images)
+                checked = _from_archive(spec, spec.archive, Path(scratch), images) if spec.archive else _from_kaggle(spec, images)
                 if target.exists():
                     aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
                     os.replace(target, aside)
                     say(f"The damaged copy that was there is kept as {aside}.")
-                os.replace(images, target)
             if spec.archive:
                 archive_path(spec.archive).unlink()
     except Timeout as error:

@@ -12,14 +12,13 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from mpox._core import TEMPORARY, MpoxError, data_roots, explaining, move_folder
+from mpox._core import MpoxError, data_roots, explaining, replacing_folder
 
 FORMAT_VERSION = 1
 CONTENTS = "frozen.json"
@@ -29,28 +28,13 @@ Source = tuple[int, Callable[[], bytes]]
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a frozen folder holds.
+    """What a frozen folder holds."""
 
-    Parameters
-    ----------
-    datasets : dict of str to str
-        Name of a data set -> `mpox.data.manifest.manifest_hash` of its images.
-    audits : dict of str to str
-        Sorted names of data sets, joined by ``+`` -> the key of their common audit in a run store.
-    weights : dict of str to str
-        Backbone -> where its weights came from (`mpox.models.weights.weights_origin`) when they were frozen.
-    decisions : str
-        Stands for the decisions about pairs that the audits honour (`mpox.audit.result.hash_of_decisions`).
-    versions : dict of str to str
-        Of the packages that decode images and compare them.
-    root : Path
-    """
-
-    datasets: dict[str, str]
-    audits: dict[str, str]
-    weights: dict[str, str]
-    decisions: str
-    versions: dict[str, str]
+    datasets: dict[str, str]  # name of a data set -> `mpox.data.manifest.manifest_hash` of its images
+    audits: dict[str, str]  # sorted names of data sets, joined by ``+`` -> the key of their common audit in a run store
+    weights: dict[str, str]  # backbone -> where its weights came from (`mpox.models.weights.weights_origin`)
+    decisions: str  # stands for the decisions about pairs that the audits honour (`mpox.audit.result.hash_of_decisions`)
+    versions: dict[str, str]  # of the packages that decode images and compare them
     root: Path
 
     def check(self, name: str, manifest_hash: str) -> None:
@@ -63,13 +47,7 @@ class Frozen:
             )
 
     def audit(self, names: list[str], decisions: str) -> str | None:
-        """The key of the frozen audit of these data sets together; ``None`` if there is none.
-
-        Raises
-        ------
-        MpoxError
-            If it honours other decisions about pairs than those in force here.
-        """
+        """The key of the frozen audit of these data sets, or ``None``; an `MpoxError` if other decisions are in force."""
         key = self.audits.get("+".join(sorted(names)))
         if key and decisions != self.decisions:
             raise MpoxError(
@@ -85,12 +63,9 @@ class Frozen:
 
 
 def find_frozen(data_dir: str | os.PathLike | None = None) -> Frozen | None:
-    """The frozen folder among the data roots (`mpox._core.data_roots`), checked once in a process; ``None`` if none is.
+    """The frozen folder among the data roots (`mpox._core.data_roots`), or ``None``; checked once in a process.
 
-    Raises
-    ------
-    MpoxError
-        If one of its files is missing or changed, or it is of a newer format.
+    An `MpoxError` if one of its files is missing or changed, or it is of a newer format.
     """
     contents = next((root / CONTENTS for root in data_roots(data_dir) if (root / CONTENTS).is_file()), None)
     return _open(contents, contents.stat().st_mtime_ns) if contents else None
@@ -118,22 +93,14 @@ def _open(contents: Path, changed_ns: int) -> Frozen:
 
 def write_frozen(frozen: Frozen, files: dict[str, Source]) -> None:
     """Write the new folder ``frozen.root``, whole or not at all (an `MpoxError` says why not); git leaves it alone."""
-    folder = frozen.root
-    partial = folder.with_name(f".{folder.name}{TEMPORARY}")
-    shas = {}
-    try:
-        with explaining(folder.parent):
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-            partial.mkdir(parents=True)
-            for name, (_, read) in tqdm(files.items(), desc=f"freeze {folder.name}", delay=3, leave=False):
-                content = read()
-                shas[name] = hashlib.sha256(content).hexdigest()
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                (partial / name).write_bytes(content)
-            about = asdict(frozen) | {"format_version": FORMAT_VERSION, "files": shas}
-            del about["root"]
-            (partial / CONTENTS).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-            (partial / ".gitignore").write_text("*\n")
-            move_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    folder, shas = frozen.root, {}
+    with explaining(folder.parent), replacing_folder(folder) as fresh:
+        for name, (_, read) in tqdm(files.items(), desc=f"freeze {folder.name}", delay=3, leave=False):
+            content = read()
+            shas[name] = hashlib.sha256(content).hexdigest()
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / name).write_bytes(content)
+        about = asdict(frozen) | {"format_version": FORMAT_VERSION, "files": shas}
+        del about["root"]
+        (fresh / CONTENTS).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+        (fresh / ".gitignore").write_text("*\n")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -35,15 +35,13 @@ Finding = tuple[str, str, int, int] | str
 def _class_folders(spec: DatasetSpec, root: Path) -> list[str]:
     """The class folders as posix paths below the root: links to folders included, hidden ones not."""
     if spec.folders:
-        missing = [name for name in spec.folders if not (root / name).is_dir()]
-        if missing:
+        if missing := [name for name in spec.folders if not (root / name).is_dir()]:
             raise MpoxError(
                 f"{root} lacks the class folders {', '.join(missing)}: the data set is incomplete, fetch or copy it again."
             )
         return list(spec.folders)
     # MSLD v2 ships five folds; the test parts of all folds hold every original image once.
-    base = next(root.glob("**/FOLDS"), None) if spec.name == "msld-v2" else None
-    if base is not None:
+    if spec.name == "msld-v2" and (base := next(root.glob("**/FOLDS"), None)):
         return sorted(folder.relative_to(root).as_posix() for folder in base.glob("fold*/Test/*") if folder.is_dir())
     try:
         return sorted(child.name for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
@@ -94,7 +92,7 @@ def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[
 
 
 def _signature(path: str) -> list[int]:
-    """What tells whether a file changed: size in bytes, times of the last change of content and of state in nanoseconds."""
+    """What tells whether a file changed: its size, and when its content and its state were changed last."""
     info = os.stat(path)
     return [info.st_size, info.st_mtime_ns, info.st_ctime_ns]
 
@@ -140,10 +138,6 @@ def _findings(root: str, files: list[tuple[str, str, str]], title: str, jobs: in
     return found
 
 
-def _shown(names: Collection[str], limit: int = 5) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names)[:limit]) + (", ..." if len(names) > limit else "")
-
-
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -167,13 +161,9 @@ def _index(image_ids: Collection[str], *, bare_names: bool) -> dict[str, set[str
     return index | {image_id: {image_id} for image_id in image_ids}
 
 
-def read_patients(
-    table: str | Path | pd.DataFrame, image_ids: Collection[str], *, rejected: Collection[str] = ()
-) -> dict[str, str]:
+def read_patients(path: str | Path, image_ids: Collection[str], *, rejected: Collection[str] = ()) -> dict[str, str]:
     """Patient ids from a table: ``image_id`` -> patient id, for the images whose patient is known."""
-    name = "The table of patients" if isinstance(table, pd.DataFrame) else Path(table).name
-    frame = table.astype("str").where(table.notna(), "") if isinstance(table, pd.DataFrame) else _read_table(Path(table))
-    frame = frame.rename(columns=lambda column: str(column).strip())
+    name, frame = Path(path).name, _read_table(Path(path)).rename(columns=str.strip)
     key = next((column for column in ("image_id", "file") if column in frame), None)
     if key is None or "patient_id" not in frame:
         there = ", ".join(frame.columns)
@@ -196,7 +186,8 @@ def read_patients(
         (twice, "each with two different patients: keep one row of each"),
     ):
         if wrong:
-            raise MpoxError(f"{name} names {len(wrong)} image(s) ({_shown(wrong)}), {what}.")
+            shown = ", ".join(f"'{image_id}'" for image_id in sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
+            raise MpoxError(f"{name} names {len(wrong)} image(s) ({shown}), {what}.")
     return {image_id: patient for image_id, patient in found.items() if patient and image_id in set(image_ids)}
 
 
@@ -230,26 +221,22 @@ def _patients(spec: DatasetSpec, root: Path, image_ids: list[str], rejected: Col
             example = PurePosixPath(image_ids[0]).stem
             raise MpoxError(f"The pattern for patient ids '{pattern}' matches no image's name, such as '{example}': correct it.")
         return found
-    if table is None and (root / PATIENTS_FILE).is_file():
-        table = root / PATIENTS_FILE
-    if table is not None:
-        return read_patients(table, image_ids, rejected=rejected)
+    if table is not None or (root / PATIENTS_FILE).is_file():
+        return read_patients(table or root / PATIENTS_FILE, image_ids, rejected=rejected)
     return match_patients(spec.patient_pattern, image_ids) if spec.patient_pattern else {}
 
 
-def _alike(image_ids: Iterable[str]) -> list[list[str]]:
+def _alike(image_ids: pd.Series) -> list[list[str]]:
     """Ids that some systems take for one name: equal but for upper and lower case, or for the way that accents are written."""
-    names: dict[str, list[str]] = {}
-    for image_id in image_ids:
-        names.setdefault(unicodedata.normalize("NFC", unicodedata.normalize("NFC", image_id).casefold()), []).append(image_id)
-    return [sorted(group) for group in names.values() if len(group) > 1]
+    names = image_ids.str.normalize("NFC").str.casefold().str.normalize("NFC")
+    return [group.tolist() for _, group in image_ids.groupby(names, sort=False) if len(group) > 1]
 
 
 def scan(
     name: str | Path,
     *,
     data_dir: str | os.PathLike | None = None,
-    patients: str | Path | pd.DataFrame | None = None,
+    patients: str | Path | None = None,
     patient_pattern: str | None = None,
     jobs: int | None = None,
 ) -> pd.DataFrame:
@@ -264,7 +251,7 @@ def scan(
         A registered data set, or a folder with one sub-folder a class; a folder without sub-folders is one class ``unlabelled``.
     data_dir : path, optional
         Where data sets are looked for first (see `mpox._core.data_roots`).
-    patients : path or DataFrame, optional
+    patients : path, optional
         A table of patient ids (see `read_patients`). Without it, a ``patients.csv`` in the data set's folder is taken.
     patient_pattern : str, optional
         Instead of a table: a regular expression on the names (see `match_patients`).
@@ -318,21 +305,15 @@ def scan(
     return frame
 
 
-def build_manifest(
-    name: str | Path,
-    *,
-    data_dir: str | os.PathLike | None = None,
-    patients: str | Path | pd.DataFrame | None = None,
-    patient_pattern: str | None = None,
-) -> pd.DataFrame:
+def build_manifest(name: str | Path, *, data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
     """Turn a data set into its manifest: the table of `scan`, and an `MpoxError` if a class is empty or there are not two."""
-    frame = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern)
+    frame = scan(name, data_dir=data_dir)
     root = locate(name, data_dir=data_dir)
-    if frame.attrs["empty"]:
-        empty = frame.attrs["empty"]
+    if empty := frame.attrs["empty"]:
         why = [f" ({file} {reason})" for file, reason in frame.attrs["rejected"] if f"{file}/".startswith(f"{empty[0]}/")]
-        names = ", ".join(empty)
-        raise MpoxError(f"No readable image in the class folder(s) {names} of {root}: fill or remove them{''.join(why[:1])}.")
+        raise MpoxError(
+            f"No readable image in the class folder(s) {', '.join(empty)} of {root}: fill or remove them{''.join(why[:1])}."
+        )
     if frame["label"].nunique() < 2:
         raise MpoxError(f"{root} has fewer than two classes: put the images in one sub-folder a class.")
     return frame

@@ -48,10 +48,9 @@ _TURNS = dict(enumerate((
 
 
 class UnusablePicture(MpoxError):
-    """A file that cannot be used as an image.
+    """A file that cannot be used as an image: `reason` is the rest of the sentence after its name.
 
-    `reason` is the rest of the sentence after its name: what is wrong and what to do. `passing` says that the machine is the
-    reason (permissions, memory, a disk), so that it may be otherwise the next time.
+    `passing` says that the machine is the reason (permissions, memory, a disk), so that it may be otherwise the next time.
     """
 
     def __init__(self, name: str, reason: str, *, passing: bool = False):
@@ -179,12 +178,9 @@ def read_rgb(path: str | Path) -> Image.Image:
     its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files do not tell the range of
     floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds them all is taken.
 
-    Raises
-    ------
-    UnusablePicture
-        If the file is empty, no image, cut short or damaged, has more than `MAX_PIXELS` pixels (checked before anything is
-        decoded) or `MAX_BYTES` bytes, holds numbers of unknown range, is a HEIC image while pillow-heif is not installed,
-        or cannot be opened.
+    An `UnusablePicture` if the file is empty, no image, cut short or damaged, has more than `MAX_PIXELS` pixels (checked before
+    anything is decoded) or `MAX_BYTES` bytes, holds numbers of unknown range, is a HEIC image while pillow-heif is not installed,
+    or cannot be opened.
     """
     with _opened(path) as stream:
         return _decode(stream)

@@ -50,9 +50,8 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     Parameters
     ----------
     manifest : DataFrame
-        With ``path``; the rows give the order. Of an augmented data set
-        (`augmented`) or an altered one (`mpox.protocols.copies.altered`) the originals are cached; copies are made from them,
-        at this size, whenever they are read.
+        With ``path``; the rows give the order. Of an augmented or altered data set (`mpox.protocols.copies`) the originals are
+        cached; copies are made from them, at this size, whenever they are read.
     image_size : int
         Side in pixels.
 
@@ -60,11 +59,6 @@ def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
     -------
     ndarray of uint8, shape (n, image_size, image_size, 3)
         RGB, memory-mapped and read-only; for such a data set `RenderedPixels`, which is indexed like it.
-
-    Raises
-    ------
-    MpoxError
-        If the pictures are not on this machine, or the cache cannot be written.
     """
     for column in ("view", "recipe"):
         if column in manifest:

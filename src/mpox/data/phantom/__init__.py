@@ -5,9 +5,11 @@ label is wrong, and which images bear a mark that has nothing to do with the dis
 corner mark) carry the class: skin tone, body site, light, camera and harmless marks are drawn alike in all classes.
 """
 
+import hashlib
+import json
 import os
-import shutil
-import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,11 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm import tqdm
 
-from mpox._core import MpoxError, cache_dir, explaining, locked
+from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
 from mpox.data.phantom.copies import COPY_KINDS, make_copy
 from mpox.data.phantom.lesions import CLASSES
 from mpox.data.phantom.picture import MARK_SHARE, Photograph, corner_box, draw_corner_mark, take
-from mpox.data.phantom.skin import ITA_RANGES
-from mpox.data.phantom.spec import Filing, PhantomSpec, person, plan_copies
+from mpox.data.phantom.skin import ITA_RANGES, Person, draw_person
 
 __all__ = [
     "CLASSES", "COPY_KINDS", "ITA_RANGES", "PhantomSpec", "corner_box", "ensure_phantom", "generate", "healthy_counterpart",
@@ -31,47 +32,140 @@ _TEXT_COLUMNS = ["image_id", "label", "true_label", "patient_id", "copy_of", "co
 _PARALLEL_FROM = 500  # images; below, starting processes costs more than it saves
 _STRANGERS = 24 * 100_000  # people who are only on collages: multiples of 24 keep the class and the skin type
 
+VERSION = 2
+_TONES = 6
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class PhantomSpec:
+    """All that decides what the phantom looks like; an `MpoxError` if a value is out of its range."""
+
+    seed: int = 0  # not negative
+    n_patients: int = 110  # photographed, 1 to 4 images each; copies may be filed under further patient ids
+    size: int = 224  # width and height in pixels, at least 64 (some copies have other sizes)
+    corner_mark: bool = True  # a coloured mark in the corner of most images of the `marked` classes and of few others
+    copies: int = 33  # patients whose first image is filed a second time under another id; none is copied twice
+    copy_kinds: tuple[str, ...] = COPY_KINDS  # taken in turn; none twice
+    label_conflicts: int = 1  # photographs of other rashes that are filed again, as crops, under a wrong class
+    version: int = VERSION  # of the generator; only the current one can be made
+    marked: tuple[str, ...] = ("Mpox",)  # the classes, as filed, whose images bear the corner mark
+
+    def __post_init__(self):
+        if self.version != VERSION:
+            raise MpoxError(f"This package makes version {VERSION} of the phantom, not version {self.version}.")
+        if self.seed < 0 or self.n_patients < 1 or self.size < 64 or self.label_conflicts < 0:
+            raise MpoxError("A phantom needs seed >= 0, n_patients >= 1, size >= 64, label_conflicts >= 0.")
+        if self.label_conflicts and _misfiled(self.label_conflicts - 1) >= self.n_patients:
+            raise MpoxError(f"{self.label_conflicts} label conflicts need more patients than {self.n_patients}: four a conflict.")
+        most = self.n_patients - self.label_conflicts
+        if type(self.copies) is not int or not 0 <= self.copies <= most:
+            raise MpoxError(f"copies is {self.copies!r}; give a whole number from 0 to {most} (patients less label conflicts).")
+        if isinstance(self.marked, str) or not set(self.marked) <= set(CLASSES):
+            raise MpoxError(f"marked is {self.marked!r}; give a sequence of classes out of {', '.join(CLASSES)}.")
+        kinds = [] if isinstance(self.copy_kinds, str) else self.copy_kinds
+        if not 0 < len(kinds) == len(set(kinds) & set(COPY_KINDS)):
+            raise MpoxError(f"copy_kinds is {self.copy_kinds!r}; name each once, at least one, out of {', '.join(COPY_KINDS)}.")
+        object.__setattr__(self, "marked", tuple(self.marked))
+        object.__setattr__(self, "copy_kinds", tuple(self.copy_kinds))
+
+    def to_json(self) -> str:
+        """The canonical JSON of this specification; what is `marked` is told where it is not the default, so that keys last."""
+        told = {name: value for name, value in asdict(self).items() if name != "marked" or value != ("Mpox",)}
+        return json.dumps(told, sort_keys=True, separators=(",", ":"))
+
+    def key(self) -> str:
+        """A short name that is equal for equal specifications: 10 hexadecimal digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Filing:
+    """One copy: whose first picture it shows, its kind, and where it is filed. All numbers count from 0."""
+
+    index: int  # the patient it shows
+    kind: str
+    host: int  # the patient it is filed under
+    number: int  # its picture number there
+    stream: int  # number of the copy, for its random streams
+    wrong: str | None = None  # the class it is filed under by mistake
+
+
+def person(spec: PhantomSpec, index: int) -> Person:
+    """Patient `index`, from 0; the classes take turns."""
+    return draw_person(spec.seed, index, CLASSES[index % len(CLASSES)])
+
+
+def plan_copies(spec: PhantomSpec, n_pictures: list[int]) -> list[Filing]:
+    """Which copies there are and where they are filed; `n_pictures` is how many photographs each patient has."""
+    filed = list(n_pictures)
+    chosen: list[tuple[int, str, str | None]] = [(index, kind, None) for index, kind in _chosen(spec)]
+    chosen += [(_misfiled(k), "crop", "Mpox") for k in range(spec.label_conflicts)]
+    kinds: Counter[str] = Counter()
+    plan = []
+    for stream, (index, kind, wrong) in enumerate(chosen):
+        host = index + len(CLASSES)
+        alone = (kinds[kind] + spec.copy_kinds.index(kind)) % 2 == 0 if not wrong else True
+        if alone or host >= spec.n_patients:
+            host = len(filed)
+            filed.append(0)
+        kinds[kind] += 1
+        plan.append(Filing(index, kind, host, filed[host], stream, wrong))
+        filed[host] += 1
+    return plan
+
+
+def _chosen(spec: PhantomSpec) -> list[tuple[int, str]]:
+    """Patients and kinds of copies: each kind meets the classes and the skin tones as evenly as their number allows."""
+    n_cells = len(CLASSES) * _TONES
+    elsewhere = {_misfiled(k) for k in range(spec.label_conflicts)}
+    cells = [[i for i in range(cell, spec.n_patients, n_cells) if i not in elsewhere] for cell in range(n_cells)]
+    taken: Counter = Counter()
+    met: Counter = Counter()
+    order = []
+    for k in range(spec.copies):
+        kind = spec.copy_kinds[k % len(spec.copy_kinds)]
+        free = [cell for cell in range(n_cells) if taken[cell] < len(cells[cell])]
+
+        def how_often(cell: int, kind: str = kind, k: int = k) -> tuple[int, ...]:
+            label, tone = cell % len(CLASSES), cell // len(CLASSES)
+            return (met[kind, "class", label], met[kind, "tone", tone], taken[cell], (cell - 5 * k) % n_cells)
+
+        cell = min(free, key=how_often)
+        taken[cell] += 1
+        met[kind, "class", cell % len(CLASSES)] += 1
+        met[kind, "tone", cell // len(CLASSES)] += 1
+        order.append((cell, kind))
+    spread = {
+        cell: iter([cells[cell][int((j + _GOLDEN * (cell + 1) % 1) * len(cells[cell]) / n)] for j in range(n)])
+        for cell, n in taken.items()
+    }
+    return [(next(spread[cell]), kind) for cell, kind in order]
+
+
+def _misfiled(k: int) -> int:
+    """The patient, from 0, whose picture is label conflict number `k`: chickenpox and measles in turn."""
+    return 4 * k + 1 + k % 2
+
 
 def generate(folder: str | os.PathLike, spec: PhantomSpec | None = None, *, jobs: int | None = None) -> Path:
     """Write the phantom of `spec` into a new folder; the folder appears when all of it is there.
 
     An image of 224 pixels takes about 0.06 s on one core.
 
-    Parameters
-    ----------
-    folder : path
-        Gets ``images/<Class>/<patient>_<nn>.png``, ``truth/truths.csv``, ``truth/spec.json`` and
-        ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0).
-    spec : PhantomSpec, optional
-    jobs : int, optional
-        Processes; the files are the same for any number. Default: one up to 500 images, else one a core.
-
-    Returns
-    -------
-    Path
-        The folder ``images``.
-
-    Raises
-    ------
-    MpoxError
-        If `folder` exists and is not empty.
+    It gets ``images/<Class>/<patient>_<nn>.png``, ``truth/truths.csv``, ``truth/spec.json`` and
+    ``truth/masks/<Class>/<patient>_<nn>.png`` (255 where there is a lesion, else 0). The files are the same for any number of
+    `jobs` (processes; by default one up to 500 images, else one a core). Returns the folder ``images``; an `MpoxError` if
+    `folder` exists and is not empty.
     """
     folder, spec = Path(folder), spec or PhantomSpec()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MpoxError(f"{folder} exists already; name a new folder for the phantom, or remove that one.")
-    with explaining(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.partial-"))
-        try:
-            truths = pd.DataFrame(_draw_all(partial, spec, jobs)).sort_values("image_id")
-            truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
-            truths.to_csv(partial / "truth" / "truths.csv", index=False, lineterminator="\n")
-            (partial / "truth" / "spec.json").write_text(spec.to_json() + "\n")
-            partial.chmod(0o755)
-            os.replace(partial, folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with explaining(folder.parent), replacing_folder(folder) as fresh:
+        truths = pd.DataFrame(_draw_all(fresh, spec, jobs)).sort_values("image_id")
+        truths["conflict"] |= truths["image_id"].isin(truths.loc[truths["conflict"], "copy_of"])
+        truths.to_csv(fresh / "truth" / "truths.csv", index=False, lineterminator="\n")
+        (fresh / "truth" / "spec.json").write_text(spec.to_json() + "\n")
     return folder / "images"
 
 
@@ -82,18 +176,11 @@ def ensure_phantom(spec: PhantomSpec | None = None, *, jobs: int | None = None) 
     if folder.exists():
         return folder / "images"
     with locked(folder.parent / f".{folder.name}.lock"):
-        for remains in folder.parent.glob(f".{folder.name}.partial-*"):  # of a process that was killed
-            shutil.rmtree(remains, ignore_errors=True)
         return folder / "images" if folder.exists() else generate(folder, spec, jobs=jobs)
 
 
 def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
-    """What was planted: one row an image, sorted by `image_id`.
-
-    Parameters
-    ----------
-    images_folder : path
-        The folder ``images`` of a phantom (what `generate` and `ensure_phantom` return).
+    """What was planted, from the folder ``images`` of a phantom: one row an image, sorted by `image_id`.
 
     Returns
     -------
@@ -106,11 +193,6 @@ def read_truths(images_folder: str | os.PathLike) -> pd.DataFrame:
         ``conflict`` (this photograph is there with two labels; True for both images). On a collage tone and number of lesions are
         those of the copied photograph, ``lesion_fraction`` is of the whole image; the people on the other panels have the same
         class and Fitzpatrick type, and are in no other image.
-
-    Raises
-    ------
-    MpoxError
-        If the folder is not a phantom's.
     """
     path = Path(images_folder).parent / "truth" / "truths.csv"
     if not path.is_file():
