@@ -4,16 +4,15 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 
 from mpox.book.build import OTHER
 
@@ -24,7 +23,6 @@ CHROMIUM = [
 ]  # fmt: skip
 #: Bytes of a page with its own pictures.
 HEAVIEST = 3_000_000
-GENERATED = ("index.html", "genindex.html", "search.html", "py-modindex.html")
 
 
 def chromium() -> str | None:
@@ -100,13 +98,9 @@ def heavy_pages(html: Path, *, limit: int = HEAVIEST) -> list[str]:
     """Pages that weigh too much with their own pictures."""
     problems = []
     for name in page_names(html):
-        page = _Parsed(html / name)
-        files = set()
-        for image in page.images:
-            source = image.get("src", "")
-            if not source.startswith("data:") and _local(source):
-                files.add((html / name).parent / unquote(urlsplit(source).path))
-        size = (html / name).stat().st_size + sum(path.stat().st_size for path in files if path.is_file())
+        sources = {image.get("src", "") for image in _Parsed(html / name).images}
+        files = {(html / name).parent / unquote(urlsplit(source).path) for source in sources if _local(source)}
+        size = sum(path.stat().st_size for path in (html / name, *files) if path.is_file())
         if size > limit:
             problems.append(f"{name}: {size:,} bytes with its pictures, over {limit:,}")
     return problems
@@ -116,68 +110,54 @@ def heavy_pages(html: Path, *, limit: int = HEAVIEST) -> list[str]:
 @contextmanager
 def served(html: Path) -> Iterator[str]:
     """The address of a server of the folder, on this machine only."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(html)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(html))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
         server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-@dataclass
-class Watch:
-    """Notes what goes wrong while pages load; requests may go to the book alone.
+#: Gives what went wrong since the last call: errors of scripts and failed requests; and requests to anywhere but the book.
+Drain = Callable[[], tuple[list[str], list[str]]]
 
-    Attributes
-    ----------
-    base : str
-        What every address of the book begins with.
-    loading, outside : list of str
-        Errors of scripts, failed requests; requests to anywhere else.
-    """
 
-    context: BrowserContext
-    base: str
-    loading: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
+@contextmanager
+def window(browser: Browser, base: str, *, width: int = 1280, dark: bool = False) -> Iterator[tuple[Page, Drain]]:
+    """A page in a context of its own, watched; the addresses of the book begin with `base`."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", accept_downloads=True
+    )
+    loading: list[str] = []
+    outside: list[str] = []
 
-    def __post_init__(self) -> None:
-        self.context.on("request", self._request)
-        self.context.on("requestfailed", self._failed)
-        self.context.on("response", self._response)
-        self.context.on("console", self._console)
-        self.context.on("weberror", lambda error: self.loading.append(f"script: {str(error.error)[:200]}"))
+    def requested(request) -> None:
+        if not request.url.startswith((base, "data:", "blob:", "about:")):
+            outside.append(f"asks for {request.url[:150]}")
 
-    def _request(self, request) -> None:
-        if not request.url.startswith((self.base, "data:", "blob:", "about:")):
-            self.outside.append(f"asks for {request.url[:150]}")
-
-    def _failed(self, request) -> None:
+    def failed(request) -> None:
         if "ERR_ABORTED" not in request.failure:  # a download, or the reader goes on to another page
-            self.loading.append(f"{request.url[:150]} failed: {request.failure}")
+            loading.append(f"{request.url[:150]} failed: {request.failure}")
 
-    def _console(self, line) -> None:
-        if line.type == "error":
-            self.loading.append(f"console: {line.text[:200]} ({line.location.get('url', '')[:150]})")
-
-    def _response(self, response) -> None:
+    def answered(response) -> None:
         if response.status >= 400:
-            self.loading.append(f"{response.url[:150]} answers {response.status}")
+            loading.append(f"{response.url[:150]} answers {response.status}")
 
-    def drain(self) -> tuple[list[str], list[str]]:
-        """What was noted since the last call."""
-        found = list(dict.fromkeys(self.loading)), list(dict.fromkeys(self.outside))
-        self.loading.clear()
-        self.outside.clear()
+    def said(line) -> None:
+        if line.type == "error":
+            loading.append(f"console: {line.text[:200]} ({line.location.get('url', '')[:150]})")
+
+    def drain() -> tuple[list[str], list[str]]:
+        found = list(dict.fromkeys(loading)), list(dict.fromkeys(outside))
+        loading.clear()
+        outside.clear()
         return found
+
+    events = {"request": requested, "requestfailed": failed, "response": answered, "console": said}
+    events["weberror"] = lambda error: loading.append(f"script: {str(error.error)[:200]}")
+    for event, handler in events.items():
+        context.on(event, handler)
+    yield context.new_page(), drain
+    context.close()
 
 
 def load_pictures(page: Page) -> list[str]:
@@ -278,14 +258,17 @@ def telling_words(html: Path) -> dict[str, str]:
     """For each page of text a word that few other pages have, so that to find the page by it means something."""
     words = {}
     for name in page_names(html):
-        if name not in GENERATED:
-            text = re.sub(r"<(script|style|pre)\b.*?</\1>", " ", (html / name).read_text(encoding="utf-8"), flags=re.S)
-            article = re.search(r"<article\b.*?</article>", text, flags=re.S)
-            paragraphs = re.findall(r"<p>(.*?)</p>", article[0] if article else "", flags=re.S)
-            found = re.findall(r"\b[a-z]{7,14}\b", re.sub(r"<[^>]+>", "", " ".join(paragraphs)))
-            words[name] = Counter(found)
+        text = re.sub(r"<(script|style|pre)\b.*?</\1>", " ", (html / name).read_text(encoding="utf-8"), flags=re.S)
+        article = re.search(r"<article\b.*?</article>", text, flags=re.S)
+        paragraphs = re.findall(r"<p>(.*?)</p>", article[0] if article else "", flags=re.S)
+        words[name] = Counter(re.findall(r"\b[a-z]{7,14}\b", re.sub(r"<[^>]+>", "", " ".join(paragraphs))))
     pages = Counter(word for counts in words.values() for word in counts)
-    return {name: min(counts, key=lambda word: (pages[word], -counts[word], word)) for name, counts in words.items() if counts}
+    generated = ("index.html", "genindex.html", "search.html")
+    return {
+        name: min(counts, key=lambda word: (pages[word], -counts[word], word))
+        for name, counts in words.items()
+        if counts and name not in generated
+    }
 
 
 def found_by(page: Page, base: str, word: str) -> list[str]:
@@ -294,17 +277,3 @@ def found_by(page: Page, base: str, word: str) -> list[str]:
     page.wait_for_function("/finished|did not match/.test(document.querySelector('#search-results')?.textContent)")
     links = page.eval_on_selector_all("#search-results li > a", "links => links.map((link) => link.href)")
     return [unquote(urlsplit(link).path) for link in links]
-
-
-# --------------------------------------------------------------------------------------------- the browser
-@contextmanager
-def window(browser: Browser, base: str, *, width: int = 1280, dark: bool = False) -> Iterator[tuple[Page, Watch]]:
-    """A page in a context of its own, watched."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", accept_downloads=True
-    )
-    watch = Watch(context, base)
-    try:
-        yield context.new_page(), watch
-    finally:
-        context.close()

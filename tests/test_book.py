@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mpox._core import MpoxError
-from mpox.book.build import NOT_BUILT, Reference, _is_plumbing, build_book, citation, external_requests, read_edition, stage
-from mpox.book.chapters import duration, glued_texts, read_chapters
+from mpox.book.build import NOT_BUILT, Links, _is_plumbing, build_book, external_requests, read_edition, stage
+from mpox.book.chapters import glued_texts
 from mpox.book.report import KEY_FINDINGS, NOT_YET
+from mpox.book.wording import duration
 from mpox.cli import book as book_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +100,7 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "papermill": {"input_path": "/home/someone/x.ipynb"}})
 
 
-def make_run(folder: Path, *, phantom: bool, names=NAMES, status="done", findings=None, extra="") -> Path:
+def make_run(folder: Path, *, phantom: bool, names=NAMES, findings=None, extra="") -> Path:
     """A run folder as ``mpox run`` leaves it; the last chapter glues the findings."""
     folder.mkdir(parents=True)
     findings = dict.fromkeys(QUOTED, "0.50 (95 % CI 0.40 to 0.60)") if findings is None else findings
@@ -112,21 +113,22 @@ def make_run(folder: Path, *, phantom: bool, names=NAMES, status="done", finding
         "profile_file": f"profiles/{folder.name}.yml",
         "parameters": {},
         "started": "2026-01-02T10:00:00+00:00",
-        "finished": "2026-01-02T10:05:00+00:00" if status == "done" else None,
+        "finished": "2026-01-02T10:05:00+00:00",
         "package_version": "0.1.0",
-        "notebooks": {name: entry | ({"status": status} if name == names[-1] else {}) for name in names},
+        "notebooks": dict.fromkeys(names, entry),
     }
     (folder / "run.json").write_text(json.dumps(run))
     return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path, monkeypatch) -> Path:
     """A project with this checkout's own pages and configuration, and nothing else."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "book", folder / "book")
     for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
+    monkeypatch.setenv("MPOX_PROJECT", str(folder))
     return folder
 
 
@@ -151,35 +153,60 @@ def test_glued_texts_come_back_as_they_were_glued():
     assert glued_texts(new_notebook(cells=[cell])) == {**texts, "b": "0.25"}
 
 
-@pytest.mark.parametrize("status", ["failed", "running", "pending"])
-def test_unfinished_run_says_how_to_go_on(tmp_path, status):
-    folder = make_run(tmp_path / "quick", phantom=True, status=status)
-    with pytest.raises(MpoxError, match=rf"{NAMES[-1]} is {status}; go on with `mpox run .*--resume`"):
-        read_chapters(folder)
+def rewrite(name: str, old: str, new: str):
+    """Spoils a run folder: puts other text into one of its files."""
+
+    def spoil(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return spoil
 
 
-def test_missing_run_names_the_command(project):
-    with pytest.raises(MpoxError, match=r"make it with `mpox run --profile recorded`"):
-        build_book(project=project)
+def add_chapter(folder: Path) -> None:
+    shutil.rmtree(folder)
+    make_run(folder, phantom=False, names=[*NAMES, "09_more"])
 
 
-def test_lost_notebook_and_lost_provenance(tmp_path):
-    folder = make_run(tmp_path / "quick", phantom=True)
-    bare = nbformat.read(folder / "02_transfer_learning.ipynb", as_version=4)
-    bare.cells = bare.cells[:-1]
-    nbformat.write(bare, folder / "02_transfer_learning.ipynb")
-    with pytest.raises(MpoxError, match=r"02_transfer_learning.ipynb does not say where it comes from"):
-        read_chapters(folder)
-    (folder / "01_data_exploration.ipynb").unlink()
-    with pytest.raises(MpoxError, match=r"has lost 01_data_exploration.ipynb"):
-        read_chapters(folder)
+def phantom_chapter(folder: Path) -> None:
+    nbformat.write(executed(NAMES[0], phantom=True, findings={}), folder / f"{NAMES[0]}.ipynb")
+
+
+def another_finding(folder: Path) -> None:
+    nbformat.write(executed(NAMES[0], phantom=False, findings={"params_2": "another"}), folder / f"{NAMES[0]}.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, r"There is no run in .*; make it with `mpox run --profile NAME --out .*recorded`"),
+        (rewrite("run.json", '"done"', '"failed"'), rf"{NAMES[0]} is failed; go on with `mpox run .*--resume`"),
+        (lambda folder: (folder / f"{NAMES[0]}.ipynb").unlink(), rf"has lost {NAMES[0]}.ipynb"),
+        (rewrite(f"{NAMES[1]}.ipynb", '"name": "provenance"', '"name": "x"'), rf"{NAMES[1]}.ipynb does not say where it comes"),
+        (rewrite(f"{NAMES[1]}.ipynb", '"# Transfer', '"Transfer'), rf"{NAMES[1]}.ipynb has no title"),
+        (phantom_chapter, "has chapters on real images and on the phantom"),
+        (another_finding, r"`params_2` is 'another'"),
+        (rewrite(f"{NAMES[3]}.ipynb", "- The AUROC is 0.5.", NOT_YET), rf"{NAMES[3]}.ipynb has not said its key findings"),
+        (rewrite(f"{NAMES[-1]}.ipynb", "params_b0_hidden", "other"), r"book/intro.md quotes params_b0_hidden"),
+        (rewrite(f"{NAMES[3]}.ipynb", "#table-own", "#table-gone"), r"refers to 'table-gone', which no chapter names"),
+        (add_chapter, r"_toc.yml does not list 09_more"),
+    ],
+)
+def test_a_run_that_cannot_be_a_book_is_one_sentence(project, tmp_path, spoil, message):
+    folder = make_run(tmp_path / "recorded", phantom=False)
+    spoil(folder)
+    with pytest.raises(MpoxError, match=message):
+        staged(folder, project)
 
 
 def test_provenance_decides_the_edition_and_two_of_one_are_refused(tmp_path, project):
-    runs = [make_run(tmp_path / name, phantom=False) for name in ("cpu", "recorded")]
-    assert read_edition(make_run(tmp_path / "quick", phantom=True)).name == "instruments"
+    runs = [make_run(tmp_path / name, phantom=False, names=NAMES[:1]) for name in ("cpu", "recorded")]
+    assert read_edition(make_run(tmp_path / "quick", phantom=True, names=NAMES[:1])).name == "instruments"
     with pytest.raises(MpoxError, match=r"Two of the run folders are of the edition study"):
-        build_book(runs, project=project)
+        build_book(runs)
+    with pytest.raises(MpoxError, match=r"make it with `mpox run --profile recorded`"):
+        build_book()
 
 
 # ------------------------------------------------------------------------------------------------- staging
@@ -212,23 +239,18 @@ def test_a_cell_that_shows_results_is_folded_and_a_short_one_that_computes_is_no
     assert {source: _is_plumbing(new_code_cell(source)) for source in cells} == cells
 
 
-def test_references_become_numbers():
-    refer = Reference({"fig-rise", "table-all"}, True, frozenset({"fig-gone"}), frozenset({"table-sorts"}))
-    assert refer("See [the figure](#fig-rise).", "x") == "See {numref}`fig-rise`."
-    assert refer("[The rise](#fig-rise) is steep ([as told](#table-all)).", "x") == (
-        "The rise ({numref}`fig-rise`) is steep ({numref}`table-all`)."
-    )
-    assert refer("[a photograph](#fig-gone)", "x") == "a photograph" and "(#table-sorts)" in refer("[s](#table-sorts)", "x")
-    with pytest.raises(MpoxError, match="x refers to 'table-gone'"):
-        refer("[t](#table-gone)", "x")
-
-
-def test_findings_that_were_never_filled_in_stop_the_book(project, tmp_path):
-    folder = make_run(tmp_path / "quick", phantom=True)
-    path = folder / "04_ablation.ipynb"
-    path.write_text(path.read_text().replace("- The AUROC is 0.5.", NOT_YET))
-    with pytest.raises(MpoxError, match=r"04_ablation.ipynb has not said its key findings"):
-        staged(folder, project)
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("See [the figure](#fig-rise).", "See {numref}`fig-rise`."),
+        ("[The rise](#fig-rise) is ([as told](#table-all)).", "The rise ({numref}`fig-rise`) is ({numref}`table-all`)."),
+        ("[a photograph](#fig-gone) and [s](#table-sorts)", "a photograph and [s](#table-sorts)"),
+        ("[it](../book/gone.md#there), [that](02_b.ipynb)", "it, [that](02_b.ipynb)"),
+    ],
+)
+def test_references_become_numbers_and_links_to_other_editions_words(text, becomes):
+    links = Links({"fig-rise", "table-all"}, True, {"fig-gone"}, {"table-sorts"}, {"book/gone"})
+    assert links(text, "notebooks/01_a") == becomes
 
 
 def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(project, tmp_path):
@@ -237,22 +259,8 @@ def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(pro
     assert len(notes) == len(NAMES) - 2 and "03_cross_validation is left out" in notes[0]
     intro = (source / "book/intro.md").read_text()
     assert "](../notebooks/08_verdict.ipynb)" not in intro and "](../notebooks/01_data_exploration.ipynb)" in intro
-    assert NOT_BUILT in (source / "_config.yml").read_text() and "4 M" in (source / "_config.yml").read_text()
-
-
-def test_a_missing_finding_and_one_with_two_texts_are_named(project, tmp_path):
-    known = {key: "1" for key in QUOTED if key != "params_b0_hidden"}
-    folder = make_run(tmp_path / "recorded", phantom=False, findings=known)
-    with pytest.raises(MpoxError, match=r"book/intro.md quotes params_b0_hidden"):
-        staged(folder, project)
-    nbformat.write(executed(NAMES[0], phantom=False, findings={"params_2": "another"}), folder / f"{NAMES[0]}.ipynb")
-    with pytest.raises(MpoxError, match=r"`params_2` is 'another'"):
-        staged(folder, project)
-
-
-def test_a_chapter_that_the_contents_forget_is_named(project, tmp_path):
-    with pytest.raises(MpoxError, match=r"_toc.yml does not list 09_more"):
-        staged(make_run(tmp_path / "recorded", phantom=False, names=[*NAMES, "09_more"]), project)
+    config = (source / "_config.yml").read_text()
+    assert NOT_BUILT in config and "4 M" in config and "run mine; profile recorded; mpox 0.1.0" in " ".join(config.split())
 
 
 def test_both_contents_have_every_chapter():
@@ -260,16 +268,9 @@ def test_both_contents_have_every_chapter():
         assert sorted(re.findall(r"notebooks/(\w+)", (ROOT / name).read_text())) == NAMES
 
 
-def test_how_to_cite_comes_from_the_citation_file(tmp_path):
-    assert "Version 0.1.0" in citation(ROOT / "CITATION.cff")
-    (tmp_path / "CITATION.cff").write_text("title: x\n")
-    with pytest.raises(MpoxError, match="does not say who wrote what"):
-        citation(tmp_path / "CITATION.cff")
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59.97, "1 min 0 s"), (3599.7, "1 h 0 min"), (7384, "2 h 3 min")])
-def test_duration(seconds, text):
-    assert duration(seconds) == text
+def test_duration():
+    told = {0.04: "0.0 s", 59.97: "1 min 0 s", 3599.7: "1 h 0 min", 7384: "2 h 3 min"}
+    assert {seconds: duration(seconds) for seconds in told} == told
 
 
 # ------------------------------------------------------------------------------------------------ building
@@ -303,13 +304,13 @@ def test_both_editions_build_and_ask_nothing_of_the_network(project, monkeypatch
 @pytest.mark.slow
 def test_broken_reference_fails_and_keeps_the_last_book(small, tmp_path):
     good = make_run(tmp_path / "recorded", phantom=False, names=["04_ablation"], findings={"key": "0.5"})
-    intro = build_book([good], project=small, echo=lambda line: None).parent / "study/book/intro.html"
+    intro = build_book([good], echo=lambda line: None).parent / "study/book/intro.html"
     before = intro.read_text()
     assert "Measured: 0.5." in before
     bad = make_run(tmp_path / "bad", phantom=False, names=["04_ablation"], findings={"key": "0.7"}, extra="[x](nowhere.md)")
     lines: list[str] = []
     with pytest.raises(MpoxError, match=r"was not built: mend the 1 problem"):
-        build_book([bad], project=small, echo=lines.append)
+        build_book([bad], echo=lines.append)
     assert any("nowhere.md" in line for line in lines) and intro.read_text() == before
     assert sorted(path.name for path in small.iterdir() if path.name.startswith("._site")) == []
 
@@ -318,7 +319,7 @@ def test_a_folder_that_is_no_book_is_left_alone(small, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
     with pytest.raises(MpoxError, match=r"holds something that is not a book"):
-        build_book([tmp_path], out=tmp_path / "mine", project=small)
+        build_book([tmp_path], out=tmp_path / "mine")
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
 
 

@@ -17,13 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
-WANTED = [
-    Requirement(line)
-    for line in [
-        *PROJECT["dependencies"],
-        *(line for extra in ("book", "lab", "cluster", "onnx", "test") for line in PROJECT["optional-dependencies"][extra]),
-    ]
-]
+EXTRAS = [PROJECT["optional-dependencies"][extra] for extra in ("book", "lab", "cluster", "onnx", "test")]
+WANTED = [Requirement(line) for line in [*PROJECT["dependencies"], *sum(EXTRAS, [])]]
 
 FAKE_PYTHON = """#!/bin/sh
 echo "python $*" >> calls

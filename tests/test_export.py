@@ -66,7 +66,7 @@ def test_every_form_is_asked_about_the_test_fold(exported, use_study):
 
 def test_the_command_writes_the_file_and_says_what_was_checked(invoke, exported, tmp_path, monkeypatch):
     out = tmp_path / "m.onnx"
-    done = invoke("--format", "onnx", "--out", out)
+    done = invoke("--out", out)
     assert done.exit_code == 0, done.output
     assert "opset 18" in done.stdout and "images of the run's test fold" in done.stdout and NOTICE in done.stderr
     again = invoke("--out", out)

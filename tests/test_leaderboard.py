@@ -130,9 +130,9 @@ def test_the_table_is_whole_without_a_script_and_fetches_nothing():
 
 def test_a_notebook_shows_it_and_a_terminal_reads_it(monkeypatch):
     shown = []
-    monkeypatch.setattr(report, "display", shown.append)
+    monkeypatch.setattr(report, "display", lambda forms, raw: shown.append(forms))
     report.sortable(pd.DataFrame({"name": ["a"], "AUROC": [0.91234]}), caption="All methods")
-    bundle = shown[0]._repr_mimebundle_()
+    bundle = shown[0]
     assert "<td>0.912</td>" in bundle["text/html"] and "All methods" in bundle["text/plain"] and "0.912" in bundle["text/plain"]
 
 

@@ -1,8 +1,6 @@
 """What is written by hand: glossary, references, citation, changelog, hooks and workflow."""
 
 import re
-import shutil
-import subprocess
 import tomllib
 from datetime import date
 
@@ -65,14 +63,10 @@ def test_everything_cited_is_a_reference():
     assert len(cited) > 30 and cited <= set(entries())
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "LICENSE-text", "CITATION.cff"])
-def test_files_that_are_named_exist(name):
-    text = (ROOT / name).read_text()
-    paths = set(re.findall(r"`((?:src|tests|profiles|book|notebooks|results)/[\w/.-]+)`", text)) - {"notebooks/NN_name.py"}
-    paths = {path for path in paths if "NAME" not in path and "NN" not in path}
-    assert [path for path in paths if not (ROOT / path).exists()] == []
-    for module, symbol in re.findall(r"`([A-Z_]{4,})` \(`(src/[\w/.]+)`\)", text):
-        assert module in (ROOT / symbol).read_text()
+def test_files_that_contributors_are_sent_to_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = set(re.findall(r"`((?:src|tests|profiles|book|notebooks|results)/[\w/.-]+)`", text))
+    assert [path for path in paths if not re.search("NAME|NN", path) and not (ROOT / path).exists()] == []
 
 
 # ---------------------------------------------------------------------------------------------- checklists
@@ -115,12 +109,9 @@ def test_nothing_is_claimed_of_what_the_collections_do_not_tell():
 # ------------------------------------------------------------------------------------- citation, changelog
 def test_the_citation_is_valid_and_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    required, optional = (
-        {"cff-version", "message", "title", "authors"},
-        {"type", "version", "license", "abstract", "keywords", "references"},
-    )
-    assert required <= set(citation) <= required | optional
-    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software" and citation["license"] == "MIT"
+    known = {"cff-version", "message", "title", "authors", "type", "version", "license", "abstract", "keywords", "references"}
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) <= known
+    assert (citation["cff-version"], citation["type"], citation["license"]) == ("1.2.0", "software", "MIT")
     assert citation["version"] == VERSION
     for entry in [citation, *citation["references"]]:
         assert entry["authors"] and all(set(author) in ({"name"}, {"family-names", "given-names"}) for author in entry["authors"])
@@ -131,18 +122,15 @@ def test_the_citation_is_valid_and_of_this_version():
 def test_the_changelog_has_this_version():
     text = (ROOT / "CHANGELOG.md").read_text()
     heads = re.findall(r"^## \[(.+?)\](?: - (.+))?$", text, flags=re.M)
-    assert heads[0][0] == "Unreleased"
+    assert heads[0][0] == "Unreleased" and VERSION in text
     assert all(date.fromisoformat(day) for _, day in heads[1:])
-    assert VERSION in text
     assert set(re.findall(r"^### (.+)$", text, flags=re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-# ----------------------------------------------------------------------------------------- hooks, workflow
 def test_hooks_are_local_and_call_what_is_installed():
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repo["repo"] == "local"
     assert [hook["entry"].split()[0] for hook in repo["hooks"]] == [".venv/bin/ruff", ".venv/bin/mpox"]
-    assert all(hook["language"] == "system" for hook in repo["hooks"])
 
 
 def test_the_workflow_publishes_what_make_book_builds():
@@ -152,8 +140,6 @@ def test_the_workflow_publishes_what_make_book_builds():
     (upload,) = [step for step in build if "upload-pages-artifact" in step.get("uses", "")]
     assert upload["with"]["path"] == "_site"
     assert deploy["needs"] == "build" and deploy["permissions"] == {"pages": "write", "id-token": "write"}
-    plan = subprocess.run(["make", "-n", "book"], cwd=ROOT, capture_output=True, text=True) if shutil.which("make") else None
-    assert plan is None or "mpox book" in plan.stdout
 
 
 def test_the_configuration_invents_no_address():

@@ -9,12 +9,6 @@ from mpox import MpoxError
 from mpox.book import plots
 
 
-@pytest.fixture(autouse=True)
-def no_figure_is_left():
-    yield
-    plt.close("all")
-
-
 def estimates(**columns) -> pd.DataFrame:
     """Two regimes under two protocols on two data sets; the second data set lacks one protocol."""
     rows = [
@@ -213,5 +207,4 @@ def test_what_has_a_meaning_has_one_look_and_no_two_values_of_a_figure_share_one
         == len({mark for _, mark in found.values()})
         == 4
     )
-    assert plots.palette(["a"]) == {"a": plots.COLOURS[0]}
     assert "not patients" in plots.dataset_title("phantom") and plots.dataset_title("msid") == "msid"

@@ -8,44 +8,49 @@ import pytest
 
 from mpox._core import MpoxError
 from mpox.book import report
-from mpox.book.quiz import Option, Question, quiz_html, quiz_text, read_quiz
+from mpox.book.explorers import quiz_html, quiz_text, read_quiz
 
 CHAPTERS = [*(f"{number:02d}" for number in range(1, 9)), "06_other_data"]
 EVIL = "<script>alert(1)</script>\"'&"
 QUESTIONS = [
-    Question(f"Which {EVIL}?", (Option("`one`", "Because one."), Option("two", f"Because {EVIL}", right=True))),
-    Question("And then?", (Option("this", "It is.", right=True), Option("that", "It is not."), Option("none", "Neither."))),
-]
+    {"ask": f"Which {EVIL}?", "options": [
+        {"text": "`one`", "why": "Because one."}, {"text": "two", "why": f"Because {EVIL}", "right": True},
+    ]},
+    {"ask": "And then?", "options": [
+        {"text": "this", "why": "It is.", "right": True}, {"text": "that", "why": "Not."}, {"text": "none", "why": "Neither."},
+    ]},
+]  # fmt: skip
 
 
 def test_a_chapter_asks_three_or_four_questions_explains_every_option_and_gives_no_hint():
     quizzes = [read_quiz(chapter) for chapter in CHAPTERS]
     questions = [question for quiz in quizzes for question in quiz]
     assert all(3 <= len(quiz) <= 4 for quiz in quizzes)
-    for question in questions:
-        assert len({option.text for option in question.options}) == len(question.options) in (3, 4)
-        assert all(len(option.why.split()) >= 5 for option in question.options)
-    places = Counter([option.right for option in question.options].index(True) for question in questions)
-    longest = sum(max(question.options, key=lambda option: len(option.text)).right for question in questions)
+    options = [question["options"] for question in questions]
+    for some in options:
+        assert len({option["text"] for option in some}) == len(some) in (3, 4)
+        assert all(len(option["why"].split()) >= 5 for option in some)
+    places = Counter([option.get("right", False) for option in some].index(True) for some in options)
+    longest = sum(max(some, key=lambda option: len(option["text"])).get("right", False) for some in options)
     assert max(places.values()) <= len(questions) / 2 >= longest and len(places) >= 3
 
 
 @pytest.mark.parametrize(
-    "text",
+    "options",
     [
-        "- ask: Which?\n  options: [{text: a, why: b, right: true}, {text: c, why: d, right: true}]",
-        "- ask: Which?\n  options: [{text: a, why: b}, {text: c, why: d}]",
-        "- ask: Which?\n  options: [{text: a, why: '', right: true}, {text: c, why: d}]",
-        "- ask: Which?\n  options: [{text: a, right: true}, {text: c, why: d}]",
-        "- options: []",
+        "[{text: a, why: b, right: true}, {text: c, why: d, right: true}]",
+        "[{text: a, why: b}, {text: c, why: d}]",
+        "[{text: a, why: '', right: true}, {text: c, why: d}]",
+        "[{text: a, right: true}, {text: c, why: d}]",
+        "[{text: a, why: b, right: true}]",
         "[",
     ],
 )
-def test_a_quiz_with_a_hole_in_it_is_one_sentence(tmp_path, monkeypatch, text):
+def test_a_quiz_with_a_hole_in_it_is_one_sentence(tmp_path, monkeypatch, options):
     monkeypatch.setenv("MPOX_PROJECT", str(tmp_path))
     (tmp_path / "notebooks" / "quizzes").mkdir(parents=True)
-    (tmp_path / "notebooks" / "quizzes" / "01.yml").write_text(text)
-    with pytest.raises(MpoxError, match="01.yml"):
+    (tmp_path / "notebooks" / "quizzes" / "01.yml").write_text(f"- ask: Which?\n  options: {options}")
+    with pytest.raises(MpoxError, match="01.yml is no list of questions"):
         read_quiz("01")
     with pytest.raises(MpoxError, match="no quiz of chapter '02'.*there are 01"):
         read_quiz("02")
@@ -65,9 +70,9 @@ def test_a_terminal_reads_the_questions_and_then_the_answers(monkeypatch):
     assert text.index("2. And then?") < text.index("Answers") < text.index("1 b) Right. Because")
     assert "   a) one\n" in text
     shown = []
-    monkeypatch.setattr(report, "display", shown.append)
+    monkeypatch.setattr(report, "display", lambda forms, raw: shown.append(forms))
     report.quiz("01")
-    bundle = shown[0]._repr_mimebundle_()
+    bundle = shown[0]
     assert bundle["text/plain"] == quiz_text(read_quiz("01")) and bundle["text/html"] == quiz_html(read_quiz("01"))
 
 

@@ -12,7 +12,7 @@ from mpox._core import project_root
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
 from mpox.audit.result import package_decisions
-from mpox.book.record import README_MARKS, readme_table, update_readme
+from mpox.book.chapters import README_MARKS, readme_table, update_readme
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
 
 RESULTS = project_root() / "results"

@@ -135,41 +135,44 @@ def test_parameters_go_to_the_notebooks_that_declare_them_and_overrides_win(proj
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "message"),
+    ("options", "message"),
     [
-        ("SEED", "many", "SEED must be a number.* 'many' is text"),
-        ("SEED", "true", "SEED must be a number.* True is true or false"),
-        ("NAMES", "a", "NAMES must be a list.* 'a' is text"),
-        ("NAMES", "[a, 1]", "Each item of NAMES must be text.* 1 is a number"),
-        ("DEVICE", "null", "DEVICE must be text.* None is nothing"),
-        ("SEDE", "1", r"No notebook has the parameter SEDE \(did you mean SEED\?\); there are .*EPOCHS"),
-        ("NAMES", "[a", "not valid YAML"),
+        ({"overrides": {"SEED": "many"}}, "SEED must be a number.* 'many' is text"),
+        ({"overrides": {"SEED": True}}, "SEED must be a number.* True is true or false"),
+        ({"overrides": {"NAMES": "a"}}, "NAMES must be a list.* 'a' is text"),
+        ({"overrides": {"NAMES": ["a", 1]}}, "Each item of NAMES must be text.* 1 is a number"),
+        ({"overrides": {"DEVICE": None}}, "DEVICE must be text.* None is nothing"),
+        ({"overrides": {"SEDE": 1}}, r"No notebook has the parameter SEDE \(did you mean SEED\?\); there are .*EPOCHS"),
+        ({"profile": "quik"}, r"'quik' \(did you mean quick\?\); there are quick, tiny"),
+        ({"profile": "SEED: 1\nEPOCH: 2\n"}, r"the parameter EPOCH \(did you mean EPOCHS\?\)"),
+        ({"profile": "SEED: [1\n"}, "not valid YAML"),
+        ({"profile": "- SEED\n"}, "flat mapping"),
+        ({"profile": "train:\n  SEED: 1\n"}, "flat mapping"),
+        ({"out": "precious"}, "was not made by 'mpox run'"),
+        ({"data_dir": "nowhere"}, "There is no data folder"),
+        ({"decisions": "nowhere.csv"}, "cannot be read"),
+        ({"decisions": "mine.csv", "overrides": {"RUN_STORE": "recorded"}}, "no effect on the recorded study"),
     ],
 )
-def test_a_wrong_override_is_an_error_before_anything_is_written(project, name, value, message):
+def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, monkeypatch, options, message):
+    (project / "precious").mkdir()
+    (project / "precious/01_one.ipynb").write_text("mine")
+    (project / "mine.csv").write_text(HEADER)
+    if ":" in (text := options.get("profile", "")) or "-" in text:
+        (project / "mine.yml").write_text(text)
+        options = {"profile": "mine.yml"}
+    monkeypatch.chdir(project)
     before = sorted(project.rglob("*"))
-    result = CliRunner().invoke(run_command, ["--profile", "tiny", "-p", name, value])
     with pytest.raises(MpoxError, match=message):
-        raise result.exception
+        run_notebooks(**{"profile": "tiny", **options})
     assert sorted(project.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("SEED: 1\nEPOCH: 2\n", r"the parameter EPOCH \(did you mean EPOCHS\?\)"),
-        ("SEED: [1\n", "not valid YAML"),
-        ("- SEED\n", "flat mapping"),
-        ("train:\n  SEED: 1\n", "flat mapping"),
-    ],
-)
-def test_a_wrong_profile_is_an_error_before_anything_is_written(project, text, message):
-    file = project / "mine.yml"
-    file.write_text(text)
-    before = sorted(project.rglob("*"))
-    with pytest.raises(MpoxError, match=message):
-        run_notebooks(profile=file)
-    assert sorted(project.rglob("*")) == before
+def test_overrides_are_yaml_and_a_folder_of_something_else_is_no_run_folder(project):
+    with pytest.raises(MpoxError, match="not valid YAML"):
+        parse_overrides([("NAMES", "[a")])
+    with pytest.raises(MpoxError, match="no run folder"):
+        read_run_folder(project)
 
 
 @pytest.mark.parametrize("line", ["DERIVED = SEED * 2", "import os", "A ="])
@@ -177,25 +180,6 @@ def test_a_parameters_cell_holds_literals_only(project, line):
     (project / "notebooks/01_one.py").write_text(f'# %% tags=["parameters"]\nSEED = 1\n{line}\n')
     with pytest.raises(MpoxError, match="01_one.py: the parameters cell may hold only literals"):
         declared_parameters("01_one")
-
-
-def test_what_a_run_cannot_use_is_an_error_and_a_folder_of_something_else_is_not_touched(project):
-    folder = project / "precious"
-    folder.mkdir()
-    (folder / "01_one.ipynb").write_text("mine")
-    (project / "mine.csv").write_text(HEADER)
-    for message, options in {
-        "was not made by 'mpox run'": {"out": folder},
-        "There is no data folder": {"data_dir": project / "nowhere"},
-        "cannot be read": {"decisions": project / "nowhere.csv"},
-        "no effect on the recorded study": {"decisions": project / "mine.csv", "overrides": {"RUN_STORE": "recorded"}},
-        r"'quik' \(did you mean quick\?\); there are quick, tiny": {"profile": "quik"},
-    }.items():
-        with pytest.raises(MpoxError, match=message):
-            run_notebooks(**{"profile": "tiny", **options})
-    assert [p.name for p in folder.iterdir()] == ["01_one.ipynb"]
-    with pytest.raises(MpoxError, match="no run folder"):
-        read_run_folder(folder)
 
 
 # ------------------------------------------------------------------------- a run that fails, is mended, and resumed

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -23,9 +23,10 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from mpox._core import MpoxError, project_root
-from mpox.book.chapters import Chapter, duration, read_chapters, title_cell
+from mpox._core import MpoxError, project_root, replacing_folder
+from mpox.book.chapters import Chapter, read_chapters, title_cell
 from mpox.book.report import KEY_FINDINGS, NOT_YET
+from mpox.book.wording import duration
 
 DEFAULT_RUNS = ("_runs/recorded", "_runs/quick")
 #: Edition to its table of contents, in the order in which a reader meets them.
@@ -36,19 +37,12 @@ PHANTOM = "<span class='mpox-phantom'>Phantom, not patients</span>: every image 
 #: The tag of the cell whose figure the cover shows.
 COVER = "cover-figure"
 
-_SUBSTITUTION = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
 _PAGE_LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\.(?:ipynb|md)(?:#[^)]*)?\)")
 _REFERENCE = re.compile(r"\[([^\[\]]*)\]\(#((?:fig|table)-[a-z0-9-]+)\)")
 #: Words that say no more than the number does.
 _SAYS_SO = re.compile(r"^((the|a|this|last|next|first|second|other|one) )*(figure|table)( of \w+)?$", re.I)
 _TABLE = re.compile(r"^```\{table\}[^\n]*\n:name: (table-[\w-]+)$", re.M)
-_NAMED = re.compile(r'\bname="([\w-]+)"')
 _SORTABLE = re.compile(r'report\.sortable\([^\n]*?\bname="([\w-]+)"')
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_FIGURE = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
-_CAPTION = re.compile(r"<figcaption\b.*?</figcaption>", re.S)
-#: What opens an entry of the contents; the theme gives it no name.
-_TOGGLE = '<summary><span class="toctree-toggle"'
 
 #: Tags of cells that are folded, to what unfolds them.
 _FOLDED = {
@@ -56,6 +50,7 @@ _FOLDED = {
     "injected-parameters": "Parameters that the profile set",
     "solution": "Show a solution",
 }
+_SHOW_CODE = "Show the code"
 _SHOWING = re.compile(r"\b(report|plt|plots|figures\w*)\.|_widget\(|_explorer\(")
 #: Lines of code that a page shows without being asked.
 SHORT = 8
@@ -63,202 +58,167 @@ SHORT = 8
 
 @dataclass(frozen=True)
 class Edition:
-    """A run folder as a book.
-
-    Parameters
-    ----------
-    name : {"study", "instruments"}
-    chapters : dict of str to Chapter
-    """
+    """A run folder as a book: ``study`` or ``instruments``, its chapters, and all their findings by key."""
 
     name: str
     chapters: dict[str, Chapter]
-
-    @property
-    def findings(self) -> dict[str, str]:
-        """All findings by key; one key with two texts is an error."""
-        texts: dict[str, str] = {}
-        for chapter in self.chapters.values():
-            for key, text in chapter.findings.items():
-                if texts.setdefault(key, text) != text:
-                    raise MpoxError(f"The finding `{key}` is '{texts[key]}', and '{text}' in {chapter.path}: run both again.")
-        return texts
+    findings: dict[str, str]
 
 
 def read_edition(folder: str | os.PathLike) -> Edition:
-    """The edition of a finished run folder; `MpoxError` if it mixes real images and the phantom."""
+    """The edition of a finished run folder; `MpoxError` if it mixes real images and the phantom, or a finding has two texts."""
     chapters = {chapter.name: chapter for chapter in read_chapters(folder)}
     phantom = {chapter.provenance["phantom"] for chapter in chapters.values()}
     if len(phantom) > 1:
         raise MpoxError(f"{folder} has chapters on real images and on the phantom: run each into a folder of its own.")
-    return Edition("instruments" if phantom.pop() else "study", chapters)
+    texts: dict[str, str] = {}
+    for chapter in chapters.values():
+        for key, text in chapter.findings.items():
+            if texts.setdefault(key, text) != text:
+                raise MpoxError(f"The finding `{key}` is '{texts[key]}', and '{text}' in {chapter.path}: run both again.")
+    return Edition("instruments" if phantom.pop() else "study", chapters, texts)
 
 
 def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str] = ()) -> list[str]:
-    """Write the sources that Jupyter Book builds an edition from into an emptied folder."""
+    """Write the sources that Jupyter Book builds an edition from into an emptied folder; gives what is left out."""
     shutil.rmtree(source, ignore_errors=True)
-    toc = yaml.safe_load((project / CONTENTS[edition.name]).read_text(encoding="utf-8"))
-    listed = [name for block in toc["parts"] for name in _files(block)]
-    wanted = {Path(name).name for name in listed if name.startswith("notebooks/")}
+    contents = {name: yaml.safe_load((project / file).read_text(encoding="utf-8")) for name, file in CONTENTS.items()}
+    every = set().union(*map(_pages, contents.values()))
+    toc = contents[edition.name]
+    wanted = {Path(name).name for name in _pages(toc) if name.startswith("notebooks/")}
     if unlisted := sorted(set(edition.chapters) - wanted):
         raise MpoxError(f"{CONTENTS[edition.name]} does not list {', '.join(unlisted)}; add the chapter there.")
     absent = sorted(wanted - set(edition.chapters))
-    toc["parts"] = [block for block in (_without(block, absent) for block in toc["parts"]) if block["chapters"]]
+    parts = [block | {"chapters": _without(block["chapters"], absent)} for block in toc["parts"]]
+    toc["parts"] = [block for block in parts if block["chapters"]]
+    pages = _pages(toc)
     # a part of the chapters, or other data sets than the prose speaks of, cannot have every finding and figure
     known = {name for chapter in edition.chapters.values() for name in chapter.provenance["datasets"]}
     whole = not absent and (edition.name == "instruments" or {"msld-v1", "msid"} <= known)
 
-    notebooks = {name: _read(chapter) for name, chapter in edition.chapters.items()}
-    there = {key for notebook in notebooks.values() for key in _labels(notebook)}
+    notebooks = {name: nbformat.read(chapter.path, as_version=4) for name, chapter in edition.chapters.items()}
     cells = [cell for notebook in notebooks.values() for cell in notebook.cells]
-    anchored = frozenset(f"table-{name}" for cell in cells for name in _sortable(cell))
-    named = frozenset(f"table-{name}" for cell in cells for name in _NAMED.findall(cell.source))
-    figures = frozenset(cell.metadata.get("mystnb", {}).get("figure", {}).get("label", "") for cell in cells)
-    refer = Reference(there, whole, named | figures, anchored)
-    pages = {toc["root"], *(name for block in toc["parts"] for name in _files(block))}
-    contents = [yaml.safe_load((project / name).read_text(encoding="utf-8")) for name in CONTENTS.values()]
-    every = {name for one in contents for name in (one["root"], *(name for block in one["parts"] for name in _files(block)))}
-    elsewhere = every - pages
+    named = {f"table-{name}" for cell in cells for name in re.findall(r'\bname="([\w-]+)"', cell.source)}
+    named |= {f"fig-{cell.metadata.get('mystnb', {}).get('figure', {}).get('name', '')}" for cell in cells}
+    anchored = {f"table-{name}" for cell in cells for name in _sortable(cell)}
+    there = set().union(*map(_label, notebooks.values()))
+    links = Links(there, whole, named, anchored, every - pages)
+    for folder in ("book", "notebooks"):
+        (source / folder).mkdir(parents=True)
     for name, notebook in notebooks.items():
-
-        def linked(text: str, where: str = name) -> str:
-            return _linked(refer(text, where), "notebooks", elsewhere)
-
-        _as_page(notebook, edition.chapters[name], linked)
-        (source / "notebooks").mkdir(parents=True, exist_ok=True)
+        _as_page(notebook, edition.chapters[name], links)
         nbformat.write(notebook, source / "notebooks" / f"{name}.ipynb")
 
-    texts = edition.findings
+    texts = dict(edition.findings)
     for name in sorted(name for name in pages if name.startswith("book/")):
         page = source / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         text = (project / f"{name}.md").read_text(encoding="utf-8")
-        text = _filled(text, edition, page, project=project, others=others)
-        missing = [key for key in dict.fromkeys(_SUBSTITUTION.findall(text)) if key not in texts]
+        text = _filled(text, edition, notebooks, page, project=project, others=others)
+        missing = [key for key in dict.fromkeys(re.findall(r"\{\{-?\s*([A-Za-z_]\w*)", text)) if key not in texts]
         if missing and whole:
             raise MpoxError(
                 f"{name}.md quotes {', '.join(missing)}, which no chapter has computed: glue it with "
                 "`mpox.book.report.finding` and run the notebooks again, or mend the page."
             )
         texts |= dict.fromkeys(missing, NOT_BUILT)
-        page.write_text(_linked(refer(text, f"{name}.md"), posixpath.dirname(name), elsewhere), encoding="utf-8")
+        page.write_text(links(text, name), encoding="utf-8")
 
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
     config["parse"]["myst_substitutions"] = texts
-    config["html"]["extra_footer"] += f" {_about(edition)}"
+    first = next(iter(edition.chapters.values()))
+    profile, mpox, device, day = (first.provenance.get(key, "?") for key in ("profile", "package_version", "device", "date"))
+    run = f"run {first.path.parent.name}; profile {profile}; mpox {mpox}; device {device}; {day}"
+    config["html"]["extra_footer"] += f" Edition: {edition.name}; {run}."
     config["html"]["announcement"] = PHANTOM if edition.name == "instruments" else ""
-    for extra in ("book/_static_mpox", "book/references.bib"):
-        copy = shutil.copytree if (project / extra).is_dir() else shutil.copy
-        (source / "book").mkdir(parents=True, exist_ok=True)
-        copy(project / extra, source / extra)
+    shutil.copytree(project / "book/_static_mpox", source / "book/_static_mpox")
+    shutil.copy(project / "book/references.bib", source / "book")
     for file, values in (("_config.yml", config), ("_toc.yml", toc)):
         (source / file).write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return [f"{name} is left out: the run does not have it." for name in absent]
 
 
-def _files(block: dict[str, Any]) -> Iterator[str]:
-    for entry in block["chapters"]:
-        yield entry["file"]
-        yield from (section["file"] for section in entry.get("sections", ()))
+def _pages(toc: dict[str, Any]) -> set[str]:
+    entries = [entry for block in toc["parts"] for entry in block["chapters"]]
+    return {toc["root"], *(one["file"] for entry in entries for one in (entry, *entry.get("sections", ())))}
 
 
-def _without(block: dict[str, Any], absent: Sequence[str]) -> dict[str, Any]:
-    """A block of the contents without absent chapters; the sections of an absent chapter take its place."""
-    gone = {f"notebooks/{name}" for name in absent}
+def _without(entries: list[dict[str, Any]], absent: Sequence[str]) -> list[dict[str, Any]]:
+    """Entries of the contents without absent chapters; the sections of an absent chapter take its place."""
     kept: list[dict[str, Any]] = []
-    for entry in block["chapters"]:
-        sections = [section for section in entry.get("sections", ()) if section["file"] not in gone]
-        rest = {key: value for key, value in entry.items() if key != "sections"}
-        kept += sections if entry["file"] in gone else [rest | ({"sections": sections} if sections else {})]
-    return block | {"chapters": kept}
-
-
-def _about(edition: Edition) -> str:
-    """Which run an edition shows, for the foot of every page."""
-    chapters = list(edition.chapters.values())
-    said = chapters[0].provenance
-    facts = [
-        f"run {chapters[0].path.parent.name}",
-        f"profile {said.get('profile', 'unknown')}",
-        f"mpox {said.get('package_version', 'unknown')}",
-        f"device {said.get('device', 'unknown')}",
-        str(said.get("date", "date unknown")),
-    ]
-    return f"Edition: {edition.name}; {'; '.join(facts)}."
+    for entry in entries:
+        sections = _without(entry.get("sections", []), absent)
+        there = Path(entry["file"]).name not in absent
+        kept += [{"file": entry["file"], **({"sections": sections} if sections else {})}] if there else sections
+    return kept
 
 
 # ---------------------------------------------------------------------------------------- references and links
 @dataclass(frozen=True)
-class Reference:
+class Links:
     """Puts Sphinx's numbers into references to figures and tables, ``[the curves](#fig-curves)``; JupyterLab shows the words.
 
     Where the words say no more than "the figure", and inside parentheses, the number takes their place; else it follows them:
-    "the curves (Figure 3.4)". What this edition has no image for is left as its words.
+    "the curves (Figure 3.4)". What this edition has no image or page for is left as its words.
 
     Parameters
     ----------
     there : set of str
         Labels that this edition has.
-    named : set of str
-        Labels that the chapters' sources give, shown in this edition or not.
+    whole : bool
+        Whether a label that is not `named` in the chapters' sources, shown in this edition or not, is an error.
     anchored : set of str
         Labels of tables that sort themselves, which Sphinx cannot number: the reference stays a link.
-    whole : bool
-        Whether a label that no source has is an error.
+    elsewhere : set of str
+        Pages of the book that are not in this edition.
     """
 
     there: set[str]
     whole: bool
-    named: frozenset[str] = frozenset()
-    anchored: frozenset[str] = frozenset()
+    named: set[str]
+    anchored: set[str]
+    elsewhere: set[str]
 
-    def __call__(self, text: str, where: str) -> str:
-        def replaced(found: re.Match) -> str:
+    def __call__(self, text: str, page: str) -> str:
+        def numbered(found: re.Match) -> str:
             words, label = found.groups()
             if label in self.anchored:
                 return found[0]
             if label not in self.there:
                 if self.whole and label not in self.named:
-                    raise MpoxError(f"{where} refers to '{label}', which no chapter names: name it there, or mend the reference.")
+                    raise MpoxError(f"{page} refers to '{label}', which no chapter names: name it there, or mend the reference.")
                 return words
             number = f"{{numref}}`{label}`"
             paragraph = text[: found.start()].rpartition("\n\n")[2]
             alone = _SAYS_SO.search(words) or paragraph.count("(") > paragraph.count(")")
             return number if alone else f"{words} ({number})"
 
-        return _REFERENCE.sub(replaced, text)
+        def kept(link: re.Match) -> str:
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link[2]))
+            return link[1] if target in self.elsewhere else link[0]
 
-
-def _linked(text: str, folder: str, absent: set[str]) -> str:
-    """The text of a page in `folder`; links to pages of the book that are not in this edition are words."""
-
-    def kept(link: re.Match) -> str:
-        return link[1] if posixpath.normpath(posixpath.join(folder, link[2])) in absent else link[0]
-
-    return _PAGE_LINK.sub(kept, text)
+        return _PAGE_LINK.sub(kept, _REFERENCE.sub(numbered, text))
 
 
 # ------------------------------------------------------------------------------------------------- chapters
-def _read(chapter: Chapter) -> NotebookNode:
-    """An executed notebook with labels on its figures and tables, each label once."""
-    notebook = nbformat.read(chapter.path, as_version=4)
-    seen: set[str] = set()
+def _label(notebook: NotebookNode) -> set[str]:
+    """Give the figures and tables of an executed notebook their labels, each once, and return these."""
+    labels: set[str] = set()
     for cell in notebook.cells:
+        shown = [output.data for output in cell.get("outputs", []) if "data" in output and "scrapbook" not in output.metadata]
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if name := figure.pop("name", ""):
-            figure["label"] = f"fig-{name}"
-            shown = [output.data for output in cell.get("outputs", []) if "data" in output and "scrapbook" not in output.metadata]
-            if len(shown) == 1 and "image/png" in shown[0]:  # of several outputs each would get the label
-                figure["name"] = f"fig-{name}"
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            table = _TABLE.search("".join(data.get("text/markdown", "")))
-            if table:
+        name = figure.pop("name", "")
+        if name and len(shown) == 1 and "image/png" in shown[0]:  # of several outputs each would get the label
+            figure["name"] = f"fig-{name}"
+            labels.add(figure["name"])
+        for data in shown:
+            text = "".join(data.get("text/markdown", ""))
+            if table := _TABLE.search(text):
                 data.pop("text/html", None)
-                if table[1] in seen:  # tables of one cell that are shown in a loop
-                    data["text/markdown"] = "".join(data["text/markdown"]).replace(f":name: {table[1]}\n", "")
-                seen.add(table[1])
-    return notebook
+                if table[1] in labels:  # tables of one cell that are shown in a loop
+                    data["text/markdown"] = text.replace(f":name: {table[1]}\n", "")
+                labels.add(table[1])
+    return labels
 
 
 def _sortable(cell: NotebookNode) -> list[str]:
@@ -266,51 +226,37 @@ def _sortable(cell: NotebookNode) -> list[str]:
     return _SORTABLE.findall(cell.source) if cell.cell_type == "code" else []
 
 
-def _labels(notebook: NotebookNode) -> Iterator[str]:
-    for cell in notebook.cells:
-        if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
-            yield name
-        for output in cell.get("outputs", []):
-            if table := _TABLE.search("".join(output.get("data", {}).get("text/markdown", ""))):
-                yield table[1]
-
-
-def _as_page(notebook: NotebookNode, chapter: Chapter, refer: Callable[[str], str]) -> None:
+def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
     """Make a page of a notebook: findings to the top, references resolved, plumbing folded; changed in place."""
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
+    page = f"notebooks/{chapter.name}"
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    _findings_to_the_top(notebook, chapter)
+    cells: list[NotebookNode] = []
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         tags = cell.metadata.get("tags", [])
-        fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), "Show the code" if _is_plumbing(cell) else "")
-        if fold and cell.cell_type == "code":
+        fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), _SHOW_CODE if _is_plumbing(cell) else "")
+        if cell.cell_type == "markdown":
+            cell.source = links(cell.source, page)
+            if "solution" in tags:
+                cell.source = f"::::{{dropdown}} {fold}\n{cell.source}\n::::"
+        elif fold:
             cell.metadata["tags"] = [*tags, "hide-cell" if "solution" in tags else "hide-input"]
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = fold
-        if "solution" in tags and cell.cell_type == "markdown":
-            cell.source = f"::::{{dropdown}} {fold}\n{cell.source}\n::::"
+            if cells and fold == _SHOW_CODE == _prompt(cells[-1]) and not cells[-1].outputs and not _sortable(cell):
+                cell.source = f"{cells.pop().source}\n\n{cell.source}"  # folded code that puts out nothing is one with the next
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        figure.pop("label", "")
         if "caption" in figure:
-            figure["caption"] = refer(figure["caption"])
-        if cell.cell_type == "markdown":
-            cell.source = refer(cell.source)
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = refer("".join(output["data"]["text/markdown"]))
-    _findings_to_the_top(notebook, chapter)
-    for cell in [cell for cell in notebook.cells if _sortable(cell)]:
-        targets = "\n".join(f"(table-{name})=" for name in _sortable(cell))
-        notebook.cells.insert(notebook.cells.index(cell), new_markdown_cell(targets))
-    joined: list[NotebookNode] = []
-    for cell in notebook.cells:  # folded code that puts out nothing is one with the next
-        if joined and _is_folded(cell) and _is_folded(joined[-1]) and not joined[-1].outputs:
-            cell.source = f"{joined.pop().source}\n\n{cell.source}"
-        joined.append(cell)
-    notebook.cells = joined
+            figure["caption"] = links(figure["caption"], page)
+        for data in (output.data for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
+            data["text/markdown"] = links("".join(data["text/markdown"]), page)
+        cells += [*(new_markdown_cell(f"(table-{name})=") for name in _sortable(cell)), cell]
+    notebook.cells = cells
 
 
-def _is_folded(cell: NotebookNode) -> bool:
-    return cell.metadata.get("mystnb", {}).get("code_prompt_show") == "Show the code"
+def _prompt(cell: NotebookNode) -> str:
+    return cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
 
 
 def _is_plumbing(cell: NotebookNode) -> bool:
@@ -324,7 +270,6 @@ def _is_plumbing(cell: NotebookNode) -> bool:
 
 def _findings_to_the_top(notebook: NotebookNode, chapter: Chapter) -> None:
     """What `mpox.book.report.key_findings` shows, filled in at the notebook's end, becomes a box under the title."""
-    title, _ = title_cell(notebook, chapter.path)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = "".join(output.get("data", {}).get("text/markdown", ""))
@@ -333,6 +278,7 @@ def _findings_to_the_top(notebook: NotebookNode, chapter: Chapter) -> None:
             if NOT_YET in text:
                 raise MpoxError(f"{chapter.path} has not said its key findings: fill them in the notebook and run it again.")
             cell.outputs.remove(output)
+            title = title_cell(notebook, chapter.path)
             heading, _, rest = title.source.partition("\n")
             box = f"::::{{admonition}} Key findings\n:class: tip mpox-findings\n\n{text.removeprefix(KEY_FINDINGS).strip()}\n::::"
             place = notebook.cells.index(title)
@@ -341,45 +287,39 @@ def _findings_to_the_top(notebook: NotebookNode, chapter: Chapter) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- pages
-def _filled(text: str, edition: Edition, page: Path, *, project: Path, others: Sequence[str]) -> str:
+def _filled(
+    text: str, edition: Edition, notebooks: dict[str, NotebookNode], page: Path, *, project: Path, others: Sequence[str]
+) -> str:
     """A page with what is computed in the place of its marks."""
     other = OTHER[edition.name]
-    marks = {
-        "cover figure": lambda: _cover(page.with_name("cover.png"), edition.chapters),
+    link = f'<a href="../../{other}/index.html">the edition *{other}*</a>' if other in others else f"the edition *{other}*"
+    marks: dict[str, Callable[[], str]] = {
+        "cover figure": lambda: _cover(page.with_name("cover.png"), notebooks),
         "citation": lambda: citation(project / "CITATION.cff"),
         "provenance tables": lambda: provenance_table(list(edition.chapters.values())),
-        "other edition": lambda: (
-            f'<a href="../../{other}/index.html">the edition *{other}*</a>' if other in others else f"the edition *{other}*"
-        ),
+        "other edition": lambda: link,
     }
-    for mark, fill in marks.items():
-        if f"<!-- {mark} -->" in text:
-            text = text.replace(f"<!-- {mark} -->", fill())
-    return text
+    return re.sub(rf"<!-- ({'|'.join(marks)}) -->", lambda mark: marks[mark[1]](), text)
 
 
-def _cover(target: Path, chapters: dict[str, Chapter]) -> str:
+def _cover(target: Path, notebooks: dict[str, NotebookNode]) -> str:
     """The figure of the cell that is tagged `COVER`, with its own alt text and caption; the image is written beside the page."""
-    for chapter in chapters.values():
-        for cell in nbformat.read(chapter.path, as_version=4).cells:
-            images = [output.data["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-            if COVER not in cell.metadata.get("tags", []) or not images:
-                continue
+    for cell in (cell for notebook in notebooks.values() for cell in notebook.cells if COVER in cell.metadata.get("tags", [])):
+        images = [output.data["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        if images:
             about = cell.metadata["mystnb"]
             target.write_bytes(base64.b64decode(images[0]))
-            caption = f"{about['figure']['caption']} In its chapter it is [the last figure](#fig-{about['figure']['name']})."
-            return f":::{{figure}} {target.name}\n:alt: {about['image']['alt']}\n\n{caption}\n:::"
+            name, caption = about["figure"].get("name"), about["figure"]["caption"]
+            where = f" In its chapter it is [the last figure](#{name})." if name else ""
+            return f":::{{figure}} {target.name}\n:alt: {about['image']['alt']}\n\n{caption}{where}\n:::"
     return NOT_BUILT
 
 
 def citation(path: Path) -> str:
     """How to cite, as a line of Markdown, from a ``CITATION.cff``."""
-    try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8"))
-        authors = ", ".join(one.get("name") or f"{one['family-names']}, {one['given-names']}" for one in about["authors"])
-        return f"{authors}: *{about['title']}*. Version {about['version']}."
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise MpoxError(f"{path} does not say who wrote what, in which version: mend it.") from error
+    about = yaml.safe_load(path.read_text(encoding="utf-8"))
+    authors = ", ".join(one.get("name") or f"{one['family-names']}, {one['given-names']}" for one in about["authors"])
+    return f"{authors}: *{about['title']}*. Version {about['version']}."
 
 
 def provenance_table(chapters: Sequence[Chapter]) -> str:
@@ -413,7 +353,6 @@ def build_book(
     run_folders: Sequence[str | os.PathLike] = (),
     *,
     out: str | os.PathLike | None = None,
-    project: Path | None = None,
     echo: Callable[[str], Any] = print,
 ) -> Path:
     """Build an edition for each run folder; a failed build leaves the last good book as it was.
@@ -424,7 +363,6 @@ def build_book(
         Finished run folders, at most one on real images and one on the phantom; none means `DEFAULT_RUNS`.
     out : path, optional
         The folder to put the book into, default ``_site`` in the project.
-    project : Path, optional
     echo : callable
         Takes each line of progress.
 
@@ -440,7 +378,7 @@ def build_book(
     """
     if find_spec("jupyter_book") is None:
         raise MpoxError("Jupyter Book is not installed; install it with `pip install -e .[book]`.")
-    project = Path(project or project_root())
+    project = project_root()
     out = Path(out or project / "_site").resolve()
     if out.exists() and any(out.iterdir()) and not (out / "index.html").is_file():
         raise MpoxError(f"{out} holds something that is not a book; name an empty folder with `--out`.")
@@ -448,9 +386,7 @@ def build_book(
     editions = {edition.name: edition for edition in read}
     if len(editions) < len(read):
         raise MpoxError(f"Two of the run folders are of the edition {read[0].name}: name one of them.")
-    fresh, old = (out.with_name(f".{out.name}.{age}") for age in ("new", "old"))
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
+    with replacing_folder(out) as fresh:
         for name, edition in editions.items():
             source = project / "_book_src" / name
             for note in stage(edition, project=project, source=source, others=sorted(editions)):
@@ -462,24 +398,14 @@ def build_book(
             if not problems:
                 mend(html)
                 problems = external_requests(html)
+            for line in problems:
+                echo(line)
             if problems:
-                for line in problems:
-                    echo(line)
                 raise MpoxError(f"The book was not built: mend the {len(problems)} problem(s) above; the log is {log}.")
-            fresh.mkdir(exist_ok=True)
-            html.rename(fresh / name)
-        first = next(name for name in CONTENTS if name in editions)
-        page = (
-            f'<!doctype html><html lang="en"><title>mpox</title><meta http-equiv="refresh" content="0; url={first}/index.html">'
-        )
-        (fresh / "index.html").write_text(f'{page}<a href="{first}/index.html">The book</a></html>\n', encoding="utf-8")
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            shutil.move(html, fresh / name)
+        first = f"{next(name for name in CONTENTS if name in editions)}/index.html"
+        page = f'<!doctype html><html lang="en"><title>mpox</title><meta http-equiv="refresh" content="0; url={first}">'
+        (fresh / "index.html").write_text(f'{page}<a href="{first}">The book</a></html>\n', encoding="utf-8")
     echo(f"Open {(out / 'index.html').as_uri()}")
     return out / "index.html"
 
@@ -490,7 +416,7 @@ def _jupyter_book(source: Path, log: Path) -> list[str]:
     command += ["--warningiserror", "--nitpick", "--keep-going"]
     with log.open("w", encoding="utf-8") as stream:
         code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=source.parent).returncode
-    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))  # without its colours
     log.write_text(text, encoding="utf-8")
     lines = text.splitlines()
     problems = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b:", line)]
@@ -498,44 +424,41 @@ def _jupyter_book(source: Path, log: Path) -> list[str]:
 
 
 def mend(html: Path) -> None:
-    """Three faults of the built pages that no option mends."""
+    """Three faults of the built pages that no option mends: captions of figures without an image, and two roles for readers."""
+
+    def captioned(found: re.Match) -> str:
+        if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
+            return found[0]
+        return f'<span id="{found["id"] or ""}"></span>' + re.sub(r"<figcaption\b.*?</figcaption>", "", found["body"], flags=re.S)
+
+    figure = re.compile(r'<figure\b[^>]*?(?: id="(?P<id>[^"]*)")?>(?P<body>.*?)</figure>', re.S)
+    toggle = '<summary%s><span class="toctree-toggle"'  # what opens an entry of the contents; the theme gives it no name
     for page in (page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts):
-        text = _FIGURE.sub(_captioned, page.read_text(encoding="utf-8"))
-        text = text.replace(_TOGGLE, _TOGGLE.replace("<summary>", '<summary aria-label="pages of this entry">'))
+        text = figure.sub(captioned, page.read_text(encoding="utf-8"))
+        text = text.replace(toggle % "", toggle % ' aria-label="pages of this entry"')
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
-
-
-def _captioned(found: re.Match) -> str:
-    if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
-        return found[0]
-    return f'<span id="{found["id"] or ""}"></span>{_CAPTION.sub("", found["body"])}'
 
 
 class _Requests(HTMLParser):
     """Collects the addresses that a browser would fetch from elsewhere by merely opening the page."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        fetched = [values.get("src", ""), values.get("poster", ""), values.get("srcset", "")]
-        if tag == "link" and values.get("rel") not in {"canonical", "next", "prev", "author"}:
-            fetched.append(values.get("href", ""))
-        if tag == "object":
-            fetched.append(values.get("data", ""))
-        self.found += [address for address in fetched if re.match(r"(https?:)?//", address)]
+        values = dict(attrs)
+        if tag == "link" and values.get("rel") in {"canonical", "next", "prev", "author"}:
+            return
+        names = ("src", "poster", "srcset", {"link": "href", "object": "data"}.get(tag, ""))
+        self.found += [address for name in names if re.match(r"(https?:)?//", address := values.get(name) or "")]
 
 
 def external_requests(html: Path) -> list[str]:
     """One line for each thing that opening the built pages would fetch from the network."""
-    lines = []
-    for page in sorted(html.rglob("*.html")):
-        parser = _Requests()
-        parser.feed(page.read_text(encoding="utf-8"))
-        lines += [f"{page.relative_to(html)}: fetches {address}" for address in parser.found]
+    found = {page: _Requests(page.read_text(encoding="utf-8")).found for page in sorted(html.rglob("*.html"))}
     for style in sorted(html.rglob("*.css")):
-        found = re.findall(r"(?:@import\s+|url\()['\"]?((?:https?:)?//[^'\")\s]+)", style.read_text(encoding="utf-8"))
-        lines += [f"{style.relative_to(html)}: fetches {address}" for address in found]
-    return lines
+        address = r"(?:@import\s+|url\()['\"]?((?:https?:)?//[^'\")\s]+)"
+        found[style] = re.findall(address, style.read_text(encoding="utf-8"))
+    return [f"{file.relative_to(html)}: fetches {address}" for file, addresses in found.items() for address in addresses]

@@ -1,41 +1,30 @@
-"""Executed notebooks read back: what a chapter found, and what it took from the run store."""
+"""Executed notebooks read back: what a chapter found; and the recorded study, made of what they took from the run store."""
 
 import ast
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 
-from mpox._core import MpoxError
+from mpox._core import MpoxError, atomic_write, project_root
+from mpox.book.report import estimate
 from mpox.book.run import read_run_folder
+from mpox.models.config import ModelConfig
+from mpox.runs.recorded import model_settings, write_record
+from mpox.runs.store import RECORDED, RunStore, store_folder
 
-TITLE = re.compile(r"^# +(.+?) *$", re.M)
-_GLUE_MIME = re.compile(r"^(application/papermill\.record/)?text/plain$")
+README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One executed notebook and what it says of itself.
-
-    Attributes
-    ----------
-    name : str
-        File name without suffix, ``03_cross_validation``.
-    title : str
-    path : Path
-        The executed notebook in its run folder.
-    provenance : dict
-        What `mpox.book.report.provenance` glued.
-    findings : dict of str to str
-        The other glued texts by key.
-    duration_s : float
-        Of the whole notebook, in seconds.
-    """
+    """An executed notebook: what `mpox.book.report.provenance` glued, and the other glued texts by key."""
 
     name: str
     title: str
@@ -43,27 +32,6 @@ class Chapter:
     provenance: dict[str, Any] = field(repr=False)
     findings: dict[str, str] = field(repr=False)
     duration_s: float
-
-
-@dataclass(frozen=True)
-class Used:
-    """What chapters took from the run store: ids of runs, keys of tables, names of data sets (sorted), and audits' keys."""
-
-    runs: list[str]
-    tables: list[str]
-    datasets: list[str]
-    audits: dict[str, str]
-
-
-def what_was_used(chapters: Sequence[Chapter]) -> Used:
-    """What chapters say they took from the run store; `MpoxError` if one does not say it."""
-    for chapter in chapters:
-        if lacks := [key for key in ("run_ids", "table_ids", "datasets", "audits") if key not in chapter.provenance]:
-            raise MpoxError(f"{chapter.path} does not say which {', '.join(lacks)} it used: run the notebook again.")
-    runs, tables, datasets = (
-        sorted({name for chapter in chapters for name in chapter.provenance[key]}) for key in ("run_ids", "table_ids", "datasets")
-    )
-    return Used(runs, tables, datasets, {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()})
 
 
 def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
@@ -86,61 +54,99 @@ def read_chapters(folder: str | os.PathLike) -> list[Chapter]:
         path = folder / f"{name}.ipynb"
         if not path.is_file():
             raise MpoxError(f"The run in {folder} has lost {path.name}; make it again with `{again}`.")
-        chapters.append(_read_chapter(path, entry.duration_s or 0.0))
+        notebook = nbformat.read(path, as_version=4)
+        findings = glued_texts(notebook)
+        provenance = json.loads(findings.pop("provenance", "{}"))
+        if not isinstance(provenance.get("phantom"), bool):
+            raise MpoxError(f"{path} does not say where it comes from: end the notebook with `mpox.book.report.provenance(...)`.")
+        title = title_cell(notebook, path).source.partition("\n")[0].removeprefix("# ")
+        chapters.append(Chapter(name, title, path, provenance, findings, entry.duration_s or 0.0))
     return chapters
-
-
-def _read_chapter(path: Path, duration_s: float) -> Chapter:
-    notebook = nbformat.read(path, as_version=4)
-    findings = glued_texts(notebook)
-    try:
-        provenance = json.loads(findings.pop("provenance"))
-        assert isinstance(provenance["phantom"], bool)
-    except (AssertionError, KeyError, ValueError, TypeError):
-        raise MpoxError(
-            f"{path} does not say where it comes from: end the notebook with `mpox.book.report.provenance(...)`."
-        ) from None
-    return Chapter(path.stem, title_cell(notebook, path)[1], path, provenance, findings, float(duration_s))
 
 
 def glued_texts(notebook: nbformat.NotebookNode) -> dict[str, str]:
     """The texts that an executed notebook has glued, by key (a key glued twice keeps its last text)."""
     texts = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            key = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            data = next((text for mime, text in output.get("data", {}).items() if _GLUE_MIME.match(mime)), None)
-            if key and data is not None:
-                texts[key] = _unquoted("".join(data))
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        key = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        mime = next((mime for mime in output.get("data", {}) if mime.endswith("text/plain")), None)
+        if key and mime:
+            text = "".join(output.data[mime])  # glue stores repr(value)
+            texts[key] = ast.literal_eval(text) if text[:1] in "'\"" else text
     return texts
 
 
-def _unquoted(text: str) -> str:
-    """Glue stores ``repr(value)``: give a string back without its quotes, and anything else as it stands."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return value if isinstance(value, str) else text
-
-
-def title_cell(notebook: nbformat.NotebookNode, path: Path) -> tuple[nbformat.NotebookNode, str]:
-    """The first Markdown cell with a level-one heading, and that heading's text."""
+def title_cell(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
+    """The first Markdown cell, which begins with a level-one heading."""
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (match := TITLE.search(cell.source)):
-            return cell, match[1]
+        if cell.cell_type == "markdown" and re.match(r"# +\S", cell.source):
+            return cell
     raise MpoxError(f"{path} has no title: begin the notebook with a Markdown cell `# Title`.")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them.
+# ------------------------------------------------------------------------------------------- the recorded study
+def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, say: Callable[[str], None] = print) -> Path:
+    """Keep what the notebooks of a finished run used, as a recorded study in `out`, ``results/`` of the project by default.
 
-    Examples
-    --------
-    >>> duration(7.26), duration(72.6), duration(3725)
-    ('7.3 s', '1 min 13 s', '1 h 2 min')
+    What was recorded there before is replaced, whole or not at all. `MpoxError` if the run is not finished, was on the phantom,
+    or was itself read from the recorded study.
     """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    chapters = read_chapters(folder)
+    run = read_run_folder(folder)
+    if any(chapter.provenance["phantom"] for chapter in chapters):
+        raise MpoxError(f"{folder} is a run on the phantom; the recorded study is of real images: use `mpox run --profile cpu`.")
+    if str(run.parameters.get("RUN_STORE", "")) == RECORDED:
+        raise MpoxError(f"{folder} was read from the recorded study itself: record a run of the profile cpu or gpu.")
+    for chapter in chapters:
+        if lacks := [key for key in ("run_ids", "table_ids", "datasets", "audits") if key not in chapter.provenance]:
+            raise MpoxError(f"{chapter.path} does not say which {', '.join(lacks)} it used: run the notebook again.")
+    runs, tables, datasets = (
+        sorted({name for chapter in chapters for name in chapter.provenance[key]}) for key in ("run_ids", "table_ids", "datasets")
+    )
+    audits = {name: key for chapter in chapters for name, key in chapter.provenance["audits"].items()}
+    about = {
+        "profile": run.profile,
+        "parameters": run.parameters,
+        "started": run.started,
+        "finished": run.finished,
+        "notebooks": {name: entry.duration_s for name, entry in run.notebooks.items()},
+        "versions": chapters[0].provenance["versions"],
+    }
+    target = Path(out) if out else project_root() / "results"
+    store = RunStore(store_folder(run.parameters.get("RUN_STORE", "")))
+    write_record(target, store, runs=runs, tables=tables, datasets=datasets, audits=audits, about=about)
+    say(f"Recorded {len(runs)} runs, {len(audits)} audits and {len(tables)} tables of {', '.join(datasets)} in {target}.")
+    return target
+
+
+def update_readme(results: Path, readme: Path) -> None:
+    """Put the table of the recorded results between the README's marks, which must be there."""
+    text = readme.read_text(encoding="utf-8")
+    begin, end = README_MARKS
+    if begin not in text or end not in text:
+        raise MpoxError(f"{readme} lacks the lines '{begin}' and '{end}', between which the results are written.")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    atomic_write(readme, f"{before}{begin}\n{readme_table(results)}\n{end}{after}")
+
+
+def readme_table(results: Path) -> str:
+    """The README's table from a folder of recorded results, in Markdown: the reference model in the regimes of chapter 3."""
+    parameters = json.loads((results / "study.json").read_text())["parameters"]
+    probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=parameters["IMAGE_SIZE"])
+    trained = {"fine_tune": parameters["TRAINING"], "tail_tune": parameters.get("TAIL_TRAINING")}
+    models = [probe] + [
+        probe.with_(regime=regime, image_size=parameters["TRAINED_IMAGE_SIZE"], training=training)
+        for regime, training in trained.items()
+        if regime in parameters["REPEATS"]
+    ]
+    shown = pd.DataFrame([model_settings(model) for model in models])
+    metrics = pd.read_csv(results / "metrics.csv").merge(shown, on=list(shown))
+    lines = [
+        "| Data set | Folds made by | Regime | Accuracy | Macro F1 | AUROC (Mpox) |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for (dataset, regime, protocol, size), part in metrics.groupby(["dataset", "regime", "protocol", "image_size"]):
+        cells = [estimate(part, "accuracy", "all"), estimate(part, "f1", "macro"), estimate(part, "auroc", "Mpox", digits=3)]
+        cells = [cell.replace("95 % CI ", "") for cell in cells]
+        lines.append(f"| {dataset} | `{protocol}` | {regime.replace('_', ' ')}, {size} px | {' | '.join(cells)} |")
+    return "\n".join(lines)

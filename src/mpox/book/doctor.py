@@ -48,10 +48,7 @@ def examine(data_dir: str | os.PathLike | None = None) -> Iterator[Finding]:
     else:
         yield Finding("Packages", OK, f"{len(pins)} as in requirements.lock")
 
-    from mpox.data.registry import (
-        REGISTRY,
-        find_here,  # after the packages: it needs them
-    )
+    from mpox.data.registry import REGISTRY, find_here
 
     for name in ("msld-v1", "msid"):
         folder = find_here(REGISTRY[name], data_dir=data_dir)

@@ -30,7 +30,7 @@ from mpox.runs.store import RECORDED, RunStore, store_folder
 def asked_for(
     profile: str | Path, overrides: Mapping[str, Any] | None = None, data_dir: str | os.PathLike | None = None
 ) -> tuple[list[str], list[str]]:
-    """The data sets and the backbones that the notebooks can ask for when they are run with a profile."""
+    """The data sets and the backbones that the notebooks can ask for when they are run with a profile: what any text names."""
     resolved = resolve_parameters(list_notebooks(), load_profile(profile).parameters, overrides or {})
     values: set[str] = set()
     words: set[str] = set()
@@ -45,11 +45,11 @@ def asked_for(
             if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
                 constants = (node.value for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Constant))
                 words.update(value for value in constants if isinstance(value, str))
-    datasets = [text for text in values if _is_dataset(text, data_dir)]
-    return sorted(datasets), sorted(text for text in values | words if timm.is_model(text))
+    return sorted(text for text in values if _is_dataset(text, data_dir)), sorted(filter(timm.is_model, values | words))
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """The texts in a parameter's value; the keys of a mapping name something else."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -78,12 +78,7 @@ def freeze(
     """Write the images, audits and weights that a run of a profile needs into the new folder `out`, a data root anywhere.
 
     `store` keeps the audits (the default store if not given); `say` is told the size before anything is written, and which
-    weights are not available.
-
-    Raises
-    ------
-    MpoxError
-        If there is nothing to freeze, a data set is missing, or the folder exists or cannot be written.
+    weights are not available. `MpoxError` if there is nothing to freeze, a data set is missing, or `out` exists.
     """
     out, store = Path(out).expanduser().resolve(), store or RunStore(store_folder())
     if out.exists():
@@ -97,16 +92,19 @@ def freeze(
     files |= {file: source for file, source in weights.values()}
     if not files:
         raise MpoxError("There is nothing to freeze: no data set is named, and no weights are available.")
-    images = sum(len(data.manifest) for data in datasets.values())
-    size = sum(size for size, _ in files.values())
+    images, size = sum(len(data.manifest) for data in datasets.values()), sum(size for size, _ in files.values())
     say(f"{out}: {images} images of {len(datasets)} data sets and the weights of {len(weights)} backbones, {size / 1e6:,.1f} MB.")
     if lacking := [backbone for backbone in backbones if backbone not in weights]:
         say(f"Not available here, so not frozen: the weights of {', '.join(lacking)}. A chapter that needs them will say so.")
     if size > (free := shutil.disk_usage(next(folder for folder in out.parents if folder.is_dir())).free):
         raise MpoxError(f"{size / 1e6:,.0f} MB are needed for {out}, {free / 1e6:,.0f} MB are free: free space.")
-    audits = _audits(store, datasets, data_dir)
-    for key in audits.values():
-        files |= {f"audits/{key}/{path.name}": _file(path) for path in sorted((store.root / "audits" / key).glob("*.csv"))}
+    audits = {}
+    for number in {1, 2, len(datasets)} & set(range(1, len(datasets) + 1)):  # each, each pair (external validation), and all
+        for chosen in itertools.combinations(datasets, number):
+            store.audit(list(chosen), data_dir)
+            titles = [datasets[name].name for name in chosen]
+            audits["+".join(sorted(titles))] = key = store.used_audits["+".join(titles)]
+            files |= {f"audits/{key}/{path.name}": _file(path) for path in sorted((store.root / "audits" / key).glob("*.csv"))}
     frozen = Frozen(
         datasets={data.name: data.hash for data in datasets.values()},
         audits=audits,
@@ -151,14 +149,3 @@ def _weights(backbone: str) -> tuple[str, Source] | None:
 
 def _serialised(backbone: str) -> bytes:
     return save({name: tensor.contiguous() for name, tensor in load_pretrained(backbone).state.items()})
-
-
-def _audits(store: RunStore, datasets: dict[str, Dataset], data_dir: str | os.PathLike | None) -> dict[str, str]:
-    """The audit of each data set, of each pair (for external validation), and of all of them together."""
-    audits = {}
-    for number in sorted({1, 2, len(datasets)} & set(range(1, len(datasets) + 1))):
-        for names in itertools.combinations(datasets, number):
-            store.audit(list(names), data_dir)
-            titles = [datasets[name].name for name in names]
-            audits["+".join(sorted(titles))] = store.used_audits["+".join(titles)]
-    return audits

@@ -1,6 +1,7 @@
 """The book's figures, on seaborn: `forest`, `bands`, `points`, `matrix`, `bars` and `sheet` take tidy tables and give a figure.
 
-No number that is quoted is computed here. The first five share these keywords:
+No number that is quoted is computed here. A table has a row a point, bar or cell; ``x``, ``y`` and
+their like name its columns; `low` and `high` are the ends of intervals. The first five share these keywords:
 
 - ``hue``: column told apart by colour and by marker, line or hatching; `LOOKS` has what looks the same throughout the book.
 - ``row``, ``col``: columns whose values get a row or a column of panels each.
@@ -19,7 +20,6 @@ Values come in the order of a categorical column, else as they appear. A table t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import cycle, product
 from typing import Any
 
@@ -31,9 +31,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from mpox._core import MpoxError
+from mpox.book.report import prose
 from mpox.data.dataset import Dataset
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY
@@ -70,20 +71,14 @@ LOOKS = {
 
 def use_style() -> None:
     """Set the book's style: quiet axes, readable sizes, a white ground that holds in dark mode too."""
-    ground: dict[Any, Any] = {
-        "figure.facecolor": "white",
-        "savefig.facecolor": "white",
-        "figure.dpi": 110,
-        "figure.constrained_layout.use": True,
-    }
-    axes: dict[Any, Any] = {
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.alpha": 0.25,
-    }
-    plt.rcParams.update({**ground, **axes, "font.size": 10, "axes.titlesize": 11, "legend.frameon": False})
+    plt.rc("figure", facecolor="white", dpi=110)
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("savefig", facecolor="white")
+    plt.rc("axes", grid=True, axisbelow=True, titlesize=11)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", alpha=0.25)
+    plt.rc("font", size=10)
+    plt.rc("legend", frameon=False)
 
 
 def dataset_title(name: str) -> str:
@@ -101,9 +96,12 @@ def looks(values: Iterable) -> dict[Any, tuple[str, str]]:
     return {value: LOOKS.get(value) or next(free) for value in values}
 
 
-def palette(values: Iterable) -> dict[Any, str]:
-    """The colours of `looks` alone, as seaborn takes them."""
-    return {value: colour for value, (colour, _) in looks(values).items()}
+def _looks(table: pd.DataFrame, hue: str | None) -> dict[Any, tuple[str, str]]:
+    return looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
+
+
+def _of(table: pd.DataFrame, hue: str | None, level: Any) -> pd.DataFrame:
+    return table[table[hue] == level] if hue else table
 
 
 def forest(
@@ -123,12 +121,10 @@ def forest(
 ) -> Figure:
     """Estimates with their intervals, a line for each value of ``y``; what shares a line lies side by side.
 
+    An estimate that is missing is not drawn; an interval that is missing has no whiskers.
+
     Parameters
     ----------
-    table : DataFrame
-        A row an estimate. An estimate that is missing is not drawn; an interval that is missing has no whiskers.
-    y, x, low, high : str
-        Columns: the line, the estimate, the ends of its interval.
     style : str, optional
         Column told apart by marker, filled for its first value and open for the others.
     goal : str, optional
@@ -150,7 +146,7 @@ def forest(
     default: dict[str, Any] = {"width": 3.5 if "col" in shared else 6.6}
     default["height"] = lambda rows: 0.75 + rows[y].nunique() * (0.14 + 0.14 * abreast(rows))
     panels = _Panels(table, **{**default, "sharey": "row", "xlabel": "estimate, with 95 % interval", **shared})
-    colour, marker = looks(table[hue]) if hue else {}, looks(table[style]) if style else {}
+    colour, marker = _looks(table, hue), looks(table[style]) if style else {}
     for axis, part, line_table in panels:
         lines = _lines(axis, line_table[y])
         beside = keys if abreast(line_table) > 1 else []
@@ -163,7 +159,7 @@ def forest(
                 look = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
                 axis.text(0.02, place, f"not defined: {one[missing]}", **look)
                 continue
-            shade, shape = colour[one[hue]] if hue else (COLOURS[0], "o")
+            shade, shape = colour[one[hue] if hue else None]
             shape = marker[one[style]][1] if style else shape
             fill = "white" if style and one[style] != next(iter(marker)) else shade
             arms = _arms(one[x], one[low], one[high])
@@ -174,7 +170,7 @@ def forest(
                 above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8}
                 plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
                 axis.annotate(values.format(one[x]), (one[x], place), bbox=plate, **above)
-    entries = [(level, _key(*one)) for level, one in colour.items() if hue != y]
+    entries = [(level, _key(*one)) for level, one in colour.items() if hue not in (y, None)]
     entries += [(level, _key("black", one[1], fill="white" if k else "")) for k, (level, one) in enumerate(marker.items())]
     return panels.finish(entries if legend else [])
 
@@ -193,14 +189,10 @@ def bands(
     shift: float = 0.012,
     **shared,
 ) -> Figure:
-    """Lines with the intervals of their points.
+    """Lines with the intervals of their points; without the columns ``low`` and ``high`` there are no intervals.
 
     Parameters
     ----------
-    table : DataFrame
-        A row a point; without the columns ``low`` and ``high`` there are no intervals.
-    x, y, low, high : str
-        Columns, numbers.
     units : str, optional
         Column whose values are lines of their own within a hue, for instance folds.
     intervals : {"band", "bars"}
@@ -213,14 +205,14 @@ def bands(
     ends = [key for key in (low, high) if key in table]
     table = _checked(table, [x, y, *ends], [hue, units])
     panels = _Panels(table, upright=False, **{"width": 3.7, "height": 3.0, **shared})
-    look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
+    look = _looks(table, hue)
     dash = {level: LINES[k % len(LINES)] if join else "" for k, level in enumerate(look)}
     few = not join or max(part[x].nunique() for _, part, _ in panels) <= 12
     for axis, part, _ in panels:
-        present = [level for level in look if level is None or (part[hue] == level).any()]
+        present = [level for level in look if len(_of(part, hue, level))]
         step = shift * np.ptp(part[x]) if intervals == "bars" else 0
         for number, level in enumerate(present):
-            rows = (part if level is None else part[part[hue] == level]).sort_values(x, kind="stable")
+            rows = _of(part, hue, level).sort_values(x, kind="stable")
             rows = rows.assign(**{x: rows[x] + (number - (len(present) - 1) / 2) * step})
             shade, shape = look[level]
             if join:
@@ -238,23 +230,17 @@ def bands(
 
 
 def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: bool = False, **shared) -> Figure:
-    """A point a row: a scatter plot, or, where ``y`` holds texts, strips of points, shaken so that they can be counted.
+    """A scatter plot, or, where ``y`` holds texts, strips of points, shaken so that they can be counted.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row a point; rows that lack ``x`` or ``y`` are left out.
-    x, y : str
-        Columns; ``x`` is a number.
-    box : bool
-        On strips: draw the quartiles behind the points, with whiskers of at most 1.5 times their distance.
+    Rows that lack ``x`` or ``y`` are left out. With `box` the quartiles lie behind the strips, with whiskers of at most 1.5 times
+    their distance.
     """
     table = _checked(_checked(table, [x], [y, hue]).dropna(subset=[x, y]))
     strips = not pd.api.types.is_numeric_dtype(table[y])
     default: dict[str, Any] = {"width": 3.7 if "col" in shared or not strips else 6.6, "height": 3.7}
     default |= {"height": lambda rows: 0.8 + 0.34 * rows[y].nunique(), "sharey": False} if strips else {}
     panels = _Panels(table, **{**default, **shared})
-    look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
+    look = _looks(table, hue)
     for axis, part, line_table in panels:
         places = part[y]
         if strips:
@@ -269,9 +255,8 @@ def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: 
             sns.scatterplot(x=part[x], y=places, color="black", s=6, alpha=0.35, linewidth=0, ax=axis, zorder=3)
         else:
             for level, (shade, shape) in look.items():
-                shown = slice(None) if level is None else part[hue] == level
                 dots = {"color": shade, "marker": shape, "s": 18, "alpha": 0.7, "linewidth": 0}
-                sns.scatterplot(x=part[x][shown], y=places[shown], ax=axis, **dots)
+                sns.scatterplot(_of(part.assign(__place=places), hue, level), x=x, y="__place", ax=axis, **dots)
         if strips:
             axis.set_ylim(len(lines) - 0.45, -0.55)
     return panels.finish([(level, _key(*one, "")) for level, one in look.items()] if hue != y else [])
@@ -280,14 +265,10 @@ def points(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, box: 
 def matrix(
     table: pd.DataFrame, x: str, y: str, value: str, *, text: str = "", frame: str = "", limits: tuple | None = None, **shared
 ) -> Figure:
-    """A heat map with a text in each cell.
+    """A heat map of ``value``, with a text in each cell.
 
     Parameters
     ----------
-    table : DataFrame
-        A row a cell.
-    x, y, value : str
-        Columns: where the cell is, and the number that its shade shows.
     text : str
         Column of what is written; without it the value with two decimals.
     frame : str
@@ -313,28 +294,21 @@ def matrix(
 
 
 def bars(table: pd.DataFrame, x: str, y: str, *, hue: str | None = None, numbers: str = "{:g}", **shared) -> Figure:
-    """Lengths of ``x`` as horizontal bars, a line for each value of ``y``; hues are stacked, and the numbers stand at the end.
+    """Lengths of ``x`` (at least 0, or missing) as horizontal bars, a line for each value of ``y``; hues are stacked.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row a part of a bar.
-    x, y : str
-        Columns: the length, at least 0 or missing, and the line.
-    numbers : str
-        How a length is written; ``""`` writes none.
+    `numbers` is how a length is written at the end of its bar; ``""`` writes none.
     """
     table = _checked(table, [x], [y, hue])
     size: dict[str, Any] = {"width": 3.7 if "col" in shared else 6.6, "height": lambda part: 0.8 + 0.34 * part[y].nunique()}
     panels = _Panels(table, **{**size, "sharex": False, "sharey": False, **shared})
-    look = looks(table[hue]) if hue else {None: (COLOURS[0], "o")}
+    look = _looks(table, hue)
     hatch = {level: HATCHES[k % len(HATCHES)] if hue != y else "" for k, level in enumerate(look)}
     for axis, part, _ in panels:
         lines = _lines(axis, part[y])
         start = np.zeros(len(lines))
         words: list[list] = [[] for _ in lines]
         for level, (shade, _) in look.items():
-            lengths = (part if level is None else part[part[hue] == level]).set_index(y)[x].reindex(lines).fillna(0)
+            lengths = _of(part, hue, level).set_index(y)[x].reindex(lines).fillna(0)
             drawn = {"color": shade, "hatch": hatch[level], "edgecolor": "white", "height": 0.72}
             artists = axis.barh(range(len(lines)), lengths, left=start, **drawn)
             start = start + lengths.to_numpy()
@@ -368,23 +342,19 @@ def sheet(
     images : sequence of ndarray of uint8 or PIL.Image.Image, or of str
         With ``data``, their ``image_id``.
     captions : sequence of str
-        One an image.
     data : Dataset, optional
         Whose images they are; its name is the title.
     overlays : sequence of ndarray, optional
         Heat maps from 0 to 1, shape (height, width), laid over the images.
     """
-    from mpox.book.report import prose
-
-    if data is not None and not data.has_pictures:
-        spec = REGISTRY.get(data.name)
-        prose(
-            f"*The pictures of {data.name} are not shown here: this page was made without them. To see them, get the "
-            f"data set (`mpox data fetch {data.name}`, or {spec.homepage if spec else 'from its owner'}) and run this notebook "
-            "with the profile `cpu`.*"
-        )
-        return None
     if data is not None:
+        if not data.has_pictures:
+            homepage = REGISTRY[data.name].homepage if data.name in REGISTRY else "from its owner"
+            prose(
+                f"*The pictures of {data.name} are not shown here: this page was made without them. To see them, get the data "
+                f"set (`mpox data fetch {data.name}`, or {homepage}) and run this notebook with the profile `cpu`.*"
+            )
+            return None
         title = dataset_title(data.name)
         paths = data.manifest.set_index("image_id")["path"]
         images = [read_rgb(paths[image_id]) for image_id in images]
@@ -478,9 +448,9 @@ class _Panels:
             if name in self.log:
                 getattr(axis, f"set_{name}scale")("log")
                 part.set_minor_formatter(NullFormatter())
-            if name in self.log or name in self.percent:
-                scale, unit = (100, " %") if name in self.percent else (1, "")
-                part.set_major_formatter(FuncFormatter(partial(_with_unit, scale=scale, unit=unit)))
+                part.set_major_formatter("{x:g}")
+            if name in self.percent:
+                part.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
     def _refer(self, axis: Axes, where: dict) -> list[tuple[str, Any]]:
         """Draw the reference lines and bands of a panel; gives their labels and artists."""
@@ -497,20 +467,12 @@ class _Panels:
         for key, value in where.items():
             table = table[(table[key] == value) | table[key].isna()] if key in table else table
         for one in table.to_dict("records"):
-            look: dict[str, Any] = {
-                "color": "black",
-                "linestyle": ("--", ":", "-.", "-")[labels.index(one["label"]) % 4],
-                "linewidth": 1,
-            }
+            dash = ("--", ":", "-.", "-")[labels.index(one["label"]) % 4]
             if pd.notna(one.get("low")):
                 found.append((one["label"], span(one["low"], one["high"], color="0.9", linewidth=0, zorder=0)))
             if pd.notna(one["estimate"]):
-                found.append((one["label"], line(one["estimate"], zorder=1, **look)))
+                found.append((one["label"], line(one["estimate"], zorder=1, color="black", linestyle=dash, linewidth=1)))
         return found
-
-
-def _with_unit(value: float, _place: int, *, scale: float, unit: str) -> str:
-    return f"{scale * value:g}{unit}"
 
 
 def _levels(values: Iterable) -> list:

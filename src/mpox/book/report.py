@@ -5,8 +5,6 @@ import json
 import math
 import os
 import re
-import time
-from collections.abc import Sequence
 from datetime import date
 
 import pandas as pd
@@ -14,19 +12,16 @@ from IPython.display import Markdown, display
 from myst_nb import glue
 
 from mpox._core import MpoxError
-from mpox.book.explorers import sortable_html
-from mpox.book.quiz import quiz_html, quiz_text, read_quiz
+from mpox.book.explorers import quiz_html, quiz_text, read_quiz, sortable_html
 from mpox.book.wording import as_read, number_text
 from mpox.data.dataset import Dataset
-from mpox.models.hardware import device_name, environment
+from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
 
 #: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
 KEY_FINDINGS = "**Key findings.**"
 NOT_YET = "*They are written here when the notebook has run to its end.*"
-
-_STARTED = time.perf_counter()
 
 
 def prose(text: str) -> None:
@@ -83,7 +78,7 @@ def millions(count: float) -> str:
 
 
 class KeyFindings:
-    """What a chapter found, shown at its top and known at its end: `key_findings` shows the place, `fill` writes into it."""
+    """A place near the top of a notebook for its key findings, known at its end; the book shows them as a box."""
 
     def __init__(self) -> None:
         self._place = display(Markdown(f"{KEY_FINDINGS} {NOT_YET}"), display_id=True)
@@ -94,9 +89,7 @@ class KeyFindings:
         self._place.update(Markdown(f"{KEY_FINDINGS}\n\n{points}"))
 
 
-def key_findings() -> KeyFindings:
-    """Keep a place near the top of a notebook for its key findings; the book shows them as a box under the objectives."""
-    return KeyFindings()
+key_findings = KeyFindings
 
 
 def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str = "") -> None:
@@ -112,34 +105,33 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     caption : str, optional
         A short sentence above the table; a table with a name needs one.
     """
-    _named_has_caption(name, caption)
-    named = table.index.name or not isinstance(table.index, pd.RangeIndex)
+    if name and not caption:
+        raise MpoxError(f"The table '{name}' has a name and no caption: a reader who is sent there must see what it is.")
+    named = bool(table.index.name) or not isinstance(table.index, pd.RangeIndex)
     read = as_read(table, digits)
     with pd.option_context("display.max_colwidth", None):
-        shown = read.to_html(border=0, index=bool(named), index_names=False)
-    if named:
-        shown = _head_of_index(shown, read.index.names)
+        page = read.to_html(border=0, index=named, index_names=False)
+    if named:  # its names into the row that has the names of the other columns
+        row, words = page.rindex("<tr", 0, page.index("</thead>")), iter(read.index.names)
+        head = re.compile("<th></th>").sub(
+            lambda _: f"<th>{html.escape(str(next(words) or ''))}</th>", page[row:], read.index.nlevels
+        )
+        page = page[:row] + head
     if caption:
-        shown = re.sub(r"<table[^>]*>", lambda tag: f"{tag[0]}\n{_caption(caption)}", shown, count=1)
-    text = "\n".join([*([caption] if caption else []), read.to_string(index=bool(named))])
-    display(_Html(shown, text, _directive(read.reset_index() if named else read, name, caption) if name else ""))
+        above = f'<caption><span class="mpox-caption">{html.escape(caption)}</span></caption>'
+        page = page.replace(">", f">\n{above}", 1)
+    forms = {"text/html": page, "text/plain": "\n".join(filter(None, (caption, read.to_string(index=named))))}
+    if name:
+        forms["text/markdown"] = _directive(read.reset_index() if named else read, name, caption)
+    display(forms, raw=True)
 
 
 def _directive(table: pd.DataFrame, name: str, caption: str) -> str:
     """A table as MyST has it, which Sphinx numbers."""
-    cells = [[re.sub(r"([\\`*_\[\]<>|{}#])", r"\\\1", str(value)) for value in row] for row in table.itertuples(index=False)]
-    head = [re.sub(r"([\\`*_\[\]<>|{}#])", r"\\\1", str(column)) for column in table.columns]
-    rows = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *cells)]
-    return f"```{{table}} {caption}\n:name: table-{name}\n\n" + "\n".join(rows) + "\n```"
-
-
-def _head_of_index(page: str, names: Sequence[str | None]) -> str:
-    """Put the names of the index over its columns, into the row that has the names of the others, not into a row of their own."""
-    head, end, body = page.partition("</thead>")
-    before, row, last = head.rpartition("<tr")
-    for index_name in names:
-        last = last.replace("<th></th>", f"<th>{html.escape(str(index_name or ''))}\0</th>", 1)
-    return before + row + last.replace("\0", "") + end + body
+    lines = [table.columns, *table.itertuples(index=False)]
+    rows = [" | ".join(re.sub(r"([\\`*_\[\]<>|{}#])", r"\\\1", str(value)) for value in line) for line in lines]
+    rows.insert(1, " | ".join(["---"] * table.shape[1]))
+    return "\n".join([f"```{{table}} {caption}", f":name: table-{name}", "", *(f"| {row} |" for row in rows), "```"])
 
 
 def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = "") -> None:
@@ -149,50 +141,22 @@ def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = 
     """
     texts = as_read(table, digits)
     page = sortable_html(texts, caption=caption)
-    page = re.sub(r"<caption>.*?</caption>", lambda _: _caption(caption), page, count=1, flags=re.S)
-    display(_Html(page, f"{caption}\n{texts.to_string(index=False)}"))
-
-
-def _named_has_caption(name: str, caption: str) -> None:
-    if name and not caption:
-        raise MpoxError(f"The table '{name}' has a name and no caption: a reader who is sent there must see what it is.")
-
-
-def _caption(caption: str) -> str:
-    return f'<caption><span class="mpox-caption">{html.escape(caption)}</span></caption>'
+    display({"text/html": page, "text/plain": f"{caption}\n{texts.to_string(index=False)}"}, raw=True)
 
 
 def quiz(chapter: str) -> None:
-    """Show a chapter's quiz, for instance that of ``"03"``; see `mpox.book.quiz`."""
+    """Show a chapter's quiz, for instance that of ``"03"``; see `mpox.book.explorers.read_quiz`."""
     questions = read_quiz(chapter)
-    display(_Html(quiz_html(questions), quiz_text(questions)))
-
-
-class _Html:
-    """A table or a quiz in several forms: HTML for browsers, text for terminals and comparisons, MyST for the book."""
-
-    def __init__(self, html: str, text: str, markdown: str = ""):
-        self.forms = {"text/html": html, "text/plain": text, **({"text/markdown": markdown} if markdown else {})}
-
-    def _repr_mimebundle_(self, **_):
-        return self.forms
+    display({"text/html": quiz_html(questions), "text/plain": quiz_text(questions)}, raw=True)
 
 
 def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Dataset], *, device: str = "cpu") -> None:
     """Show where this notebook's numbers come from, and keep it in the notebook for the book's provenance page.
 
-    Parameters
-    ----------
-    notebook : str
-        Name of the notebook, for instance ``03_cross_validation``.
-    store : RunStore or RecordedStore
-        It knows which runs and tables were asked for.
-    datasets : list of Dataset
-    device : {"cpu", "cuda"}
-        What the notebook was told to compute on.
+    `notebook` is its name, ``03_cross_validation``; `store` knows which runs and tables were asked for; `device` is what the
+    notebook was told to compute on.
     """
-    now = environment(device, time.perf_counter() - _STARTED)
-    recorded = isinstance(store, RecordedStore)
+    now = environment(device, 0)
     record = {
         "notebook": notebook,
         "datasets": [data.name for data in datasets],
@@ -203,33 +167,25 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
         "table_ids": list(store.used_tables),
         "audits": dict(store.used_audits),
         "package_version": now["versions"]["mpox"],
-        "device": device_words(device_name(device)),
+        "device": device_words(now["device"]),
         "date": date.today().isoformat(),
-        "duration_s": now["seconds"],
-        "store": "recorded" if recorded else "live",
         "versions": now["versions"],
     }
-    trained = ""
-    if isinstance(store, RecordedStore) and store.study:
+    first, more = record["run_ids"][:1], len(record["run_ids"]) - 1
+    runs = (f"{first[0]} and {more} more" if more else first[0]) if first else "none"
+    rows = {
+        "Data set": ", ".join(data.name + (" (phantom, not patients)" if data.is_phantom else "") for data in datasets),
+        "Profile": record["profile"],
+        "Runs": f"{runs}; computed, or re-used from the run store",
+    }
+    if isinstance(store, RecordedStore):
         study = store.study
         record["recorded"] = {key: study[key] for key in ("profile", "device", "finished", "compute_s", "versions")}
-        minutes, torch, device_then = study["compute_s"] / 60, study["versions"]["torch"], device_words(study["device"])
-        trained = (
-            f"| Recorded | {study['finished'][:10]}, profile {study['profile']}, on {device_then}, torch {torch}; "
-            f"all runs of the study took {minutes:.0f} minutes to compute |\n"
+        rows["Runs"] = f"{runs}; read from the recorded study"
+        rows["Recorded"] = (
+            f"{study['finished'][:10]}, profile {study['profile']}, on {device_words(study['device'])}, torch "
+            f"{study['versions']['torch']}; all runs of the study took {study['compute_s'] / 60:.0f} minutes to compute"
         )
+    rows |= {"This page's device": record["device"], "Package": f"mpox {record['package_version']}", "Date": record["date"]}
     glue("provenance", json.dumps(record), display=False)
-    names = ", ".join(data.name + (" (phantom, not patients)" if data.is_phantom else "") for data in datasets)
-    first, more = record["run_ids"][:1], len(record["run_ids"]) - 1
-    runs = f"{first[0]} and {more} more" if first and more else (first[0] if first else "none")
-    origin = "read from the recorded study" if recorded else "computed, or re-used from the run store"
-    prose(
-        "| What | Value |\n|---|---|\n"
-        f"| Data set | {names} |\n"
-        f"| Profile | {record['profile']} |\n"
-        f"| Runs | {runs}; {origin} |\n"
-        f"{trained}"
-        f"| This page's device | {record['device']} |\n"
-        f"| Package | mpox {record['package_version']} |\n"
-        f"| Date | {record['date']} |"
-    )
+    prose("\n".join(["| What | Value |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())]))

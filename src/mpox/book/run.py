@@ -209,7 +209,7 @@ class NotebookRun:
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class NotebookRuns:
     """A run folder, as in its ``run.json``; times are ISO 8601, UTC; `failure`, for a person, is not kept there."""
 
@@ -228,14 +228,12 @@ class NotebookRuns:
         """Whether every notebook is done."""
         return all(notebook.status == "done" for notebook in self.notebooks.values())
 
-    def noted(self, name: str, **changes: Any) -> "NotebookRuns":
-        """The run with one notebook's state changed, written to the disk."""
-        notebooks = {**self.notebooks, name: replace(self.notebooks[name], **changes)}
-        run = replace(self, notebooks=notebooks)
-        run = replace(run, finished=_now() if run.ok else None)
-        content = {key: value for key, value in asdict(run).items() if key not in ("folder", "failure")}
-        atomic_write(run.folder / "run.json", json.dumps(content, indent=2) + "\n")
-        return run
+    def note(self, name: str, **changes: Any) -> None:
+        """Change what is known of one notebook, here and on the disk."""
+        self.notebooks[name] = replace(self.notebooks[name], **changes)
+        self.finished = _now() if self.ok else None
+        content = {key: value for key, value in asdict(self).items() if key not in ("folder", "failure")}
+        atomic_write(self.folder / "run.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_run_folder(folder: str | os.PathLike) -> NotebookRuns:
@@ -284,7 +282,15 @@ def run_notebooks(
     if decisions and any(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
         raise MpoxError("--overrides has no effect on the recorded study, whose audit is made: leave it out.")
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
-    before = _previous(folder, asked, resume=resume)
+    if (folder / "run.json").is_file():
+        before = read_run_folder(folder)
+        if resume and before.profile_file != asked.file:
+            was = f"{before.profile} ({before.profile_file})"
+            raise MpoxError(f"{folder} is a run of the profile {was}: resume it with that --profile.")
+    elif folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
+    else:
+        before = None
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / ".lock", timeout=0))
@@ -309,37 +315,24 @@ def run_notebooks(
         for number, name in enumerate(chosen, start=1):
             label, path = f"[{number}/{len(chosen)}] {name:<28}", folder / f"{name}.ipynb"
             if resume and (took := _done_before(path, parameters[name], marks[name])):
-                run = run.noted(name, status="done", duration_s=took)
+                run.note(name, status="done", duration_s=took)
                 echo(f"{label} skipped (done before)")
                 continue
-            run, start = run.noted(name, status="running"), time.monotonic()
-            bar = {"desc": name, "leave": False} if progress else False
-            failure: BaseException | None = None
+            run.note(name, status="running")
+            start, bar = time.monotonic(), {"desc": name, "leave": False} if progress else False
+            status, reason = "failed", "interrupted"
             try:
                 execute(name, parameters[name], path, mark=marks[name], log=log, progress_bar=bar)
-            except (NotebookFailure, KeyboardInterrupt) as error:
-                failure = error
-            took, status = round(time.monotonic() - start, 1), "failed" if failure else "done"
-            reason, description = (failure.args or ("interrupted", "")) if failure else (None, None)
-            run = run.noted(name, status=status, duration_s=took, error=reason)
-            echo(f"{label} {status:<7} {took:8.1f} s")
-            if isinstance(failure, KeyboardInterrupt):
-                raise failure
-            if failure:
-                return replace(run, failure=description)
+                status, reason = "done", ""
+            except NotebookFailure as failure:
+                reason, run.failure = failure.args
+            finally:
+                took = round(time.monotonic() - start, 1)
+                run.note(name, status=status, duration_s=took, error=reason or None)
+                echo(f"{label} {status:<7} {took:8.1f} s")
+            if run.failure:
+                return run
     echo(f"executed notebooks are in {folder}")
-    return run
-
-
-def _previous(folder: Path, profile: Profile, *, resume: bool) -> NotebookRuns | None:
-    """What an existing folder holds; an error if it must not be touched or cannot be gone on with."""
-    if not folder.exists() or all(entry.name == ".lock" for entry in folder.iterdir()):
-        return None
-    if not (folder / "run.json").is_file():
-        raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
-    run = read_run_folder(folder)
-    if resume and run.profile_file != profile.file:
-        raise MpoxError(f"{folder} is a run of the profile {run.profile} ({run.profile_file}): resume it with that --profile.")
     return run
 
 

@@ -1,69 +1,15 @@
 """Words for the names of columns and texts for numbers, as the tables of the book show them."""
 
 import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
-#: Column of the package's tables to how a reader is told of it. What is not here is shown as it is.
-COLUMN_WORDS = {
-    "dataset": "data set",
-    "image_id": "image",
-    "image_id_a": "first image",
-    "image_id_b": "second image",
-    "image_size": "input (px)",
-    "patient_id": "patient",
-    "group_id": "group",
-    "n_images": "images",
-    "n_groups": "groups",
-    "n_folds": "folds",
-    "n_repeats": "repeats",
-    "n_train": "training images",
-    "in_conflict": "in a conflict",
-    "error_rate": "error rate",
-    "f1": "F1",
-    "f1_of_means": "F1 of the means",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "ece": "calibration error (ECE)",
-    "ece if calibrated": "calibration error if calibrated",
-    "brier": "Brier score",
-    "iou": "overlap (IoU)",
-    "ssim": "similarity (SSIM)",
-    "spearman": "rank correlation",
-    "mahalanobis": "Mahalanobis distance",
-    "sd": "standard deviation",
-    "standard_error": "standard error",
-    "share_significant": "share called different",
-    "mean_width": "mean width",
-    "pc1": "first component",
-    "pc2": "second component",
-    "p_holm": "p (Holm)",
-    "p_naive": "p (uncorrected t-test)",
-    "p_mcnemar": "p (McNemar)",
-    "p_corrected": "p (corrected)",
-    "p_equivalence": "p (equivalence)",
-    "p_true": "probability of its class",
-    "p_label": "probability of its label",
-    "p_worse": "probability: worse",
-    "p_equivalent": "probability: equivalent",
-    "p_better": "probability: better",
-    "multiply_adds": "multiply-adds",
-    "ms": "ms a picture",
-    "median_ms_1": "ms a picture (median)",
-    "p95_ms_1": "ms a picture (95th percentile)",
-    "median_ms_16": "ms a picture in a batch of 16 (median)",
-    "p95_ms_16": "ms a picture in a batch of 16 (95th percentile)",
-    "file_mib": "file (MiB)",
-    "peak_mib": "memory (MiB)",
-    "size_mb": "file (MB)",
-    "latency_ms_1": "ms a picture (median)",
-    "latency_p95_ms_1": "ms a picture (95th percentile)",
-    "latency_ms_16": "ms a picture in a batch of 16 (median)",
-    "max_abs_difference": "largest difference of a probability",
-}
+#: Column of the package's tables to how a reader is told of it. What is not in the list is shown as it is.
+COLUMN_WORDS = dict(pd.read_csv(Path(__file__).with_name("words.csv")).to_numpy())
 _END = re.compile(r"_(low|high|loss)$")
-_CLASS = re.compile(r"^p_([A-Z].*)$")
-_P_VALUE = re.compile(r"^p($|[ ,(])")
 #: Decimals below which no p value is rounded: three, as journals ask.
 P_DIGITS = 3
 
@@ -82,10 +28,8 @@ def column_words(name):
         return COLUMN_WORDS[name]
     if end := _END.search(name):
         return f"{column_words(name[: end.start()])}, {end[1]}"
-    if " (" in name:
-        head, bracket, rest = name.partition(" (")
-        return column_words(head) + bracket + rest
-    return _CLASS.sub(r"probability of \1", name)
+    head, bracket, rest = name.partition(" (")
+    return column_words(head) + bracket + rest if bracket else re.sub(r"^p_([A-Z].*)$", r"probability of \1", name)
 
 
 def number_text(value: float, digits: int) -> str:
@@ -96,8 +40,7 @@ def number_text(value: float, digits: int) -> str:
     >>> number_text(-0.0004, 2), number_text(-0.4, 2)
     ('0.00', '-0.40')
     """
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    return f"{value:z.{digits}f}"
 
 
 def p_text(value: float, digits: int = P_DIGITS) -> str:
@@ -113,42 +56,36 @@ def p_text(value: float, digits: int = P_DIGITS) -> str:
 
 
 def p_words(value: float) -> str:
-    """A p value in a sentence.
+    """A p value in a sentence, ``p = 0.031`` or ``p < 0.001``."""
+    text = p_text(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them.
 
     Examples
     --------
-    >>> p_words(0.0312), p_words(0.00002)
-    ('p = 0.031', 'p < 0.001')
+    >>> duration(7.26), duration(72.6), duration(3725)
+    ('7.3 s', '1 min 13 s', '1 h 2 min')
     """
-    text = p_text(value)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
     """A table as it is read: columns and index in words, numbers rounded, p values never zero, nothing for what is missing."""
     shown = table.astype(object).where(table.notna(), "")
-    for place in range(table.shape[1]):
-        if _counts(column := table.iloc[:, place]):
-            whole = [int(value) if pd.notna(value) else "" for value in column]
-            shown.isetitem(place, pd.Series(whole, shown.index, dtype=object))
-    shown = shown.rename(columns=column_words)
-    shown.index = shown.index.set_names([column_words(name) for name in shown.index.names])
-    columns = []
-    for place, name in enumerate(shown.columns):
-        is_p = isinstance(name, str) and _P_VALUE.match(name)
-        columns.append(shown.iloc[:, place].map(lambda value, is_p=is_p: _cell(value, digits, is_p)))
-    return pd.concat(columns, axis=1).set_axis(shown.columns, axis=1) if columns else shown
-
-
-def _counts(column: pd.Series) -> bool:
-    """Whether a column of floats holds counts: whole numbers, and not only 0 and 1, which may be shares."""
-    if not pd.api.types.is_float_dtype(column.dtype):
-        return False
-    values = column.dropna()
-    return len(values) > 0 and bool((values % 1 == 0).all()) and bool((values.abs() > 1).any())
-
-
-def _cell(value, digits: int, is_p):
-    if not pd.api.types.is_float(value):
-        return value
-    return p_text(float(value), max(digits, P_DIGITS)) if is_p else number_text(float(value), digits)
+    for place, name in enumerate(map(column_words, table.columns)):
+        column = table.iloc[:, place]
+        text: Callable = partial(number_text, digits=digits)
+        values = column.dropna()
+        if pd.api.types.is_float_dtype(column.dtype) and (values % 1 == 0).all() and (values.abs() > 1).any():
+            text = int  # counts: whole, and not only 0 and 1, which may be shares
+        elif isinstance(name, str) and re.match(r"p($|[ ,(])", name):
+            text = partial(p_text, digits=max(digits, P_DIGITS))
+        words = shown.iloc[:, place].map(lambda value, text=text: text(value) if pd.api.types.is_float(value) else value)
+        shown.isetitem(place, words)
+    return shown.rename(columns=column_words).rename_axis([column_words(name) for name in shown.index.names])
