@@ -1,9 +1,11 @@
 """Computed prose, tables as they are read, and images that are shown."""
 
+import ast
 import json
 import re
 
 import matplotlib.pyplot as plt
+import myst_nb.ext.glue
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,9 +31,18 @@ def study(tiny_folder, tmp_path_factory):
 def shown(monkeypatch):
     """What a notebook would show: the objects handed to IPython's display."""
     objects = []
-    monkeypatch.setattr(report, "display", lambda thing, raw=False: objects.append(thing))
-    monkeypatch.setattr(report, "glue", lambda key, value, display: objects.append((key, value)))
+    monkeypatch.setattr(report, "display", lambda thing, raw=False, metadata=None: objects.append(thing))
     return objects
+
+
+def test_a_finding_is_what_myst_nb_glues(monkeypatch):
+    calls = []
+    for place in (report, myst_nb.ext.glue):
+        name = "display" if place is report else "ipy_display"
+        monkeypatch.setattr(place, name, lambda *values, **options: calls.append((values, options)))
+    report.finding("a", "it's")
+    myst_nb.glue("a", "it's", display=False)
+    assert calls[0] == calls[1]
 
 
 def test_an_estimate_is_taken_from_the_table_and_has_no_negative_zero():
@@ -43,9 +54,9 @@ def test_an_estimate_is_taken_from_the_table_and_has_no_negative_zero():
 def test_provenance_names_the_runs_and_the_data(study, shown):
     store, data, predictions = study
     report.provenance("99_test", store, [data])
-    (key, text), said = shown
-    record = json.loads(text)
-    assert key == "provenance" and record["phantom"] is False
+    glued, said = shown
+    record = json.loads(ast.literal_eval(glued[f"{report.RECORD}text/plain"]))
+    assert record["phantom"] is False
     assert set(record["run_ids"]) == set(predictions["run_id"])
     assert record["versions"]["torch"] and record["device"].startswith("cpu (")
     assert "| Data set | tiny |" in said.data and "and 2 more; computed, or re-used from the run store |" in said.data

@@ -288,6 +288,42 @@ def test_without_resume_a_run_folder_is_started_over_and_holds_no_path_of_this_m
     assert (result.folder / "run.log").read_text() == "three\nchanged\n"
 
 
+MEETS = """# %% tags=["parameters"]
+RUN_STORE = ""
+FAIL = False
+
+# %%
+import os
+import time
+from pathlib import Path
+
+Path("OWN").touch()
+deadline = time.monotonic() + 60
+while not Path("OTHER").exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+print(os.environ["OMP_NUM_THREADS"])
+assert not FAIL or "OWN" != "b"
+"""
+
+
+def test_chapters_that_only_read_the_record_run_side_by_side(tmp_path, monkeypatch):
+    """Each of the two waits until the other has begun; what has not begun when one fails is not begun."""
+    first, second = (MEETS.replace("OWN", own).replace("OTHER", other) for own, other in (("a", "b"), ("b", "a")))
+    project = make_project(tmp_path / "project", n01_first=first, n02_second=second, n03_third=THREE)
+    monkeypatch.setenv("MPOX_PROJECT", str(project))
+    (project / "profiles/recorded.yml").write_text("RUN_STORE: recorded\n")
+    lines: list[str] = []
+    run = run_notebooks(profile="recorded", workers=2, echo=lines.append)
+    assert run.ok and printed(run.folder / "01_first.ipynb") == printed(run.folder / "02_second.ipynb") == ["1\n"]
+    assert [line[:6] for line in lines[1:-1]] == ["[1/3] ", "[2/3] ", "[3/3] "]
+    failed = run_notebooks(["01", "02"], profile="recorded", overrides={"FAIL": True}, workers=2)
+    states = {name: notebook.status for name, notebook in read_run_folder(failed.folder).notebooks.items()}
+    assert states == {"01_first": "done", "02_second": "failed"} and "AssertionError" in failed.failure
+    mended = run_notebooks(profile="recorded", workers=2, resume=True)
+    assert mended.ok and mended.notebooks["01_first"].duration_s
+
+
 # ------------------------------------------------------------------------------------------- kernels that do not end
 def test_a_dead_kernel_fails_like_any_other_cell_and_is_not_done(tmp_path, monkeypatch):
     monkeypatch.setenv("MPOX_PROJECT", str(make_project(tmp_path / "{project}", n01_hang=HANG)))

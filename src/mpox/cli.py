@@ -203,7 +203,7 @@ def freeze_data(profile, pairs, out, data_dir):
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
 @click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
-@click.option("--workers", type=_JOBS, metavar="N", help="Processes that compute runs (or MPOX_WORKERS).")
+@click.option("--workers", type=_JOBS, metavar="N", help="Processes that compute runs, or read the record.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
 def run(notebooks, pairs, **options):
     """Execute the notebooks in order, or just the NOTEBOOKS named (03_cross_validation, or 03), up to the first failure.

@@ -9,7 +9,6 @@ from datetime import date
 
 import pandas as pd
 from IPython.display import Markdown, display
-from myst_nb import glue
 
 from mpox._core import MpoxError
 from mpox.book.explorers import quiz_html, quiz_text, read_quiz, sortable_html
@@ -19,6 +18,8 @@ from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
 
+#: How MyST-NB names what is kept in a notebook and not shown.
+RECORD = "application/papermill.record/"
 #: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
 KEY_FINDINGS = "**Key findings.**"
 NOT_YET = "*They are written here when the notebook has run to its end.*"
@@ -30,8 +31,12 @@ def prose(text: str) -> None:
 
 
 def finding(key: str, text: str) -> None:
-    """Give a computed number a name, by which other pages of the book quote it; nothing is shown."""
-    glue(key, text, display=False)
+    """Give a computed number a name, by which other pages of the book quote it; nothing is shown.
+
+    What `myst_nb.glue` leaves in the notebook, without Sphinx, which it would import into every kernel.
+    """
+    bundle = {f"{RECORD}text/plain": repr(text)}
+    display(bundle, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": RECORD}})
 
 
 def estimate(table: pd.DataFrame, metric: str, label: str, *, digits: int = 2) -> str:
@@ -187,5 +192,5 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
             f"{study['versions']['torch']}; all runs of the study took {study['compute_s'] / 60:.0f} minutes to compute"
         )
     rows |= {"This page's device": record["device"], "Package": f"mpox {record['package_version']}", "Date": record["date"]}
-    glue("provenance", json.dumps(record), display=False)
+    finding("provenance", json.dumps(record))
     prose("\n".join(["| What | Value |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())]))

@@ -10,14 +10,18 @@ import textwrap
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO
 
 import filelock
+import joblib
 import nbformat
 import yaml
+from tqdm.auto import tqdm
 
 from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, locked, project_root
 from mpox.audit.result import hash_of_decisions, read_overrides
@@ -25,6 +29,8 @@ from mpox.runs.store import RECORDED
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 _SHOWN_LINES = 25
+#: Set to 1 where notebooks run side by side, one a core.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,7 @@ def run_notebooks(
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> NotebookRuns:
-    """Execute notebooks in order, each in a fresh kernel, up to the first failure.
+    """Execute notebooks, each in a fresh kernel, up to the first failure: in order, or side by side if all only read the record.
 
     `notebooks`, `profile` and `overrides` are as in `select_notebooks`, `load_profile` and `resolve_parameters`. The run folder
     `out`, ``_runs/<profile>`` of the project by default, is started over, unless `resume`: then what is done with the same
@@ -309,31 +315,65 @@ def run_notebooks(
             importlib.metadata.version("mpox"), dict(sorted(entries.items())),
         )  # fmt: skip
         echo(f"profile {asked.name} -> {folder} (log: run.log)")
-        log = stack.enter_context((folder / "run.log").open("a", encoding="utf-8"))
         settings = {"MPOX_DATA": data_dir, "MPOX_OVERRIDES": decisions, "MPOX_WORKERS": workers, "MPOX_SCHEDULER": scheduler}
-        stack.enter_context(kernel_environment(asked.name, **settings))
-        for number, name in enumerate(chosen, start=1):
-            label, path = f"[{number}/{len(chosen)}] {name:<28}", folder / f"{name}.ipynb"
-            if resume and (took := _done_before(path, parameters[name], marks[name])):
-                run.note(name, status="done", duration_s=took)
-                echo(f"{label} skipped (done before)")
-                continue
-            run.note(name, status="running")
-            start, bar = time.monotonic(), {"desc": name, "leave": False} if progress else False
-            status, reason = "failed", "interrupted"
-            try:
-                execute(name, parameters[name], path, mark=marks[name], log=log, progress_bar=bar)
-                status, reason = "done", ""
-            except NotebookFailure as failure:
-                reason, run.failure = failure.args
-            finally:
-                took = round(time.monotonic() - start, 1)
-                run.note(name, status=status, duration_s=took, error=reason or None)
-                echo(f"{label} {status:<7} {took:8.1f} s")
-            if run.failure:
-                return run
+        known = {name: _done_before(folder / f"{name}.ipynb", parameters[name], marks[name]) for name in chosen if resume}
+        skipped, todo = [name for name in chosen if known.get(name)], [name for name in chosen if not known.get(name)]
+        for number, name in enumerate(skipped, start=1):
+            run.note(name, status="done", duration_s=known[name])
+            echo(f"[{number}/{len(chosen)}] {name:<28} skipped (done before)")
+        # chapters that only read the record wait for nothing, and for each other least of all
+        reads = all(values.get("RUN_STORE") == RECORDED for values in parameters.values())
+        jobs = min(len(todo), workers or joblib.cpu_count()) if reads else 1
+        stack.enter_context(kernel_environment(asked.name, **settings, **(dict.fromkeys(_THREADS, 1) if jobs > 1 else {})))
+        tasks = {name: (name, parameters[name], folder / f"{name}.ipynb", marks[name], folder / "run.log") for name in todo}
+        for number, (name, took, failure) in enumerate(_outcomes(run, tasks, jobs, progress=progress), start=1 + len(skipped)):
+            status, (reason, description) = ("failed", failure) if failure else ("done", (None, None))
+            run.note(name, status=status, duration_s=took, error=reason)
+            run.failure = run.failure or description
+            echo(f"[{number}/{len(chosen)}] {name:<28} {status:<7} {took:8.1f} s")
+        if run.failure:
+            return run
     echo(f"executed notebooks are in {folder}")
     return run
+
+
+def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress: bool) -> Iterator[tuple[str, float, Any]]:
+    """Execute notebooks up to the first failure: each name, its seconds, and the failure's reason and description."""
+    if jobs <= 1:
+        for name, task in tasks.items():
+            run.note(name, status="running")
+            try:
+                took, failure = _attempt(*task, progress_bar={"desc": name, "leave": False} if progress else False)
+            except BaseException:
+                run.note(name, status="failed", error="interrupted")
+                raise
+            yield name, took, failure
+            if failure:
+                return
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_attempt, *task): name for name, task in tasks.items()}
+        try:
+            for future in tqdm(as_completed(futures), total=len(tasks), desc="chapters", leave=False, disable=not progress):
+                if future.cancelled():
+                    continue
+                took, failure = future.result()
+                if failure:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                yield futures[future], took, failure
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _attempt(name: str, parameters: dict, result: Path, mark: dict, log: Path, *, progress_bar: Any = False) -> tuple[float, Any]:
+    """Execute one notebook, here or in a process of its own."""
+    start, failure = time.monotonic(), None
+    with log.open("a", encoding="utf-8") as stream:
+        try:
+            execute(name, parameters, result, mark=mark, log=stream, progress_bar=progress_bar)
+        except NotebookFailure as error:
+            failure = error.args
+    return round(time.monotonic() - start, 1), failure
 
 
 def _done_before(path: Path, parameters: dict[str, Any], mark: dict[str, str]) -> float | None:
