@@ -241,6 +241,6 @@ def test_what_may_be_used_is_read_from_the_environment(monkeypatch):
     for cores in (1, 2, 3, 16):
         monkeypatch.setattr("joblib.cpu_count", lambda cores=cores: cores)
         found[cores] = workers_and_threads()
-    assert found == {1: (1, 1), 2: (1, 2), 3: (1, 2), 16: (8, 2)} and workers_and_threads("cuda") == (1, 2)
+    assert found == {1: (1, 1), 2: (1, 1), 3: (1, 1), 16: (8, 1)} and workers_and_threads("cuda") == (1, 2)
     monkeypatch.setenv("MPOX_WORKERS", "12")
     assert workers_and_threads() == (12, 1)

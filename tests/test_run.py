@@ -335,18 +335,20 @@ def test_a_dead_kernel_fails_like_any_other_cell_and_is_not_done(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [["--workers", "1"], []], ids=["in order", "side by side"])
+def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path, monkeypatch, options):
     project = make_project(tmp_path / "project", n01_hang=HANG, n02_three=THREE)
     monkeypatch.setenv("MPOX_PROJECT", str(project))
     (project / "profiles/quick.yml").write_text("WAY: sleep\n")
-    command = [sys.executable, "-c", "from mpox.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from mpox.cli import main; main()", "run", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         pid, deadline = project / "notebooks/pid", time.monotonic() + 60
         while not (pid.is_file() and pid.read_text()) and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert [n.status for n in read_run_folder(project / "_runs/quick").notebooks.values()] == ["running", "pending"]
+        hanging, other = read_run_folder(project / "_runs/quick").notebooks.values()
+        assert hanging.status == "running" and (other.status == "pending") == bool(options)
         with pytest.raises(MpoxError, match="Another 'mpox run' is writing"):
             run_notebooks(profile="quick", resume=True)
         process.send_signal(signal.SIGINT)
@@ -354,9 +356,10 @@ def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path, monkeypatch):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "Interrupted. Go on from it with: mpox run --resume" in stderr and "Traceback" not in stdout + stderr
-    run = read_run_folder(project / "_runs/quick")
-    assert [(n.status, n.error) for n in run.notebooks.values()] == [("failed", "interrupted"), ("pending", None)]
+    assert f"Interrupted. Go on from it with: {' '.join(['mpox run', *options])} --resume" in stderr
+    assert "Traceback" not in stdout + stderr
+    hanging, other = read_run_folder(project / "_runs/quick").notebooks.values()
+    assert (hanging.status, hanging.error) == ("failed", "interrupted") and (other.status == "pending" or not options)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -4,8 +4,10 @@ import contextlib
 import difflib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
+import signal
 import textwrap
 import time
 from ast import literal_eval
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,7 +31,7 @@ from mpox.runs.store import RECORDED
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 _SHOWN_LINES = 25
-#: Set to 1 where notebooks run side by side, one a core.
+#: Set to 1 where notebooks run side by side.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -270,7 +272,7 @@ def run_notebooks(
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> NotebookRuns:
-    """Execute notebooks, each in a fresh kernel, up to the first failure: in order, or side by side if all only read the record.
+    """Execute notebooks, each in a fresh kernel, up to the first failure: in order, or several at once (`_side_by_side`).
 
     `notebooks`, `profile` and `overrides` are as in `select_notebooks`, `load_profile` and `resolve_parameters`. The run folder
     `out`, ``_runs/<profile>`` of the project by default, is started over, unless `resume`: then what is done with the same
@@ -321,10 +323,10 @@ def run_notebooks(
         for number, name in enumerate(skipped, start=1):
             run.note(name, status="done", duration_s=known[name])
             echo(f"[{number}/{len(chosen)}] {name:<28} skipped (done before)")
-        # chapters that only read the record wait for nothing, and for each other least of all
-        reads = all(values.get("RUN_STORE") == RECORDED for values in parameters.values())
-        jobs = min(len(todo), workers or joblib.cpu_count()) if reads else 1
-        stack.enter_context(kernel_environment(asked.name, **settings, **(dict.fromkeys(_THREADS, 1) if jobs > 1 else {})))
+        jobs = _side_by_side(parameters, len(todo), workers=workers, scheduler=scheduler)
+        if jobs > 1:
+            settings |= {"MPOX_WORKERS": max(1, joblib.cpu_count() // jobs), **dict.fromkeys(_THREADS, 1)}
+        stack.enter_context(kernel_environment(asked.name, **settings))
         tasks = {name: (name, parameters[name], folder / f"{name}.ipynb", marks[name], folder / "run.log") for name in todo}
         for number, (name, took, failure) in enumerate(_outcomes(run, tasks, jobs, progress=progress), start=1 + len(skipped)):
             status, (reason, description) = ("failed", failure) if failure else ("done", (None, None))
@@ -335,6 +337,16 @@ def run_notebooks(
             return run
     echo(f"executed notebooks are in {folder}")
     return run
+
+
+def _side_by_side(parameters: dict[str, dict], n_chapters: int, *, workers: int | None, scheduler: str | None) -> int:
+    """How many notebooks run at once: those that only read the record one a core, or as many as there are workers; else two,
+    unless the workers, a cluster or a GPU have their own way."""
+    cores = joblib.cpu_count()
+    if all(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
+        return min(n_chapters, workers or cores)
+    alone = workers or scheduler or os.environ.get("MPOX_WORKERS") or os.environ.get("MPOX_SCHEDULER")
+    return 1 if alone or any(values.get("DEVICE") == "cuda" for values in parameters.values()) else min(n_chapters, cores, 2)
 
 
 def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress: bool) -> Iterator[tuple[str, float, Any]]:
@@ -353,6 +365,9 @@ def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_attempt, *task): name for name, task in tasks.items()}
+        names = iter(tasks)
+        for name in itertools.islice(names, jobs):
+            run.note(name, status="running")
         try:
             for future in tqdm(as_completed(futures), total=len(tasks), desc="chapters", leave=False, disable=not progress):
                 if future.cancelled():
@@ -360,9 +375,16 @@ def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress
                 took, failure = future.result()
                 if failure:
                     pool.shutdown(wait=False, cancel_futures=True)
+                elif (following := next(names, None)) and not run.failure:
+                    run.note(following, status="running")
                 yield futures[future], took, failure
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process_id in [child.pid for child in active_children() if child.pid]:
+                os.kill(process_id, signal.SIGINT)  # it ends its kernel
+            for name in [name for name, notebook in run.notebooks.items() if notebook.status == "running"]:
+                run.note(name, status="failed", error="interrupted")
+            raise
 
 
 def _attempt(name: str, parameters: dict, result: Path, mark: dict, log: Path, *, progress_bar: Any = False) -> tuple[float, Any]:

@@ -34,10 +34,13 @@ _ONE_RUN = threading.Lock()
 
 
 def workers_and_threads(device: str = "cpu") -> tuple[int, int]:
-    """``MPOX_WORKERS``, by default one for two cores (one for a GPU); ``MPOX_THREADS`` of a run, two as far as the cores go."""
+    """``MPOX_WORKERS``, by default one for two cores (one for a GPU); ``MPOX_THREADS`` of a run, one (two beside a GPU).
+
+    Networks trained with another number of threads differ, so that the default does not depend on the cores.
+    """
     cores = joblib.cpu_count()
     workers = _number("MPOX_WORKERS", 1 if device == "cuda" else max(1, cores // 2))
-    return workers, _number("MPOX_THREADS", max(1, min(2, cores // workers)))
+    return workers, _number("MPOX_THREADS", min(2, cores) if device == "cuda" else 1)
 
 
 def _number(variable: str, default: int) -> int:
