@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -387,20 +388,22 @@ def build_book(
     if len(editions) < len(read):
         raise MpoxError(f"Two of the run folders are of the edition {read[0].name}: name one of them.")
     with replacing_folder(out) as fresh:
+        sources = {name: project / "_book_src" / name for name in editions}
         for name, edition in editions.items():
-            source = project / "_book_src" / name
-            for note in stage(edition, project=project, source=source, others=sorted(editions)):
+            for note in stage(edition, project=project, source=sources[name], others=sorted(editions)):
                 echo(f"Note: {note}")
-            log = source / "build.log"
-            echo(f"Building the edition {name}, {len(edition.chapters)} chapters (log: {log})")
-            problems = _jupyter_book(source, log)
-            html = source / "_build" / "html"
+            echo(f"Building the edition {name}, {len(edition.chapters)} chapters (log: {sources[name] / 'build.log'})")
+        with ThreadPoolExecutor() as pool:  # each build is a process of its own
+            found = dict(zip(sources, pool.map(_jupyter_book, sources.values()), strict=True))
+        for name, problems in found.items():
+            html = sources[name] / "_build" / "html"
             if not problems:
                 mend(html)
                 problems = external_requests(html)
             for line in problems:
                 echo(line)
             if problems:
+                log = sources[name] / "build.log"
                 raise MpoxError(f"The book was not built: mend the {len(problems)} problem(s) above; the log is {log}.")
             shutil.move(html, fresh / name)
         first = f"{next(name for name in CONTENTS if name in editions)}/index.html"
@@ -410,8 +413,9 @@ def build_book(
     return out / "index.html"
 
 
-def _jupyter_book(source: Path, log: Path) -> list[str]:
+def _jupyter_book(source: Path) -> list[str]:
     """Run Jupyter Book; return its warnings and errors, or the end of its log when it failed without any."""
+    log = source / "build.log"
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["--warningiserror", "--nitpick", "--keep-going"]
     with log.open("w", encoding="utf-8") as stream:
