@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import struct
 import tracemalloc
 import zlib
@@ -334,6 +335,10 @@ def test_libtiff_prints_nothing_of_its_own(tmp_path, capfd):
     with pytest.raises(UnusablePicture, match="a.tif cannot be read"):
         read_rgb(tmp_path / "a.tif")
     assert capfd.readouterr() == ("", "")
+
+
+def test_pillow_logs_nothing_that_names_no_file():
+    assert logging.getLogger("PIL").handlers  # without one Python prints what is logged
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import stat
 import struct
@@ -42,6 +43,7 @@ _FORMATS |= dict.fromkeys((".heic", ".heif", ".hif"), "HEIF")
 EXTENSIONS = frozenset(suffix for suffix, kind in _FORMATS.items() if kind not in _NOT_DECODED)
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that is no good is told by `UnusablePicture`
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 with suppress(OSError, AttributeError):  # nor does libtiff print lines of its own, which name no file
     _LIBTIFF = ctypes.CDLL(_imaging.__file__)
     _LIBTIFF.TIFFSetErrorHandler(None)
@@ -234,7 +236,7 @@ def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str,
 def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> tuple[Image.Image, str | None]:
     """The colours of `plain` (the image as RGB or RGBA) as sRGB, and what was made of what the file says of them."""
     notes = []
-    modes = ("CMYK",) if image.mode == "CMYK" else () if image.mode == "LAB" else ("RGB",)
+    modes: tuple[str, ...] = ("CMYK",) if image.mode == "CMYK" else () if image.mode == "LAB" else ("RGB",)
     if image.mode in ("1", "L", "LA", "La", "F", "I") or image.mode.startswith("I;16"):
         modes += ("L",)
     for kind, profile in _profiles(image, stream):
@@ -242,7 +244,7 @@ def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> 
             name, mode, change = _transform(profile(), modes)
             if change is not None:
                 stored = image if mode == "CMYK" else plain.getchannel("R") if mode == "L" else plain.convert("RGB")
-                shown = cast("Image.Image", change.apply(stored))
+                shown = change.apply(stored)
                 if plain.mode == "RGBA":
                     shown.putalpha(plain.getchannel("A"))
                 plain = shown
