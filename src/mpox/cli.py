@@ -38,7 +38,7 @@ class _Group(click.Group):
     """Prints an `MpoxError` as one line, without a traceback, and exits with status 1."""
 
     def invoke(self, context: click.Context):
-        warnings.formatwarning = _one_line  # type: ignore[assignment]
+        warnings.formatwarning = _one_line
         try:
             return super().invoke(context)
         except MpoxError as error:
