@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 from click.testing import CliRunner
@@ -31,6 +32,17 @@ def test_a_slip_is_one_line_that_says_what_to_do(words, said):
     assert result.exit_code == 1
     assert result.stderr.startswith("mpox: ") and said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_librarys_warning_is_one_line_without_its_source(monkeypatch):
+    def warn(*_, **__):
+        print(warnings.formatwarning("old\nthing", UserWarning, "library.py", 3), end="")
+        return []
+
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    monkeypatch.setattr("mpox.book.doctor.examine", warn)
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.output == "note: old thing (UserWarning)\n\nReady.\n"
 
 
 def test_the_installed_command_answers():

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import struct
 import tracemalloc
 import zlib
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from skimage.color import lab2rgb
 
 import mpox.data.pictures
 from mpox._core import MpoxError
@@ -175,6 +177,168 @@ def test_numbers_of_unknown_range_are_refused(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(UnusablePicture, match="numbers outside 0 to 65,535"):
         read_rgb(tmp_path / "a.tif")
+
+
+def icc(space: bytes = b"RGB ", gamma: float = 2.2, red: tuple = (0.5151, 0.2412, -0.0011)) -> bytes:
+    """A profile of matrix and curve, by default about Display P3; of grey; or of CMYK, a table in which paper is cream."""
+
+    def numbers(values, scale=65536):
+        return b"".join(struct.pack(">i", round(value * scale)) for value in values)
+
+    curve = b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256)) + bytes(2)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + numbers((0.9642, 1, 0.8249))}
+    if space == b"RGB ":
+        for name, colour in ((b"r", red), (b"g", (0.2919, 0.6922, 0.0419)), (b"b", (0.1572, 0.0666, 0.7841))):
+            tags |= {name + b"XYZ": b"XYZ " + bytes(4) + numbers(colour), name + b"TRC": curve}
+    elif space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        tags[b"A2B0"] = cmyk_table()
+    table, data, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table, data = table + name + struct.pack(">II", start + len(data), len(content)), data + content
+    pcs, kind = (b"Lab ", b"prtr") if space == b"CMYK" else (b"XYZ ", b"mntr")
+    head = struct.pack(">I4xI", start + len(data), 0x02100000) + kind + space + pcs + bytes(12) + b"acsp"
+    return (head.ljust(68, b"\0") + numbers((0.9642, 1, 0.8249))).ljust(128, b"\0") + table + data
+
+
+def cmyk_table() -> bytes:
+    """From ink to CIELAB: L* is what all inks leave of 100, a* and b* are those of yellow and magenta ink."""
+    c, m, y, k = np.meshgrid(*[[0, 1]] * 4, indexing="ij")
+    lab = np.stack([(1 - k) * (3 - c - m - y * 0.4) / 3, 0.5 + (m - c) * 0.2 * (1 - k), 0.5 + (y - m * 0.4) * 0.3 * (1 - k)], -1)
+    values = np.rint(lab * 0xFF00).astype(">u2").tobytes()
+    linear = np.array([0, 65535], ">u2").tobytes()
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    return b"mft2" + struct.pack(">IBBBx", 0, 4, 3, 2) + matrix + struct.pack(">HH", 2, 2) + linear * 4 + values + linear * 3
+
+
+def by_hand(values: np.ndarray, red: tuple, gamma: float = 2.2) -> np.ndarray:
+    """The profile's formula and that of sRGB (IEC 61966-2-1), written down here once more; 0 to 255."""
+    to_xyz = np.transpose([red, (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841)])
+    srgb = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])  # adapted to D50
+    linear = ((values / 255.0) ** gamma @ (np.linalg.inv(srgb) @ to_xyz).T).clip(0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def save_png(file, image: Image.Image, **chunks: bytes) -> None:
+    """A PNG with these chunks right after its header."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    content = stream.getvalue()
+    file.write_bytes(content[:33] + b"".join(chunk(kind.encode(), body) for kind, body in chunks.items()) + content[33:])
+
+
+P3, SRGB = icc(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+RED = (0.5151, 0.2412, -0.0011)
+SKIN = Image.fromarray(np.random.default_rng(5).integers(90, 220, (24, 32, 3), dtype=np.uint8))
+GREY = SKIN.convert("L")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
+def test_a_colour_profile_is_converted_to_srgb(tmp_path, suffix):
+    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
+    SKIN.save(tmp_path / f"plain{suffix}", **options)
+    SKIN.save(tmp_path / f"wide{suffix}", icc_profile=P3, **options)
+    plain = colours(tmp_path / f"plain{suffix}")
+    assert np.abs(colours(tmp_path / f"wide{suffix}") - by_hand(plain, RED)).max() <= 2
+    result = read_rgb(tmp_path / f"wide{suffix}")
+    assert result.info == {"colour_profile": "ICC profile: converted"}  # and no profile that a copy of it would keep
+    assert describe(tmp_path / f"wide{suffix}")[1] != describe(tmp_path / f"plain{suffix}")[1]
+
+
+def test_profiles_of_grey_palettes_transparency_and_cmyk(tmp_path):
+    brighter = 255 * np.where((v := (np.arange(256) / 255) ** 1.0) <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
+    for image in (GREY, Image.merge("LA", (GREY, Image.new("L", GREY.size, 255))), Image.fromarray(np.uint16(GREY) * 257)):
+        image.save(tmp_path / "grey.png", icc_profile=icc(b"GRAY", 1.0))
+        assert np.abs(colours(tmp_path / "grey.png") - brighter[np.asarray(GREY)][..., None]).max() <= 1
+    palette = SKIN.quantize(16)
+    palette.save(tmp_path / "palette.png", icc_profile=P3)
+    assert np.abs(colours(tmp_path / "palette.png") - by_hand(np.asarray(palette.convert("RGB")), RED)).max() <= 2
+    half = SKIN.copy()
+    half.putalpha(128)
+    half.save(tmp_path / "half.png", icc_profile=P3)
+    mixed = by_hand(np.asarray(SKIN), RED) * 128 / 255 + 127  # the white behind it is that of sRGB
+    assert np.abs(colours(tmp_path / "half.png") - mixed).max() <= 2
+    for suffix in (".tif", ".jpg"):
+        ink = Image.new("CMYK", (16, 16))
+        ink.paste((20, 90, 110, 0), (0, 0, 8, 16))
+        ink.save(tmp_path / f"ink{suffix}", icc_profile=icc(b"CMYK"), **({"quality": 100} if suffix == ".jpg" else {}))
+        c, m, y, _ = np.array([20, 90, 110, 0]) / 255
+        lab = 100 * (3 - c - m - 0.4 * y) / 3, (m - c) * 0.2 * 255, (y - 0.4 * m) * 0.3 * 255
+        found = colours(tmp_path / f"ink{suffix}")
+        assert np.abs(found[8, 3] - 255 * lab2rgb(lab)).max() <= 6
+        assert found[8, 12].min() >= 253  # bare paper is white
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+@pytest.mark.parametrize("said", [{"icc_profile": SRGB}, {"sRGB": b"\0"}, {"cICP": bytes([1, 13, 0, 1])},
+    {"gAMA": struct.pack(">I", 45455)}, {"sRGB": b"\0", "gAMA": struct.pack(">I", 100000)},
+    {"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)}], ids="+".join)  # fmt: skip
+def test_what_is_tagged_srgb_keeps_its_pixels(tmp_path, mode, said):
+    image = SKIN.convert(mode)
+    image.save(tmp_path / "plain.png")
+    if "icc_profile" in said:
+        image.save(tmp_path / "tagged.png", **said)
+    else:
+        save_png(tmp_path / "tagged.png", image, **said)
+    assert describe(tmp_path / "tagged.png")[1:] == describe(tmp_path / "plain.png")[1:]
+    assert "sRGB" in read_rgb(tmp_path / "tagged.png").info["colour_profile"]
+    assert read_rgb(tmp_path / "plain.png").info == {}
+
+
+WIDE = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+LINEAR = struct.pack(">I", 100000)
+
+
+@pytest.mark.parametrize(("chunks", "gamma"), [
+    ({"gAMA": struct.pack(">I", 55556), "cHRM": WIDE}, 1.8), ({"gAMA": LINEAR, "cHRM": WIDE}, 1.0),
+    ({"cICP": bytes([12, 8, 0, 1])}, 1.0),
+    ({"cICP": bytes([12, 4, 0, 1]), "iCCP": b"x\0\0" + zlib.compress(SRGB), "sRGB": b"\0"}, 2.2),  # cICP wins
+    ({"iCCP": b"x\0\0" + zlib.compress(icc(gamma=1.8)), "gAMA": LINEAR}, 1.8),  # and the profile over gAMA
+    ({"iCCP": b"x\0\0broken", "gAMA": LINEAR, "cHRM": WIDE}, 1.0), ({"cICP": b"\1", "gAMA": LINEAR, "cHRM": WIDE}, 1.0),
+])  # fmt: skip
+def test_the_chunks_of_a_png_tell_its_colours(tmp_path, chunks, gamma):
+    save_png(tmp_path / "a.png", SKIN, **chunks)
+    assert np.abs(colours(tmp_path / "a.png") - by_hand(np.asarray(SKIN), RED, gamma)).max() <= 3
+    assert "converted" in read_rgb(tmp_path / "a.png").info["colour_profile"]
+
+
+@pytest.mark.parametrize("broken", [b"nothing", b"\0" * 500, P3[:150], P3[:-40], P3.replace(b"acsp", b"xxxx"),
+    P3.replace(b"rTRC", b"xTRC"), P3[:128] + bytes(len(P3) - 128), icc(b"GRAY"), icc(b"CMYK"), icc(gamma=0)],
+    ids=range(10))  # fmt: skip
+def test_a_broken_profile_or_one_for_other_colours_is_ignored_and_named(tmp_path, broken):
+    for suffix in (".png", ".tif", ".jpg"):
+        SKIN.save(tmp_path / f"plain{suffix}")
+        SKIN.save(tmp_path / f"broken{suffix}", icc_profile=broken)
+        assert describe(tmp_path / f"broken{suffix}")[1] == describe(tmp_path / f"plain{suffix}")[1]
+        said = read_rgb(tmp_path / f"broken{suffix}").info["colour_profile"]
+        assert said.startswith("ICC profile ignored: ") and said.isprintable()
+
+
+@pytest.mark.parametrize("chunks", [{"gAMA": bytes(4)}, {"cHRM": bytes(32)}, {"cHRM": LINEAR * 8}, {"cICP": bytes([9, 16, 0, 1])},
+    {"cICP": bytes([12, 13, 1, 1])}, {"cICP": bytes([99, 13, 0, 1])}, {"iCCP": b"x\0\0broken"}], ids=str)  # fmt: skip
+def test_chunks_without_a_meaning_are_ignored_and_named(tmp_path, chunks):
+    save_png(tmp_path / "a.png", SKIN, **chunks)
+    assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(SKIN))
+    assert " ignored: " in read_rgb(tmp_path / "a.png").info["colour_profile"]
+
+
+def test_libtiff_prints_nothing_of_its_own(tmp_path, capfd):
+    SKIN.save(tmp_path / "a.tif", compression="tiff_deflate")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[600:1800] = bytes(value ^ 255 for value in content[600:1800])
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    with pytest.raises(UnusablePicture, match="a.tif cannot be read"):
+        read_rgb(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pillow_logs_nothing_that_names_no_file():
+    assert logging.getLogger("PIL").handlers  # without one Python prints what is logged
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])

@@ -213,17 +213,25 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (200, 200)).save(tmp_path / "huge.png")
+    Image.new("RGB", (31, 90)).save(tmp_path / "small.png")
     monkeypatch.setattr("mpox.data.pictures.MAX_PIXELS", 30_000)
-    bad = [tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "huge.png"]
+    bad = [tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "huge.png", tmp_path / "small.png"]
     done = invoke(*bad, tested[1][0], "--run", use_study.run_id, "--json")
     said = json.loads(done.stdout)
     assert done.exit_code == 1 and [image["file"] for image in said["images"]] == [str(tested[1][0])]
     why = {error["file"]: error["error"] for error in said["errors"]}
     assert set(why) == set(map(str, bad))
-    for path, words in zip(bad, ("of no known format", "does not exist", "without an image", "more than 30,000"), strict=True):
+    reasons = (
+        "of no known format",
+        "does not exist",
+        "without an image",
+        "more than 30,000",
+        "is too small (31 x 90 pixels): a side",
+    )
+    for path, words in zip(bad, reasons, strict=True):
         assert words in why[str(path)] and f"mpox: {path} " in done.stderr
     csv = pd.read_csv(StringIO(invoke(*bad, tested[1][0], "--run", use_study.run_id, "--csv").stdout))
-    assert csv["error"].notna().sum() == 4 and len(csv) == 5
+    assert csv["error"].notna().sum() == 5 and len(csv) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Image quality: borders, text, blur, exposure and compression, on pictures in which they were planted."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_pictures import icc
 
 from mpox._core import MpoxError
 from mpox.audit.quality import image_quality, jpeg_quality, measured, plain_borders, quality_of, text_lines
@@ -99,6 +102,30 @@ def test_one_row_a_picture_in_the_manifests_order_and_from_the_cache_the_second_
     assert table["bytes_per_pixel"].round(2).equals((table["file_bytes"] / 64**2).round(2))
     monkeypatch.setattr("mpox.audit.quality.read_rgb", lambda path: pytest.fail("a picture was read again"))
     pd.testing.assert_frame_equal(image_quality(manifest, jobs=1), table)
+
+
+def test_a_colour_profile_is_named_and_its_image_measured_anew_when_it_is_decoded_otherwise(tiny_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns("*[3-9].png", "1*.png"))
+    first, second, *_ = sorted(folder.rglob("*.png"))
+    Image.open(first).save(first, icc_profile=icc())
+    with monkeypatch.context() as before:  # as it was decoded before profiles were heeded
+        before.setattr("mpox.data.pictures._profiles", lambda image, stream: [])
+        before.setattr("mpox.data.pictures.DECODER", 2)
+        old = build_manifest(folder)
+        plain = image_quality(old, jobs=1).set_index("image_id")
+    Image.open(second).save(second, icc_profile=b"broken")
+    manifest = build_manifest(folder)
+    table = image_quality(manifest, jobs=1).set_index("image_id")
+    said = table["colour_profile"].dropna()
+    assert said.to_dict() == {
+        first.relative_to(folder).as_posix(): "ICC profile: converted",
+        second.relative_to(folder).as_posix(): "ICC profile ignored: cannot open profile from string",
+    }
+    changed = (manifest["pixel_sha256"] != old["pixel_sha256"]).to_numpy()
+    assert manifest.loc[changed, "path"].tolist() == [str(first)]
+    assert ((table["chroma"] != plain["chroma"]).to_numpy() == changed).all()
 
 
 def test_pictures_that_are_not_here_are_one_sentence(tiny_folder):

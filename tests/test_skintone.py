@@ -1,12 +1,16 @@
 """Skin tone: the formula, the classes, and the estimate against the planted angle and the same picture without lesions."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from test_pictures import icc
 
 from mpox.audit.quality import skin_tone
 from mpox.data.manifest import build_manifest
 from mpox.data.phantom import PhantomSpec, generate, healthy_counterpart, read_truths
+from mpox.data.pictures import read_rgb
 from mpox.data.skintone import CLASSES, ita_class, ita_degrees, tone
 
 SPEC = PhantomSpec(n_patients=48, corner_mark=False, copies=0, label_conflicts=0)
@@ -33,6 +37,16 @@ def test_the_formula_and_the_classes_of_del_bino():
 def test_a_plain_colour_gives_its_own_angle():
     """sRGB (198, 152, 125) is L* 66.8, b* 21.0 in CIELAB for D65."""
     assert tone(np.full((64, 64, 3), (198, 152, 125), np.uint8))["ita"] == pytest.approx(38.6, abs=0.6)
+
+
+@pytest.mark.parametrize("profile", [icc(), icc(gamma=1.8), icc(red=(0.65, 0.28, 0.0))], ids=["P3", "gamma", "wider"])
+def test_the_angle_does_not_move_with_the_colours_of_the_camera(phantom, tmp_path, profile):
+    """A photograph as sRGB and the same one written in the colours of a profile, which is embedded."""
+    image = Image.open(phantom[0] / phantom[1]["image_id"].iloc[0]).convert("RGB")
+    srgb, other = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(BytesIO(profile))
+    ImageCms.profileToProfile(image, srgb, other).save(tmp_path / "a.png", icc_profile=profile)
+    wanted, ignored = (tone(np.asarray(one))["ita"] for one in (image, Image.open(tmp_path / "a.png")))
+    assert tone(np.asarray(read_rgb(tmp_path / "a.png")))["ita"] == pytest.approx(wanted, abs=0.7) != ignored
 
 
 def test_the_estimate_follows_the_planted_angle(phantom):

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import warnings
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,10 +29,16 @@ def _tell(text: str) -> None:
     _say(f"note: {text}")
 
 
+def _one_line(message: Warning | str, category: type[Warning], *_, **__) -> str:
+    """A library's warning, without the path and the source line that mean nothing to who called a command."""
+    return f"note: {' '.join(str(message).split())} ({category.__name__})\n"
+
+
 class _Group(click.Group):
     """Prints an `MpoxError` as one line, without a traceback, and exits with status 1."""
 
     def invoke(self, context: click.Context):
+        warnings.formatwarning = _one_line
         try:
             return super().invoke(context)
         except MpoxError as error:
@@ -91,7 +98,7 @@ def audit(datasets, out, **options):
 
     Writes groups.csv (what must stay together), pairs.csv (the same photograph, with the evidence), weak_pairs.csv (doubtful,
     they link nothing), conflicts.csv (one photograph, two labels or two patients), rejected.csv (files that cannot be used),
-    quality.csv (blur, exposure, borders, captions, skin tone), summary.csv and a data sheet for each data set.
+    quality.csv (blur, exposure, borders, captions, colour profile, skin tone), summary.csv and a data sheet for each data set.
     """
     from mpox.audit.pages import audit_folder
 

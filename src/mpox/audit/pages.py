@@ -194,6 +194,9 @@ def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str
             f"{(part['text_lines'] > 0).mean():.0%} a line of text; the median blur is "
             f"{part['blur'].median():.2f} (0 sharp, 1 blurred)."
         )
+        said = part.get("colour_profile", pd.Series()).astype("string")  # not in tables recorded before
+        if ignored := said.str.contains(" ignored: ").sum():
+            texts.append(f"The colour profile of {ignored} could not be used and was ignored: quality.csv says why.")
     if tone is None:
         texts.append("Skin tone was not measured.")
     else:

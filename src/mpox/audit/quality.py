@@ -38,17 +38,18 @@ def _measure(function: Callable[[str], dict], kept: Path, path: str) -> dict:
 def measured(
     manifest: pd.DataFrame, function: Callable[[str], dict], name: str, *, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Apply a function to every file of a manifest; what is known of a file is read from the cache."""
+    """Apply a function to every file of a manifest; what is known of a file that is decoded alike is read from the cache."""
     if manifest["path"].isna().any():
         raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
-    paths = dict(zip(manifest["sha256"], manifest["path"], strict=True))
-    kept = {sha256: cache_dir() / "audit" / name / sha256[:2] / f"{sha256}.json" for sha256 in paths}
-    found = {sha256: _read(file) for sha256, file in kept.items()}
-    missing = [sha256 for sha256, known in found.items() if known is None]
-    work = [(function, kept[sha256], paths[sha256]) for sha256 in missing]
+    keys = manifest["sha256"] + "-" + manifest["pixel_sha256"].str[:16]
+    paths = dict(zip(keys, manifest["path"], strict=True))
+    kept = {key: cache_dir() / "audit" / name / key[:2] / f"{key}.json" for key in paths}
+    found = {key: _read(file) for key, file in kept.items()}
+    missing = [key for key, known in found.items() if known is None]
+    work = [(function, kept[key], paths[key]) for key in missing]
     found |= dict(zip(missing, parallel(_measure, work, title=name, jobs=jobs, progress=progress), strict=True))
     identity = manifest[["source", "image_id", "label"]].set_axis(IDENTITY, axis=1).reset_index(drop=True)
-    return identity.join(pd.DataFrame([found[sha256] for sha256 in manifest["sha256"]]))
+    return identity.join(pd.DataFrame([found[key] for key in keys]))
 
 
 #: Long side in pixels to which a picture is brought before letters are sought.
@@ -185,10 +186,12 @@ def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: 
           borders, 0 to 0.45) and ``border`` (their share of the area, 0 to 1);
         - ``text_lines`` (int, see `mpox.audit.quality.text_lines`);
         - ``file_bytes`` (int), ``bytes_per_pixel``, ``jpeg_quality`` (1 to 100 on the scale of the Independent JPEG Group;
-          missing where the file is no JPEG).
+          missing where the file is no JPEG);
+        - ``colour_profile``: what the file says of its colours, and whether they were converted to sRGB or it was ignored, see
+          `mpox.data.pictures.read_rgb`; missing where it says nothing.
     """
     table = measured(manifest, quality_of, f"quality-{QUALITY_VERSION}", jobs=jobs, progress=progress)
-    return table.astype({"jpeg_quality": "float64"})
+    return table.astype({"jpeg_quality": "float64", "colour_profile": "string"})
 
 
 def quality_of(path: str) -> dict:
@@ -221,6 +224,7 @@ def quality_of(path: str) -> dict:
         "file_bytes": size,
         "bytes_per_pixel": round(size / (height * width), 4),
         "jpeg_quality": jpeg_quality(path),
+        "colour_profile": picture.info.get("colour_profile"),
     }
 
 

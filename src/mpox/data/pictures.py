@@ -1,22 +1,25 @@
 """Decoding: from any file that Pillow can read to upright RGB pixels, or one sentence that says why not."""
 
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import stat
+import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from io import BufferedReader
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import PIL
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, _imaging
 
 from mpox._core import MpoxError
 
@@ -28,6 +31,8 @@ MAX_BYTES = 2**30
 LARGE_PIXELS = 20_000_000
 #: Rows that are hashed at once.
 STRIP = 1024
+#: Raised by one whenever the pixels of some file change; 3: what a file says of its colours is heeded.
+DECODER = 3
 #: Formats of Pillow that are left out: they call other programs, have no decoder, or unpack before their size is known.
 _NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 
@@ -38,6 +43,11 @@ _FORMATS |= dict.fromkeys((".heic", ".heif", ".hif"), "HEIF")
 EXTENSIONS = frozenset(suffix for suffix, kind in _FORMATS.items() if kind not in _NOT_DECODED)
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that is no good is told by `UnusablePicture`
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with suppress(OSError, AttributeError):  # nor does libtiff print lines of its own, which name no file
+    _LIBTIFF = ctypes.CDLL(_imaging.__file__)
+    _LIBTIFF.TIFFSetErrorHandler(None)
+    _LIBTIFF.TIFFSetWarningHandler(None)
 _ONE_LARGE = threading.Lock()
 _HEIC_HINT = '; HEIC needs an extra package: run `pip install "mpox[heic]"`, or save it as JPEG'
 _TURN = Image.Transpose
@@ -89,7 +99,7 @@ def _decodable() -> list[str]:
 def decoder_versions() -> str:
     """What decides how a file is decoded: cached results of other versions do not count."""
     heif = importlib.metadata.version("pillow-heif") if _register_heif() else "none"
-    return f"2, Pillow {PIL.__version__}, pillow-heif {heif}, limits {MAX_PIXELS} {MAX_BYTES}"
+    return f"{DECODER}, Pillow {PIL.__version__}, pillow-heif {heif}, limits {MAX_PIXELS} {MAX_BYTES}"
 
 
 def _refuse_large(image: Image.Image) -> None:
@@ -114,9 +124,135 @@ def _numbers_to_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), clear).convert("RGB")
+#: White, red, green, blue (x and y of each) by the numbers of ITU-T H.273, as a PNG's chunk cICP names them.
+_D65, _C = (0.3127, 0.329), (0.31, 0.316)
+_PRIMARIES = {
+    1: (*_D65, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06), 4: (*_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*_D65, 0.64, 0.33, 0.29, 0.6, 0.15, 0.06), 6: (*_D65, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07),
+    7: (*_D65, 0.63, 0.34, 0.31, 0.595, 0.155, 0.07), 8: (*_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
+    9: (*_D65, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046), 11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), 22: (*_D65, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
+}  # fmt: skip
+#: From stored to linear values: an exponent, or the parametric curve of type 3 of ICC.1.
+_SRGB_CURVE, _BT709 = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045), (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+_TRANSFER = dict.fromkeys((1, 6, 11, 12, 14, 15), _BT709) | {
+    4: (2.2,), 5: (2.8,), 7: (1 / 0.45, 1 / 1.1115, 0.1115 / 1.1115, 0.25, 0.0912), 8: (1.0,), 13: _SRGB_CURVE, 17: (2.6,),
+}  # fmt: skip
+_D50 = np.array([0.9642, 1, 0.8249])
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+#: A profile that moves no colour by more levels than this is sRGB; what different makers call sRGB differs by about two.
+_SAME = 3
+
+
+def _icc(chromaticities: Sequence[float], curve: Sequence[float]) -> bytes:
+    """A minimal ICC profile of an RGB space."""
+    x, y = np.reshape(chromaticities, (4, 2)).T
+    if not (y > 0).all():
+        raise ValueError("a primary without a colour")
+    xyz = np.stack([x, y, 1 - x - y]) / y
+    colours = xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
+    gain = (_BRADFORD @ _D50) / (_BRADFORD @ xyz[:, 0])
+    red_green_blue = (np.linalg.inv(_BRADFORD) @ (gain[:, None] * _BRADFORD) @ colours).T
+
+    def numbers(kind: bytes, values: Sequence[float] | np.ndarray) -> bytes:
+        return kind + struct.pack(f">{len(values)}i", *(round(float(value) * 65536) for value in values))
+
+    bend = numbers(b"para" + struct.pack(">IHH", 0, 0 if len(curve) == 1 else 3, 0), curve)
+    tags = {b"wtpt": numbers(b"XYZ " + bytes(4), _D50)}
+    for name, colour in zip((b"r", b"g", b"b"), red_green_blue, strict=True):
+        tags |= {name + b"XYZ": numbers(b"XYZ " + bytes(4), colour), name + b"TRC": bend}
+    table, data, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        table, data = table + name + struct.pack(">II", start + len(data), len(content)), data + content
+    head = struct.pack(">I4xI", start + len(data), 0x04000000) + b"mntrRGB XYZ " + bytes(12) + b"acsp"
+    return numbers(head.ljust(68, b"\0"), _D50).ljust(128, b"\0") + table + data
+
+
+@functools.lru_cache(maxsize=16)
+def _transform(icc: bytes, modes: tuple[str, ...]) -> tuple[str, str, ImageCms.ImageCmsTransform | None]:
+    """Name of a profile, the mode it is for, and the way to sRGB, relative colorimetric; none where it is sRGB already."""
+    profile, srgb = ImageCms.ImageCmsProfile(BytesIO(icc)), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    space = profile.profile.xcolor_space.strip()
+    mode = "L" if space == "GRAY" else space
+    if mode not in modes:
+        raise ValueError(f"for {space} colours, which the image does not have")
+    change = ImageCms.buildTransform(profile, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)  # black first, white last
+    probe = Image.fromarray(grid)
+    probe = probe.getchannel("R") if mode == "L" else probe.convert(mode)
+    found = np.asarray(change.apply(probe)).astype(int)
+    if found[0, -1].mean() - found[0, 0].mean() < 64:
+        raise ValueError("it makes white as dark as black")
+    same = mode != "CMYK" and np.abs(found - np.asarray(probe.convert("RGB"))).max() <= _SAME
+    name = "".join(letter for letter in profile.profile.profile_description or "" if letter.isprintable()).strip()
+    return name[:60], mode, None if same else change
+
+
+def _cicp(stream: BufferedReader) -> bytes | None:
+    """The four numbers of a PNG's chunk cICP, which Pillow passes over."""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"cICP":
+            return stream.read(length)
+        stream.seek(length + 4, os.SEEK_CUR)
+    return None
+
+
+def _from_cicp(numbers: bytes) -> bytes:
+    if len(numbers) != 4 or numbers[0] not in _PRIMARIES or numbers[1] not in _TRANSFER or numbers[2:] != b"\0\1":
+        raise ValueError(f"{'-'.join(map(str, numbers))} cannot be converted to sRGB")
+    return _icc(_PRIMARIES[numbers[0]], _TRANSFER[numbers[1]])
+
+
+def _from_gamma(gamma: float | None, chromaticities: Sequence[float] | None) -> bytes:
+    """Of a PNG's chunks gAMA and cHRM. The gamma 1/2.2 stands for the curve of sRGB, as in other decoders."""
+    if gamma is not None and not 0.1 <= gamma <= 10:
+        raise ValueError(f"a gamma of {gamma}")
+    curve = _SRGB_CURVE if gamma is None or abs(gamma * 2.2 - 1) < 0.05 else (1 / gamma,)
+    return _icc(_PRIMARIES[1] if chromaticities is None else chromaticities, curve)
+
+
+def _unpacked(icc: object) -> bytes:
+    if not isinstance(icc, bytes):
+        raise ValueError("it cannot be unpacked")
+    return icc
+
+
+def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """What a file says of its colours, as ICC profiles; what the PNG standard lets win comes first."""
+    about, png = image.info, image.format == "PNG"
+    if png and (numbers := _cicp(stream)) is not None:
+        yield "cICP", lambda: _from_cicp(numbers)
+    if "icc_profile" in about:
+        yield "ICC profile", lambda: _unpacked(about["icc_profile"])
+    if png and "srgb" in about:
+        yield "sRGB chunk", lambda: _icc(_PRIMARIES[1], _SRGB_CURVE)
+    if png and {"gamma", "chromaticity"} & about.keys():
+        yield "gAMA and cHRM", lambda: _from_gamma(about.get("gamma"), about.get("chromaticity"))
+
+
+def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> tuple[Image.Image, str | None]:
+    """The colours of `plain` (the image as RGB or RGBA) as sRGB, and what was made of what the file says of them."""
+    notes = []
+    modes: tuple[str, ...] = ("CMYK",) if image.mode == "CMYK" else () if image.mode == "LAB" else ("RGB",)
+    if image.mode in ("1", "L", "LA", "La", "F", "I") or image.mode.startswith("I;16"):
+        modes += ("L",)
+    for kind, profile in _profiles(image, stream):
+        try:
+            name, mode, change = _transform(profile(), modes)
+            if change is not None:
+                stored = image if mode == "CMYK" else plain.getchannel("R") if mode == "L" else plain.convert("RGB")
+                shown = change.apply(stored)
+                if plain.mode == "RGBA":
+                    shown.putalpha(plain.getchannel("A"))
+                plain = shown
+            notes.append(f"{kind}: {'sRGB' if change is None else f'converted from {name}' if name else 'converted'}")
+            break
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ArithmeticError, struct.error) as error:
+            notes.append(f"{kind} ignored: {' '.join(str(error).split())}")
+    return plain, "; ".join(notes) or None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,8 +280,14 @@ def _decode(stream: BufferedReader) -> Image.Image:
             elif image.mode == "LAB":
                 lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
                 rgb = cast("Image.Image", ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))  # None only in place
-            rgb = _over_white(rgb) if rgb.has_transparency_data else rgb.convert("RGB")
-            return rgb if turn is None else rgb.transpose(turn)
+            clear = rgb.has_transparency_data
+            rgb = (rgb.convert("LA") if rgb.mode == "La" else rgb).convert("RGBA" if clear else "RGB")
+            rgb, note = _to_srgb(image, rgb, stream)
+            if clear:
+                rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
+            rgb = rgb if turn is None else rgb.transpose(turn)
+            rgb.info = {"colour_profile": note} if note else {}  # no profile that a copy would be saved with
+            return rgb
 
 
 @contextmanager
@@ -171,12 +313,14 @@ def _opened(path: str | Path) -> Iterator[BufferedReader]:
 
 
 def read_rgb(path: str | Path) -> Image.Image:
-    """Decode an image as upright 8-bit RGB.
+    """Decode an image as upright 8-bit sRGB.
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
-    converted; transparency is laid over white; of an animation the first frame is taken. 16-bit grey is scaled by the range of
-    its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files do not tell the range of
-    floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds them all is taken.
+    converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, or its gAMA
+    and cHRM; what is broken, or made for other colours, is ignored: ``info["colour_profile"]`` says what was done. Without any,
+    or with one of sRGB, the values stay as they are. Transparency is laid over white; of an animation the first frame is taken.
+    16-bit grey is scaled by the range of its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files
+    do not tell the range of floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds all is taken.
 
     An `UnusablePicture` if the file is empty, no image, cut short or damaged, has more than `MAX_PIXELS` pixels (checked before
     anything is decoded) or `MAX_BYTES` bytes, holds numbers of unknown range, is a HEIC image while pillow-heif is not installed,

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write, hash_of
-from mpox.data.manifest import is_passed_over
+from mpox.data.manifest import MIN_SIDE, is_passed_over
 from mpox.data.pictures import EXTENSIONS, UnusablePicture, printable, read_rgb
 from mpox.data.pixels import load_pixels
 from mpox.models.backbones import Deployable, build_model
@@ -69,7 +69,11 @@ class Predictor:
 
 def read_square(path: Path, image_size: int) -> np.ndarray:
     """An image file as a run sees it: uint8 of shape (size, size, 3), RGB, squashed to a square."""
-    return np.asarray(read_rgb(path).resize((image_size, image_size), Image.Resampling.BICUBIC))
+    image = read_rgb(path)
+    if min(image.size) < MIN_SIDE:  # the study has none to learn from
+        reason = f"is too small ({image.width} x {image.height} pixels): a side needs at least {MIN_SIDE}"
+        raise UnusablePicture(printable(path.name), reason)
+    return np.asarray(image.resize((image_size, image_size), Image.Resampling.BICUBIC))
 
 
 def outputs(network: Deployable, pixels: Any, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
