@@ -206,12 +206,17 @@ def test_a_crop_of_a_training_image_is_marked_and_an_image_unlike_them_gets_no_a
         assert f"{name} {share['estimate']:.2f} (" in done.stderr and f"95 % CI {share['low']:.2f} to" in done.stderr
     assert "confidence of 90 %" in done.stderr
     lines = invoke(tmp_path, "--run", use_study.run_id).stdout.splitlines()
-    assert trained in lines[1] and "no answer" in lines[2] and " %" not in lines[2]
-    shutil.rmtree(tmp_path / "gone", ignore_errors=True)
-    words = ["predict", str(tmp_path), "--run", use_study.run_id, "--store", str(use_study.store.root), "--json"]
-    absent = CliRunner().invoke(main, words, env={"MPOX_CACHE": str(tmp_path / "gone")})
-    assert absent.exit_code == 0 and "is not known" in absent.stderr
-    assert [one["in_training"] for one in json.loads(absent.stdout)["images"]] == [None, None]
+    assert trained in lines[1] and "no answer unlike" in lines[2]
+
+
+def test_where_the_training_images_are_not_here_that_is_told(invoke, use_study, made, tested, monkeypatch):
+    def absent(*_):
+        raise MpoxError("It is not here.")
+
+    monkeypatch.setattr(predict, "training_data", absent)
+    done = invoke(tested[1][0], "--run", use_study.run_id, "--json")
+    assert done.exit_code == 0 and "is not known. It is not here." in done.stderr
+    assert [one["in_training"] for one in json.loads(done.stdout)["images"]] == [None]
 
 
 def test_a_run_whose_protocol_leaks_has_no_honest_sensitivity(use_study, made):

@@ -274,15 +274,12 @@ def _draw(predictor: Predictor, pixels: np.ndarray, classes: np.ndarray, files: 
 
 
 def as_text(table: pd.DataFrame, classes: tuple[str, ...]) -> str:
-    """For a terminal, of a table from `predict_files`: probabilities in per cent (where there is an answer), and warnings."""
+    """For a terminal, of a table from `predict_files`: probabilities in per cent, and warnings in words."""
     said = table[table["error"].isna()]
     shares = {label: said[f"p_{label}"].map(lambda value: f"{100 * value:.1f} %") for label in classes}
-    shares |= {"answer": said["answer"].fillna(NO_ANSWER)}
-    told = {
-        name: values.mask(said["out_of_distribution"].astype(bool) & (name in classes), "-") for name, values in shares.items()
-    }
     warning = ["; ".join(_warnings(row)) for row in said.to_dict("records")]
-    shown = pd.DataFrame({"image": said["file"], **told, "warning": warning})
+    answer = said["answer"].fillna(NO_ANSWER)
+    shown = pd.DataFrame({"image": said["file"], **shares, "answer": answer, "warning": warning})
     return shown.to_string(index=False, justify="left", max_colwidth=None) if len(shown) else ""
 
 

@@ -154,8 +154,8 @@ def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
 def denominators(truth: np.ndarray, called: np.ndarray) -> dict[str, np.ndarray]:
     """Which images each share of `rates` is of, bool (n,), from truth (n,) and the answers of the repeats (r, n), both bool."""
     everything, cleared = np.ones(len(truth), dtype=bool), ~called
-    shares = {"sensitivity": truth, "specificity": ~truth, "ppv": called.any(axis=0), "npv": cleared.any(axis=0)}
-    return shares | {"flagged": everything, "f1": truth}
+    shares = {"sensitivity": truth, "specificity": ~truth, "flagged": everything, "f1": truth}
+    return shares | {"ppv": np.any(called, axis=0), "npv": np.any(cleared, axis=0)}
 
 
 def behind(repeats: list[pd.DataFrame], positive: str) -> dict[tuple[str, str], np.ndarray]:
