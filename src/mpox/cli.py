@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,7 +40,7 @@ def _given(pairs) -> dict:
     return {name: places[name](value) if name in places and value else value for name, value in parse_overrides(pairs).items()}
 
 
-_here = {"callback": lambda _, __, value: _from_here(value), "metavar": "NAME"}
+_here: dict[str, Any] = {"callback": lambda _, __, value: _from_here(value), "metavar": "NAME"}
 _store = click.option("--store", default="", **_here, help="A run store's folder, or 'recorded'; default: the project's.")
 _run_id = click.option("--run", "run_id", required=True, metavar="ID", help="The run; the beginning of its id is enough.")
 _pairs = click.option(
@@ -336,11 +337,13 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     from mpox.runs import predict as asked
     from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
+    from mpox.runs.store import RunStore
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
     opened = open_store(store)
     predictor = build_predictor(opened, run_id, data_dir, tell=_tell)
+    assert isinstance(opened, RunStore), "build_predictor has refused the recorded study"
     performance = asked.honest_performance(opened, run_id, predictor)
     try:
         training = asked.training_images(opened, run_id, data_dir)
