@@ -540,7 +540,7 @@ for pair in away:
     rows.append((directions[pair], area, *texts, kept.loc["sensitivity", "estimate"] - aim.level))
 kept = pd.DataFrame(rows, columns=["direction", "AUROC", "sensitivity", "specificity", "sensitivity minus 0.95"])
 report.show(kept)
-if len(kept):
+if len(kept) > 1:
     closest = kept.loc[kept["sensitivity minus 0.95"].abs().idxmin(), "direction"]
     report.prose(f"The promise is kept best when the model is {closest}.")
 

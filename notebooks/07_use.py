@@ -128,7 +128,7 @@ strange = {
 told = {name: novelty_measures(table, datasets[name].groups) for name, table in strange.items()}
 
 # %% tags=["hide-input"]
-from mpox.stats.resample import with_percentiles
+from mpox.stats.resample import with_kind
 from mpox.studies.unfamiliar import ELSEWHERE, OWN
 
 NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "other medical picture")  # any model of skin should be warned
@@ -156,9 +156,9 @@ for name in datasets:
     if name in outside:
         elsewhere = outside[name].set_index(["class", "measure"])
         asked |= {"coverage_outside": (elsewhere.loc["all", "coverage"], 2), "coverage_outside_mpox": (elsewhere.loc["Mpox", "coverage"], 2)}
-    quoted = {key: report.with_interval(*row[["estimate", "low", "high"]], digits=digits) for key, (row, digits) in asked.items()}
+    quoted = {key: report.with_interval(*row.reindex(["estimate", "low", "high", "interval"]), digits=digits) for key, (row, digits) in asked.items()}
     for aim in aims[::-1]:  # the first aim, last, is put into words
-        values = {measure: report.with_interval(*with_percentiles(replicates[name, aim][measure])) for measure in ("sensitivity", "specificity", "flagged")}
+        values = {measure: report.with_interval(*with_kind(replicates[name, aim][measure])) for measure in ("sensitivity", "specificity", "flagged")}
         quoted |= {f"{measure}_at_{round(100 * aim.level)}": text for measure, text in values.items()}
     warned, no_skin = strange[name].groupby("kind")["warned"].mean(), strange[name][strange[name]["kind"].isin(NO_SKIN)]
     quoted |= {

@@ -1,12 +1,16 @@
 """The command line as a user meets it."""
 
+import errno
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 
+from mpox._core import Unwritable, explaining
 from mpox.cli import main
 
 
@@ -43,6 +47,56 @@ def test_a_librarys_warning_is_one_line_without_its_source(monkeypatch):
     monkeypatch.setattr("mpox.book.doctor.examine", warn)
     result = CliRunner().invoke(main, ["doctor"])
     assert result.output == "note: old thing (UserWarning)\n\nReady.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "advice"),
+    [
+        (["--out", "{0}/full"], "full/below", "another folder with --out"),
+        (["--out", "{0}/full/file"], "full", "another file with --out"),
+        (["--store", "{0}/store"], "store/runs", "another folder with --store"),
+        (["--data-dir", "{0}", "--store", "{0}/store"], "store/runs", "another folder with --store"),
+        (["--data-dir", "{0}/data"], "data/msid", "another folder with --data-dir"),
+        (["--heat-map", "{0}/maps"], "maps", "another folder with --heat-map"),
+        ([], "cache/audit", "set MPOX_CACHE"),
+        ([], "usual/runs", "another run store with --store"),
+        (None, "usual/runs", "another run store with RUN_STORE or MPOX_RUN_STORE"),
+    ],
+)
+def test_what_cannot_be_written_names_the_option_that_named_it(words, place, advice, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MPOX_RUN_STORE", str(tmp_path / "usual"))
+
+    def fail(**_):
+        with explaining(tmp_path / place):
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / place / "file"))
+
+    options = [click.Option([name]) for name in ("--out", "--store", "--data-dir", "--heat-map")]
+    command = click.Command("any", params=options, callback=fail)
+    with pytest.raises(Unwritable, match=advice) as error:
+        if words is None:
+            fail()
+        command.main([word.format(tmp_path) for word in words or []], standalone_mode=False)
+    assert sum(name in str(error.value) for name in ("--out", "--store", "--data-dir", "--heat-map", "RUN_STORE", "CACHE")) == 1
+
+
+def test_a_relative_folder_is_one_of_where_the_command_runs_for_every_option(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "Mpox").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(main, ["runs", "list", "--store", "store"]).stderr
+    assert f"no run store in {tmp_path / 'store'}" in said
+    asked = {}
+    monkeypatch.setattr(
+        "mpox.book.run.run_notebooks", lambda *_, **options: asked.update(options) or SimpleNamespace(failure=None)
+    )
+    pairs = {"DATASETS": "[mine, msid]", "EXTERNAL": "[[msid, ./mine]]", "RUN_STORE": "store", "BACKBONE": "mine", "SEED": "1"}
+    words = [word for pair in pairs.items() for word in ("-p", *pair)]
+    assert CliRunner().invoke(main, ["run", *words]).exit_code == 0
+    mine = str(tmp_path / "mine")
+    assert asked["overrides"] == {
+        "DATASETS": [mine, "msid"], "EXTERNAL": [["msid", mine]], "RUN_STORE": str(tmp_path / "store"),
+        "BACKBONE": "mine", "SEED": 1,
+    }  # fmt: skip
 
 
 def test_the_installed_command_answers():

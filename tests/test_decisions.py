@@ -111,7 +111,7 @@ def test_an_operating_point_is_sklearns_confusion_matrix():
     copies = pd.concat([predictions.assign(image_id=predictions["image_id"] + f"_{k}") for k in range(4)])
     pd.testing.assert_frame_equal(operating_point(copies, 0.6, n_bootstrap=50).set_index("metric"), found)  # nothing new
     twice = operating_replicates(pd.concat([predictions, predictions.assign(repeat=1)]), 0.6, n_bootstrap=50)
-    assert all(tuple(values.row().values()) == pytest.approx(tuple(found.loc[name])) for name, values in twice.items())
+    assert all(tuple(values.row().values()) == pytest.approx(tuple(found.loc[name])[:3]) for name, values in twice.items())
 
 
 def test_carried_thresholds_come_from_the_folds_own_nested_predictions():

@@ -31,6 +31,17 @@ def invoke(use_study, exported, monkeypatch):
     return lambda *more: CliRunner().invoke(main, ["export", *words, *map(str, more)])
 
 
+def test_an_input_from_0_to_1_is_noticed_and_what_the_caller_must_do_is_said(exported, invoke, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    for model in exported.models.values():
+        found = asking(model)(np.concatenate([pixels / 255, pixels]))
+        assert np.isnan(found[:3]).all() and np.isfinite(found[3:]).all()
+        loaded = onnx.load_from_string(model)
+        said = {prop.key: prop.value for prop in loaded.metadata_props}["input"]
+        for text in (said, loaded.doc_string, CliRunner().invoke(main, ["export", "--help"]).output.split("\n\n")[1]):
+            assert "0 to 255" in text and "EXIF" in text and "caller" in text
+
+
 @pytest.mark.slow
 def test_onnx_runtime_gives_the_probabilities_of_torch_for_any_number_of_images(exported):
     predictor = exported.predictor

@@ -20,7 +20,15 @@ from mpox.models.heads import fit
 from mpox.runs import predict
 from mpox.runs.cross_validation import fitted_network, fold_configs, network_of_probe, predict_nested, predict_splits
 from mpox.runs.listing import find_run, training_data
-from mpox.runs.predict import NOTICE, Predictor, build_predictor, outputs, read_square
+from mpox.runs.predict import (
+    NOTICE,
+    Predictor,
+    build_predictor,
+    honest_performance,
+    outputs,
+    performance_as_text,
+    read_square,
+)
 from mpox.runs.recorded import RecordedStore
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import ConformalScores, fit_conformal
@@ -158,15 +166,65 @@ def test_every_form_of_the_answer_says_the_same(invoke, use_study, made, tested)
     assert [image["file"] for image in said["images"]] == list(map(str, files))
     for image in said["images"]:
         assert sum(image["probabilities"].values()) == pytest.approx(1) and image["heat_map"] is None
-        assert image["finding"] == (image["probabilities"]["Mpox"] >= made.threshold)
+        strange = image["out_of_distribution"]
+        assert image["finding"] == (None if strange else image["probabilities"]["Mpox"] >= made.threshold)
+        assert (image["answer"] is None) == strange and not (strange and image["set"]) and image["in_training"] == []
         assert image["out_of_distribution"] == (image["novelty"] > made.novelty.threshold) == bool(image["warnings"])
     csv = pd.read_csv(StringIO(invoke(*files, "--run", use_study.run_id, "--csv").stdout))
-    assert csv["answer"].tolist() == [image["answer"] for image in said["images"]] and csv["error"].isna().all()
+    assert (
+        csv["answer"].astype(object).where(csv["answer"].notna(), None).tolist() == [one["answer"] for one in said["images"]]
+        and csv["error"].isna().all()
+    )
     np.testing.assert_allclose(csv["p_Mpox"], [image["probabilities"]["Mpox"] for image in said["images"]])
     lines = invoke(*files, "--run", use_study.run_id).stdout.splitlines()
     assert len(lines) == 1 + len(files) and lines[0].split()[:2] == ["image", "Chickenpox"] and " %" in lines[1]
     sure = json.loads(invoke(*files, "--run", use_study.run_id, "--json", "--confidence", 0.99).stdout)["images"]
-    assert all(len(image["set"]) == 4 for image in sure)  # so few images can exclude nothing at 99 %
+    assert all(
+        len(image["set"]) == (0 if image["out_of_distribution"] else 4) for image in sure
+    )  # so few images can exclude nothing at 99 %
+
+
+def test_a_crop_of_a_training_image_is_marked_and_an_image_unlike_them_gets_no_answer(invoke, use_study, tmp_path):
+    """The run's worth and the confidence are told in both forms."""
+    config = find_run(use_study.store, use_study.run_id).config
+    data, rows = training_data(use_study.store, config, use_study.folder)
+    trained = rows.loc[rows["role"] == "train", "image_id"].iloc[0]
+    image = Image.open(files_of(data, [trained])[0])
+    image.crop((8, 8, 90, 90)).resize((180, 180)).save(tmp_path / "crop.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)).save(tmp_path / "noise.png")
+    done = invoke(tmp_path, "--run", use_study.run_id, "--json")
+    said = json.loads(done.stdout)
+    crop, noise = said["images"]
+    assert trained in crop["in_training"] and trained in crop["warnings"][-1]
+    assert noise["in_training"] == [] and noise["out_of_distribution"]
+    assert noise["answer"] is None and noise["finding"] is None and noise["set"] == []
+    worth = said["performance"]
+    assert worth["protocol"] == "source" and worth["images"] >= worth["groups"] > 1
+    for name in ("sensitivity", "specificity"):
+        share = worth[name]
+        assert 0 <= share["low"] <= share["estimate"] <= share["high"] <= 1 and share["low"] < share["high"]
+        assert f"{name} {share['estimate']:.2f} (" in done.stderr and f"95 % CI {share['low']:.2f} to" in done.stderr
+    assert "confidence of 90 %" in done.stderr
+    lines = invoke(tmp_path, "--run", use_study.run_id).stdout.splitlines()
+    assert trained in lines[1] and "no answer" in lines[2] and "unlike the images" in lines[2]
+
+
+def test_where_the_training_images_are_not_here_that_is_told(invoke, use_study, made, tested, monkeypatch):
+    def absent(*_):
+        raise MpoxError("It is not here.")
+
+    monkeypatch.setattr(predict, "training_data", absent)
+    done = invoke(tested[1][0], "--run", use_study.run_id, "--json")
+    assert done.exit_code == 0 and "is not known. It is not here." in done.stderr
+    assert [one["in_training"] for one in json.loads(done.stdout)["images"]] == [None]
+
+
+def test_a_run_whose_protocol_leaks_has_no_honest_sensitivity(use_study, made):
+    split, configs = fold_configs(use_study.data, "random_image", use_study.model, n_folds=3)
+    predict_splits(use_study.store, use_study.data, "random_image", split, use_study.model)
+    worth = honest_performance(use_study.store, configs[0].id, made)
+    assert worth["sensitivity"] is worth["specificity"] is None
+    assert "no honest sensitivity" in performance_as_text(worth, made, 0.9)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from scipy import stats
 
 from mpox import MpoxError
 from mpox.stats import resample
+from mpox.stats.conformal import coverage_table
+from mpox.stats.decisions import operating_point, operating_replicates, predictive_table
 from mpox.stats.metrics import difference, evaluate, replicates
 from mpox.stats.resample import (
     Replicates,
@@ -185,6 +187,54 @@ def test_wilson_gives_newcombes_published_limits():
         estimate, *found = wilson(successes, n)
         assert estimate == successes / n and found == pytest.approx(limits, abs=5e-5)
     assert wilson(0, 20)[1] == 0 and wilson(20, 20)[2] == 1  # to the last bit: the interval holds its estimate
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.booleans(), st.sampled_from(["percentile", "bca"]), st.integers(1, 3))
+def test_no_proportion_without_spread_is_narrower_than_the_exact_interval(with_mpox, without, right, interval, n_repeats):
+    """All or none of the groups are right: Clopper and Pearson's limits over groups, of all kinds of tables and of formulas."""
+    groups = np.r_[np.arange(with_mpox), 100 + np.arange(without)]
+    table = pd.DataFrame({"group_id": groups.repeat(1 + groups % 3)}).assign(size=1, covered=right, answer="certain")
+    table["label"] = np.where(table["group_id"] < 100, "Mpox", "Other")
+    table["p_Mpox"] = np.where((table["label"] == "Mpox") == right, 0.9, 0.1)
+    table = table.assign(image_id=np.arange(len(table)), p_Other=1 - table["p_Mpox"])
+    table = pd.concat([table.assign(repeat=repeat) for repeat in range(n_repeats)])
+    options = {"n_bootstrap": 400, "seed": with_mpox, "interval": interval}
+    parts = {"Mpox": with_mpox, "Other": without, "all": with_mpox + without, "macro": min(with_mpox, without)}
+    sides = {"specificity": without, "ppv": with_mpox if right else without, "npv": without if right else with_mpox}
+    found = pd.concat(
+        [
+            evaluate(table, **options).assign(n=lambda rows: rows["class"].map(parts)),
+            operating_point(table, 0.5, **options).query("metric != 'flagged'").assign(n=with_mpox),
+            coverage_table(table, **options)
+            .query("measure == 'coverage'")
+            .assign(metric="coverage", n=lambda t: t["class"].map(parts)),
+        ]
+    )
+    n = found["n"].mask(found["metric"].isin(["auroc", "auprc", "f1_of_means"]), min(with_mpox, without))
+    n = found["metric"].map(sides).fillna(n)
+    if not right:  # a class is called in groups of the other one
+        n = n.mask((found["metric"] == "precision") & (found["class"] == "Mpox"), without)
+        n = n.mask((found["metric"] == "precision") & (found["class"] == "Other"), with_mpox)
+    defined = found["estimate"].isin([0, 1])
+    assert defined.sum() >= len(found) - 6 and (found.loc[defined, "interval"] == "exact").all()
+    reach = np.where(found["estimate"] == 1, 1 - found["low"], found["high"])[defined]
+    assert (reach >= 1 - 0.025 ** (1 / n[defined]) - 1e-9).all()
+    assert np.where(found["estimate"] == 1, found["high"] == 1, found["low"] == 0)[defined].all()
+    ppv = predictive_table(operating_replicates(table, 0.5, **options), np.array([0.1])).set_index("measure").loc["ppv"]
+    assert ppv["low"] <= ppv["estimate"] <= ppv["high"] and ppv["low"] < ppv["high"]
+
+
+def test_where_something_varies_or_nothing_is_a_proportion_no_draw_is_changed():
+    values = np.array([1.0, 1, 0, 1, 1, 1])
+    plain, told = (
+        bootstrap(lambda weights: weighted_mean(values, weights), GROUPS, among=among) for among in (None, values >= 0)
+    )
+    assert np.array_equal(plain.draws, told.draws) and plain.kind == told.kind == "percentile"
+    assert bootstrap(lambda weights: weighted_mean(np.zeros(6), weights), GROUPS).interval() == (0, 0)
+    one_group = bootstrap(lambda weights: weighted_mean(values, weights), np.repeat("a", 6), among=values >= 0)
+    low, high = one_group.interval()
+    assert one_group.kind == "exact" and low < 0.1 and high > 0.95 and low <= one_group.estimate <= high
 
 
 def test_what_has_no_interval_is_refused():

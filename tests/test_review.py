@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mpox.audit.accuracy import accuracy_by_kind, hand_checked, hash_pairs
-from mpox.audit.pages import LARGEST_PAGE, Review, by_doubt, datasheet, review_fragment, review_html
+from mpox.audit.pages import LARGEST_PAGE, Review, by_doubt, datasheet, review_fragment, review_html, review_pages
 from mpox.audit.result import COLUMNS, EVIDENCE, PAIR_COLUMNS, Audit
 
 matplotlib.use("Agg")
@@ -134,6 +134,20 @@ def test_a_page_says_how_many_pairs_it_leaves_out_and_stays_small(audit, monkeyp
     monkeypatch.setattr("mpox.audit.pages.LARGEST_PAGE", 1)
     assert len(_Page(review_fragment(audit)).all("article")) == 1
     assert LARGEST_PAGE < 1_500_000
+
+
+def test_every_pair_is_on_one_of_the_pages_and_they_lead_to_each_other(audit, monkeypatch):
+    monkeypatch.setattr("mpox.audit.pages.LARGEST_PAGE", 1)
+    pages = {name: _Page(text) for name, text in review_pages(audit).items()}
+    assert list(pages) == ["review.html", "review-2.html", "review-3.html", "review-4.html"]
+    shown = [(pair["data-image-id-a"], pair["data-image-id-b"]) for page in pages.values() for pair in page.all("article")]
+    assert shown == list(by_doubt(audit)[["image_id_a", "image_id_b"]].itertuples(index=False, name=None))
+    links = [[link["href"] for link in page.all("a")] for page in pages.values()]
+    assert links == [["review-2.html"], ["review.html", "review-3.html"], ["review-2.html", "review-4.html"], ["review-3.html"]]
+    assert not any("left out" in page.words for page in pages.values())
+    assert len({page.all("section")[0]["data-name"] for page in pages.values()}) == 1  # decisions are kept together
+    monkeypatch.undo()
+    assert list(review_pages(audit)) == ["review.html"] and not _Page(review_html(audit)).all("a")
 
 
 def test_a_data_sheet_has_the_seven_sections_and_the_counts(audit):

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import click
 import platformdirs
 from filelock import FileLock
 
@@ -77,10 +78,30 @@ def explaining(folder: str | os.PathLike) -> Iterator[None]:
         named = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else folder
         if error.errno is None or not (named.is_relative_to(folder) or folder.is_relative_to(named)):
             raise  # about something else: of what is inside the folder, or above it, no name or such a name is given
-        in_cache = folder.is_relative_to(cache_dir().absolute())
-        other = "set MPOX_CACHE" if in_cache else "name another folder with RUN_STORE or --out"
         reason = f"The folder {folder} cannot be written ({error.strerror})"
-        raise Unwritable(f"{reason}: free space or make it writable, or {other}; what is whole there is kept.") from error
+        raise Unwritable(
+            f"{reason}: free space or make it writable, or {_other(folder)}; what is whole there is kept."
+        ) from error
+
+
+def _other(folder: Path) -> str:
+    """How another folder is named in place of this one: by the option of the running command, or the variable, that named it."""
+    command = click.get_current_context(silent=True)
+    options = {one.opts[-1]: command.params.get(str(one.name)) for one in command.command.params} if command else {}
+    named = {
+        name: Path(value).expanduser().absolute() for name, value in options.items() if isinstance(value, str | Path) and value
+    }
+    within = {name: len(path.parts) for name, path in named.items() if name.startswith("-") and folder.is_relative_to(path)}
+    if within:
+        return f"name another folder with {max(within, key=lambda name: within[name])}"
+    if "--out" in named and folder == named["--out"].parent:
+        return "name another file with --out"
+    if folder.is_relative_to(cache_dir().absolute()):
+        return "set MPOX_CACHE"
+    store = project_root() / Path(os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
+    if "--store" in options or not command or folder.is_relative_to(store):
+        return f"name another run store with {'--store' if '--store' in options else 'RUN_STORE or MPOX_RUN_STORE'}"
+    return f"name another folder{' with --out' if '--out' in options else ''}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import warnings
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,31 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _JOBS = click.IntRange(min=1)
 _COLUMNS = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "damaged"]
 _data_dir = click.option("--data-dir", metavar="DIR", help="Where the data sets lie (default: MPOX_DATA, then the cache folder).")
-_store = click.option("--store", default="", metavar="NAME", help="A run store's folder, or 'recorded'; default: the project's.")
+
+
+def _from_here(value: str) -> str:
+    """A store's folder, relative to where the command runs, as a whole path; the record and the default keep their names."""
+    return value if value in ("", "recorded") or not isinstance(value, str) else str(Path(value).expanduser().absolute())
+
+
+def _folders_from_here(value):
+    """The same of data sets, where there is such a folder: other names are looked for in the data roots."""
+    if isinstance(value, list):
+        return [_folders_from_here(one) for one in value]
+    here = isinstance(value, str) and value and Path(value).expanduser().is_dir()
+    return str(Path(value).expanduser().absolute()) if here else value
+
+
+def _given(pairs) -> dict:
+    """The values of ``-p``; a folder among them lies where the command runs, as that of any other option does."""
+    from mpox.book.run import parse_overrides
+
+    places = {"RUN_STORE": _from_here} | dict.fromkeys(("DATASETS", "EXTERNAL", "MIXED"), _folders_from_here)
+    return {name: places[name](value) if name in places and value else value for name, value in parse_overrides(pairs).items()}
+
+
+_here: dict[str, Any] = {"callback": lambda _, __, value: _from_here(value), "metavar": "NAME"}
+_store = click.option("--store", default="", **_here, help="A run store's folder, or 'recorded'; default: the project's.")
 _run_id = click.option("--run", "run_id", required=True, metavar="ID", help="The run; the beginning of its id is enough.")
 _pairs = click.option(
     "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A value, as YAML; wins over the profile."
@@ -120,11 +145,14 @@ def list_data(data_dir):
 
     rows = [("name", "images", "patient ids", "licence", "where", "how to get it")]
     for name, spec in REGISTRY.items():
-        where, how = str(find_here(spec, data_dir=data_dir) or "not here"), f"mpox data fetch {name}"
+        here = find_here(spec, data_dir=data_dir)
+        where, how = str(here or "not here"), f"by hand: {spec.homepage or 'its authors'}"
         if spec.is_phantom:
             where, how = "phantom, not patients: generated when it is needed", "nothing to get"
-        elif spec.kaggle and not spec.archive:
-            how += " (needs mpox[kaggle])"
+        elif here:
+            how = "nothing to get"
+        elif spec.archive or spec.kaggle:
+            how = f"mpox data fetch {name}{'' if spec.archive else ' (needs mpox[kaggle])'}"
         rows.append((name, str(spec.expected_images or "-"), "yes" if spec.patient_pattern else "no", spec.licence, where, how))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -195,9 +223,8 @@ def freeze_data(profile, pairs, out, data_dir):
     do not publish it.
     """
     from mpox.book.freeze import freeze
-    from mpox.book.run import parse_overrides
 
-    if freeze(out, profile, overrides=parse_overrides(pairs), data_dir=data_dir, say=click.echo).datasets:
+    if freeze(out, profile, overrides=_given(pairs), data_dir=data_dir, say=click.echo).datasets:
         click.echo(f"{out} contains pictures of patients: do not publish it.")
 
 
@@ -220,10 +247,10 @@ def run(notebooks, pairs, **options):
     mpox run 03 04 --profile cpu -p N_FOLDS 3 -p BACKBONES "[tf_efficientnet_lite0]"
     mpox run --profile quick --resume
     """
-    from mpox.book.run import parse_overrides, run_notebooks
+    from mpox.book.run import run_notebooks
 
     go_on = "Go on from it with: " + shlex.join(["mpox", *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
-    bar, overrides = sys.stderr.isatty(), parse_overrides(pairs)
+    bar, overrides = sys.stderr.isatty(), _given(pairs)
     try:
         result = run_notebooks(notebooks, overrides=overrides, progress=bar, echo=click.echo, **options)
     except KeyboardInterrupt:
@@ -274,7 +301,7 @@ def list_runs(store, sort, as_csv, **wanted):
 
 @runs.command("adopt")
 @_store
-@click.option("--from", "origin", default="recorded", show_default=True, help="A folder written by 'mpox record'.")
+@click.option("--from", "origin", default="recorded", show_default=True, **_here, help="A folder written by 'mpox record'.")
 def adopt_runs(store, origin):
     """Put recorded runs into the store, so that a profile computes only what was never recorded.
 
@@ -309,27 +336,40 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 
     Probabilities are calibrated on images that were held out inside the run's training part. From the same images comes the
     set of classes that cannot be excluded at the stated confidence: with one class it is the answer, otherwise the run is not
-    sure. An image unlike the training images is marked. Those that cannot be read are named, the others predicted all the
-    same, and the exit status is 1. The run's data set is needed once, the first time the run is asked. A heat map is the
-    Grad-CAM of the most probable class.
+    sure. An image unlike the training images gets no answer; one that shows the photograph of a training image (a crop of it,
+    say) is marked, where the run's data set is here. Those that cannot be read are named, the others predicted all the same, and
+    the exit status is 1. The data set is needed the first time the run is asked. A heat map is the Grad-CAM of the most probable
+    class.
     """
+    from mpox.runs import predict as asked
     from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
+    from mpox.runs.store import RunStore
 
     if as_json and as_csv:
         raise MpoxError("--json and --csv are two forms of one answer: choose one.")
-    predictor = build_predictor(open_store(store), run_id, data_dir, tell=_tell)
+    opened = open_store(store)
+    predictor = build_predictor(opened, run_id, data_dir, tell=_tell)
+    assert isinstance(opened, RunStore), "build_predictor has refused the recorded study"
+    performance = asked.honest_performance(opened, run_id, predictor)
+    try:
+        training = asked.training_images(opened, run_id, data_dir)
+    except MpoxError as error:
+        training = None
+        _tell(f"Whether the run learnt from an image of yours is not known. {error}")
     _say(NOTICE)
     if predictor.provenance["phantom"]:
         _say(PHANTOM)
-    table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps)
+    table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps, training=training)
+    _say(asked.performance_as_text(performance, predictor, confidence))
     failed = table[table["error"].notna()]
     for row in failed.itertuples():
         _say(f"mpox: {row.file} {row.error}")
     if as_json:
-        click.echo(json.dumps(as_dict(predictor, table, confidence), indent=1))
+        click.echo(json.dumps(as_dict(predictor, table, confidence, performance), indent=1))
     elif as_csv:
-        click.echo(csv_text(table.assign(set=table["set"].str.join(" | "))), nl=False)
+        joined = {name: table[name].str.join(" | ") for name in ("set", "in_training")}
+        click.echo(csv_text(table.assign(**joined)), nl=False)
     elif text := as_text(table, predictor.classes):
         click.echo(text)
     sys.exit(1 if len(failed) else 0)
@@ -344,7 +384,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 @_data_dir
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 def export(run_id, out, int8, raw, store, data_dir, force):
-    """Write a run's network, from pixels to probabilities, as a file for other programs. Research software, not a medical device.
+    """Write a run's network as ONNX: pixels from 0 to 255, upright (EXIF rotation is the caller's). Not a medical device.
 
     \b
     mpox export --run 3f2a --out mpox.onnx
@@ -354,7 +394,7 @@ def export(run_id, out, int8, raw, store, data_dir, force):
     random ones where these are not here. An 8-bit model is calibrated on training images and needs them.
     """
     from mpox.book.report import with_interval
-    from mpox.runs.export import INPUT, OPSET, OUTPUT, TOLERANCE, export_run, require_onnx
+    from mpox.runs.export import INPUT, INPUT_SAYS, OPSET, OUTPUT, TOLERANCE, export_run, require_onnx
     from mpox.runs.predict import NOTICE
     from mpox.runs.recorded import open_store
     from mpox.stats.metrics import difference
@@ -370,7 +410,7 @@ def export(run_id, out, int8, raw, store, data_dir, force):
     shown = "images of the run's test fold" if exported.predictions else "random images (its own are not here)"
     click.echo(
         f"{out}: ONNX, opset {OPSET}, {len(model) / 1e6:.1f} MB{', convolutions in 8 bits' if int8 else ''}\n"
-        f"input '{INPUT}': float32 (n, 3, {size}, {size}), RGB from 0 to 255, the whole image squashed to a square\n"
+        f"input '{INPUT}': float32 (n, 3, {size}, {size}), {INPUT_SAYS}\n"
         f"output '{OUTPUT}': {', '.join(predictor.classes)}; {kind}\n"
         f"ONNX Runtime in float32 against torch on {shown}: a probability differs by {exported.difference:.1g} at most (allowed "
         f"{TOLERANCE:g})"

@@ -9,13 +9,16 @@ The steps, and OpenCV with them, are imported by what computes: to read an audit
 """
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from mpox._core import MpoxError
 from mpox.audit import result
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, read_audit, read_overrides
+from mpox.data.pictures import pixel_hash
 
 __all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
 
@@ -81,6 +84,29 @@ def brute_force(
         asked = asked.sample(sample, random_state=seed)
     asked = pd.concat([asked.assign(mirrored=mirrored) for mirrored in (False, True)], ignore_index=True)
     return pairs.best_of_both(pairs.verify(asked, jobs=jobs, progress=progress, remember=False))
+
+
+def copies_among(images: pd.DataFrame) -> Callable[[Image.Image], list[str]]:
+    """A function from an RGB image to the ``image_id`` of those of ``images`` that show its photograph, the surest first.
+
+    ``images`` has ``image_id``, ``path`` and ``pixel_sha256``. Nothing of the image that is asked about is kept.
+    """
+    from mpox.audit import features, pairs, retrieval, verification
+
+    features.ensure_features(images)
+    names = images.groupby("pixel_sha256")["image_id"].first()
+    search = retrieval.searching(list(names.index))
+
+    def copies(picture: Image.Image) -> list[str]:
+        exact, found = pixel_hash(picture), features.describe(np.asarray(picture))
+        scores = {exact: 1.0} if exact in names.index else {}
+        for key, mirrored in search(found):
+            verdict = verification.compare(found, features.recent_features(key), mirrored=mirrored)
+            scores[key] = max(scores.get(key, 0.0), pairs.score(verdict))
+        same = sorted((key for key, value in scores.items() if value >= pairs.ACCEPTED), key=lambda key: -scores[key])
+        return [str(names[key]) for key in same]
+
+    return copies
 
 
 def _together(manifests: list[pd.DataFrame]) -> pd.DataFrame:

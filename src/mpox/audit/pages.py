@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -35,9 +35,10 @@ def audit_folder(
 ) -> Audit:
     """Audit data sets, registered or folders, together, and write everything that is known of them to the folder `out`.
 
-    The tables of `Audit.write`, ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html``, which holds the
-    pictures of the pairs. `say` is told the summary; the other arguments are those of `mpox.data.manifest.scan` and
-    `mpox.audit.result.read_overrides`. An `MpoxError` if there is no usable picture at all, or `out` cannot be written.
+    The tables of `Audit.write`, ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html`` with the pages that
+    follow it, which hold the pictures of the pairs. `say` is told the summary; the other arguments are those of
+    `mpox.data.manifest.scan` and `mpox.audit.result.read_overrides`. An `MpoxError` if there is no usable picture at all, or
+    `out` cannot be written.
     """
     decisions = read_overrides(overrides)
     manifests = []
@@ -55,7 +56,7 @@ def audit_folder(
     texts = {"quality.csv": csv_text(both)}
     texts |= {f"datasheet-{name}.md": datasheet(audit, name, quality=quality, tone=tone) for name in audit.datasets}
     if review:
-        texts["review.html"] = review_html(audit)
+        texts |= review_pages(audit)
     texts |= audit.texts()
     for name, text in texts.items():
         atomic_write(out / name, text)
@@ -266,33 +267,40 @@ def _text(value: object) -> str:
 
 def review_fragment(audit: Audit, *, limit: int = 60, with_pictures: bool = True, title: str = "") -> str:
     """The review as a piece of HTML for a notebook (style, pairs, buttons and script), or as a whole page if it has a title."""
+    return _fragment(audit, limit=limit, with_pictures=with_pictures, title=title)[0]
+
+
+def _fragment(
+    audit: Audit, *, limit: int, with_pictures: bool, title: str, start: int = 0, pages: Sequence[str] = ()
+) -> tuple[str, int]:
+    """`review_fragment` from the pair number ``start`` on, and where the next page begins; ``pages``: before, after this one."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True)
     environment.filters["text"] = _text
     template, one = environment.get_template("review.html"), environment.get_template("review_pair.html")
     table = by_doubt(audit)
-    shown = table.head(limit)
-    about: dict = {"title": title, "there": len(table), "with_pictures": with_pictures}
+    shown = table.iloc[start : start + limit]
+    about: dict = {"title": title, "there": len(table), "with_pictures": with_pictures, "start": start}
     if not with_pictures:
         told = {
             f"{which} picture": shown[f"dataset_{side}"] + ": " + shown[f"image_id_{side}"] + " (" + shown[f"label_{side}"] + ")"
             for side, which in (("a", "first"), ("b", "second"))
         }
         evidence = shown[list(_TOLD)].rename(columns=_TOLD)
-        return template.render(about, shown=len(shown), table=pd.DataFrame(told).join(evidence))
+        return template.render(about, shown=len(shown), table=pd.DataFrame(told).join(evidence)), start + len(shown)
     paths = audit.images.set_index(["dataset", "image_id"])["path"]
     cards: list[str] = []
     decided = _decided(table)
     size = len(json.dumps(decided))
     for pair in shown.itertuples():
-        card = one.render(pair=_card(pair, paths), number=len(cards) + 1)
+        card = one.render(pair=_card(pair, paths), number=start + len(cards) + 1)
         size += len(card.encode())
         if cards and size > LARGEST_PAGE:
             break
         cards.append(card)
     name = hashlib.sha256("\n".join(sorted(_names(table))).encode()).hexdigest()[:12]  # whatever was decided, the same pairs
     style, script = ((_FOLDER / f"review.{suffix}").read_text(encoding="utf-8") for suffix in ("css", "js"))
-    about |= {"name": name, "style": style, "script": script, "decided": decided}
-    return template.render(about, shown=len(cards), cards="\n".join(cards))
+    about |= {"name": name, "style": style, "script": script, "decided": decided, "pages": pages}
+    return template.render(about, shown=len(cards), cards="\n".join(cards)), start + len(cards)
 
 
 def _names(table: pd.DataFrame) -> list[str]:
@@ -325,8 +333,23 @@ class Review:
 
 
 def review_html(audit: Audit) -> str:
-    """`review_fragment` as a whole page, under 1.5 MB."""
-    return review_fragment(audit, limit=100, title=f"Review of the pairs: {', '.join(audit.datasets)}")
+    """`review_fragment` as a whole page, under 1.5 MB: the first of `review_pages`."""
+    return next(_pages(audit))[1]
+
+
+def review_pages(audit: Audit) -> dict[str, str]:
+    """Every pair, on as many pages as it takes, each under 1.5 MB and with links to those around it: file to HTML."""
+    return dict(_pages(audit))
+
+
+def _pages(audit: Audit) -> Iterator[tuple[str, str]]:
+    title, start, number = f"Review of the pairs: {', '.join(audit.datasets)}", 0, 1
+    files = ["", "review.html", "review-2.html"]  # the page before, this one, and the one after
+    while number == 1 or start < len(audit.pairs) + len(audit.weak):
+        page, start = _fragment(audit, limit=100, with_pictures=True, title=title, start=start, pages=(files[0], files[2]))
+        yield files[1], page
+        number += 1
+        files = [*files[1:], f"review-{number + 1}.html"]
 
 
 def _card(pair, paths: pd.Series) -> dict:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import itertools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,12 +252,32 @@ def _by_details(index: _Index, start: int, keys: list[str]) -> list[tuple[int, i
     """For each of these pictures, numbered from `start`, those that share most details with it, or with its mirror image."""
     rows = []
     for number, key in enumerate(keys, start):
-        picture = read_features(key)
-        (direct, speaks), (mirrored, speaks_too) = (_votes(index, p, number) for p in (picture, picture.mirrored))
-        order = np.argsort(-np.concatenate([speaks, speaks_too]), kind="stable")[:N_BY_DETAILS]
-        both = np.concatenate([direct, mirrored])
-        rows += [(number, int(both[place]), bool(place >= len(direct))) for place in order]
+        rows += [(number, *found) for found in _of_details(index, read_features(key), number)]
     return rows
+
+
+def _of_details(index: _Index, picture: LocalFeatures, number: int) -> list[tuple[int, bool]]:
+    (direct, speaks), (mirrored, speaks_too) = (_votes(index, p, number) for p in (picture, picture.mirrored))
+    order = np.argsort(-np.concatenate([speaks, speaks_too]), kind="stable")[:N_BY_DETAILS]
+    both = np.concatenate([direct, mirrored])
+    return [(int(both[place]), bool(place >= len(direct))) for place in order]
+
+
+def searching(keys: list[str]) -> Callable[[LocalFeatures], list[tuple[str, bool]]]:
+    """A function from an image that need not be among the ``keys`` to those that may show its photograph, and if mirrored."""
+    index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
+    parts = np.stack(thumbnails)
+
+    def whole(picture: LocalFeatures) -> np.ndarray:
+        table = picture.thumbnails
+        return np.maximum((parts @ table[0]).max(axis=1), (parts[:, 0] @ table.T).max(axis=1))
+
+    def search(picture: LocalFeatures) -> list[tuple[str, bool]]:
+        likeness = np.concatenate([whole(picture), whole(picture.mirrored)])
+        places = [(int(place % len(keys)), bool(place >= len(keys))) for place in np.argsort(-likeness)[: 2 * N_BY_WHOLE]]
+        return [(keys[place], mirrored) for place, mirrored in dict.fromkeys(_of_details(index, picture, -1) + places)]
+
+    return search
 
 
 def _kept(keys: list[str]) -> Path:

@@ -59,7 +59,8 @@ def operating_table(
     called = first[f"p_{positive}"].to_numpy()[:, None] >= THRESHOLDS
     rows = {"threshold": THRESHOLDS}
     for name, side, right in (("sensitivity", truth, called), ("specificity", ~truth, ~called)):
-        found = bootstrap(partial(weighted_mean, right, among=side), groups_of(first), n_bootstrap=n_bootstrap, seed=seed)
+        options = {"n_bootstrap": n_bootstrap, "seed": seed, "among": side}
+        found = bootstrap(partial(weighted_mean, right, among=side), groups_of(first), **options)
         rows |= dict(zip((name, f"{name}_low", f"{name}_high"), found.row().values(), strict=True))
     for name, part in (("tp", called[truth]), ("fn", ~called[truth]), ("fp", called[~truth]), ("tn", ~called[~truth])):
         rows[name] = part.sum(axis=0)

@@ -17,6 +17,7 @@ from mpox.data.dataset import Dataset
 from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
+from mpox.stats.resample import EXACT
 
 #: How MyST-NB names what is kept in a notebook and not shown.
 RECORD = "application/papermill.record/"
@@ -42,11 +43,11 @@ def finding(key: str, text: str) -> None:
 def estimate(table: pd.DataFrame, metric: str, label: str, *, digits: int = 2) -> str:
     """One metric of `mpox.evaluate`'s table in words, for instance ``0.87 (95 % CI 0.82 to 0.91)``."""
     row = table[(table["metric"] == metric) & (table["class"] == label)].iloc[0]
-    return with_interval(row["estimate"], row["low"], row["high"], digits=digits)
+    return with_interval(row["estimate"], row["low"], row["high"], row.get("interval"), digits=digits)
 
 
-def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> str:
-    """A number and its interval in words.
+def with_interval(value: float, low: float, high: float, kind: str | None = None, *, digits: int = 2) -> str:
+    """A number and its interval in words; ``kind`` is that of `mpox.stats.resample.Replicates`: an exact one is called so.
 
     Examples
     --------
@@ -54,11 +55,13 @@ def with_interval(value: float, low: float, high: float, *, digits: int = 2) -> 
     '0.87 (95 % CI 0.82 to 0.91)'
     >>> with_interval(float("nan"), float("nan"), float("nan"))
     'not defined'
+    >>> with_interval(1.0, 0.7151, 1.0, kind="exact")
+    '1.00 (exact 95 % CI 0.72 to 1.00)'
     """
     if math.isnan(value):
         return "not defined"
     estimate, lower, upper = (number_text(number, digits) for number in (value, low, high))
-    return f"{estimate} (95 % CI {lower} to {upper})"
+    return f"{estimate} ({'exact ' if kind == EXACT else ''}95 % CI {lower} to {upper})"
 
 
 def short_name(dataset: str) -> str:

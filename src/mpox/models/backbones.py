@@ -318,5 +318,6 @@ class Deployable(nn.Module):
         return torch.softmax(torch.log_softmax(logits, 1) / self.temperature, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Probabilities of RGB images of shape (n, 3, size, size), float32 from 0 to 255."""
-        return self.probabilities(self.features(images))
+        """Probabilities of RGB images, (n, 3, size, size), 0 to 255; NaN where none is above 1: scaled to 0 to 1."""
+        said = self.probabilities(self.features(images))
+        return torch.where(images.amax(dim=(1, 2, 3))[:, None] > 1, said, torch.nan)

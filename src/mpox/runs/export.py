@@ -26,6 +26,10 @@ OPSET = 18
 #: The largest difference of a probability between ONNX Runtime and torch that is let through.
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "pictures", "probabilities"
+INPUT_SAYS = (
+    "RGB from 0 to 255 (an image without a value above 1 is taken for one from 0 to 1, and gets NaN), upright (EXIF rotation is "
+    "the caller's), the whole image squashed to a square (bicubic)"
+)
 #: Training images that calibrate an 8-bit model, at most.
 CALIBRATION = 128
 
@@ -61,7 +65,7 @@ def export_run(
 ) -> Exported:
     """A run as ONNX, held against torch on its test images, or on random ones where its images are not here.
 
-    The input ``pictures`` is float32 of shape (n, 3, size, size), RGB from 0 to 255, with any n; the output ``probabilities`` has
+    The input ``pictures`` is float32 of shape (n, 3, size, size), as `INPUT_SAYS`, with any n; the output ``probabilities`` has
     shape (n, classes). Normalisation, mirror image and softmax are inside, and the temperature if ``calibrated``. ``int8`` adds
     a form with 8-bit convolutions, calibrated on training images, which must be here. For the rest see `build_predictor`.
     """
@@ -84,7 +88,7 @@ def export_run(
     models = {"onnx": _as_onnx(network, predictor, calibrated)}
     ask, expected = asking(models["onnx"]), outputs(network, pixels)[1]
     found = {"torch": expected, "onnx": ask(pixels)}
-    apart = max(np.abs(part - expected[: len(part)]).max() for part in (found["onnx"], ask(pixels[:1])))
+    apart = max(np.nanmax(np.abs(part - expected[: len(part)])) for part in (found["onnx"], ask(pixels[:1])))
     if not apart <= TOLERANCE:
         raise MpoxError(
             f"ONNX Runtime's probabilities differ from torch's by up to {apart:.2g}, more than {TOLERANCE:g}: nothing was "
@@ -115,14 +119,14 @@ def _as_onnx(network: Deployable, predictor: Predictor, calibrated: bool) -> byt
     facts = {
         "notice": NOTICE + (" It learnt from a phantom, not patients." if about["phantom"] else ""),
         "classes": json.dumps(predictor.classes),
-        "input": "float32 (n, 3, size, size), RGB from 0 to 255, the whole picture squashed to a square (bicubic)",
+        "input": f"float32 (n, 3, {size}, {size}), {INPUT_SAYS}",
         "temperature": repr(predictor.temperature) if calibrated else "none",
         "licence": f"data: {spec.licence if spec else 'of their owner'}; package: MIT; pretrained weights: of their authors",
         **{name: str(value) for name, value in about.items()},
     }
     proto = program.model_proto  # made anew whenever it is asked for
     onnx.helper.set_model_props(proto, facts)
-    proto.doc_string = NOTICE
+    proto.doc_string = f"{NOTICE} Input: {INPUT_SAYS}."
     return proto.SerializeToString()
 
 
@@ -154,7 +158,7 @@ def _in_8_bits(model: bytes, pixels: np.ndarray) -> bytes:
         small = onnx.load(target)
     facts = {prop.key: prop.value for prop in onnx.load_from_string(model).metadata_props}
     onnx.helper.set_model_props(small, facts | {"precision": "int8"})
-    small.doc_string = NOTICE
+    small.doc_string = onnx.load_from_string(model).doc_string
     return small.SerializeToString()
 
 

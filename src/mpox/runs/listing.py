@@ -79,9 +79,7 @@ def find_run(store: RunStore, prefix: str) -> RunResult:
 
 def training_data(store: RunStore, config: RunConfig, data_dir: str | None = None) -> tuple[Dataset, pd.DataFrame]:
     """The data set that a run was made of, and its rows of the split table."""
-    path = store.root / "splits" / f"{config.split}.csv"
-    if not path.is_file():
-        raise MpoxError(f"The split of the run {config.id} is not in {path.parent}: compute the run again.")
+    rows = split_rows(store, config)
     names = [_place(name, config.id, data_dir) for name in config.dataset.split("+")]
     loaded = [store.dataset(name, data_dir=data_dir) for name in names]
     data = loaded[0] if len(loaded) == 1 else combine(loaded, store.audit(names, data_dir).groups)
@@ -92,7 +90,15 @@ def training_data(store: RunStore, config: RunConfig, data_dir: str | None = Non
             f"The data set '{config.dataset}' that is here (hash {data.hash}) is not the one of the run {config.id} "
             f"({config.data}): name the folder of the other one with --data-dir."
         )
-    return data, read_table(path, dtype={"image_id": "str", "group_id": "str"})
+    return data, rows
+
+
+def split_rows(store: RunStore, config: RunConfig) -> pd.DataFrame:
+    """A run's rows of the split table; for these its images need not be here."""
+    path = store.root / "splits" / f"{config.split}.csv"
+    if not path.is_file():
+        raise MpoxError(f"The split of the run {config.id} is not in {path.parent}: compute the run again.")
+    return read_table(path, dtype={"image_id": "str", "group_id": "str"})
 
 
 def _place(name: str, run_id: str, data_dir: str | None) -> str:

@@ -15,24 +15,29 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write, hash_of
+from mpox.audit import copies_among
 from mpox.data.manifest import MIN_SIDE, is_passed_over
 from mpox.data.pictures import EXTENSIONS, UnusablePicture, printable, read_rgb
 from mpox.data.pixels import load_pixels
 from mpox.models.backbones import Deployable, build_model
 from mpox.models.config import ModelConfig, current_engine
 from mpox.models.hardware import torch_device
+from mpox.protocols.splits import PROTOCOLS
 from mpox.runs.cross_validation import fitted_network, predict_nested, refuse_without_network
-from mpox.runs.listing import find_run, training_data
+from mpox.runs.listing import find_run, split_rows, training_data
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunResult, RunStore
 from mpox.stats.calibration import apply_temperature, codes_of, fit_temperature, probabilities_of
 from mpox.stats.conformal import NOTHING, ConformalScores, fit_conformal, predict_sets
-from mpox.stats.decisions import Aim, choose_threshold
+from mpox.stats.decisions import Aim, choose_threshold, operating_point
 from mpox.stats.novelty import Novelty, fit_novelty, novelty_score
+from mpox.stats.resample import EXACT
 
 NOTICE = "Research software, not a medical device."
 PHANTOM = "The run learnt from a phantom, not patients: what it says of a photograph means nothing."
 UNFAMILIAR = "unlike the images that the run learnt from: do not rely on its classes"
+TRAINED_ON = "shows the photograph of the training image {}: what is said of it was learnt by heart"
+NO_ANSWER = "no answer"
 #: Raised by one whenever the predictor of an unchanged run changes.
 VERSION = 2
 AIM = Aim("sensitivity", 0.95)
@@ -56,15 +61,16 @@ class Predictor:
     def predict(self, pixels: np.ndarray, *, confidence: float = 0.9, device: str = "cpu") -> pd.DataFrame:
         """What is said of images, uint8 of shape (n, size, size, 3) from `read_square`; a row an image."""
         found, raw = outputs(self.network, pixels, device=device)
-        chosen = predict_sets(self.conformal, raw, confidence)
+        novelty = novelty_score(self.novelty, found)
+        strange = novelty > self.novelty.threshold  # what the run would say of such an image is no answer
+        chosen = predict_sets(self.conformal, raw, confidence) & ~strange[:, None]
         sets = [[label for label, there in zip(self.classes, row, strict=True) if there] for row in chosen]
         answers = [labels[0] if len(labels) == 1 else f"not sure: {' or '.join(labels) or NOTHING}" for labels in sets]
-        table = pd.DataFrame({"answer": answers, "set": sets})
+        table = pd.DataFrame({"answer": pd.Series(answers, dtype=object).mask(strange, None), "set": sets})
         table[[f"p_{label}" for label in self.classes]] = apply_temperature(raw, self.temperature)
         table[[f"uncalibrated_{label}" for label in self.classes]] = raw
-        table["finding"] = table[f"p_{self.positive}"] >= self.threshold
-        table["novelty"] = novelty_score(self.novelty, found)
-        return table.assign(out_of_distribution=table["novelty"] > self.novelty.threshold)
+        table["finding"] = (table[f"p_{self.positive}"] >= self.threshold).astype(object).mask(strange, None)
+        return table.assign(novelty=novelty, out_of_distribution=strange)
 
 
 def read_square(path: Path, image_size: int) -> np.ndarray:
@@ -163,11 +169,45 @@ def _fit(store: RunStore, run: RunResult, data_dir: str | None, tell: Callable[[
     }
 
 
+def honest_performance(store: RunStore, run_id: str, predictor: Predictor) -> dict:
+    """What the predictor's threshold is worth on the run's own test images, with intervals from their groups.
+
+    ``sensitivity`` and ``specificity`` (``estimate``, ``low``, ``high``, ``interval``) are ``None`` where its protocol leaks.
+    """
+    run = find_run(store, run_id)
+    protocol = run.config.protocol
+    groups = split_rows(store, run.config).set_index("image_id")["group_id"]
+    tested = run.predictions.assign(group_id=run.predictions["image_id"].map(groups), repeat=0)
+    about = {"protocol": protocol, "images": len(tested), "groups": int(tested["group_id"].nunique())}
+    if protocol == "leak_dose" or (protocol in PROTOCOLS and PROTOCOLS[protocol].leaks):
+        return about | {"sensitivity": None, "specificity": None}
+    tested[[f"p_{label}" for label in predictor.classes]] = apply_temperature(probabilities_of(tested), predictor.temperature)
+    table = operating_point(tested, predictor.threshold, positive=predictor.positive).set_index("metric").astype(object)
+    table = table.where(table.notna(), None)
+    return about | {name: table.loc[name].to_dict() for name in ("sensitivity", "specificity")}
+
+
+def training_images(store: RunStore, run_id: str, data_dir: str | None = None) -> pd.DataFrame:
+    """``image_id``, ``path`` and ``pixel_sha256`` of what a run learnt from; an `MpoxError` if that is not here."""
+    data, rows = training_data(store, find_run(store, run_id).config, data_dir)
+    known = data.manifest[data.manifest["image_id"].isin(rows.loc[rows["role"] == "train", "image_id"])]
+    if "original_id" in known:  # the copies of a photograph show it, too
+        known = known.assign(image_id=known["original_id"], pixel_sha256=known["original_sha256"])
+    return known[["image_id", "path", "pixel_sha256"]].drop_duplicates("image_id", ignore_index=True)
+
+
 def predict_files(
-    predictor: Predictor, paths: list[Path], *, confidence: float = 0.9, device: str = "cpu", heat_maps: Path | None = None
+    predictor: Predictor,
+    paths: list[Path],
+    *,
+    confidence: float = 0.9,
+    device: str = "cpu",
+    heat_maps: Path | None = None,
+    training: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Ask a predictor about image files, and folders of them; one row a file: ``file`` and what `Predictor.predict` says.
 
+    ``in_training`` lists those of `training_images` that show the same photograph (missing where these are not given).
     ``heat_map`` names the file with the Grad-CAM of the most probable class; ``error`` is a sentence, in rows at the end.
     """
     if not 0 < confidence < 1:
@@ -176,7 +216,8 @@ def predict_files(
     targets = _heat_map_files(files, heat_maps) if heat_maps else {}
     shares = [f"p_{label}" for label in predictor.classes]
     columns = ["file", "answer", "set", *shares, *(f"uncalibrated_{label}" for label in predictor.classes)]
-    tables = [pd.DataFrame(columns=[*columns, "finding", "novelty", "out_of_distribution", "heat_map", "error"])]
+    columns += ["finding", "novelty", "out_of_distribution", "in_training", "heat_map", "error"]
+    tables, copies = [pd.DataFrame(columns=columns)], copies_among(training) if training is not None and files else None
     for start in tqdm(range(0, len(files), BATCH), desc="predict", delay=3, leave=False):
         read = {}
         for file in files[start : start + BATCH]:
@@ -189,7 +230,8 @@ def predict_files(
             table = predictor.predict(pixels, confidence=confidence, device=device)
             if heat_maps:
                 _draw(predictor, pixels, table[shares].to_numpy().argmax(axis=1), [(file, targets[file]) for file in read])
-            tables.append(table.assign(file=list(read), heat_map=[targets.get(file) for file in read]))
+            seen = [copies(read_rgb(file)) if copies else None for file in read]
+            tables.append(table.assign(file=list(read), in_training=seen, heat_map=[targets.get(file) for file in read]))
     tables.append(pd.DataFrame({"file": list(errors), "error": list(errors.values())}))
     found = pd.concat([table.astype(object) for table in tables], ignore_index=True)
     names = {name: found[name].map(lambda path: printable(str(path)), na_action="ignore") for name in ("file", "heat_map")}
@@ -238,27 +280,57 @@ def _draw(predictor: Predictor, pixels: np.ndarray, classes: np.ndarray, files: 
 
 
 def as_text(table: pd.DataFrame, classes: tuple[str, ...]) -> str:
-    """For a terminal, of a table from `predict_files`: probabilities in per cent, and the warning in words."""
+    """For a terminal, of a table from `predict_files`: probabilities in per cent, and warnings in words."""
     said = table[table["error"].isna()]
     shares = {label: said[f"p_{label}"].map(lambda value: f"{100 * value:.1f} %") for label in classes}
-    warning = said["out_of_distribution"].map({True: UNFAMILIAR, False: ""})
-    shown = pd.DataFrame({"image": said["file"], **shares, "answer": said["answer"], "warning": warning})
+    warning = ["; ".join(_warnings(row)) for row in said.to_dict("records")]
+    answer = said["answer"].fillna(NO_ANSWER)
+    shown = pd.DataFrame({"image": said["file"], **shares, "answer": answer, "warning": warning})
     return shown.to_string(index=False, justify="left", max_colwidth=None) if len(shown) else ""
 
 
-def as_dict(predictor: Predictor, table: pd.DataFrame, confidence: float) -> dict:
-    """A table from `predict_files` for JSON, with the run, the threshold and the notice."""
+def performance_as_text(performance: dict, predictor: Predictor, confidence: float) -> str:
+    """What a reader of an answer should know: `honest_performance` and the confidence of the sets, in two sentences."""
+    shares = {name: performance[name] for name in ("sensitivity", "specificity")}
+    worth = (
+        f"The run has no honest sensitivity: its protocol, {performance['protocol']}, leaks. Ask a run of the protocol source."
+    )
+    if all(shares.values()):
+        values = [f"{name} {_in_words(**share)}" for name, share in shares.items()]
+        tested = f"{performance['images']} test images of {performance['groups']} groups"
+        worth = f"On the run's own {tested} its finding of {predictor.positive} has {' and '.join(values)}."
+    return f"{worth} An answer is the set of classes with a confidence of {100 * confidence:g} %."
+
+
+def _in_words(estimate: float | None, low: float | None, high: float | None, interval: str) -> str:
+    if estimate is None or low is None or high is None:
+        return "not defined"
+    return f"{estimate:.2f} ({'exact ' if interval == EXACT else ''}95 % CI {low:.2f} to {high:.2f})"
+
+
+def _warnings(row: dict) -> list[str]:
+    seen = row["in_training"] if isinstance(row["in_training"], list) else []
+    return [UNFAMILIAR] * bool(row["out_of_distribution"]) + [TRAINED_ON.format(printable(name)) for name in seen[:1]]
+
+
+def as_dict(predictor: Predictor, table: pd.DataFrame, confidence: float, performance: dict | None = None) -> dict:
+    """A table from `predict_files` for JSON, with the run, what it is worth (`honest_performance`), the threshold and the notice.
+
+    Of an image that is unlike the training images neither ``answer`` nor ``finding`` is given (null), and ``set`` is empty.
+    """
     images = []
     for row in table[table["error"].isna()].to_dict("records"):
         entry = {name: row[name] for name in ("file", "answer", "set")}
         for name, prefix in (("probabilities", "p"), ("uncalibrated", "uncalibrated")):
             entry[name] = {label: row[f"{prefix}_{label}"] for label in predictor.classes}
         entry |= {name: row[name] for name in ("finding", "out_of_distribution", "novelty")}
-        entry["warnings"] = [UNFAMILIAR] if row["out_of_distribution"] else []
+        entry["in_training"] = row["in_training"] if isinstance(row["in_training"], list) else None
+        entry["warnings"] = _warnings(row)
         images.append(entry | {"heat_map": row["heat_map"] or None})
     return {
         "notice": NOTICE,
         "run": predictor.provenance,
+        "performance": performance,
         "classes": list(predictor.classes),
         "confidence": confidence,
         "threshold": {"class": predictor.positive, "aim": str(AIM), "probability": predictor.threshold},

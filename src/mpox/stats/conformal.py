@@ -102,9 +102,9 @@ def coverage_table(sets: pd.DataFrame, **resampling: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``class`` (a label, or ``all``), ``images`` (in a repeat), ``measure``, ``estimate``, ``low``, ``high``. The measures are
-        ``coverage``; ``size`` (mean number of classes); the shares `CERTAIN`, `UNSURE` and `NOTHING`; ``right if certain``, the
-        share of sets of one class that name the true one.
+        ``class`` (a label, or ``all``), ``images`` (in a repeat), ``measure``, ``estimate``, ``low``, ``high``,
+        ``interval`` (its kind). The measures are ``coverage``; ``size`` (mean number of classes); the shares `CERTAIN`, `UNSURE`
+        and `NOTHING`; ``right if certain``, the share of sets of one class that name the true one.
     """
     label, answer, covered = (sets[name].to_numpy() for name in ("label", "answer", "covered"))
     everyone = np.ones(len(sets), dtype=bool)
@@ -121,8 +121,10 @@ def coverage_table(sets: pd.DataFrame, **resampling: Any) -> pd.DataFrame:
         }
 
     n_repeats = sets["repeat"].nunique()
+    proportions = {measure: among for measure, (_, among) in measures.items() if measure != "size"}
+    shares = {(one, measure): among & classes[one] for one in classes for measure, among in proportions.items()}
     rows = [
-        {"class": one, "images": int(classes[one].sum() / n_repeats), "measure": measure, **values.row()}
-        for (one, measure), values in bootstrap(statistic, groups_of(sets), **resampling).items()
+        {"class": one, "images": int(classes[one].sum() / n_repeats), "measure": measure, **values.row(), "interval": values.kind}
+        for (one, measure), values in bootstrap(statistic, groups_of(sets), among=shares, **resampling).items()
     ]
     return pd.DataFrame(rows)

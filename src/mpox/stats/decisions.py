@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox._core import MpoxError, TooFewImages
-from mpox.stats.metrics import check_paired, groups_of, matched_repeats, rates, two_sides, weight_by_score
+from mpox.stats.metrics import check_paired, denominators, groups_of, matched_repeats, rates, two_sides, weight_by_score
 from mpox.stats.resample import Replicates, bootstrap, ratio
 
 KINDS = ("sensitivity", "specificity", "youden")
@@ -166,7 +166,7 @@ def operating_replicates(
         found = [rates(weights @ (truth & called), actual, weights @ called, total) for called in answers]
         return {name: np.mean([one[name] for one in found], axis=0) for name in OPERATING}
 
-    return bootstrap(statistic, groups_of(repeats[0]), **resampling)
+    return bootstrap(statistic, groups_of(repeats[0]), among=denominators(truth, np.stack(answers)), **resampling)
 
 
 def operating_point(
@@ -187,10 +187,11 @@ def operating_point(
     -------
     DataFrame
         ``metric`` (`OPERATING`: sensitivity, specificity, positive and negative predictive value *at the prevalence of these
-        images*, and the share of images that are flagged), ``estimate``, ``low``, ``high``; NaN where undefined.
+        images*, and the share of images that are flagged), ``estimate``, ``low``, ``high`` and ``interval``
+        (see `mpox.evaluate`); NaN where undefined.
     """
     found = operating_replicates(predictions, threshold, positive=positive, **resampling)
-    return pd.DataFrame([{"metric": name, **values.row()} for name, values in found.items()])
+    return pd.DataFrame([{"metric": name, **values.row(), "interval": values.kind} for name, values in found.items()])
 
 
 def operating_difference(first: pd.DataFrame, second: pd.DataFrame, *, positive: str = "Mpox", **resampling: Any) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Metrics of predictions, each a function of the images' weights, with groups resampled."""
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,34 @@ def rates(hits, actual, called, total) -> dict[str, np.ndarray]:
     }
 
 
+def denominators(truth: np.ndarray, called: np.ndarray) -> dict[str, np.ndarray]:
+    """Which images each share of `rates` is of, bool (n,), from truth (n,) and the answers of the repeats (r, n), both bool."""
+    everything, cleared = np.ones(len(truth), dtype=bool), ~called
+    shares = {"sensitivity": truth, "specificity": ~truth, "flagged": everything, "f1": truth}
+    return shares | {"ppv": np.any(called, axis=0), "npv": np.any(cleared, axis=0)}
+
+
+def behind(repeats: list[pd.DataFrame], positive: str) -> dict[tuple[str, str], np.ndarray]:
+    """The denominators of the metrics of `evaluate`; of an area the side, and of a mean the class, with the fewest groups."""
+    classes, y, groups = class_names(repeats[0]), codes_of(repeats[0]), groups_of(repeats[0])
+    said = np.stack([probabilities_of(part).argmax(axis=1) for part in repeats])
+
+    def fewest(*masks: np.ndarray) -> np.ndarray:
+        return min(masks, key=lambda mask: len(set(groups[mask])))
+
+    found: dict[tuple[str, str], np.ndarray] = {("accuracy", OVERALL): np.ones(len(y), dtype=bool)}
+    for k, label in enumerate(classes):
+        of = denominators(y == k, said == k)
+        areas = dict.fromkeys(("auroc", "auprc"), fewest(of["sensitivity"], of["specificity"]))
+        of |= areas | {"recall": of["sensitivity"], "precision": of["ppv"]}
+        found |= {(metric, label): of[metric] for metric in OF_CLASS}
+        if label == positive:
+            found |= {(metric, label): of[metric] for metric in ("sensitivity", "specificity")}
+    there = [label for k, label in enumerate(classes) if (y == k).any()]
+    found |= {(metric, MACRO): fewest(*(found[metric, label] for label in there)) for metric in OF_CLASS}
+    return found | {("f1_of_means", MACRO): found["f1", MACRO]}
+
+
 def weighted_metrics(
     repeats: list[pd.DataFrame], weights: np.ndarray, *, positive: str = "Mpox", keys: Iterable[tuple[str, str]] | None = None
 ) -> dict[tuple[str, str], np.ndarray]:
@@ -227,10 +255,9 @@ def replicates(
         (metric, class) to a mean over the repeats.
     """
     _, repeats = matched_repeats(predictions, positive)
-    wanted = None if keys is None else list(keys)
-    return bootstrap(
-        lambda weights: weighted_metrics(repeats, weights, positive=positive, keys=wanted), groups_of(repeats[0]), **resampling
-    )
+    wanted, groups = None if keys is None else list(keys), groups_of(repeats[0])
+    statistic = partial(weighted_metrics, repeats, positive=positive, keys=wanted)
+    return bootstrap(statistic, groups, among=behind(repeats, positive), **resampling)
 
 
 def evaluate(
@@ -256,7 +283,8 @@ def evaluate(
     Returns
     -------
     DataFrame
-        ``metric``, ``class`` (a label, ``macro`` or ``all``), ``estimate``, ``low``, ``high``. The metrics are accuracy;
+        ``metric``, ``class`` (a label, ``macro`` or ``all``), ``estimate``, ``low``, ``high`` and ``interval``, its kind:
+        ``exact`` where all or none of the groups are right (see `mpox.stats.resample.bootstrap`). The metrics are accuracy;
         precision (0 where a class is never predicted), recall, f1, auroc and auprc for each class against the rest and
         macro-averaged; f1_of_means, the harmonic mean of macro precision and macro recall (how the published figure is built);
         sensitivity and specificity for the positive class.
@@ -268,7 +296,9 @@ def evaluate(
         interval is unknown.
     """
     found = replicates(predictions, positive=positive, n_bootstrap=n_bootstrap, seed=seed, interval=interval)
-    return pd.DataFrame([{"metric": metric, "class": label, **one.row()} for (metric, label), one in found.items()])
+    return pd.DataFrame(
+        [{"metric": metric, "class": label, **one.row(), "interval": one.kind} for (metric, label), one in found.items()]
+    )
 
 
 def fold_metrics(

@@ -1,19 +1,23 @@
-"""Groups resampled: weights, the replicates of a measure, and its 95 % interval (percentile, BCa; Wilson's for a proportion)."""
+"""Groups resampled: weights, the replicates of a measure, and its 95 % interval (percentile, BCa, or exact)."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.lib.mixins import NDArrayOperatorsMixin
-from scipy.special import ndtr, ndtri
+from scipy.special import betaincinv, ndtr, ndtri
 
 from mpox._core import MpoxError
 
 N_BOOTSTRAP = 2000
 INTERVALS = ("percentile", "bca")
+#: The kind of an interval of a proportion that no draw moves.
+EXACT = "exact"
 #: Weights that are held at once (32 MiB): replicates of many images are computed in parts.
 CELLS = 2**22
 
@@ -67,7 +71,10 @@ class Replicates(NDArrayOperatorsMixin):
     draws : ndarray of float64, shape (n_bootstrap, ...)
         NaN where a draw leaves the measure undefined.
     left_out : ndarray of float64, shape (n_groups,), optional
-        The measure without each group in turn. With it the interval is BCa, without it the percentile interval.
+        The measure without each group in turn. With it the interval is BCa, without it, or where it
+        is NaN, the percentile interval.
+    kind : str
+        ``percentile``, ``bca`` or, for a proportion that no draw moves, ``exact`` (see `bootstrap`).
 
     Examples
     --------
@@ -79,6 +86,7 @@ class Replicates(NDArrayOperatorsMixin):
     estimate: Any
     draws: np.ndarray
     left_out: np.ndarray | None = None
+    kind: str = INTERVALS[0]
 
     @classmethod
     def of(cls, values) -> "Replicates":
@@ -97,7 +105,7 @@ class Replicates(NDArrayOperatorsMixin):
         if any(one is None for one in known):
             return found
         left_out = ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options)
-        return replace(found, left_out=left_out)
+        return replace(found, left_out=left_out, kind=INTERVALS[1])
 
     def interval(self, level: float = 0.95) -> tuple[Any, Any]:
         """Lower and upper limit: the middle share ``level`` of the draws (Efron and Tibshirani 1993, chapter 13), or BCa.
@@ -113,7 +121,7 @@ class Replicates(NDArrayOperatorsMixin):
             points = zip(self.estimate, self.draws.T, self.left_out.T, strict=True)
             low, high = np.transpose([Replicates(*point).interval(level) for point in points])
             return low, high
-        if self.left_out is not None:
+        if self.left_out is not None and not (self.kind == EXACT or np.isnan(self.left_out).all()):
             known = self.draws[~np.isnan(self.draws)]
             below = ((known < self.estimate).sum() + (known <= self.estimate).sum()) / 2
             if np.isnan(self.estimate) or below in (0, len(known)):
@@ -140,6 +148,7 @@ def bootstrap(
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
     interval: str = "percentile",
+    among: Any = None,
 ) -> Any:
     """The replicates of whatever is a function of the images' weights; every interval from groups comes from here.
 
@@ -153,6 +162,10 @@ def bootstrap(
     n_bootstrap, seed : int
     interval : {"percentile", "bca"}
         For BCa each group is left out in turn, too.
+    among : ndarray of bool, shape (n,) or (n, ...), or a mapping of such arrays, optional
+        Which images are in the denominator of a proportion, or of that with this key. Where all groups are right, or none is,
+        every draw is the same: instead of a width of zero it gets the limits of Clopper and Pearson (1934) over the groups that
+        have such an image, and its draws are spread accordingly, so that formulas of it are uncertain, too.
 
     Returns
     -------
@@ -169,9 +182,32 @@ def bootstrap(
     rows = max(1, CELLS // len(groups))
     values = _joined(map(statistic, _weights_in_parts(groups, n_bootstrap, seed, rows)))
     left_out = _joined(map(statistic, _left_out_in_parts(groups, rows))) if interval == "bca" else None
-    if isinstance(values, dict):
-        return {key: Replicates(one[0], one[1:], left_out and left_out[key]) for key, one in values.items()}
-    return Replicates(values[0], values[1:], left_out)
+    if not isinstance(values, dict):
+        return _spread(Replicates(values[0], values[1:], left_out, interval), among, groups, seed)
+    found = {key: Replicates(one[0], one[1:], left_out and left_out[key], interval) for key, one in values.items()}
+    masks = among if isinstance(among, Mapping) else {}
+    return {key: _spread(one, masks.get(key), groups, [seed, zlib.crc32(repr(key).encode())]) for key, one in found.items()}
+
+
+def _spread(found: Replicates, among: np.ndarray | None, groups: np.ndarray, seed: Any) -> Replicates:
+    """A proportion with draws between the limits of Clopper and Pearson where it is 0 or 1, or no draw differs from it."""
+    if among is None or not len(found.draws):
+        return found
+    still = ~(np.abs(found.draws - found.estimate) > 1e-12).any(axis=0) & ~np.isnan(found.estimate)
+    still |= np.isclose(found.estimate, 0, atol=1e-12) | np.isclose(found.estimate, 1, rtol=0, atol=1e-12)
+    if not still.any():
+        return found
+    counted = pd.DataFrame(among.reshape(len(groups), -1)).groupby(groups).any().sum().to_numpy().reshape(among.shape[1:])
+    n = np.broadcast_to(counted, still.shape)[still]
+    hits = np.round(np.asarray(found.estimate)[still] * n, 9)
+    share = np.random.default_rng(seed).permutation(np.linspace(0, 1, len(found.draws)))[:, None]
+    lower = np.where(hits > 0, betaincinv(hits, n - hits + 1, share), 0.0)
+    upper = np.where(hits < n, betaincinv(hits + 1, n - hits, share), 1.0)
+    draws, left_out = found.draws.copy(), None if found.left_out is None else found.left_out.copy()
+    draws[:, still] = np.where(share < 0.5, lower, upper)
+    if left_out is not None:
+        left_out[:, still] = np.nan
+    return Replicates(found.estimate, draws, left_out, EXACT if still.all() else found.kind)
 
 
 def _joined(parts: Iterable[Any]) -> Any:
@@ -214,6 +250,11 @@ def percentile_interval(values) -> tuple[float, float]:
 def with_percentiles(values) -> tuple[float, float, float]:
     """`Replicates.row` of one array, the estimate first, as a tuple: estimate, low, high."""
     return tuple(Replicates.of(values).row().values())
+
+
+def with_kind(values: Replicates) -> tuple[float, float, float, str]:
+    """Estimate, low, high, and the kind of the interval."""
+    return (*with_percentiles(values), values.kind)
 
 
 def bca_interval(values, left_out: np.ndarray) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """For whom a model is worse: slices named beforehand, and slices that are searched for."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -107,7 +108,9 @@ class Slices:
         """`SLICE_COLUMNS` of every slice, with intervals from resampling groups."""
         if not self.names:
             return pd.DataFrame(columns=SLICE_COLUMNS)
-        found = bootstrap(lambda weights: self.rates(self.error, weights), self.groups, n_bootstrap=n_bootstrap, seed=seed)
+        among = {"inside": self.member, "rest": ~self.member}
+        statistic = partial(self.rates, self.error)
+        found = bootstrap(statistic, self.groups, n_bootstrap=n_bootstrap, seed=seed, among=among)
         rate, apart = found["inside"].row(), (found["inside"] - found["rest"]).row()
         columns = (self.names, self.member.sum(axis=0), self.n_groups, *rate.values(), found["rest"].estimate, *apart.values())
         return pd.DataFrame(dict(zip(SLICE_COLUMNS, columns, strict=True)))

@@ -51,7 +51,8 @@ def confusion_table(predictions: pd.DataFrame, **resampling) -> pd.DataFrame:
         counts = np.mean([weighted_confusion(*guess, len(classes), weights) for guess in guesses], axis=0)
         return {"images": counts, "share": ratio(counts, counts.sum(axis=2, keepdims=True))}
 
-    found = bootstrap(cells, groups_of(repeats[0]), **resampling)
+    of_true = (guesses[0][0][:, None] == np.arange(len(classes)))[..., None]
+    found = bootstrap(cells, groups_of(repeats[0]), among={"share": of_true}, **resampling)
     columns = {"images": found["images"].estimate, **found["share"].row()}
     table = pd.DataFrame(product(classes, classes), columns=["true", "predicted"])
     return table.assign(**{name: values.ravel() for name, values in columns.items()}).rename(columns={"estimate": "share"})

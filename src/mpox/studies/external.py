@@ -291,7 +291,8 @@ def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.D
     """Share of positives in each collection: ``source``, ``images``, ``groups``, ``estimate``, ``low``, ``high``."""
     rows = []
     for name, part in both.manifest.groupby("source"):
-        share = bootstrap(partial(weighted_mean, part["label"] == positive), groups_of(part), **resampling)
+        among = np.ones(len(part), dtype=bool)
+        share = bootstrap(partial(weighted_mean, part["label"] == positive), groups_of(part), among=among, **resampling)
         rows.append({"source": name, "images": len(part), "groups": part["group_id"].nunique(), **share.row()})
     return pd.DataFrame(rows)
 

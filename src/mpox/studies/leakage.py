@@ -73,4 +73,4 @@ def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, **resampling) -> R
     counts = table.assign(images=inside.astype(float), hits=right.astype(float))
     counts = counts.groupby(["image_id", "group_id"], sort=True)[["images", "hits"]].sum().reset_index()
     hits, images = counts["hits"].to_numpy(), counts["images"].to_numpy()
-    return bootstrap(lambda weights: ratio(weights @ hits, weights @ images), groups_of(counts), **resampling)
+    return bootstrap(lambda weights: ratio(weights @ hits, weights @ images), groups_of(counts), among=images > 0, **resampling)

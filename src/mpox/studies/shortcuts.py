@@ -21,7 +21,7 @@ from mpox.models.config import ModelConfig
 from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
 from mpox.runs.cross_validation import predict_splits
 from mpox.runs.recorded import Store
-from mpox.stats.metrics import OVERALL, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.stats.metrics import OVERALL, behind, check_paired, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import Replicates, bootstrap, weighted_mean
 
 #: Protocols: trained and tested on one alteration; trained on originals and tested on alterations or on corruptions; trained with
@@ -68,7 +68,9 @@ def recipe_replicates(predictions: pd.DataFrame, *, positive: str = "Mpox", **re
         }
         return {(recipe, metric): of_recipe[keys[metric]] for recipe, of_recipe in found.items() for metric in MEASURES}
 
-    found = bootstrap(scores, groups_of(next(iter(repeats.values()))[0]), **resampling)
+    images = {recipe: behind(parts, positive) for recipe, parts in repeats.items()}
+    among = {(recipe, metric): images[recipe][keys[metric]] for recipe in tables for metric in MEASURES}
+    found = bootstrap(scores, groups_of(next(iter(repeats.values()))[0]), among=among, **resampling)
     return {recipe: {metric: found[recipe, metric] for metric in MEASURES} for recipe in tables}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
-from mpox.stats.metrics import OVERALL, groups_of, matched_repeats, weighted_auroc, weighted_metrics
+from mpox.stats.metrics import OVERALL, behind, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import bootstrap
 from mpox.studies.external import effective_size
 
@@ -77,7 +77,10 @@ def within_strata(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: s
         first, found = parts[0], dict.fromkeys(METRICS, _MISSING)
         sizes = {"images": len(first), "groups": first["group_id"].nunique(), "positives": (first["label"] == positive).sum()}
         if stratum in judged:
-            drawn = bootstrap(partial(_measures, parts, positive), groups_of(first), **resampling)
+            among = {
+                metric: images for (metric, label), images in behind(parts, positive).items() if label in (OVERALL, positive)
+            }
+            drawn = bootstrap(partial(_measures, parts, positive), groups_of(first), among=among, **resampling)
             found = {metric: values.row() for metric, values in drawn.items()}
         rows += [{"stratum": stratum, **sizes, "metric": metric, **numbers} for metric, numbers in found.items()]
     return pd.DataFrame(rows)
