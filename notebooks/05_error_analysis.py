@@ -51,7 +51,10 @@ import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.studies.errors import confusion_table, error_table, sibling_errors
+
+check_parameters("05_error_analysis", globals())
 
 # %%
 at_the_top = report.key_findings()

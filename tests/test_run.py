@@ -137,10 +137,10 @@ def test_parameters_go_to_the_notebooks_that_declare_them_and_overrides_win(proj
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overrides": {"SEED": "many"}}, "SEED must be a number.* 'many' is text"),
-        ({"overrides": {"SEED": True}}, "SEED must be a number.* True is true or false"),
+        ({"overrides": {"SEED": "many"}}, "SEED must be a whole number.* 'many' is text"),
+        ({"overrides": {"SEED": True}}, "SEED must be a whole number.* True is true or false"),
         ({"overrides": {"NAMES": "a"}}, "NAMES must be a list.* 'a' is text"),
-        ({"overrides": {"NAMES": ["a", 1]}}, "Each item of NAMES must be text.* 1 is a number"),
+        ({"overrides": {"NAMES": ["a", 1]}}, "Each item of NAMES must be text.* 1 is a whole number"),
         ({"overrides": {"DEVICE": None}}, "DEVICE must be text.* None is nothing"),
         ({"overrides": {"SEDE": 1}}, r"No notebook has the parameter SEDE \(did you mean SEED\?\); there are .*EPOCHS"),
         ({"profile": "quik"}, r"'quik' \(did you mean quick\?\); there are quick, tiny"),
