@@ -40,12 +40,12 @@ class _Group(click.Group):
     def main(self, *args, **options):
         if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
-        return super().main(*args, **options)
-
-    def invoke(self, context: click.Context):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **options)
+
+    def invoke(self, context: click.Context):
         try:
             return super().invoke(context)
         except MpoxError as error:
