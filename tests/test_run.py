@@ -394,34 +394,50 @@ def test_a_dead_kernel_fails_like_any_other_cell_and_is_not_done(tmp_path, monke
         assert "os._exit(3)" in result.failure
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [["--workers", "1"], []], ids=["in order", "side by side"])
-def test_ctrl_c_is_noted_and_leaves_no_kernel(tmp_path, monkeypatch, options):
+@pytest.fixture(params=[["--workers", "1"], []], ids=["in order", "side by side"])
+def hanging(request, tmp_path, monkeypatch):
+    """A run whose first chapter sleeps: the process, its project, the kernel's number, the options."""
     project = make_project(tmp_path / "project", n01_hang=HANG, n02_three=THREE)
     monkeypatch.setenv("MPOX_PROJECT", str(project))
     (project / "profiles/quick.yml").write_text("WAY: sleep\n")
-    command = [sys.executable, "-c", "from mpox.cli import main; main()", "run", *options]
+    command = [sys.executable, "-c", "from mpox.cli import main; main()", "run", *request.param]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        pid, deadline = project / "notebooks/pid", time.monotonic() + 60
-        while not (pid.is_file() and pid.read_text()) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        hanging, other = read_run_folder(project / "_runs/quick").notebooks.values()
-        assert hanging.status == "running" and (other.status == "pending") == bool(options)
-        with pytest.raises(MpoxError, match="Another 'mpox run' is writing"):
-            run_notebooks(profile="quick", resume=True)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    kernel, deadline = project / "notebooks/pid", time.monotonic() + 60
+    while not (kernel.is_file() and kernel.read_text()) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process, project, int(kernel.read_text()), request.param
+    process.kill()
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_noted_and_leaves_no_kernel(hanging):
+    process, project, kernel, options = hanging
+    first, other = read_run_folder(project / "_runs/quick").notebooks.values()
+    assert first.status == "running" and (other.status == "pending") == bool(options)
+    with pytest.raises(MpoxError, match="Another 'mpox run' is writing"):
+        run_notebooks(profile="quick", resume=True)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"Interrupted. Go on from it with: {' '.join(['mpox run', *options])} --resume" in stderr
     assert "Traceback" not in stdout + stderr
-    hanging, other = read_run_folder(project / "_runs/quick").notebooks.values()
-    assert (hanging.status, hanging.error) == ("failed", "interrupted") and (other.status == "pending" or not options)
+    first, other = read_run_folder(project / "_runs/quick").notebooks.values()
+    assert (first.status, first.error) == ("failed", "interrupted") and (other.status == "pending" or not options)
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        os.kill(kernel, 0)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_kernel_and_can_be_gone_on_with(hanging):
+    process, project, kernel, _ = hanging
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{kernel}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{kernel}").exists()
+    assert run_notebooks(["02"], profile="quick", resume=True).notebooks["02_three"].status == "done"
 
 
 # ------------------------------------------------------------------------------------------------------------ sync

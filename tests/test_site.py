@@ -20,7 +20,7 @@ from mpox._core import project_root
 from mpox.book.build import CONTENTS, mend
 
 SOURCES = ("_config.yml", "_toc.yml", "book", "src/mpox/book/build.py")
-VIEWS = {"light": {"width": 1280}, "dark": {"width": 1280, "dark": True}, "narrow": {"width": 390}}
+VIEWS = {"light": {"width": 1280}, "dark": {"width": 1024, "dark": True}, "narrow": {"width": 390}}
 #: axe-core's rules that can tell one view of a page from another; the light view is held against all of its rules.
 RULES = {"light": (), "dark": ("color-contrast",), "narrow": ("scrollable-region-focusable", "target-size", "meta-viewport")}
 

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import textwrap
+import threading
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -420,7 +421,7 @@ def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress
             if failure:
                 return
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)) as pool:
         futures = {pool.submit(_attempt, *task): name for name, task in tasks.items()}
         names = iter(tasks)
         for name in itertools.islice(names, jobs):
@@ -442,6 +443,17 @@ def _outcomes(run: NotebookRuns, tasks: dict[str, tuple], jobs: int, *, progress
             for name in [name for name, notebook in run.notebooks.items() if notebook.status == "running"]:
                 run.note(name, status="failed", error="interrupted")
             raise
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and its kernel with it, soon after the one that started it, which may have been killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(name: str, parameters: dict, result: Path, mark: dict, log: Path, *, progress_bar: Any = False) -> tuple[float, Any]:
