@@ -156,8 +156,12 @@ def resolve_parameters(
 
 def check_parameters(name: str, values: Mapping[str, Any]) -> None:
     """Hold what a chapter was given, by whatever route, to the rules of `resolve_parameters`: `values` are its ``globals()``."""
-    for key, default in declared_parameters(name).items():
+    declared = declared_parameters(name)
+    for key, default in declared.items():
         _fit(key, values[key], default, name)
+    needed = ["linear_probe", "fine_tune"] if name.startswith("02") else ["linear_probe"]
+    if "REPEATS" in declared and not set(needed) <= set(values["REPEATS"]):
+        raise MpoxError(f"REPEATS must have {' and '.join(needed)}, which this chapter is about; it is {values['REPEATS']!r}.")
     require_device(values)
 
 
