@@ -186,7 +186,6 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("05", {"IMAGE_SIZE": -5}, r"IMAGE_SIZE must be from 32 to 4096 \(or 0"),
         ("04", {"IMAGE_SIZES": [0]}, "Each item of IMAGE_SIZES must be from 32"),
         ("03", {"REPEATS": {"linear_probe": "two"}}, "Each value of REPEATS must be a whole number"),
-        ("02", {"REPEATS": {"linear_probe": 1}}, "REPEATS must have linear_probe and fine_tune"),
         ("05", {"REPEATS": {"tail_tune": 1}}, "REPEATS must have linear_probe,"),
         ("03", {"DOSES": [0, 2]}, "Each item of DOSES must be from 0.0 to 1.0, not 2"),
         ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
