@@ -227,8 +227,11 @@ drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apa
 overall = {name: table["error"].mean() for name, table in errors.items()}
 rates = pd.DataFrame({"dataset": list(overall), "estimate": list(overall.values()), "label": "all pictures"})
 look = {"xlabel": "error rate", "percent": "x"}
-plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
-plt.show()
+if len(drawn):
+    plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
+    plt.show()
+else:
+    report.prose("*Nothing to draw here: no slice has enough groups.*")
 
 # %%
 by_hand = {}
