@@ -377,8 +377,18 @@ class TestDecisions:
         assert (last["dataset_a"], last["image_id_a"], last["dataset_b"]) == ("a", "1.png", "z")
         assert len(read_overrides()) == len(pd.read_csv(OURS))
         run_audit([phantom[0]], overrides=read_overrides(path), progress=False)  # decisions on other data sets are passed over
+        table = pd.read_csv(path)
+        for decision, reason in ((" Reject", "turned round"), ("REJECT ", "NA")):  # as Excel and R save it
+            text = table.assign(decision=decision, reason=reason).to_csv(index=False, sep=";", lineterminator="\r\n")
+            path.write_text("\ufeff" + text + ";;;;;\r\n", encoding="utf-8")
+            again = read_overrides(path).iloc[-1]
+            assert again["decision"] == "reject" and again["reason"] == ("" if reason == "NA" else reason)
+        path.write_text(table.to_csv(index=False))
         undecided = path.read_text().replace("reject", "no")
-        for text, message in (("dataset_a\n", "lack the columns"), (undecided, "confirm or reject")):
+        for text, message in (
+            ("dataset_a\n", "needs the columns dataset_a, .* and reason; it has dataset_a"),
+            (undecided, "confirm or reject"),
+        ):
             path.write_text(text)
             with pytest.raises(MpoxError, match=message):
                 read_overrides(path)

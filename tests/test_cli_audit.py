@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from mpox.audit import read_audit
 from mpox.cli import main
+from mpox.data.manifest import scan
 
 
 def texture(seed: int) -> np.ndarray:
@@ -41,7 +43,7 @@ def test_a_folder_is_audited(folder, tmp_path):
     out = tmp_path / "out"
     result = audit(folder, "--out", out, "--review", "--patient-pattern", r"(?P<patient>P\d+)_")
     assert result.exit_code == 0, result.output
-    assert "6 pictures (Mpox 4, Other 2), 2 files rejected" in result.output
+    assert "6 pictures (Mpox 4, Other 2), 2 files rejected; patients known: 6 of 6." in result.output
     assert "1 pairs show the same photograph" in result.output and "1 of labels, 1 of patients" in result.output
     pairs = pd.read_csv(out / "pairs.csv")
     assert pairs[["image_id_a", "image_id_b", "method"]].values.tolist() == [["Mpox/P0_1.png", "Other/P9_1.jfif", "geometric"]]
@@ -112,3 +114,19 @@ def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):
     result = audit(tmp_path / "bad", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "no usable picture" in result.output
     assert pd.read_csv(tmp_path / "out" / "rejected.csv")["image_id"].tolist() == ["Mpox/a.jpg"]
+
+
+def test_what_is_known_of_patients_and_what_is_passed_over_is_said(folder, tmp_path):
+    (folder / "Mpox" / "@eaDir").mkdir()
+    rows = ["Mpox/P0_1.png,A", "Other/P8_1.tif,A", "Mpox/P1_1.png,NA", "Mpox/P2_1.png,?", 'Mpox/P3_1.png,"B\r1"']
+    (folder / "Patients.csv").write_bytes("\n".join(["image_id,patient_id", *rows]).encode())
+    result = audit(folder, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "patients known: 3 of 6" in result.output and "'NA' (1), '?' (1)" in result.output
+    assert "more than one class, which may be a mistake: A (Mpox, Other)." in result.output
+    assert "passed over: Mpox/@eaDir." in result.output
+    manifests = [scan(folder)]
+    read = read_audit(tmp_path / "out", manifests)  # the carriage return is quoted in every table
+    assert read.groups["patient_id"].dropna().tolist() == ["A", "B\r1", "A"]
+    assert len(pd.read_csv(tmp_path / "out" / "rejected.csv")) == len(manifests[0].attrs["rejected"]) == 3
+    assert "3 of them are filed under 2 patient numbers" in (tmp_path / "out" / "datasheet-pictures.md").read_text()

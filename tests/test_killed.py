@@ -29,7 +29,8 @@ OPERATIONS = ("open", "fsync", "replace", "mkdir", "unlink", "rmdir")
 def processes():
     """Processes that start in no time: forked from one that has imported what is slow to import, and did nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mpox.runs.cross_validation", "mpox.runs.parallel", "test_killed"])
+    computing = ["torch", "mpox.models.features", "mpox.models.heads", "mpox.models.backbones", "mpox.audit.features"]
+    context.set_forkserver_preload([*computing, "mpox.runs.cross_validation", "mpox.runs.parallel", "test_killed"])
     return context
 
 

@@ -20,7 +20,16 @@ from test_pictures import png_header
 import mpox.data.manifest
 from mpox._core import MpoxError
 from mpox.data.groups import connected, patient_groups, same_value_links, source_groups
-from mpox.data.manifest import COLUMNS, UNLABELLED, build_manifest, manifest_hash, match_patients, read_patients, scan
+from mpox.data.manifest import (
+    COLUMNS,
+    PASSED_OVER,
+    UNLABELLED,
+    build_manifest,
+    manifest_hash,
+    match_patients,
+    read_patients,
+    scan,
+)
 from mpox.data.registry import REGISTRY, get_spec, locate
 
 
@@ -213,7 +222,7 @@ def test_a_folder_without_classes_can_be_scanned_but_is_no_data_set_to_learn_fro
         build_manifest(root)
     (tmp_path / "bare").mkdir()
     empty = scan(tmp_path / "bare")
-    assert len(empty) == 0 and empty.attrs == {"source": "bare", "rejected": [], "empty": [], "alike": []}
+    assert len(empty) == 0 and empty.attrs == {"source": "bare", "rejected": [], "empty": [], "alike": [], "not_known": {}}
     assert empty.dtypes.to_dict() == frame.dtypes.to_dict()
 
 
@@ -364,17 +373,54 @@ def table(tmp_path, text: str, encoding: str = "utf-8"):
 @pytest.mark.parametrize(
     "text",
     [
-        "image_id,patient_id\nMpox/a.png,007\nNormal/a.png,NA\n",
-        "patient_id;site;image_id\r\n007;x;Mpox/a.png\r\nNA;;Normal/a.png\r\n",
-        "\ufeffimage_id\tpatient_id\nMpox/a.png\t007\nNormal/a.png\tNA",
-        ' image_id , patient_id \n"Mpox\\a.png", 007 \n./Normal/a.png,NA\n',
-        "image_id,patient_id\nMpox/a.png,007\nMpox/a.png,007\nNormal/a.png,NA\nMpox/b.png,\n",
-        "file,patient_id\nMpox/a.png,007\nNormal/a.png,NA\nb.png,\n",
-        "file,patient_id\nMpox/a.png,007,,\n\nNormal/a.png,NA\ncafe\u0301.png\ncut.png,P2\n",
+        "image_id,patient_id\nMpox/a.png,007\nNormal/a.png,N1\n",
+        "patient_id;site;image_id\r\n007;x;Mpox/a.png\r\nN1;;Normal/a.png\r\n;;\r\n ; ;\r\n",
+        "\ufeffimage_id\tpatient_id\nMpox/a.png\t007\nNormal/a.png\tN1",
+        ' Image_ID , Patient_id \n"Mpox\\a.png", 007 \n./Normal/a.png,N1\n',
+        "image_id,patient_id\nMpox/a.png,007\nMpox/a.png,007\nNormal/a.png,N1\nMpox/b.png,\n",
+        "file,patient_id\nMpox/a.png,007\nNormal/a.png,N1\nb.png,\n",
+        "file,patient_id\nMpox/a.png,007,,\n\nNormal/a.png,N1\ncafe\u0301.png\ncut.png,P2\n",
+        "image_id,patient_id\nMpox/a.png,NA\nMpox/a.png,007\nMpox/a.png,?\nNormal/a.png,N1\n",
+        '\r\nsep=;\r\n"image_id";"notes";"patient_id";"notes"\r\nMpox/a.png;,,,;007;\r\nNormal/a.png;,;N1\r\n',
+        "image_id,patient_id\rMpox/a.png,007\rNormal/a.png,N1\r",
     ],
 )
 def test_tables_as_people_write_them(tmp_path, text):
-    assert read_patients(table(tmp_path, text), IDS, rejected=["Mpox/cut.png"]) == {"Mpox/a.png": "007", "Normal/a.png": "NA"}
+    assert read_patients(table(tmp_path, text), IDS, rejected=["Mpox/cut.png"]) == {"Mpox/a.png": "007", "Normal/a.png": "N1"}
+
+
+QUOTE = '"'
+NO_PATIENT = [
+    "NA",
+    '"NA"',
+    "nan",
+    "N/A",
+    "n.a.",
+    "NULL",
+    "None",
+    "#N/A",
+    "#REF!",
+    "<NA>",
+    "\\N",
+    "unknown",
+    "Not known",
+    "-",
+    "?",
+    "--",
+]
+
+
+def test_markers_of_a_missing_value_are_no_patient_and_told(tmp_path):
+    ids = [f"Mpox/P{marker.strip(QUOTE).replace('/', '_')}_{number}.png" for number, marker in enumerate(NO_PATIENT)]
+    root = save(tmp_path / "d", *ids, "Normal/a.png", "Normal/b.png")
+    rows = [f"{image_id},{marker}" for image_id, marker in zip(ids, NO_PATIENT, strict=True)]
+    table(root, "\n".join(["image_id,patient_id", *rows, "Normal/a.png,Nan1", "Normal/b.png,"]))
+    frame = scan(root)
+    assert frame.set_index("image_id")["patient_id"].dropna().to_dict() == {"Normal/a.png": "Nan1"}
+    assert frame.attrs["not_known"] == {"NA": 2} | {marker: 1 for marker in NO_PATIENT[2:]}
+    (root / "patients.csv").unlink()
+    named = scan(root, patient_pattern=r"^P(?P<patient>.+)_\d+$")  # in names as in tables
+    assert named["patient_id"].isna().all() and sum(named.attrs["not_known"].values()) == len(NO_PATIENT)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +428,8 @@ def test_tables_as_people_write_them(tmp_path, text):
     [
         ("image,patient\na,b\n", "patients.csv needs the columns image_id .or file. and patient_id; it has image, patient"),
         ("", "it has none"),
+        ("image_id,patient_id,Patient_ID\na,b,c\n", "patients.csv has the column patient_id more than once: keep one"),
+        ("file,file,patient_id\na,b,c\n", "the column file more than once"),
         ("image_id,patient_id\nMpox/a.png,P1\nMpox/a.png,P2\n", r"1 image.*'Mpox/a.png'.*two different patients"),
         ("image_id,patient_id\nMpox/x.png,P1\nb.png,P2\n", r"2 image.s. .'Mpox/x.png', 'b.png'., which are not in"),
         ("file,patient_id\na.png,P1\n", "'a.png'.* more than once: give their path"),
@@ -435,3 +483,69 @@ def test_what_the_user_names_wins_over_the_table_beside_the_images_and_that_over
     assert patients_of(scan("msld-v1", data_dir=tmp_path)) == ["M01", "NM02"]
     (registered / "patients.csv").write_text("file,patient_id\nM01_01.png,Q\n")
     assert patients_of(scan("msld-v1", data_dir=tmp_path)) == ["Q", None]
+
+
+@pytest.mark.parametrize("name", ["Patients.csv", "patients.CSV", "PATIENTS.CSV"])
+def test_the_case_of_the_table_of_patients_does_not_matter(tmp_path, name):
+    root = two_classes(tmp_path / "d")
+    (root / name).write_text("image_id,patient_id\nNormal/a.png,P1\n")
+    assert patients_of(build_manifest(root)) == [None, "P1"] and build_manifest(root).attrs["rejected"] == []
+    (root / "patients.csv").write_text("image_id,patient_id\n")
+    with pytest.raises(MpoxError, match="2 tables of patients.*keep one"):
+        build_manifest(root)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["patient.csv", "patients.csv.txt", "patients.txt", "patients", "patients.xlsx", "Patients (1).csv", "pateints.csv",
+     " patients.csv", "patient_ids.tsv", "Normal/patients.csv", "Monkeypox/sub/Patient.csv"],
+)  # fmt: skip
+def test_a_table_of_patients_that_would_not_be_read_is_an_error(tmp_path, name):
+    root = save(two_classes(tmp_path / "d"), "Monkeypox/sub/patient.png", "patient/patient_1.png")
+    (root / "Normal" / "patient_1.txt").write_text("notes on one image")
+    assert len(build_manifest(root)) == 4
+    (root / name).write_text("image_id,patient_id\nNormal/a.png,P1\n")
+    with pytest.raises(MpoxError, match="looks like the table of patients and would not be read") as raised:
+        build_manifest(root)
+    assert str(root / name) in str(raised.value)
+    assert patients_of(scan(root, patients=root / name))[2] == "P1"  # whoever names a table means that one
+    if "/" not in name:
+        (root / "patients.csv").write_text("image_id,patient_id\nNormal/a.png,P2\n")
+        assert patients_of(scan(root))[2] == "P2"  # what lies beside the one that is read is only rejected
+
+
+def test_folders_of_the_system_are_passed_over_and_named(tmp_path):
+    root = two_classes(tmp_path / "d")
+    system = [
+        "@eaDir",
+        "Normal/@eaDir/a.png",
+        "__MACOSX",
+        "$RECYCLE.BIN",
+        "Normal/#recycle",
+        "lost+found",
+        "Normal/System Volume Information",
+    ]
+    save(root, *(f"{folder}/thumb.png" for folder in system), "Normal/.thumbnails/a.png", "Normal/#1/b.png")
+    frame = build_manifest(root)
+    assert frame["image_id"].tolist() == ["Monkeypox/a.png", "Normal/#1/b.png", "Normal/a.png"] and frame.attrs["empty"] == []
+    named = {"Normal/@eaDir" if "a.png" in folder else folder for folder in system}
+    assert rejected_of(frame) == dict.fromkeys(named, PASSED_OVER)
+
+
+def test_names_with_control_characters_are_refused_by_name(tmp_path):
+    root = save(two_classes(tmp_path / "d"), "Normal/p\r0.png", "Normal/p\n1.png", "Normal/sub\t/c.png", "Mp\rox/a.png")
+    (root / "Normal" / "Icon\r").write_bytes(b"")
+    frame = scan(root)
+    assert frame["image_id"].tolist() == ["Monkeypox/a.png", "Normal/a.png"] and frame.attrs["empty"] == [r"Mp\rox"]
+    assert list(rejected_of(frame)) == [
+        r"Mp\rox/a.png",
+        r"Normal/Icon\r",
+        r"Normal/p\n1.png",
+        r"Normal/p\r0.png",
+        r"Normal/sub\t/c.png",
+    ]
+    assert all("no single line" in reason or "(none)" in reason for reason in rejected_of(frame).values())
+    table(root, 'image_id,patient_id\n"Normal/p\r0.png",P1\nNormal/a.png,"P\r2"\n')  # a rejected file may be named
+    assert patients_of(scan(root)) == [None, "P\r2"]
+    with pytest.raises(MpoxError, match="no single line"):
+        scan(two_classes(tmp_path / "d\r"))

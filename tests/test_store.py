@@ -105,6 +105,12 @@ def test_tables_are_computed_once_for_a_specification(tmp_path):
     assert [path.name for path in (tmp_path / "tables").iterdir()] == [f"{next(iter(store.used_tables))}.csv"]
 
 
+@pytest.mark.parametrize("text", ["a\rb", "\r", "a\r\nb", 'x"\r"y', "a\nb", "a,b", " a ", "\u2028"])
+def test_any_text_in_a_table_comes_back(tmp_path, text):
+    made = pd.DataFrame({"x": [text, "NA", None], "n": [1, 2, 3], "f": [0.1 + 0.2, np.nan, 1.0], "b": [True, False, True]})
+    pd.testing.assert_frame_equal(RunStore(tmp_path).table("t", {}, lambda: made), made, check_exact=True)
+
+
 def test_the_id_is_the_content_of_the_configuration():
     values = asdict(CONFIG)
     turned = json.loads(json.dumps(dict(reversed(values.items()))))

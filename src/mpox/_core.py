@@ -1,5 +1,6 @@
 """What every room stands on: errors, roots and caches, whole files and folders, locks, hashes."""
 
+import csv
 import hashlib
 import json
 import os
@@ -8,10 +9,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import platformdirs
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Ending of temporary names.
 TEMPORARY = ".tmp"
@@ -102,6 +106,12 @@ def atomic_write(path: str | os.PathLike, content: str | bytes) -> Path:
     with replacing(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
     return Path(path)
+
+
+def csv_text(table: "pd.DataFrame") -> str:
+    """A table as CSV that gives the same table back: a carriage return in a cell is quoted, which pandas does not do."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    return table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC) if "\r" in text else text
 
 
 @contextmanager

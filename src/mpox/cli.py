@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from mpox._core import MpoxError, atomic_write, project_root
+from mpox._core import MpoxError, atomic_write, csv_text, project_root
 
 _PATH = click.Path(path_type=Path)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -274,7 +274,7 @@ def list_runs(store, sort, as_csv, **wanted):
             raise MpoxError(f"No run has the {column} '{value}': there is {there or 'none'}.")
     table = table.sort_values(sort, kind="stable") if sort else table
     if as_csv:
-        click.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
+        click.echo(csv_text(table), nl=False)
         return
     if len(table):
         shown = table.assign(date=table["date"].dt.strftime("%Y-%m-%d %H:%M"), seconds=table["seconds"].round(1))
@@ -341,7 +341,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     if as_json:
         click.echo(json.dumps(as_dict(predictor, table, confidence), indent=1))
     elif as_csv:
-        click.echo(table.assign(set=table["set"].str.join(" | ")).to_csv(index=False, lineterminator="\n"), nl=False)
+        click.echo(csv_text(table.assign(set=table["set"].str.join(" | "))), nl=False)
     elif text := as_text(table, predictor.classes):
         click.echo(text)
     sys.exit(1 if len(failed) else 0)

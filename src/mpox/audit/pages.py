@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mpox._core import atomic_write
+from mpox._core import atomic_write, csv_text
 from mpox.audit import Audit, run_audit
 from mpox.audit.quality import image_quality, skin_tone
 from mpox.audit.result import COLUMNS, package_decisions, read_overrides, rejected_files
-from mpox.data.manifest import scan
+from mpox.data.manifest import PASSED_OVER, scan, shown
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY, DatasetSpec
 
@@ -45,14 +45,14 @@ def audit_folder(
         found = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern, jobs=jobs)
         manifests.append(found)
         _say_scan(found, say)
-    rejected = rejected_files(manifests).to_csv(index=False, lineterminator="\n")
+    rejected = csv_text(rejected_files(manifests))
     atomic_write(out / "rejected.csv", rejected)  # first: it is what a user needs where nothing can be used
     audit = run_audit(manifests, overrides=decisions, jobs=jobs)
     used = [manifest for manifest in manifests if len(manifest)]
     quality = pd.concat([image_quality(manifest, jobs=jobs) for manifest in used], ignore_index=True)
     tone = pd.concat([skin_tone(manifest, jobs=jobs) for manifest in used], ignore_index=True)
     both = quality.merge(tone.drop(columns="label"), on=["dataset", "image_id"], validate="1:1")
-    texts = {"quality.csv": both.to_csv(index=False, lineterminator="\n")}
+    texts = {"quality.csv": csv_text(both)}
     texts |= {f"datasheet-{name}.md": datasheet(audit, name, quality=quality, tone=tone) for name in audit.datasets}
     if review:
         texts["review.html"] = review_html(audit)
@@ -75,13 +75,28 @@ def audit_folder(
 def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
     about, labels = found.attrs, found["label"].value_counts()
     classes = ", ".join(f"{label} {count}" for label, count in labels.items())
-    say(f"{about['source']}: {len(found)} pictures ({classes or 'none'}), {len(about['rejected'])} files rejected.")
+    known = found.dropna(subset=["patient_id"]).groupby("patient_id")["label"].unique()
+    say(
+        f"{about['source']}: {len(found)} pictures ({classes or 'none'}), {len(about['rejected'])} files rejected; "
+        f"patients known: {found['patient_id'].notna().sum()} of {len(found)}."
+    )
+    if about["not_known"]:
+        written = _some([f"'{shown(cell)}' ({count})" for cell, count in about["not_known"].items()])
+        say(f"  Taken as 'patient not known', with the number of images: {written}.")
+    if several := [f"{shown(patient)} ({', '.join(sorted(labels))})" for patient, labels in known.items() if len(labels) > 1]:
+        say(f"  Patients with images of more than one class, which may be a mistake: {_some(several)}.")
+    if passed := [name for name, reason in about["rejected"] if reason == PASSED_OVER]:
+        say(f"  Folders of the system (thumbnails, deleted files), passed over: {_some(passed)}.")
     for folder in about["empty"]:
         say(f"  The folder {folder} has no usable picture.")
     for alike in about["alike"]:
         say(f"  Names that differ only in case or accents: {', '.join(alike)}.")
     if len(labels) == 1:
         say(f"  There is one class only ({labels.index[0]}): copies are found, but no classifier can be trained on it.")
+
+
+def _some(texts: list[str]) -> str:
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
 def datasheet(
@@ -139,11 +154,12 @@ def _counts(audit: Audit, spec: DatasetSpec) -> list[str]:
     sizes = f"{widths.min()} x {heights.min()}" if widths.nunique() == heights.nunique() == 1 else (
         f"{widths.min()} to {widths.max()} wide and {heights.min()} to {heights.max()} high"
     )  # fmt: skip
-    patients = images["patient_id"].nunique()
+    patients, known = images["patient_id"].nunique(), images["patient_id"].count()
+    filed = "They are" if known == len(images) else f"{known} of them are"
     rejected = (audit.rejected["dataset"] == name).sum()
     return [
         f"{len(images)} pictures with one label each: {classes}. Size in pixels: {sizes}.",
-        f"They are filed under {patients} patient numbers." if patients else "Patients are not numbered.",
+        f"{filed} filed under {patients} patient numbers." if patients else "Patients are not numbered.",
         *(["Age, sex, body site, place and date are not recorded."] if spec.motivation and not spec.is_phantom else []),
         f"Files that could not be used: {rejected}.",
     ]

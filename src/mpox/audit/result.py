@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpox._core import MpoxError, atomic_write
+from mpox._core import MpoxError, atomic_write, csv_text
 from mpox.data.groups import connected, same_value_links
+from mpox.data.manifest import no_value, read_user_table
 
 PAIR_COLUMNS = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "method", "score", "transform"]
 EVIDENCE = [
@@ -106,7 +107,7 @@ class Audit:
             "groups": self.groups, "pairs": self.pairs, "weak_pairs": self.weak, "conflicts": self.conflicts,
             "rejected": self.rejected, "summary": self.summary,
         }  # fmt: skip
-        return {f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+        return {f"{name}.csv": csv_text(table) for name, table in tables.items()}
 
     def write(self, folder: str | os.PathLike) -> Path:
         """Write the files of `texts`, each whole or not at all; the summary comes last."""
@@ -201,16 +202,12 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise MpoxError(f"The overrides {path} cannot be read ({error}): name a CSV file with {', '.join(COLUMNS)}.") from error
-    lacking = [name for name in COLUMNS if name not in table]
-    if lacking:
-        raise MpoxError(f"The overrides {path} lack the columns {', '.join(lacking)}.")
+    table = read_user_table(path, COLUMNS)
+    table["decision"] = table["decision"].str.strip().str.casefold()
+    table["reason"] = table["reason"].where(~table["reason"].map(no_value), "")
     if ((table["dataset_a"] == table["dataset_b"]) & (table["image_id_a"] == table["image_id_b"])).any():
         raise MpoxError(f"The overrides {path} have a pair of an image with itself: remove that line.")
     unknown = sorted(set(table["decision"]) - {"confirm", "reject"})
     if unknown:
         raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm or reject.")
-    return table[COLUMNS]
+    return table

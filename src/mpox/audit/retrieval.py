@@ -16,7 +16,7 @@ import pandas as pd
 import sklearn
 from sklearn.cluster import MiniBatchKMeans
 
-from mpox._core import atomic_write, cache_dir, locked
+from mpox._core import atomic_write, cache_dir, csv_text, locked
 from mpox.audit import features
 from mpox.audit.features import SHRINK, LocalFeatures, alike, describe, parallel, read_features
 
@@ -286,5 +286,5 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     table = table[table["a"] != table["b"]].drop_duplicates()
     found = table.assign(**{side: table[side].map(dict(enumerate(keys))).astype(str) for side in "ab"})
     found = found.sort_values(["a", "b", "mirrored"], ignore_index=True)
-    atomic_write(kept, found.to_csv(index=False, lineterminator="\n"))
+    atomic_write(kept, csv_text(found))
     return found

@@ -15,12 +15,12 @@ import sklearn
 import timm
 from safetensors.torch import save
 
-from mpox._core import MpoxError, WeightsMissing
+from mpox._core import MpoxError, WeightsMissing, csv_text
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters
 from mpox.data.dataset import Dataset
 from mpox.data.frozen import Frozen, Source, write_frozen
-from mpox.data.manifest import PATIENTS_FILE
+from mpox.data.manifest import PATIENTS_FILE, patients_table
 from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate
 from mpox.models.backbones import load_pretrained
 from mpox.models.weights import find_weights, weights_origin
@@ -129,9 +129,9 @@ def _images(name: str, data: Dataset, root: Path, taken: Iterable[str]) -> dict[
     if folder in {"weights", "audits", *(file.split("/")[0] for file in taken)}:
         raise MpoxError(f"Another folder of a frozen folder is called '{folder}': rename {root}.")
     files = {f"{folder}/{row.image_id}": _file(Path(row.path)) for row in data.manifest.itertuples()}
-    if (root / PATIENTS_FILE).is_file():  # it may also name files that could not be used, which stay behind
+    if patients_table(root):  # it may also name files that could not be used, which stay behind
         known = data.manifest.dropna(subset=["patient_id"])[["image_id", "patient_id"]]
-        table = known.to_csv(index=False, lineterminator="\n").encode()
+        table = csv_text(known).encode()
         files[f"{folder}/{PATIENTS_FILE}"] = len(table), lambda: table
     return files
 

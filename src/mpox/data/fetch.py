@@ -16,6 +16,7 @@ import requests
 from filelock import Timeout
 
 from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
+from mpox.data.manifest import is_passed_over
 from mpox.data.pictures import EXTENSIONS
 from mpox.data.registry import REGISTRY, Archive, DatasetSpec, find_here, get_spec, locate
 
@@ -41,12 +42,13 @@ def sha256(path: Path) -> str:
 
 
 def list_images(root: Path) -> list[str]:
-    """The images below a folder, as sorted posix paths; hidden files are none."""
+    """The images below a folder, as sorted posix paths; hidden files, and what systems put there, are none."""
     return sorted(
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
         if path.is_file() and path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+        and not any(map(is_passed_over, path.relative_to(root).parent.parts))
+    )  # fmt: skip
 
 
 def differences(root: Path, expected: Mapping[str, str]) -> pd.DataFrame:

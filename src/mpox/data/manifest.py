@@ -1,12 +1,14 @@
 """A folder of images becomes a table: who is on them, of which class, and the hash of each file."""
 
 import csv
+import difflib
 import hashlib
 import io
 import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,8 @@ from mpox.data.registry import LABEL_ALIASES, REGISTRY, DatasetSpec, get_spec, l
 
 #: The file of patient ids in a data set's folder; it is no image, and not rejected as one.
 PATIENTS_FILE = "patients.csv"
+#: Endings of tables that may be meant as `PATIENTS_FILE`.
+_TABLES = {".csv", ".tsv", ".tab", ".xls", ".xlsx", ".xlsm", ".ods", ".numbers"}
 COLUMNS = ["image_id", "path", "sha256", "pixel_sha256", "width", "height", "label", "patient_id", "source"]
 #: Pixels that an image's shorter side must have.
 MIN_SIDE = 32
@@ -27,9 +31,57 @@ MIN_SIDE = 32
 MAX_THREADS = 8
 #: The one label of a folder that has images but no class folders.
 UNLABELLED = "unlabelled"
+#: Why a folder of `_SYSTEM` is not looked into.
+PASSED_OVER = "is a folder of the system (thumbnails, deleted files): passed over"
+#: Folders that drives and systems put beside the user's and do not hide; most hold smaller copies, or what was deleted.
+_SYSTEM = re.compile(
+    r"[@$].+|[#~](recycle|snapshot)|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
+    r"system volume information|network trash folder|temporary items|thevolumesettingsfolder",
+    re.IGNORECASE,
+)
+#: What breaks a line of a table or of a terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+#: How people and programs write, in letters and digits, that a value is missing; see `no_value`.
+_NO_VALUE = {
+    "na", "nan", "nana", "nat", "null", "none", "nil", "1ind", "1qnan", "missing", "unk", "unknown", "notknown", "notavailable",
+    "notapplicable", "notrecorded",
+}  # fmt: skip
 
 #: (sha256, pixel_sha256, width, height) of an image, or the reason why a file cannot be used.
 Finding = tuple[str, str, int, int] | str
+
+
+def shown(name: str) -> str:
+    r"""A name as one line of text: bytes that are not UTF-8, and control characters, are escaped.
+
+    Examples
+    --------
+    >>> shown("a" + chr(13))
+    'a\\r'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(name))
+
+
+def _flaw(name: str) -> str:
+    """What is wrong with a name that cannot be shown as it is."""
+    return "not UTF-8" if printable(name) != name else "no single line (it has a control character)"
+
+
+def is_passed_over(folder: str) -> bool:
+    """Whether a folder of that name is hidden, or one of the system: what is in it is nobody's image."""
+    return folder.startswith(".") or bool(_SYSTEM.fullmatch(folder))
+
+
+def no_value(cell: str) -> bool:
+    r"""Whether a cell says that its value is not known, as R, Excel, SQL, pandas and people write it.
+
+    Examples
+    --------
+    >>> [no_value(cell) for cell in ("", "N/A", "#REF!", "?", "unknown", "N1")]
+    [True, True, True, True, True, False]
+    """
+    word = "".join(filter(str.isalnum, cell.casefold()))
+    return not word or word in _NO_VALUE or bool(re.fullmatch(r"\\N|#[A-Z0/]+[!?]", cell.strip()))
 
 
 def _class_folders(spec: DatasetSpec, root: Path) -> list[str]:
@@ -44,29 +96,29 @@ def _class_folders(spec: DatasetSpec, root: Path) -> list[str]:
     if spec.name == "msld-v2" and (base := next(root.glob("**/FOLDS"), None)):
         return sorted(folder.relative_to(root).as_posix() for folder in base.glob("fold*/Test/*") if folder.is_dir())
     try:
-        return sorted(child.name for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+        return sorted(child.name for child in root.iterdir() if child.is_dir() and not is_passed_over(child.name))
     except OSError as error:
         raise MpoxError(f"The folder {root} cannot be listed ({error.strerror}): make it readable.") from error
 
 
 def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-    """What lies in the class folders and their sub-folders; hidden files are passed over, links to folders not followed."""
+    """What lies in the class folders and their sub-folders; what is hidden is passed over, links to folders not followed."""
     files: list[tuple[str, str, str]] = []
     rejected: dict[str, str] = {}
 
     def refuse(error: OSError) -> None:
         name = Path(error.filename).relative_to(root).as_posix()
-        rejected[printable(name)] = f"is a folder that cannot be listed ({error.strerror}): make it readable"
+        rejected[shown(name)] = f"is a folder that cannot be listed ({error.strerror}): make it readable"
 
     def add(path: str, folder: str) -> None:
         image_id, is_link = Path(path).relative_to(root).as_posix(), os.path.islink(path)
         real, suffix = os.path.realpath(path) if is_link else path, os.path.splitext(image_id)[1]
         if is_link and not (os.path.isfile(real) and Path(real).is_relative_to(root)):
-            rejected[printable(image_id)] = "is a link that leads to no file of this data set: put a copy in its place"
-        elif printable(image_id) != image_id:
-            rejected[printable(image_id)] = "has a name that is not UTF-8: rename it"
+            rejected[shown(image_id)] = "is a link that leads to no file of this data set: put a copy in its place"
         elif suffix.lower() not in EXTENSIONS:
-            rejected[image_id] = f"has the extension {suffix or '(none)'}, which is not one of an image"
+            rejected[shown(image_id)] = f"has the extension {shown(suffix) or '(none)'}, which is not one of an image"
+        elif shown(image_id) != image_id:
+            rejected[shown(image_id)] = f"has a name that is {_flaw(image_id)}: rename it"
         else:
             files.append((image_id, real, folder))
 
@@ -76,16 +128,21 @@ def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[
             continue
         for parent, below, names in os.walk(os.path.join(root, folder), onerror=refuse):
             links = [name for name in below if os.path.islink(os.path.join(parent, name))]
-            below[:] = [name for name in below if not name.startswith(".")]
+            for name in below:
+                if is_passed_over(name) and not name.startswith("."):
+                    rejected[shown(Path(parent, name).relative_to(root).as_posix())] = PASSED_OVER
+            below[:] = [name for name in below if not is_passed_over(name)]
             for name in names + links:
                 if not name.startswith("."):
                     add(os.path.join(parent, name), folder)
     for name in sorted(os.listdir(root)) if spec.name not in REGISTRY else []:  # a registered one is its class folders
         path = os.path.join(root, name)
-        if name.startswith(".") or name == PATIENTS_FILE or os.path.isdir(path):
+        if name.startswith(".") or name.casefold() == PATIENTS_FILE:
             continue
-        if folders and os.path.splitext(name)[1].lower() in EXTENSIONS:
-            rejected[printable(name)] = "lies beside the class folders: move it into the folder of its class"
+        if os.path.isdir(path):
+            rejected |= {shown(name): PASSED_OVER} if is_passed_over(name) else {}
+        elif folders and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            rejected[shown(name)] = "lies beside the class folders: move it into the folder of its class"
         else:
             add(path, UNLABELLED)
     return sorted(files), rejected
@@ -138,18 +195,34 @@ def _findings(root: str, files: list[tuple[str, str, str]], title: str, jobs: in
     return found
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_user_table(path: str | os.PathLike, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of a table that a user wrote, by hand or with Excel or R, as text; ``a|b`` asks for the first that is there.
+
+    Any of comma, semicolon and tab; empty rows are left out; capitals and blanks around a column's name do not count.
+    """
+    name = Path(path).name
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        separator = max(",;\t", key=text.split("\n", 1)[0].count)
-        cells = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
-        header, *rows = cells or [[]]
+        text = Path(path).read_bytes().decode("utf-8-sig").lstrip("\r\n")
+        declared = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # for Excel
+        text = text[declared.end() :] if declared else text
+        separator = declared[1] if declared else max(",;\t", key=text.split("\n", 1)[0].count)
+        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        header, *rows = [row for row in cells if any(cell.strip() for cell in row)] or [[]]
         width = len(header)
-        if long := next((row for row in rows if any(row[width:])), None):
-            raise ValueError(f"a row has more cells than columns, '{long[0]}': put names with commas between quotes")
-        return pd.DataFrame([(row + [""] * width)[:width] for row in rows], columns=header, dtype="str")
+        if long := next((row for row in rows if any(cell.strip() for cell in row[width:])), None):
+            raise ValueError(f"a row has more cells than columns, '{shown(long[0])}': put names with commas between quotes")
+        frame = pd.DataFrame([(row + [""] * width)[:width] for row in rows], columns=header, dtype="str")
     except (OSError, ValueError, csv.Error) as error:
-        raise MpoxError(f"The table of patients {path} cannot be read ({error}): save it as 'CSV (UTF-8)'.") from error
+        raise MpoxError(f"The table {path} cannot be read ({error}): save it as 'CSV (UTF-8)'.") from error
+    frame = frame.rename(columns=lambda column: column.strip().casefold())
+    chosen = [next((one for one in asked.split("|") if one in frame), "") for asked in columns]
+    if "" in chosen:
+        *first, last = (" (or ".join(asked.split("|")) + ")" * ("|" in asked) for asked in columns)
+        there = ", ".join(map(shown, header)) or "none"
+        raise MpoxError(f"{name} needs the columns {', '.join(first)} and {last}; it has {there}: rename its columns.")
+    if twice := [column for column in chosen if (frame.columns == column).sum() > 1]:
+        raise MpoxError(f"{name} has the column {twice[0]} more than once: keep one of them.")
+    return frame[chosen]
 
 
 def _index(image_ids: Collection[str], *, bare_names: bool) -> dict[str, set[str]]:
@@ -163,22 +236,25 @@ def _index(image_ids: Collection[str], *, bare_names: bool) -> dict[str, set[str
 
 def read_patients(path: str | Path, image_ids: Collection[str], *, rejected: Collection[str] = ()) -> dict[str, str]:
     """Patient ids from a table: ``image_id`` -> patient id, for the images whose patient is known."""
-    name, frame = Path(path).name, _read_table(Path(path)).rename(columns=str.strip)
-    key = next((column for column in ("image_id", "file") if column in frame), None)
-    if key is None or "patient_id" not in frame:
-        there = ", ".join(frame.columns)
-        raise MpoxError(
-            f"{name} needs the columns image_id (or file) and patient_id; it has {there or 'none'}: rename its columns."
-        )
+    written = _written_patients(path, image_ids, rejected)
+    return {image_id: patient for image_id, patient in written.items() if not no_value(patient)}
+
+
+def _written_patients(path: str | Path, image_ids: Collection[str], rejected: Collection[str]) -> dict[str, str]:
+    """What a table says of each image's patient; that it is not known, only where no other row knows it."""
+    name, frame = Path(path).name, read_user_table(path, ["image_id|file", "patient_id"])
+    key = frame.columns[0]
     index = _index({*image_ids, *rejected}, bare_names=key == "file")
     unknown, unclear, twice = set[str](), set[str](), set[str]()
     found: dict[str, str] = {}
     for written, patient in zip(frame[key].str.strip(), frame["patient_id"].str.strip(), strict=True):
-        plain = unicodedata.normalize("NFC", written.replace("\\", "/").removeprefix("./"))
+        plain = unicodedata.normalize("NFC", shown(written.replace("\\", "/").removeprefix("./")))
         matches = index.get(written) or index.get(plain, set())
         if len(matches) != 1:
             (unclear if matches else unknown).add(written)
-        elif found.setdefault(next(iter(matches)), patient) != patient:
+        elif no_value(known := found.get(next(iter(matches)), "")):
+            found[next(iter(matches))] = patient or known
+        elif patient != known and not no_value(patient):
             twice |= matches
     for wrong, what in (
         (unknown, "which are not in the data set: correct these rows, or remove them"),
@@ -186,9 +262,32 @@ def read_patients(path: str | Path, image_ids: Collection[str], *, rejected: Col
         (twice, "each with two different patients: keep one row of each"),
     ):
         if wrong:
-            shown = ", ".join(f"'{image_id}'" for image_id in sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
-            raise MpoxError(f"{name} names {len(wrong)} image(s) ({shown}), {what}.")
-    return {image_id: patient for image_id, patient in found.items() if patient and image_id in set(image_ids)}
+            some = ", ".join(f"'{shown(image_id)}'" for image_id in sorted(wrong)[:5]) + (", ..." if len(wrong) > 5 else "")
+            raise MpoxError(f"{name} names {len(wrong)} image(s) ({some}), {what}.")
+    return {image_id: found[image_id] for image_id in image_ids if found.get(image_id)}
+
+
+def patients_table(root: Path) -> Path | None:
+    """The table of patients in a data set's folder, whatever the case of its name; an `MpoxError` if there are several."""
+    there = [name for name in sorted(os.listdir(root)) if name.casefold() == PATIENTS_FILE]
+    if len(there) > 1:
+        raise MpoxError(f"{root} has {len(there)} tables of patients ({', '.join(there)}): keep one.")
+    return root / there[0] if there else None
+
+
+def _refuse_misplaced(root: Path, names: Collection[str], table: Path | None) -> None:
+    """Refuse a file that looks like the table of patients but would not be read: its patients would be lost silently."""
+    for image_id in sorted(names):
+        folder, name = os.path.split(image_id.casefold())
+        stem, suffix = re.sub(r"[\W\d_]", "", name.strip().partition(".")[0]), os.path.splitext(name.strip())[1]
+        alike = suffix in _TABLES or (suffix in ("", ".txt", ".dat") and not folder)
+        alike = alike and bool(difflib.get_close_matches(stem, [Path(PATIENTS_FILE).stem], cutoff=0.75))
+        in_vain = name == PATIENTS_FILE if table else alike
+        if in_vain and not name.startswith((".", "~$")) and not (root / image_id).is_dir() and (root / image_id) != table:
+            raise MpoxError(
+                f"{root / image_id} looks like the table of patients and would not be read: save it as {root / PATIENTS_FILE} "
+                "(CSV), or give it another name."
+            )
 
 
 def match_patients(pattern: str, image_ids: Sequence[str]) -> dict[str, str]:
@@ -212,7 +311,7 @@ def match_patients(pattern: str, image_ids: Sequence[str]) -> dict[str, str]:
 
 
 def _patients(spec: DatasetSpec, root: Path, image_ids: list[str], rejected: Collection[str], table, pattern) -> dict[str, str]:
-    """Patient ids from the first source there is: what the user names, the table beside the images, the registered pattern."""
+    """What the first source there is says of patients: what the user names, the table in the folder, the registered pattern."""
     if table is not None and pattern is not None:
         raise MpoxError("Both a table of patients and a pattern for their ids are named: name one of them.")
     if pattern is not None:
@@ -221,8 +320,11 @@ def _patients(spec: DatasetSpec, root: Path, image_ids: list[str], rejected: Col
             example = PurePosixPath(image_ids[0]).stem
             raise MpoxError(f"The pattern for patient ids '{pattern}' matches no image's name, such as '{example}': correct it.")
         return found
-    if table is not None or (root / PATIENTS_FILE).is_file():
-        return read_patients(table or root / PATIENTS_FILE, image_ids, rejected=rejected)
+    if table is None:
+        table = patients_table(root)
+        _refuse_misplaced(root, {*rejected, *map(shown, os.listdir(root))}, table)
+    if table is not None:
+        return _written_patients(table, image_ids, rejected)
     return match_patients(spec.patient_pattern, image_ids) if spec.patient_pattern else {}
 
 
@@ -242,8 +344,9 @@ def scan(
 ) -> pd.DataFrame:
     """Look at every file of a data set: what can be used becomes a row, what cannot is listed with its reason.
 
-    Any file counts that Pillow can decode (HEIC needs the extra ``mpox[heic]``). Hidden files are passed over; links are followed
-    to images of the same data set only. Results are kept in the cache folder: a file that did not change is not decoded again.
+    Any file counts that Pillow can decode (HEIC needs the extra ``mpox[heic]``). Hidden files and folders of the
+    system are passed over; links are followed to images of the same data set only. Results are kept in the cache folder: a file
+    that did not change is not decoded again.
 
     Parameters
     ----------
@@ -252,7 +355,8 @@ def scan(
     data_dir : path, optional
         Where data sets are looked for first (see `mpox._core.data_roots`).
     patients : path, optional
-        A table of patient ids (see `read_patients`). Without it, a ``patients.csv`` in the data set's folder is taken.
+        A table of patient ids (see `read_patients`). Without it, a ``patients.csv`` in the data set's folder is taken, whatever
+        the case of its name; a file that looks like it but is not it is an error.
     patient_pattern : str, optional
         Instead of a table: a regular expression on the names (see `match_patients`).
     jobs : int, optional
@@ -265,7 +369,8 @@ def scan(
         the file, ``pixel_sha256`` of the decoded RGB pixels, ``width`` and ``height`` (pixels, int64), ``label``,
         ``patient_id`` (``<NA>`` where nothing tells it), ``source`` (the data set's name). There may be no row at all.
         ``attrs``: ``source``; ``rejected``, what could not be used, as ``(image_id, reason)``; ``empty``, the class folders
-        without a usable image; ``alike``, groups of images whose names differ only in case or in the way accents are written.
+        without a usable image; ``alike``, groups of images whose names differ only in case or in the way accents are written;
+        ``not_known``, what was written in place of a patient (`no_value`), and for how many images.
 
     Raises
     ------
@@ -276,8 +381,8 @@ def scan(
     spec = get_spec(name, data_dir=data_dir)
     root = locate(name, data_dir=data_dir)
     real = os.path.realpath(root)
-    if printable(real) != real:
-        raise MpoxError(f"The path {printable(real)} has a name that is not UTF-8: rename that folder.")
+    if shown(real) != real:
+        raise MpoxError(f"The path {shown(real)} has a name that is {_flaw(real)}: rename that folder.")
     source = spec.name if spec.name in REGISTRY else "phantom" if spec.is_phantom else os.path.basename(real)
     if source in REGISTRY and spec.name not in REGISTRY and not spec.is_phantom:
         source = f"folder-{source}"
@@ -295,13 +400,15 @@ def scan(
             rows.append((image_id, path, *finding, LABEL_ALIASES.get(label.lower(), label), None, source))
     frame = pd.DataFrame(rows, columns=COLUMNS).sort_values("image_id", ignore_index=True)
     frame = frame.astype({column: "int64" if column in ("width", "height") else "str" for column in COLUMNS})
-    known = _patients(spec, root, frame["image_id"].tolist(), rejected, patients, patient_pattern)
+    said = _patients(spec, root, frame["image_id"].tolist(), rejected, patients, patient_pattern)
+    known = {image_id: patient for image_id, patient in said.items() if not no_value(patient)}
     frame["patient_id"] = frame["image_id"].map(known).astype("string")
     used = {folder for image_id, _, folder in files if image_id not in rejected}
     frame.attrs["source"] = source
     frame.attrs["rejected"] = sorted(rejected.items())
-    frame.attrs["empty"] = [printable(folder) for folder in folders if folder not in used]
+    frame.attrs["empty"] = [shown(folder) for folder in folders if folder not in used]
     frame.attrs["alike"] = _alike(frame["image_id"])
+    frame.attrs["not_known"] = dict(Counter(patient for image_id, patient in said.items() if image_id not in known).most_common())
     return frame
 
 

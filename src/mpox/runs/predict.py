@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write, hash_of
+from mpox.data.manifest import is_passed_over
 from mpox.data.pictures import EXTENSIONS, UnusablePicture, printable, read_rgb
 from mpox.data.pixels import load_pixels
 from mpox.models.backbones import Deployable, build_model
@@ -196,7 +197,8 @@ def _find_images(paths: list[Path]) -> tuple[list[Path], dict[Path, str]]:
     files, errors = [], {}
     for path in paths:
         below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in EXTENSIONS and file.is_file()]
-        below = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        below = [file for file in below if not any(map(is_passed_over, file.relative_to(path).parent.parts))]
+        below = [file for file in below if not file.name.startswith(".")]
         files += below if path.is_dir() else [path] if path.exists() else []
         if not path.exists():
             errors[path] = "does not exist: correct the name."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpox._core import MpoxError, atomic_write, explaining, hash_of, locked, project_root, replacing_folder
+from mpox._core import MpoxError, atomic_write, csv_text, explaining, hash_of, locked, project_root, replacing_folder
 from mpox.audit import Audit, audit_version, read_audit, run_audit
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.data.dataset import Dataset, make_dataset
@@ -56,7 +56,7 @@ class RunStore:
         title = manifest["source"].iloc[0]
         if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
             raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
-        text = manifest.drop(columns="path").to_csv(index=False, lineterminator="\n")
+        text = csv_text(manifest.drop(columns="path"))
         kept = self.root / "manifests" / f"{title}.csv"
         if not kept.is_file() or kept.read_bytes() != text.encode():
             atomic_write(kept, text)
@@ -128,14 +128,14 @@ class RunStore:
         """Keep the rows of one fold's split under their hash, so that a run can be traced to its training images."""
         path = self.root / "splits" / f"{identity}.csv"
         if not path.is_file():
-            atomic_write(path, rows.to_csv(index=False, lineterminator="\n"))
+            atomic_write(path, csv_text(rows))
 
     def table(self, name: str, spec: dict, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A derived table, computed once for a specification (JSON-able: everything that it depends on) and then read."""
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
-            atomic_write(path, compute().to_csv(index=False, lineterminator="\n"))
+            atomic_write(path, csv_text(compute()))
         self.used_tables[key] = None
         return read_table(path)
 
@@ -149,8 +149,8 @@ def _manifest(name: str, data_dir: str | os.PathLike | None, frozen: Frozen | No
 
 
 def _write_run(folder: Path, result: RunResult) -> None:
-    atomic_write(folder / "predictions.csv", result.predictions.to_csv(index=False, lineterminator="\n"))
-    atomic_write(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
+    atomic_write(folder / "predictions.csv", csv_text(result.predictions))
+    atomic_write(folder / "history.csv", csv_text(result.history))
     atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
     atomic_write(folder / "config.json", json.dumps(asdict(result.config), indent=1))
 
