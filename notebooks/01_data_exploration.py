@@ -48,8 +48,10 @@ import pandas as pd
 
 from mpox import open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.protocols import splits
 
+check_parameters("01_data_exploration", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
@@ -109,9 +111,9 @@ for data in datasets:
         f"{counts.sum()} images: always naming it would be right in {share:.0%} of cases."
     )
 
-# %% mystnb={"image": {"alt": "Sheets of example pictures, three of each class."}, "figure": {"name": "examples", "caption": "Three pictures of each class, drawn at random with a fixed seed."}}
+# %% mystnb={"image": {"alt": "Sheets of example pictures, up to three of each class."}, "figure": {"name": "examples", "caption": "Three pictures of each class (all, where it has fewer), drawn at random with a fixed seed."}}
 for data in datasets:
-    sample = data.manifest.groupby("label").sample(3, random_state=SEED)
+    sample = data.manifest.sample(frac=1, random_state=SEED).groupby("label").head(3).sort_values("label", kind="stable")
     plots.sheet(sample["image_id"].tolist(), sample["label"].tolist(), data=data)
 plt.show()
 
@@ -692,7 +694,7 @@ for data in datasets:
 # %% tags=["solution"]
 rows = []
 for data in datasets:
-    for n_folds in (N_FOLDS, 10):
+    for n_folds in (N_FOLDS, min(10, data.manifest["label"].value_counts().min())):  # ten, or as many as the rarest class allows
         split = splits.make_splits(data.manifest, "random_image", n_folds=n_folds, seed=SEED)
         rows.append((plots.dataset_title(data.name), n_folds, splits.siblings_in_training(split, data.groups)))
 report.show(pd.DataFrame(rows, columns=["data set", "folds", "test images with a sibling in training"]))

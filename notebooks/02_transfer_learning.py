@@ -46,15 +46,19 @@ DEVICE = "cpu"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mpox import ModelConfig, cross_validate, evaluate, open_store
+from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.models.backbones import describe_model
 
+check_parameters("02_transfer_learning", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
 
 # %%
+if "fine_tune" not in REPEATS:
+    raise MpoxError("REPEATS must have linear_probe and fine_tune, the two regimes that this chapter compares.")
 at_the_top = report.key_findings()
 
 # %% [markdown]

@@ -65,6 +65,7 @@ import pandas as pd
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox._core import TooFewImages
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.book.wording import column_words
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine
@@ -72,6 +73,7 @@ from mpox.runs.cross_validation import validate_externally
 from mpox.studies.external import SUBSETS, external_metrics
 from mpox.studies.leakage import DOSE_COLUMNS, dose_response, leak_dose
 
+check_parameters("03_cross_validation", globals())
 PUBLISHED_F1, PUBLISHED_AUROC = 0.9580, 0.998
 plots.use_style()
 store = open_store(RUN_STORE)

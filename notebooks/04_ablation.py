@@ -66,11 +66,13 @@ import pandas as pd
 from mpox import ModelConfig, cross_validate, evaluate, open_store
 from mpox._core import WeightsMissing
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.book.wording import p_words
 from mpox.models.backbones import describe_model
 from mpox.stats.comparison import compare_folds, friedman, holm
 from mpox.stats.selection import ensemble
 
+check_parameters("04_ablation", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]

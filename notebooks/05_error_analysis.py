@@ -51,7 +51,10 @@ import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.studies.errors import confusion_table, error_table, sibling_errors
+
+check_parameters("05_error_analysis", globals())
 
 # %%
 at_the_top = report.key_findings()
@@ -224,8 +227,11 @@ drawn["found"] = drawn["found"].where(drawn["p_corrected"] < 0.05, "not told apa
 overall = {name: table["error"].mean() for name, table in errors.items()}
 rates = pd.DataFrame({"dataset": list(overall), "estimate": list(overall.values()), "label": "all pictures"})
 look = {"xlabel": "error rate", "percent": "x"}
-plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
-plt.show()
+if len(drawn):
+    plots.forest(drawn, "line", x="error_rate", hue="found", row="dataset", reference=rates, **look)
+    plt.show()
+else:
+    report.prose("*Nothing to draw here: no slice has enough groups.*")
 
 # %%
 by_hand = {}

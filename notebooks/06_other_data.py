@@ -52,7 +52,9 @@ import pandas as pd
 
 from mpox import ModelConfig, evaluate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 
+check_parameters("06_other_data", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 
@@ -78,7 +80,8 @@ from mpox.studies.external import (
 )
 
 judged = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
-asked = [[name, EXTERNAL_FOLDER] for name in DATASETS] if EXTERNAL_FOLDER else EXTERNAL
+named = [[name, EXTERNAL_FOLDER] for name in DATASETS] if EXTERNAL_FOLDER else EXTERNAL
+asked = [pair for pair in named if set(pair) & set(DATASETS)]
 pairs = {}
 for train_name, test_name in asked:
     both, train_name, test_name = external_pair(store, train_name, test_name, data_dir=DATA_DIR or None)
@@ -91,7 +94,12 @@ if any("phantom-elsewhere" in pair for pair in pairs):
         "could not show it would be worth nothing."
     )
 if not pairs:
-    report.prose("*Nothing to show in this part: the page names no pair of collections (`EXTERNAL`) and no folder of yours (`EXTERNAL_FOLDER`).*")
+    report.prose(
+        "*Nothing to show on this page: it needs a second collection. Name a pair of collections, at least one of them of `DATASETS`, with "
+        "`EXTERNAL`, or a folder of yours with `EXTERNAL_FOLDER`.*"
+    )
+if passed_over := [" and ".join(map(str, pair)) for pair in named if pair not in asked]:
+    report.prose(f"*Passed over, because neither is one of this page's data sets: {'; '.join(passed_over)}.*")
 
 # %% [markdown]
 # ## As published, without shared photographs, and the ceiling

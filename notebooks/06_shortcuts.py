@@ -51,12 +51,14 @@ import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.data.changes import UNTOUCHED, cell_recipes, corruption_recipes
 from mpox.protocols.copies import has_true_masks
 from mpox.protocols.splits import make_splits
 from mpox.stats.metrics import difference
 from mpox.studies.shortcuts import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
 
+check_parameters("06_shortcuts", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]

@@ -54,6 +54,7 @@ import pandas as pd
 
 from mpox import ModelConfig, cross_validate, open_store
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.data.phantom.oddities import draw_oddities
 from mpox.protocols.pairs import combine
 from mpox.protocols.splits import make_external_split, make_splits
@@ -63,6 +64,7 @@ from mpox.stats.conformal import CERTAIN, NOTHING, UNSURE, conformal_sets, cover
 from mpox.stats.decisions import ADVANTAGE, MODEL, Aim, carry_thresholds, decision_curve, operating_replicates, useful_range
 from mpox.studies.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
 
+check_parameters("07_use", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]

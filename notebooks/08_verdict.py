@@ -56,6 +56,7 @@ import pandas as pd
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox._core import WeightsMissing
 from mpox.book import plots, report
+from mpox.book.run import check_parameters
 from mpox.models.backbones import describe_model
 from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine
@@ -64,6 +65,7 @@ from mpox.studies import verdict
 from mpox.studies.external import external_metrics
 from mpox.studies.verdict import answer_rules, conclusion, folds_finding, growth_finding, mpox_tests, size_finding
 
+check_parameters("08_verdict", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]

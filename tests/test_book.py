@@ -14,8 +14,10 @@ from mpox._core import MpoxError
 from mpox.book.build import NOT_BUILT, Links, _is_plumbing, build_book, external_requests, read_edition, stage
 from mpox.book.chapters import glued_texts
 from mpox.book.report import KEY_FINDINGS, NOT_YET
+from mpox.book.run import run_notebooks
 from mpox.book.wording import duration
 from mpox.cli import book as book_command
+from mpox.data.phantom import PhantomSpec, generate
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [
@@ -299,6 +301,30 @@ def test_both_editions_build_and_ask_nothing_of_the_network(project, monkeypatch
     assert "Zhao" in pages["study/book/references.html"] and "mathjax" not in "".join(pages.values()).lower()
     assert 'id="mpox.data.groups.connected"' in pages["study/book/api/data.html"]
     assert str(ROOT) not in "".join(pages.values())
+
+
+#: A study of a few seconds a chapter.
+TINY = {"N_FOLDS": 3, "IMAGE_SIZE": 64, "BACKBONE": "tf_efficientnet_lite0", "REPEATS": {"linear_probe": 1}}
+
+
+@pytest.mark.slow
+def test_a_run_of_some_chapters_on_a_folder_of_ones_own_becomes_a_book_from_end_to_end(project, tmp_path):
+    for name in ("notebooks", "profiles"):
+        shutil.copytree(ROOT / name, project / name)
+    drawn = generate(tmp_path / "drawn", PhantomSpec(n_patients=24, size=96, seed=1, copies=2))
+    folder = shutil.copytree(drawn, tmp_path / "clinic")  # without the truth beside it: somebody's own
+    asked = {**TINY, "DATASETS": [str(folder)], "RUN_STORE": str(tmp_path / "store")}
+    names = ["01_data_exploration", "06_other_data"]
+    run = run_notebooks(names, profile="quick", overrides=asked, out=tmp_path / "mine", echo=print)
+    assert run.ok, run.failure
+    lines: list[str] = []
+    site = build_book([run.folder], out=tmp_path / "site", echo=lines.append).parent
+    assert [line for line in lines if "03_cross_validation is left out" in line]
+    pages = {page.stem: page.read_text() for page in site.rglob("*.html")}
+    assert set(names) < set(pages) and "08_verdict" not in pages
+    assert "it needs a second collection" in pages["06_other_data"] and "phantom and phantom-elsewhere" in pages["06_other_data"]
+    assert not [page for name, page in pages.items() if "mpox-phantom" in page]
+    assert "08_verdict.html" not in "".join(pages.values()) and "clinic" in pages["provenance"]
 
 
 @pytest.mark.slow

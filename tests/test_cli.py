@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import errno
+import os
 import subprocess
 import sys
 import warnings
@@ -97,6 +98,39 @@ def test_a_relative_folder_is_one_of_where_the_command_runs_for_every_option(tmp
         "DATASETS": [mine, "msid"], "EXTERNAL": [["msid", mine]], "RUN_STORE": str(tmp_path / "store"),
         "BACKBONE": "mine", "SEED": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ESTALE, errno.EIO])
+def test_whatever_the_system_says_of_a_path_is_one_line(monkeypatch, number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number), "/there/it")
+
+    monkeypatch.setattr("mpox.data.registry.locate", fail)
+    result = CliRunner().invoke(main, ["data", "path", "msid"])
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert result.stderr == f"mpox: /there/it cannot be used ({os.strerror(number)}): name another path, or mend that one.\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "shown"),
+    [
+        (
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            "utf-8",
+            "B\xfc\u65e5",
+        ),
+        ({"PYTHONIOENCODING": "latin-1"}, "latin-1", "B\xfc\\u65e5"),
+        ({"PYTHONIOENCODING": "cp1252:strict"}, "cp1252", "B\xfc\\u65e5"),
+    ],
+    ids=["ASCII locale", "Latin-1 terminal", "Windows terminal"],
+)
+def test_a_name_is_printed_on_any_terminal_and_is_utf8_in_any_locale(tmp_path, environment, encoding, shown):
+    folder = tmp_path / "B\xfc\u65e5"
+    (folder / "Mpox").mkdir(parents=True)
+    ask = "import sys; from mpox.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", ask, "data", "path", folder], capture_output=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding).strip() == f"{tmp_path}/{shown}"
 
 
 def test_the_installed_command_answers():

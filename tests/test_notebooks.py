@@ -4,6 +4,7 @@ import ast
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 
@@ -111,6 +112,31 @@ def test_an_executed_chapter_names_its_runs_and_one_on_the_phantom_cannot_be_rec
     with pytest.raises(MpoxError, match="phantom"):
         record(tmp_path / "run", out=tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [1, 2])
+def test_a_chapter_on_a_class_of_few_images_comes_to_the_sentence_that_says_so(tmp_path, few):
+    """What is only shown, samples of each class, takes as many as there are."""
+    images = generate(tmp_path / "phantom", PhantomSpec(n_patients=24, size=96, seed=1, copies=2))
+    folder = shutil.copytree(images, tmp_path / "clinic")
+    (folder / "Rare").mkdir()
+    for path in sorted((folder / "Normal").iterdir())[:few]:
+        path.rename(folder / "Rare" / path.name)
+    overrides = {
+        "DATASETS": [str(folder)],
+        "RUN_STORE": str(tmp_path / "store"),
+        "BACKBONE": "colour_histogram",
+        "IMAGE_SIZE": 64,
+    }
+    result = run_notebooks(["01"], profile="quick", overrides=overrides, out=tmp_path / "run")
+    assert f"TooFewImages: Too few groups for 3 folds: Rare ({few})" in result.notebooks[NAMES[0]].error
+
+
+def test_no_cell_samples_a_fixed_number_of_each_group():
+    for name in NAMES:
+        source = (project_root() / "notebooks" / f"{name}.py").read_text()
+        assert not re.search(r"groupby\([^\n]*\)\.sample\((n=)?[\dA-Z]", source), name
 
 
 def _nbval(folder, environment):

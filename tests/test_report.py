@@ -96,6 +96,13 @@ def test_the_index_is_named_in_the_row_of_the_other_columns_and_a_long_text_is_n
     assert shown[1]["text/html"].count("<th></th>") == 1 and " end</td>" in shown[1]["text/html"]
 
 
+@pytest.mark.parametrize("table", [pd.DataFrame(), pd.DataFrame(columns=["images"])], ids=["no column", "no row"])
+def test_a_table_without_a_row_is_a_sentence_and_no_directive_that_sphinx_refuses(shown, table):
+    report.show(table, name="sets", caption="Sets & sizes.")
+    (said,) = shown
+    assert said.data == "*Sets & sizes: nothing to show here.*"
+
+
 def test_a_caption_stands_above_a_table_and_in_its_text(shown):
     report.show(pd.DataFrame({"images": [3]}, index=pd.Index(["a"], name="set")), name="sets", caption="Sets & sizes.")
     report.sortable(pd.DataFrame({"images": [3]}), name="board", caption="All <sets>")

@@ -16,10 +16,12 @@ from click.testing import CliRunner
 
 from mpox._core import MpoxError, project_root
 from mpox.book.run import (
+    check_parameters,
     declared_parameters,
     list_notebooks,
     load_profile,
     parse_overrides,
+    read_notebook,
     read_run_folder,
     resolve_parameters,
     run_notebooks,
@@ -137,10 +139,10 @@ def test_parameters_go_to_the_notebooks_that_declare_them_and_overrides_win(proj
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overrides": {"SEED": "many"}}, "SEED must be a number.* 'many' is text"),
-        ({"overrides": {"SEED": True}}, "SEED must be a number.* True is true or false"),
+        ({"overrides": {"SEED": "many"}}, "SEED must be a whole number.* 'many' is text"),
+        ({"overrides": {"SEED": True}}, "SEED must be a whole number.* True is true or false"),
         ({"overrides": {"NAMES": "a"}}, "NAMES must be a list.* 'a' is text"),
-        ({"overrides": {"NAMES": ["a", 1]}}, "Each item of NAMES must be text.* 1 is a number"),
+        ({"overrides": {"NAMES": ["a", 1]}}, "Each item of NAMES must be text.* 1 is a whole number"),
         ({"overrides": {"DEVICE": None}}, "DEVICE must be text.* None is nothing"),
         ({"overrides": {"SEDE": 1}}, r"No notebook has the parameter SEDE \(did you mean SEED\?\); there are .*EPOCHS"),
         ({"profile": "quik"}, r"'quik' \(did you mean quick\?\); there are quick, tiny"),
@@ -166,6 +168,65 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
     with pytest.raises(MpoxError, match=message):
         run_notebooks(**{"profile": "tiny", **options})
     assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("chapter", "values", "message"),
+    [
+        ("01", {"DATASETS": "phantom"}, "DATASETS must be a list"),
+        ("01", {"DATASETS": []}, "DATASETS must name a data set"),
+        ("01", {"DATASETS": ["phantom", "phantom"]}, "each only once"),
+        ("01", {"DATASETS": [1]}, "Each item of DATASETS must be text"),
+        ("01", {"N_FOLDS": 2.5}, r"N_FOLDS must be a whole number.* 2\.5 is a number"),
+        ("01", {"N_FOLDS": "three"}, "N_FOLDS must be a whole number.* 'three' is text"),
+        ("02", {"N_FOLDS": 1}, "N_FOLDS must be from 2 to 1000, not 1"),
+        ("02", {"N_FOLDS": None}, "None is nothing"),
+        ("03", {"SEED": -1}, "SEED must be from 0"),
+        ("03", {"SIMULATIONS": 0}, "SIMULATIONS must be from 1"),
+        ("05", {"IMAGE_SIZE": -5}, r"IMAGE_SIZE must be from 32 to 4096 \(or 0"),
+        ("04", {"IMAGE_SIZES": [0]}, "Each item of IMAGE_SIZES must be from 32"),
+        ("03", {"REPEATS": {"linear_probe": "two"}}, "Each value of REPEATS must be a whole number"),
+        ("05", {"REPEATS": {"tail_tune": 1}}, "REPEATS must have linear_probe,"),
+        ("03", {"DOSES": [0, 2]}, "Each item of DOSES must be from 0.0 to 1.0, not 2"),
+        ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
+        ("03", {"PROTOCOLS": {"phantom": "source"}}, "Each value of PROTOCOLS must be a list"),
+        ("04", {"TRAINING": {"epochs": 0}}, "epochs must be a whole number"),
+        ("04", {"TAIL_TRAINING": {"epoch": 3}}, "Training has no epoch"),
+        ("04", {"MIXED": ["phantom"]}, "MIXED must be a list of pairs"),
+        ("07", {"EXTERNAL": [["phantom"]]}, "EXTERNAL must be a list of pairs"),
+        ("08", {"DEVICE": "tpu"}, "DEVICE must be cpu or cuda"),
+        ("08", {"DEVICE": "cuda"}, "torch finds no GPU here"),
+    ],
+)
+def test_a_chapter_holds_its_parameters_to_the_rules_of_the_command(chapter, values, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (name,) = select_notebooks([chapter])
+    with pytest.raises(MpoxError, match=message):
+        check_parameters(name, {**declared_parameters(name), **values})
+    if "must have" not in message and "GPU" not in message:  # of a machine, and of a chapter that may not be asked for
+        with pytest.raises(MpoxError, match=message):
+            resolve_parameters([name], {}, values)
+
+
+@pytest.mark.parametrize("name", list_notebooks())
+def test_the_first_cell_of_a_chapter_checks_its_parameters(name):
+    check_parameters(name, declared_parameters(name))
+    first = next(cell for cell in read_notebook(name).cells if cell.cell_type == "code" and "tags" in cell.metadata
+                 and "parameters" not in cell.metadata["tags"])  # fmt: skip
+    lines = ast.parse(first.source).body
+    done = next(line for line in lines if not isinstance(line, ast.Import | ast.ImportFrom))
+    assert ast.unparse(done) == f"check_parameters({name!r}, globals())"
+
+
+def test_a_gpu_that_is_not_here_is_missed_at_once_and_only_by_what_needs_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(MpoxError, match="torch finds no GPU here"):
+        run_notebooks(profile="gpu", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    values = declared_parameters("08_verdict") | {"DEVICE": "cuda"}
+    check_parameters("08_verdict", values | {"RUN_STORE": "recorded"})
+    monkeypatch.setenv("MPOX_SCHEDULER", "tcp://there:8786")
+    check_parameters("08_verdict", values)
 
 
 def test_overrides_are_yaml_and_a_folder_of_something_else_is_no_run_folder(project):

@@ -25,6 +25,7 @@ from mpox.studies.shortcuts import (
     predictor_table,
     rate_scores,
     single_facts,
+    tree_scores,
 )
 from mpox.studies.tones import STRATA, between_strata, equal_tone_weights, equal_tones, stratum_of, within_strata
 
@@ -213,3 +214,11 @@ def test_strata_are_ordered_and_need_groups_of_both_sides():
         with pytest.raises(MpoxError, match="No stratum of skin tone has 5 groups"):
             equal_tones(predictions, tones.assign(ita=ita))
         assert within_strata(predictions, tones.assign(ita=ita))["estimate"].isna().all()
+
+
+def test_a_fact_that_no_training_image_has_tells_the_trees_nothing():
+    rng = np.random.default_rng(0)
+    values, positive, fold = rng.normal(size=(60, 2)), rng.random(60) < 0.4, np.arange(60) % 3
+    alone = tree_scores(values, positive, fold)
+    missing = np.where(fold == 0, 1.0, np.nan)  # known in one fold only
+    assert tree_scores(np.column_stack([values, missing]), positive, fold).tolist() == alone.tolist()

@@ -1,6 +1,9 @@
 """The command `mpox`."""
 
+import errno
+import io
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -60,7 +63,18 @@ def _one_line(message: Warning | str, category: type[Warning], *_, **__) -> str:
 
 
 class _Group(click.Group):
-    """Prints an `MpoxError` as one line, without a traceback, and exits with status 1."""
+    """Prints an `MpoxError`, or what the system says of a path, as one line, without a traceback, and exits with status 1.
+
+    Names are UTF-8 whatever the locale, and a terminal that cannot show a character of one is given its escape.
+    """
+
+    def main(self, *args, **options):
+        if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **options)
 
     def invoke(self, context: click.Context):
         warnings.formatwarning = _one_line
@@ -68,7 +82,12 @@ class _Group(click.Group):
             return super().invoke(context)
         except MpoxError as error:
             _say(f"mpox: {error}")
-            sys.exit(1)
+        except OSError as error:
+            if error.errno is None or error.errno == errno.EPIPE:
+                raise
+            named = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
+            _say(f"mpox: {named or 'A file'} cannot be used ({error.strerror}): name another path, or mend that one.")
+        sys.exit(1)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -386,7 +386,8 @@ def build_book(
     read = [read_edition(folder) for folder in run_folders or [project / folder for folder in DEFAULT_RUNS]]
     editions = {edition.name: edition for edition in read}
     if len(editions) < len(read):
-        raise MpoxError(f"Two of the run folders are of the edition {read[0].name}: name one of them.")
+        twice = max(editions, key=[edition.name for edition in read].count)
+        raise MpoxError(f"Two of the run folders are of the edition {twice}: build a book of each, with an --out of its own.")
     with replacing_folder(out) as fresh:
         sources = {name: project / "_book_src" / name for name in editions}
         for name, edition in editions.items():

@@ -116,6 +116,9 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     if name and not caption:
         raise MpoxError(f"The table '{name}' has a name and no caption: a reader who is sent there must see what it is.")
     named = bool(table.index.name) or not isinstance(table.index, pd.RangeIndex)
+    if table.empty:  # no directive, which Sphinx refuses without a row, and no label to refer to
+        prose(f"*{caption.removesuffix('.') or 'This table'}: nothing to show here.*")
+        return
     read = as_read(table, digits)
     with pd.option_context("display.max_colwidth", None):
         page = read.to_html(border=0, index=named, index_names=False)

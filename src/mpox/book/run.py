@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import signal
 import textwrap
@@ -28,9 +29,26 @@ from tqdm.auto import tqdm
 
 from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, locked, project_root
 from mpox.audit.result import hash_of_decisions, read_overrides
+from mpox.models.config import DEVICES, ModelConfig
+from mpox.models.hardware import torch_device
 from mpox.runs.store import RECORDED
 
-_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+#: From where to where a number may go, also each number of a list or mapping. Nothing but a whole number fits whole bounds.
+_COUNT, _SIDE, _SHARE = (1, 1_000_000), (32, 4096), (1e-6, 1 - 1e-6)
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("REPEATS", "CURVE_REPEATS", "EXTERNAL_REPEATS", "SHORTCUT_REPEATS", "N_REPEATS", "TONE_COPIES"), _COUNT),
+    **dict.fromkeys(("SIMULATIONS", "LABEL_DEALS", "TIMED_ROUNDS", "N_WORST", "N_EXPLAINED", "DOSE_REPEATS", "ODDITIES"), _COUNT),
+    **dict.fromkeys(("AUGMENTED_VIEWS", "COLOUR_COPIES", "EXPORTED_FOLDS", "REVIEW_PAIRS"), (0, 1_000_000)),
+    **dict.fromkeys(("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "IMAGE_SIZES", "FACTORIAL_SIZES"), _SIDE),
+    **dict.fromkeys(("MARGIN", "PLANTED_SHARE", "CLINIC_PREVALENCE", "OWN_SHARES", "SENSITIVITIES", "CONFIDENCES"), _SHARE),
+    **dict.fromkeys(("DOSES", "FINE_TUNED_DOSES"), (0.0, 1.0)),
+    **dict.fromkeys(("SEED", "SEEDS"), (0, 2**31 - 1)),
+    "FRACTIONS": (1e-6, 1.0), "STRENGTHS": (1, 5), "COSTS": (0.0, 1e12), "N_FOLDS": (2, 1000), "N_CLUSTERS": (2, 1000),
+}  # fmt: skip
+#: Input sizes for which 0 stands for that of the network's weights.
+_OWN_SIZE = ("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE")
+_TRAINED = {"TRAINING": "fine_tune", "TAIL_TRAINING": "tail_tune", "SCRATCH_TRAINING": "scratch"}
 _SHOWN_LINES = 25
 #: Set to 1 where notebooks run side by side.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -136,15 +154,55 @@ def resolve_parameters(
     return {name: resolved[name] for name in notebooks}
 
 
+def check_parameters(name: str, values: Mapping[str, Any]) -> None:
+    """Hold what a chapter was given, by whatever route, to the rules of `resolve_parameters`: `values` are its ``globals()``."""
+    declared = declared_parameters(name)
+    for key, default in declared.items():
+        _fit(key, values[key], default, name)
+    if "REPEATS" in declared and "linear_probe" not in values["REPEATS"]:
+        raise MpoxError(f"REPEATS must have linear_probe, the regime that is judged; it is {values['REPEATS']!r}.")
+    require_device(values)
+
+
+def require_device(values: Mapping[str, Any]) -> None:
+    """An `MpoxError` at once where `values` ask for a GPU and there is none; the record needs none, nor does a scheduler here."""
+    if values.get("DEVICE") == "cuda" and values.get("RUN_STORE") != RECORDED and not os.environ.get("MPOX_SCHEDULER"):
+        torch_device("cuda")
+
+
 def _fit(key: str, value: Any, default: Any, notebook: str) -> Any:
+    """The value of a parameter, or of an item of one, in the type of its default; `MpoxError` where it does not fit."""
+    name = key.rpartition(" ")[2]
+    low, high = _RANGES.get(name, (-math.inf, math.inf))
     kind, wanted = (_KINDS.get(type(thing), "nothing") for thing in (value, default))
-    if default is not None and kind != wanted:
+    if isinstance(default, int | float) and type(default) is not bool and name in _RANGES:
+        wanted = _KINDS[type(low)]
+    if default is not None and kind != wanted and (type(value), wanted) != (int, _KINDS[float]):
         raise MpoxError(f"{key} must be {wanted}, as {default!r} in notebooks/{notebook}.py; {value!r} is {kind}.")
-    if isinstance(default, float):
-        return float(value)
-    if isinstance(default, list) and len({_KINDS.get(type(item)) for item in default}) == 1:
-        return [_fit(f"Each item of {key}", item, default[0], notebook) for item in value]
-    return value
+    if wanted in (_KINDS[int], _KINDS[float]) and not (low <= value <= high or (value == 0 and name in _OWN_SIZE)):
+        own = " (or 0: the network's own)" if name in _OWN_SIZE else ""
+        raise MpoxError(f"{key} must be from {low} to {high}{own}, not {value!r}: correct it.")
+    if name == "DEVICE" and value not in DEVICES:
+        raise MpoxError(f"{key} must be {' or '.join(DEVICES)}, not {value!r}.")
+    if key == "DATASETS" and (not value or len(set(map(str, value))) < len(value)):
+        raise MpoxError(f"DATASETS must name a data set, and each only once; it is {value!r}.")
+    if key in ("EXTERNAL", "MIXED"):
+        if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
+            raise MpoxError(f"{key} must be a list of pairs of data sets, as [[msld-v1, msid]]; it is {value!r}.")
+    elif key in _TRAINED:
+        ModelConfig(_TRAINED[key], training=value)
+    elif isinstance(default, list) and (item := _alike(default)) is not None:
+        return [_fit(f"Each item of {key}", each, item, notebook) for each in value]
+    elif isinstance(default, dict) and (item := _alike(default.values())) is not None:
+        return {one: _fit(f"Each value of {key}", each, item, notebook) for one, each in value.items()}
+    return float(value) if isinstance(default, float) and not key.startswith("Each") else value
+
+
+def _alike(items: Iterable[Any]) -> Any:
+    """The item that stands for all, if they are of one kind; numbers are."""
+    items = list(items)
+    one_kind = len({float if type(item) is int else type(item) for item in items}) == 1
+    return next((item for item in items if isinstance(item, float)), items[0]) if one_kind else None
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -285,6 +343,8 @@ def run_notebooks(
     parameters = resolve_parameters(chosen, asked.parameters, overrides)
     for key in overrides.keys() - set().union(*parameters.values()):
         echo(f"note: -p {key} changes nothing here, it belongs to other notebooks")
+    for values in [] if scheduler else parameters.values():
+        require_device(values)
     if data_dir and not Path(data_dir).expanduser().is_dir():
         raise MpoxError(f"There is no data folder {data_dir}: name one that exists with --data-dir.")
     in_force = hash_of_decisions(read_overrides(Path(decisions).expanduser() if decisions else None))

@@ -162,6 +162,8 @@ def tree_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray, *, s
     trees = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=6, min_samples_leaf=8, class_weight="balanced", random_state=seed
     )
+    lost = [np.isnan(values[fold != one]).all(axis=0) for one in np.unique(fold)]
+    values = np.where(np.any(lost, axis=0), 0, values)  # a fact that no training image has: scikit-learn cannot bin it
     with threadpool_limits(1):
         return cross_val_predict(trees, values, positive, cv=PredefinedSplit(fold), method="predict_proba")[:, 1]
 
