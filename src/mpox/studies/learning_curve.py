@@ -11,7 +11,7 @@ from mpox.runs.recorded import Store
 from mpox.stats.metrics import replicates
 
 #: The columns of `curve_table`.
-CURVE_COLUMNS = ("fraction", "n_groups", "n_images", "metric", "class", "estimate", "low", "high")
+CURVE_COLUMNS = ("fraction", "n_groups", "n_images", "metric", "class", "estimate", "low", "high", "interval")
 
 
 def learning_curve(
@@ -47,7 +47,7 @@ def curve_table(predictions: pd.DataFrame, **options) -> pd.DataFrame:
     rows = []
     for fraction, size in _sizes(predictions).iterrows():
         for key, values in replicates(predictions[predictions["fraction"] == fraction], **options).items():
-            rows.append((fraction, size["n_groups"], size["n_images"], *key, *values.row().values()))
+            rows.append((fraction, size["n_groups"], size["n_images"], *key, *values.row().values(), values.kind))
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
