@@ -189,7 +189,7 @@ FOUND = {
     "04": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
     "05": ["what is permuted", "chance of a mistake", "over five heads"],
     "06_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
-    "06_other_data": ["The promise is kept best when", "effective size", "width of the interval"],
+    "06_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
     "07": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
     "08": ["closest is", "folds are shown to be equivalent"],
 }
