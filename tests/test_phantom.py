@@ -17,7 +17,7 @@ from mpox.data import phantom
 from mpox.data.phantom import CLASSES, COPY_KINDS, PhantomSpec
 from mpox.data.phantom.copies import make_copy
 
-SPEC = PhantomSpec(n_patients=26, size=112, copies=22)
+SPEC = PhantomSpec(n_patients=28, size=128, copies=22)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -73,9 +73,12 @@ def test_every_class_and_every_skin_type_is_there(truths):
     a_patient = photographed.groupby("patient_id")
     assert a_patient.size().between(1, 4).all() and a_patient.size().nunique() > 1
     assert (a_patient[["label", "ita_degrees"]].nunique() == 1).all(axis=None)
-    wrong, pair = truths[truths["label"] != truths["true_label"]], truths[truths["conflict"]]  # one photograph has two labels
-    assert len(wrong) == 1 and set(pair["image_id"]) == {wrong["image_id"].iloc[0], wrong["copy_of"].iloc[0]}
-    assert pair["label"].nunique() == pair["patient_id"].nunique() == 2
+
+
+def test_planted_skin_tone_shows_in_the_pixels(images, truths):
+    healthy = truths[(truths["label"] == "Normal") & truths["copy_of"].isna()]
+    lightness = [np.median(pixels(images / i).sum(axis=2)) for i in healthy["image_id"]]
+    assert np.corrcoef(lightness, healthy["ita_degrees"])[0, 1] > 0.7
 
 
 def test_masks_agree_with_the_truths(images, truths):
@@ -94,7 +97,7 @@ def test_masks_agree_with_the_truths(images, truths):
 @pytest.mark.parametrize("label", CLASSES)
 def test_lesions_are_under_the_mask_and_nowhere_else(unmarked, label):
     truths = phantom.read_truths(unmarked)
-    rows = truths[(truths["label"] == label) & truths["copy_of"].isna()].head(4)
+    rows = truths[(truths["label"] == label) & truths["copy_of"].isna()].head(8)
     for image_id in rows["image_id"]:
         patient, picture = map(int, re.findall(r"\d+", image_id))
         healthy = phantom.healthy_counterpart(SPEC, patient, picture).astype(float)
@@ -193,22 +196,6 @@ def test_copies_are_the_originals_transformed(unmarked, kind):
             assert not mask_of(unmarked, row.image_id)[~ndimage.binary_dilation(inside, iterations=2)].any()
 
 
-@pytest.mark.parametrize(
-    ("kind", "holds"),
-    [
-        ("rotate", lambda size, a, d: np.isclose(np.hypot(a, d), 1)),
-        ("frame", lambda size, a, d: a == 1 and min(size) >= 85),
-        ("collage", lambda size, a, d: d == 0 and 0.49 < a <= 1.01 and 1.8 < max(size) / min(size) < 3.2),
-        ("rescale", lambda size, a, d: size[0] == size[1] and (0.39 < a < 0.81 or 1.29 < a < 2.01)),
-        ("squash", lambda size, a, d: size[0] == 80 and 0.6 < a < 0.81),
-    ],
-)
-def test_copies_have_the_form_of_their_kind(kind, holds):
-    for copy, (a, b, _, d, e, _), _ in make(kind, 20):
-        assert holds(copy.shape[:2], a, d) and a * e - b * d > 0
-    assert all(a * e - b * d < 0 for kind in ("mirror", "combined") for _, (a, b, _, d, e, _), _ in make(kind, 4))
-
-
 def make(kind: str, n: int = 40) -> list[tuple[np.ndarray, tuple[float, ...], np.ndarray]]:
     """Copies of one smooth picture of 80 x 80 pixels: image, transform, mask."""
     y, x = np.mgrid[:80, :80]
@@ -219,12 +206,82 @@ def make(kind: str, n: int = 40) -> list[tuple[np.ndarray, tuple[float, ...], np
     return [(copy, transform, stencil) for copy, stencil, transform in made]
 
 
-def test_grey_copies_have_no_colour_and_recoloured_ones_another():
+@pytest.mark.parametrize("kind", ["crop", "mirror", "squash", "caption", "rescale", "rotate", "frame", "collage"])
+def test_transform_is_right_to_a_fraction_of_a_pixel(kind):
+    columns, rows = np.meshgrid(np.arange(80), np.arange(80))
+    ramp = np.stack([60 + 2 * columns, 200 - 2 * rows], axis=2).astype(float)  # the colour tells the place
+    for copy, transform, _ in make(kind):
+        source, inside = overlap(copy, ramp, " ".join(map(str, transform)))
+        within = ndimage.binary_erosion(inside, iterations=4)
+        expected = np.stack([60 + 2 * source[1], 200 - 2 * source[0]], axis=2)
+        error = np.median((copy[..., :2] - expected)[within] / 2, axis=0)  # original pixels
+        assert np.abs(error).max() < 0.5, transform
+
+
+def test_grey_copies_have_no_colour_recoloured_ones_another_and_rescaled_ones_their_aspect():
     assert all(np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("grey", 3))
     original = np.array([139.0, 121, 139.5])  # the mean of the smooth image
     for copy, _, _ in make("recolour", 8):
         assert np.abs(copy.mean(axis=(0, 1)) - original).max() > 5 and np.ptp(copy.astype(int), axis=2).mean() > 3
     assert 8 < sum(np.ptp(copy.astype(int), axis=2).max() == 0 for copy, _, _ in make("combined")) < 32
+    widths = [copy.shape[1] / 80 for copy, _, _ in make("rescale")]
+    assert all(copy.shape[0] == copy.shape[1] for copy, _, _ in make("rescale"))
+    assert all(0.39 < w < 0.81 or 1.29 < w < 2.01 for w in widths) and min(widths) < 0.6 and max(widths) > 1.5
+
+
+def test_rotated_copies_are_turned_by_quarters_or_by_a_little():
+    turned = make("rotate", 80)
+    degrees = np.array([np.degrees(np.arctan2(d, a)) for _, (a, _, _, d, _, _), _ in turned])
+    assert np.allclose([np.hypot(t[0], t[3]) for _, t, _ in turned], 1)
+    quarters = np.isclose(degrees % 90, 0, atol=1e-6) | np.isclose(degrees % 90, 90, atol=1e-6)
+    assert {round(d) % 360 for d in degrees[quarters]} == {90, 180, 270}
+    small = np.abs(degrees[~quarters])
+    assert 3 <= small.min() < 8 and 18 < small.max() <= 25 and 20 < len(small) < 60
+    sides = [copy.shape[0] for (copy, _, _), quarter in zip(turned, quarters, strict=True) if not quarter]
+    assert min(sides) < 80 < max(sides)  # corners cropped away, or filled around the whole picture
+
+
+def test_mirrored_kinds_turn_the_picture_over():
+    for kind in COPY_KINDS:
+        signs = {np.sign(a * e - b * d) for _, (a, b, _, d, e, _), _ in make(kind, 8)}
+        assert signs == ({-1.0} if kind in ("mirror", "combined") else {1.0}), kind
+
+
+def test_frames_surround_the_whole_picture():
+    for copy, (a, _, side, _, _, top), mask in make("frame"):
+        assert a == 1 and side == top and 0.03 * 80 <= side <= 0.15 * 80 + 0.5
+        assert copy.shape[1] == 80 + 2 * side and copy.shape[0] >= 80 + 2 * side
+        border = copy[:, : int(side) - 1].reshape(-1, 3).astype(int)
+        assert (np.abs(border - np.median(border, axis=0)).max(axis=1) < 60).mean() > 0.7
+        assert mask.sum() == pytest.approx(np.pi * 81, rel=0.1)
+
+
+def test_collages_have_two_or_three_panels_side_by_side_or_above_each_other():
+    places, shapes = set(), set()
+    for copy, (a, b, c, d, e, f), mask in make("collage", 60):
+        assert b == d == 0 and a == pytest.approx(e) and 0.49 < a <= 1.01
+        long, short = max(copy.shape[:2]), min(copy.shape[:2])
+        n = round(long / short - 0.04)
+        shapes.add((n, copy.shape[0] > copy.shape[1]))
+        places.add((n, round(max(c, f) / (long / n))))
+        purple = (copy[..., 0] > 180) & (copy[..., 1] < 70) & (copy[..., 2] > 180)
+        assert purple.mean() > 0.8 * (n - 1) / n - 0.03 and mask.mean() > 0.85 * (n - 1) / n
+    assert shapes == {(2, False), (2, True), (3, False), (3, True)}
+    assert places == {(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
+
+
+def test_unknown_kind_of_copy_and_lonely_collage_are_refused():
+    for kind in ("blur", "collage"):
+        with pytest.raises(ValueError):
+            make_copy(kind, np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool), np.random.default_rng(0))
+
+
+def test_one_photograph_has_two_labels(truths):
+    wrong = truths[truths["label"] != truths["true_label"]]
+    assert len(wrong) == 1
+    pair = truths[truths["conflict"]]
+    assert set(pair["image_id"]) == {wrong["image_id"].iloc[0], wrong["copy_of"].iloc[0]}
+    assert pair["label"].nunique() == 2 and pair["patient_id"].nunique() == 2
 
 
 def test_corner_mark_is_where_the_truths_say_and_changes_nothing_else(images, truths, unmarked):
@@ -248,7 +305,7 @@ def test_same_specification_same_bytes_in_any_number_of_processes(images, tmp_pa
 
 
 def test_a_photograph_does_not_depend_on_how_many_others_there_are(unmarked, tmp_path):
-    few = phantom.generate(tmp_path / "few", PhantomSpec(n_patients=5, size=112, corner_mark=False, copies=2))
+    few = phantom.generate(tmp_path / "few", PhantomSpec(n_patients=5, size=128, corner_mark=False, copies=2))
     many = bytes_below(unmarked)
     photographed = phantom.read_truths(few).query("copy_of.isna()")["image_id"]
     assert len(photographed) >= 5
