@@ -12,6 +12,7 @@ from PIL import Image
 from mpox._core import MpoxError
 from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
 from mpox.audit.features import (
+    MIRRORED,
     MOST_KEYPOINTS,
     alike,
     describe,
@@ -20,8 +21,8 @@ from mpox.audit.features import (
     read_features,
 )
 from mpox.audit.result import COLUMNS, GROUP_COLUMNS, OURS, PAIR_COLUMNS, read_overrides
-from mpox.audit.retrieval import _kept, candidates
-from mpox.audit.verification import Verdict, compare
+from mpox.audit.retrieval import _fullest, _kept, candidates, codebook
+from mpox.audit.verification import Verdict, _polished, compare
 from mpox.data.manifest import scan
 from mpox.data.phantom import PhantomSpec, generate, read_truths
 from mpox.data.pictures import pixel_hash
@@ -117,6 +118,17 @@ class TestFeatures:
         turns = plain.poses[sure, 1] - turned.poses[nearest[sure], 1]
         assert np.median(np.abs((turns + 180) % 360 - 180)) < 3
 
+    def test_the_mirrored_descriptors_are_those_of_the_mirror_image(self):
+        plain, turned = describe(texture(1)), describe(np.ascontiguousarray(texture(1)[:, ::-1]))
+        width = plain.picture.shape[1] * 2
+        where = plain.points * (-1, 1) + (width, 0)
+        nearest = np.abs(where[:, None] - turned.points[None]).sum(axis=2)
+        same = nearest.min(axis=1) < 1
+        assert same.mean() > 0.9
+        likeness = (plain.unit[:, MIRRORED][same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
+        unturned = (plain.unit[same] * turned.unit[nearest.argmin(axis=1)[same]]).sum(axis=1)
+        assert np.median(likeness) > 0.97 > 0.9 > np.median(unturned)
+
 
 class TestComparison:
     @pytest.mark.parametrize("mirrored", [False, True])
@@ -193,6 +205,19 @@ class TestComparison:
         asked = pairs._closure(["a", "b", "c", "d"], verified)
         assert set(asked.itertuples(index=False, name=None)) == {("a", "b", True), ("b", "c", True), ("a", "c", False)}
 
+    def test_a_map_that_is_a_little_off_is_polished_wherever_the_part_lies(self):
+        original = describe(texture(5, 448, 448)).picture.astype(np.float32)
+        for left, top in ((10, 10), (100, 110), (10, 110)):
+            part = cv2.resize(original[top : top + 100, left : left + 100], (200, 200), interpolation=cv2.INTER_CUBIC)
+            exact = np.array([[0.5, 0, left - 0.25], [0, 0.5, top - 0.25]])
+            off = exact + [[0.01, 0.005, 1.5], [-0.005, 0.01, -1.5]]
+            corners = np.array([[0, 0, 1], [199, 0, 1], [0, 199, 1], [199, 199, 1]]).T
+
+            def miss(matrix, exact=exact, corners=corners):
+                return np.abs((matrix - exact) @ corners).max()
+
+            assert miss(off) > 1.4 and miss(_polished(part, original, off)) < 0.2
+
 
 class TestRetrieval:
     def test_nothing_to_compare_is_no_candidate(self):
@@ -244,6 +269,29 @@ class TestRetrieval:
         pairs_of = [tuple(sorted((key[a], key[b]))) for a, b in zip(copies["image_id"], copies["copy_of"], strict=True)]
         assert set(pairs_of) <= asked
         assert len(found) < len(manifest) * (len(manifest) - 1) / 2  # of twice as many, as each pair is asked mirrored too
+
+    def test_details_that_agree_add_up_and_one_that_repeats_itself_does_not(self):
+        def votes(asked, weights, turns):
+            pose = np.array([(0.0, turn) for turn in turns])
+            pictures, found = _fullest(np.array([3] * len(asked)), np.array(asked), np.array(weights), pose)
+            assert pictures.tolist() == [3]
+            return found[0]
+
+        assert votes([5, 6], [100, 100], [10, 10]) == 200
+        assert votes([5, 5], [100, 120], [10, 10]) == 120
+        assert votes([5, 6], [100, 90], [10, 190]) == 100
+        assert votes([5, 6], [100, 100], [355, 5]) == 200
+        with pytest.raises(AssertionError):
+            votes([5, 4101], [100, 100], [10, 10])
+
+    @pytest.mark.slow
+    def test_the_vocabulary_is_the_same_every_time(self, tmp_path, monkeypatch):
+        first = codebook(64)
+        codebook.cache_clear()
+        monkeypatch.setenv("MPOX_CACHE", str(tmp_path))
+        second = codebook(64)
+        codebook.cache_clear()
+        assert np.array_equal(first.centroids, second.centroids) and np.array_equal(first.directions, second.directions)
 
 
 class TestAudit:
@@ -332,6 +380,18 @@ class TestAudit:
         assert alone.pairs.empty and alone.groups["group_id"].tolist() == ["Mpox/b.png"]
         assert alone.rejected["image_id"].tolist() == ["Mpox/a.png"]
 
+    def test_groups_hold_patients_and_copies_together(self, phantom, audited):
+        manifest, truths = phantom
+        groups = audited.groups
+        assert list(groups.columns) == GROUP_COLUMNS and len(groups) == len(manifest)
+        group = groups.set_index("image_id")["group_id"]
+        assert (groups.groupby("patient_id")["group_id"].nunique() == 1).all()
+        for row in audited.pairs.itertuples():
+            assert group[row.image_id_a] == group[row.image_id_b]
+        # no more than that: groups are the components over patients and true copies
+        truly = truths.assign(root=truths["copy_of"].fillna(truths["image_id"]))
+        assert group.nunique() >= truly["patient_id"].nunique() - truths["copy_of"].notna().sum()
+
 
 class TestDecisions:
     def test_a_rejected_pair_links_nothing_and_is_kept(self, phantom, audited):
@@ -404,3 +464,8 @@ class TestDecisions:
         monkeypatch.setenv("MPOX_OVERRIDES", str(tmp_path / "missing.csv"))
         with pytest.raises(MpoxError, match="cannot be read"):
             read_overrides()
+
+    def test_the_version_follows_our_decisions(self, monkeypatch):
+        before = audit_version()
+        monkeypatch.setattr("mpox.audit.read_overrides", lambda: NO_DECISIONS.assign(x=1))
+        assert audit_version() != before
