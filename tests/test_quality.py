@@ -141,3 +141,13 @@ def test_a_damaged_entry_of_the_cache_is_measured_anew(tiny_folder, tmp_path, mo
     for file in (tmp_path / "audit" / "damaged").rglob("*.json"):
         file.write_text("{")
     pd.testing.assert_frame_equal(measured(manifest, quality_of, "damaged", jobs=1), before)
+
+
+def test_the_place_of_text_is_given_as_shares(phantom):
+    from PIL import ImageDraw
+
+    images, truths = phantom
+    picture = Image.open(images / truths["image_id"].iloc[0]).convert("RGB").resize((448, 448))
+    ImageDraw.Draw(picture).text((100, 300), "MEASLES VIRUS", fill="white", font_size=30, stroke_width=3, stroke_fill="black")
+    left, top, right, bottom = max(text_lines(np.asarray(picture)), key=lambda box: box[2] - box[0])
+    assert 0.15 < left < 0.35 and 0.6 < top < bottom < 0.78 and right > left + 0.2

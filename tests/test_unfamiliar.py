@@ -6,12 +6,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
+from mpox.data.dataset import Dataset
+from mpox.data.manifest import build_manifest
+from mpox.data.phantom import PhantomSpec, generate
 from mpox.data.phantom.oddities import Oddity, draw_oddities
 from mpox.protocols.splits import make_splits
 from mpox.runs.cross_validation import predict_nested
+from mpox.stats.calibration import calibrated, calibration_table, with_temperature
+from mpox.stats.conformal import conformal_sets, coverage_table
+from mpox.stats.metrics import class_names, codes_of, probabilities_of
 from mpox.studies.unfamiliar import (
     ELSEWHERE,
     OWN,
@@ -131,3 +137,33 @@ def test_a_kept_table_is_of_one_model_only(monkeypatch, tmp_path):
     for model in [*models, plain]:
         kept_table(Store(), data, None, None, model, [], protocol="source", n_folds=3, seed=0, n_oddities=2)
     assert len(set(keys)) == len(models) and keys[0] == keys[-1] and "mirror" not in keys[0][1]
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Test and nested predictions of a small phantom without copies, by a probe that is made eight times too sure."""
+    spec = PhantomSpec(n_patients=36, size=96, seed=2, copies=0, label_conflicts=0)
+    manifest = build_manifest(str(generate(tmp_path_factory.mktemp("phantom") / "phantom", spec)))
+    manifest = manifest.assign(group_id=manifest["patient_id"])
+    groups = pd.Series(manifest["patient_id"].to_numpy(), index=manifest["image_id"].to_numpy(), name="group_id")
+    data = Dataset("small-phantom", manifest, groups, is_phantom=True, has_pictures=True)
+    store, split, model = open_store(), make_splits(manifest, "source", n_folds=3), ModelConfig(image_size=96)
+    tables = cross_validate(store, data, "source", model, n_folds=3), predict_nested(store, data, split, model)
+    return [with_temperature(table, 1 / 8) for table in tables]
+
+
+@pytest.mark.slow
+def test_the_calibration_error_of_an_over_confident_model_of_the_phantom_falls(phantom):
+    predictions, nested = phantom
+    after = calibrated(predictions, nested, "temperature")
+    tables = [calibration_table(table, "Mpox", n_bootstrap=0).set_index("measure")["estimate"] for table in (predictions, after)]
+    assert tables[1]["ece"] < 0.75 * tables[0]["ece"] and tables[1]["brier"] < tables[0]["brier"]
+    losses = [log_loss(codes_of(table), probabilities_of(table), labels=range(4)) for table in (predictions, after)]
+    assert losses[1] < 0.8 * losses[0] and (after["temperature"] > 2).all()
+
+
+def test_conformal_sets_of_an_over_confident_model_of_the_phantom_hold_the_truth(phantom):
+    table = coverage_table(conformal_sets(*phantom, confidence=0.8), n_bootstrap=200).set_index(["class", "measure"])
+    assert table.loc[("all", "coverage"), "high"] > 0.8
+    low = [table.loc[(label, "coverage"), "high"] for label in class_names(phantom[0])]
+    assert min(low) > 0.7  # a quarter of ten groups a class: no more can be asked
