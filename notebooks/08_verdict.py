@@ -85,11 +85,16 @@ at_the_top = report.key_findings()
 # %% [markdown]
 # ## What was measured
 #
-# Of the paper we know the abstract. Its data set, its division into folds and its training are **not known to us**, so that a
-# judgement here says what *our* data give, never what the authors did. The same model is tested in ways that differ only in what
+# Of the paper we know the abstract ([what it leaves open](#table-paper)), so that a judgement here says what *our* data give, never
+# what the authors did. All that we read of it is in one file, `src/mpox/studies/claims.yml`; whoever has the full text fills it in and
+# runs the chapters again. The same model is tested in ways that differ only in what
 # may be on both sides of a fold, from the most flattering to the strictest: `augment_before_split`, `random_image`, `patient`,
 # `source` (chapter 3). The honest one, whose interval decides, is named by the parameter `HONEST_PROTOCOL`. *Other data* is the same model trained on all of one
 # collection and tested on the other, without the pictures that have a sibling in training (chapter 6, other data).
+
+# %% tags=["nbval-check-output"]
+paper = verdict.read_paper()
+report.show(pd.DataFrame(paper.about.items(), columns=["what", "the paper"]), name="paper", caption="What the abstract leaves open.")
 
 # %% tags=["exercise-setup"]
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
@@ -240,7 +245,7 @@ from textwrap import fill
 intervals = verdict.claim_intervals(metrics, external)
 probed = intervals[intervals["regime"] == "linear_probe"].dropna(subset=["estimate"])
 probed["protocol"] = pd.Categorical(probed["protocol"], [*verdict.STRICTNESS, verdict.OTHER])
-subjects = {claim.key: fill(claim.subject, 20) for claim in verdict.CLAIMS}
+subjects = {claim.key: fill(claim.subject, 20) for claim in paper.claims.values()}
 about = {"goal": "published", "xlabel": "value, with 95 % interval"}
 plots.forest(probed.replace({"claim": subjects}), "claim", hue="protocol", col="dataset", width=3.8, **about)
 plt.show()
@@ -297,6 +302,7 @@ measured["of 100"] = [report.with_interval(*row, digits=1) for row in (100 * mea
 wide = measured.pivot(index=["kind", "dataset", "tested"], columns="metric", values="of 100").rename(columns=words)
 wide = wide.rename_axis(columns=None).reset_index().rename(columns={"kind": "test", "dataset": "learnt from", "tested": "tested by, or on"})
 report.show(wide, name="answer-tests", caption="What the program does with images of Mpox and with others, test by test.")
+readings = [claim.subject for claim in paper.figures.values()]
 found = conclusion(main, external, honest=honest)
 counted = measured[measured["kind"] != "flattering"].groupby("metric")["estimate"].agg(["min", "max"]).map(lambda value: f"{100 * value:.0f}")
 recognised, cleared = (" to ".join(dict.fromkeys(counted.loc[metric])) for metric in words)
@@ -312,7 +318,7 @@ report.prose(f"Does it really recognize Mpox? **{answers[found]}**")
 report.finding("verdict_found", found)
 report.finding("verdict_answer", answers[found])
 for name, table in tables.items():
-    published = table[[claim.published is not None for claim in verdict.CLAIMS]]["judgement"]
+    published = table["judgement"][table["claim"].isin(readings)]
     for key, text in (("reproduced", verdict.REPRODUCED), ("leaking", verdict.LEAKING), ("saturated", verdict.SATURATED)):
         report.finding(f"verdict_{report.short_name(name)}_{key}", f"{(published == text).sum()} of {len(published)}")
 
@@ -328,7 +334,7 @@ plt.show()
 where = "Nothing here speaks of Mpox; the rules, put to the phantom, say:" if is_phantom else "**Can deep learning really recognize Mpox?**"
 said = [f"{where} {answers[found]}"]
 for name in datasets:
-    counts = tables[name][[claim.published is not None for claim in verdict.CLAIMS]]["judgement"].value_counts()
+    counts = tables[name]["judgement"][tables[name]["claim"].isin(readings)].value_counts()
     mine = main[(main["dataset"] == name) & (main["protocol"] == honest[name])]
     said.append(
         f"**{plots.dataset_title(name)}**: of {counts.sum()} readings of the published figures "

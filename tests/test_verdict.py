@@ -1,6 +1,8 @@
 """The verdict: the rules at every border, the claims on planted truths, the answer."""
 
+import re
 from itertools import pairwise, permutations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,11 +10,12 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from mpox import MpoxError, evaluate
+from mpox._core import project_root
+from mpox.studies import verdict
 from mpox.studies.external import external_metrics
 from mpox.studies.verdict import (
     BETTER,
     CHANCE,
-    CLAIMS,
     ENOUGH,
     EXCEEDED,
     JUDGEMENTS,
@@ -36,11 +39,13 @@ from mpox.studies.verdict import (
     judge,
     literature,
     mpox_tests,
+    read_paper,
     rules,
     size_finding,
     verdict_table,
 )
 
+PAPER = read_paper()
 VALUE, MARGIN, ENDS = 0.75, 0.125, ["estimate", "low", "high"]  # exact in binary, so that a border is a border
 BELOW, ABOVE = np.nextafter(VALUE, 0), np.nextafter(VALUE, 1)
 LEAST, MOST = VALUE - MARGIN, VALUE + MARGIN
@@ -130,8 +135,7 @@ def test_the_table_of_rules_has_every_judgement():
 
 def test_what_is_registered_for_the_next_record():
     """The chapter says that the next record must not change these."""
-    numbers = [claim for claim in CLAIMS if claim.published is not None]
-    held = {claim.key: (claim.metric, claim.label, claim.margin) for claim in numbers}
+    held = {key: (claim.metric, claim.label, claim.margin) for key, claim in PAPER.figures.items()}
     assert held == {
         "precision": ("precision", "macro", 0.10),
         "recall": ("recall", "macro", 0.10),
@@ -147,9 +151,9 @@ def test_what_is_registered_for_the_next_record():
 def test_a_pass_excludes_the_figure_that_its_margin_comes_from():
     known = literature().set_index(["study", "metric"])["value"]
     table = criteria().set_index("claim")
-    for claim in CLAIMS:
+    for claim in PAPER.claims.values():
         criterion = table.loc[claim.subject, "reproduced if"]
-        if claim.published is None:
+        if not claim.metric:
             assert len(criterion) > 20 and table.loc[claim.subject, "margin"] == ""
             continue
         careful = known["thieme2023", "auroc"] if claim.metric in ("auroc", "auprc") else known["ali2022", "accuracy"]
@@ -231,11 +235,11 @@ def study() -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(study):
     metrics, external = study
     table = verdict_table(metrics, external)
-    assert list(table) == ["claim", "paper", *STRICTNESS, OTHER, "judgement", "why"] and len(table) == len(CLAIMS)
+    assert list(table) == ["claim", "paper", *STRICTNESS, OTHER, "judgement", "why"] and len(table) == len(PAPER.claims)
     outside = external[(external["train"] == "one") & (external["subset"] == "without shared")].assign(protocol=OTHER)
     cells = pd.concat([metrics, outside]).set_index(["protocol", "metric", "class"])[ENDS]
-    for claim, row in zip(CLAIMS, table.to_dict("records"), strict=True):
-        if claim.published is None:
+    for claim, row in zip(PAPER.claims.values(), table.to_dict("records"), strict=True):
+        if not claim.metric:
             assert row["judgement"] == NOT_TESTABLE and row["source"] == "" and len(row["why"]) > 20
             continue
         found = {name: Interval(*cells.loc[(name, claim.metric, claim.label)]) for name in (*STRICTNESS, OTHER)}
@@ -251,7 +255,7 @@ def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(stud
 
 def test_the_table_follows_the_numbers(study):
     metrics, external = study
-    numbers = [claim.published is not None for claim in CLAIMS]
+    numbers = [bool(claim.metric) for claim in PAPER.claims.values()]
     strict = metrics[metrics["protocol"].isin(["patient", "source"])]
     without = verdict_table(strict)
     assert set(without.loc[numbers, "judgement"]) == {NOT_REPRODUCED} and set(without[OTHER]) == {""}
@@ -275,6 +279,75 @@ def test_other_margins_are_counted(study):
     assert table[REPRODUCED].to_dict() == {"own": 1, "0.02": 0, "0.05": 0, "0.10": 1, "0.15": 1}
     assert table[NOT_TESTABLE].to_dict() == {"own": 0, "0.02": 1, "0.05": 1, "0.10": 0, "0.15": 0}
     assert list(table.index[1:]) == [f"{margin:.2f}" for margin in OTHER_MARGINS]
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """Corrects the claims file: pairs of the old text and the new one."""
+
+    def correct(*pairs: tuple[str, str]) -> Path:
+        text = Path(verdict.__file__).with_name("claims.yml").read_text()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "claims.yml"
+        path.write_text(text)
+        return path
+
+    return correct
+
+
+def test_a_full_text_that_says_something_else_is_judged_otherwise(study, corrected):
+    full = corrected(
+        ('split: "not known: abstract only"', "split: five folds"), ("published: 0.9569", "published: 0.82"), ("4.14\n", "5.3\n")
+    )  # fmt: skip
+    paper, column = read_paper(full), "judgement"
+    assert paper.about["split"] == "five folds" and read_paper().about["split"].startswith("not known")
+    before, after = (verdict_table(study[0], paper=one).set_index("claim") for one in (None, paper))
+    recall = "recall, averaged over classes"
+    assert (before.loc[recall, column], after.loc[recall, column]) == (LEAKING, REPRODUCED)
+    assert before.drop(recall).equals(after.drop(recall))
+    counted, usual = (at_margins(study[0], paper=one).set_index("margin")[REPRODUCED]["own"] for one in (paper, None))
+    assert (counted, usual) == (1, 0) and "0.82" in criteria(paper).set_index("claim").loc[recall, "reproduced if"]
+    assert "chosen because" in size_finding("a", 5_300_000, paper).sentence and "another" in size_finding("a", 5_300_000).sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("published: 0.9569", "published: 95.69", "recall: a metric needs"),
+        ("published: 0.9569", "published: high", "recall: a metric needs"),
+        ("metric: recall", "metric: recal", "recall: a metric needs"),
+        ("metric: recall, ", "", "recall: without a known metric"),
+        ("subject: robustness", "topic: robustness", "topic"),
+        ("claims:\n", "claim:\n", "'claims'"),
+        ("about:\n", "about: [\n", "flow"),
+    ],
+)
+def test_a_bad_claims_file_is_one_clear_error(corrected, old, new, reason):
+    with pytest.raises(MpoxError, match=rf"claims.yml does not say what the paper claims \(.*{reason}.*correct it"):
+        read_paper(corrected((old, new)))
+    with pytest.raises(MpoxError, match="nowhere.yml does not say"):
+        read_paper("nowhere.yml")
+
+
+def test_the_cover_says_what_the_claims_file_says():
+    """The table of the first page is prose; this holds it to the file."""
+    intro = (project_root() / "book" / "intro.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", intro, flags=re.MULTILINE))
+    words = {
+        "size": "Size",
+        "precision": "Precision",
+        "recall": "Recall",
+        "f1": "F1 score",
+        "roc_auc_mpox": "ROC AUC",
+        "pr_auc_mpox": "PR AUC",
+    }
+    for key, subject in words.items():
+        claim = PAPER.claims[key]
+        assert rows[subject] == claim.says
+        number = float(re.match(r"[\d.]+", claim.says)[0])
+        assert number == pytest.approx(claim.published * (100 if "%" in claim.says else 1))
 
 
 GOOD, FAIR = ENOUGH, np.nextafter(ENOUGH, 0)

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.stats import chi2_contingency
 
 from mpox._core import MpoxError
 from mpox.protocols.splits import PROTOCOLS
 from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
-from mpox.stats.metrics import MACRO, class_names, probabilities_of
+from mpox.stats.metrics import OF_CLASS, class_names, probabilities_of
 
 #: The words of `judge`, one for each kind of outcome.
 REPRODUCED = "reproduced"
@@ -45,70 +46,58 @@ class Interval:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper's abstract."""
+    """One claim of the paper; ``claims.yml`` says what the fields are."""
 
     key: str
-    subject: str  #: what it is about, with our reading of it
+    subject: str
     says: str
-    published: float | None = None  #: from 0 to 1; ``None`` where the claim is not a measure of performance
-    metric: str = ""  #: with ``label``, the row of `mpox.evaluate` that is held against it
+    published: float | None = None
+    metric: str = ""  #: empty where the claim is not a measure of performance
     label: str = ""
-    margin: float = 0.0  #: how far from the published value an interval may reach, on either side, and still count
-    margin_from: str = ""  #: where the margin comes from
+    margin: float = 0.0
+    margin_from: str = ""
     criterion: str = ""  #: what would count, where that is not an interval
     untestable: str = ""  #: why it cannot be judged here without a `Judgement` of its own
 
 
-_F1_MARGIN = (
-    0.10,
-    "A pass must exclude 0.83, the accuracy that the makers of MSLD v1.0 report with patients kept apart; 0.10 is the largest "
-    "round margin that does.",
-)
-_AREA_MARGIN = (
-    0.03,
-    "A pass must exclude 0.967, the ROC AUC of the only study with a prospective part; 0.03 is the largest round margin that "
-    "does.",
-)
-_PR_MARGIN = (0.03, "As for ROC AUC: no PR AUC of a study that kept patients apart is known to us.")
+@dataclass(frozen=True)
+class Paper:
+    """What the paper says: ``about`` (data set, split, training) as far as it is known, and its claims by key."""
 
-CLAIMS = (
-    Claim(
-        "size",
-        "size of the network",
-        "4.14 M parameters",
-        criterion="None: the network was chosen for its size.",
-        untestable="The network of this page was not counted.",
-    ),
-    Claim("precision", "precision, averaged over classes", "95.92 %", 0.9592, "precision", MACRO, *_F1_MARGIN),
-    Claim("recall", "recall, averaged over classes", "95.69 %", 0.9569, "recall", MACRO, *_F1_MARGIN),
-    Claim("f1", "F1, harmonic mean of the averaged precision and recall", "95.80 %", 0.9580, "f1_of_means", MACRO, *_F1_MARGIN),
-    Claim("roc_auc_macro", "ROC AUC, averaged over classes", "0.998", 0.998, "auroc", MACRO, *_AREA_MARGIN),
-    Claim("roc_auc_mpox", "ROC AUC, Mpox against the rest", "0.998", 0.998, "auroc", "Mpox", *_AREA_MARGIN),
-    Claim("pr_auc_macro", "PR AUC, averaged over classes", "0.999", 0.999, "auprc", MACRO, *_PR_MARGIN),
-    Claim("pr_auc_mpox", "PR AUC, Mpox against the rest", "0.999", 0.999, "auprc", "Mpox", *_PR_MARGIN),
-    Claim(
-        "folds",
-        "robustness",
-        "no significant differences between cross-validation folds, p > 0.05",
-        criterion="None: equality takes a margin and a test of equivalence, and the abstract has neither.",
-        untestable="A test that does not reject has not shown equality, and the abstract does not name the test.",
-    ),
-    Claim(
-        "growth",
-        "growing the network",
-        "complexity rises, performance first rises, then falls",
-        criterion="Chapter 4's test, at 5 %, shows a middle size that is better than both ends; its contrary counts against.",
-        untestable="A rise and a fall need at least three sizes of the network.",
-    ),
-    Claim(
-        "choice",
-        "choice of the model",
-        "model selection should be based on the specific needs of decision-makers",
-        criterion="None: advice is not a measurement.",
-        untestable="Advice is not a measurement; to follow it takes the costs of a missed case and of a false alarm, which the "
-        "abstract does not give.",
-    ),
-)
+    study: str
+    year: int
+    doi: str
+    about: Mapping[str, str]
+    claims: Mapping[str, Claim]
+
+    @property
+    def figures(self) -> dict[str, Claim]:
+        """The claims that are measures of performance."""
+        return {key: claim for key, claim in self.claims.items() if claim.metric}
+
+
+def read_paper(path: str | Path | None = None) -> Paper:
+    """The claims in a file like ``claims.yml`` of this package, which is read if none is named."""
+    path = Path(path) if path else Path(__file__).with_name("claims.yml")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        claims = {key: Claim(key, **fields) for key, fields in found["claims"].items()}
+        for claim in claims.values():
+            whole = (
+                isinstance(claim.published, int | float)
+                and 0 < claim.published <= 1
+                and 0 < claim.margin < 1
+                and claim.margin_from
+            )
+            if claim.metric and (claim.metric not in (*OF_CLASS, "f1_of_means", "accuracy") or not claim.label or not whole):
+                raise ValueError(
+                    f"{claim.key}: a metric needs a label, a published value and a margin from 0 to 1, and margin_from"
+                )
+            if not claim.metric and not (claim.criterion and claim.untestable):
+                raise ValueError(f"{claim.key}: without a known metric it needs a criterion, and untestable")
+        return Paper(found["study"], found["year"], found["doi"], dict(found["about"]), claims)
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
+        raise MpoxError(f"{path} does not say what the paper claims ({' '.join(str(error).split())}): correct it.") from error
 
 
 @dataclass(frozen=True)
@@ -172,14 +161,14 @@ def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.Da
     return pd.concat(tables, ignore_index=True)
 
 
-def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None) -> pd.DataFrame:
+def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, paper: Paper | None = None) -> pd.DataFrame:
     """The intervals that are held against the published values.
 
     ``metrics`` are rows of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``, ``external`` rows of `external_metrics`
-    with ``train``, ``test`` and ``regime``, of which shared images do not count. ``claim`` (key), ``dataset``, ``regime``,
-    ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
+    with ``train``, ``test`` and ``regime``, of which shared images do not count; ``paper`` is of `read_paper`. ``claim`` (key),
+    ``dataset``, ``regime``, ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
     """
-    claims = pd.DataFrame(CLAIMS).dropna(subset="published").rename(columns={"key": "claim", "label": "class"})
+    claims = pd.DataFrame((paper or read_paper()).figures.values()).rename(columns={"key": "claim", "label": "class"})
     found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
     return found[["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]]
 
@@ -198,23 +187,25 @@ def verdict_table(
     honest: str = "source",
     findings: Mapping[str, Judgement] | None = None,
     margin: float | None = None,
+    paper: Paper | None = None,
 ) -> pd.DataFrame:
     """Every claim with what was measured and the judgement that follows from `judge`.
 
-    ``metrics`` and ``external`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol ``honest``
-    decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. ``margin`` takes the place of the
-    claims' own. One row a claim: ``claim``, ``paper``, a column of text for each protocol and for ``other data``, ``judgement``,
-    ``why``.
+    ``metrics``, ``external`` and ``paper`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol
+    ``honest`` decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. ``margin`` takes the place
+    of the claims' own. One row a claim: ``claim``, ``paper``, a column of text for each protocol and for ``other data``,
+    ``judgement``, ``why``.
     """
     flattering = flattering_protocols(honest)
     if len(metrics[["dataset", "regime"]].drop_duplicates()) != 1:
         raise MpoxError("A table of verdicts is for one data set and one regime: choose their rows of the metrics first.")
     dataset, regime = metrics[["dataset", "regime"]].iloc[0]
-    table = claim_intervals(metrics, external).dropna(subset="estimate")
+    paper = paper or read_paper()
+    table = claim_intervals(metrics, external, paper=paper).dropna(subset="estimate")
     table = table[(table["dataset"] == dataset) & (table["regime"] == regime)]
     rows = []
-    for claim in CLAIMS:
-        if claim.published is None:
+    for claim in paper.claims.values():
+        if claim.published is None or not claim.metric:
             judged = (findings or {}).get(claim.key, Judgement(NOT_TESTABLE, claim.untestable))
             cells = judged.cells
         else:
@@ -230,29 +221,25 @@ def verdict_table(
     return pd.DataFrame(rows)
 
 
-def criteria() -> pd.DataFrame:
+def criteria(paper: Paper | None = None) -> pd.DataFrame:
     """For each claim, what would count as reproducing it, its margin, and where the margin comes from."""
     rows = []
-    for claim in CLAIMS:
-        value, margin = claim.published, claim.margin
-        if value is not None:
-            bounds = f"{value - margin:.3f} to {min(1.0, value + margin):.3f}"
-            criterion = f"The honest interval contains {value:g} and lies within {bounds}."
-            rows.append((claim.subject, claim.says, criterion, f"{margin:g}", claim.margin_from))
-        else:
-            rows.append((claim.subject, claim.says, claim.criterion, "", ""))
+    for claim in (paper or read_paper()).claims.values():
+        criterion, margin = claim.criterion, ""
+        if claim.published is not None and claim.metric:
+            lowest, highest = claim.published - claim.margin, min(1.0, claim.published + claim.margin)
+            criterion = f"The honest interval contains {claim.published:g} and lies within {lowest:.3f} to {highest:.3f}."
+            margin = f"{claim.margin:g}"
+        rows.append((claim.subject, claim.says, criterion, margin, claim.margin_from))
     return pd.DataFrame(rows, columns=["claim", "paper", "reproduced if", "margin", "where the margin comes from"])
 
 
-def at_margins(metrics: pd.DataFrame, *, honest: str = "source") -> pd.DataFrame:
+def at_margins(metrics: pd.DataFrame, *, honest: str = "source", paper: Paper | None = None) -> pd.DataFrame:
     """How many published figures get which judgement, at their own margins and at others; parameters as of `verdict_table`."""
-    numbers = [claim.published is not None for claim in CLAIMS]
-    counts = {
-        "own" if margin is None else f"{margin:.2f}": verdict_table(metrics, honest=honest, margin=margin)["judgement"][
-            numbers
-        ].value_counts()
-        for margin in (None, *OTHER_MARGINS)
-    }
+    paper = paper or read_paper()
+    figures = replace(paper, claims=paper.figures)
+    judged = {margin: verdict_table(metrics, honest=honest, margin=margin, paper=figures) for margin in (None, *OTHER_MARGINS)}
+    counts = {f"{margin:.2f}" if margin else "own": table["judgement"].value_counts() for margin, table in judged.items()}
     table = pd.DataFrame(counts).reindex(JUDGEMENTS).fillna(0).astype(int).T
     return table.rename_axis(index="margin", columns=None).reset_index()
 
@@ -284,9 +271,9 @@ def rules() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["if", "because", "made up: published and margin", "flattering", "honest", "judgement"])
 
 
-def size_finding(backbone: str, parameters: int) -> Judgement:
-    """The claim of 4.14 M parameters: never testable, because the network was chosen for having as many."""
-    agrees = round(parameters / 1e6, 2) == 4.14
+def size_finding(backbone: str, parameters: int, paper: Paper | None = None) -> Judgement:
+    """The claim of the network's size: never testable, because the network was chosen for having as many parameters."""
+    agrees = round(parameters / 1e6, 2) == (paper or read_paper()).claims["size"].published
     why = "it was chosen because of that, so that agreement shows nothing" if agrees else "it is another network than the paper's"
     return Judgement(NOT_TESTABLE, f"{backbone} has {parameters / 1e6:.3f} M: {why}.")
 
@@ -415,11 +402,16 @@ def literature() -> pd.DataFrame:
     named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty where the
     study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits that the network
     should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not know which), ``value``
-    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
+    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``. Those of the paper come from `read_paper`.
     """
     text = ["study", "doi", "data", "protocol", "leaks", "metric", "note"]
-    path = Path(__file__).with_name("literature.csv")
-    return pd.read_csv(path, dtype={"year": "Int64", **dict.fromkeys(text, "string")})
+    types = {"year": "Int64", **dict.fromkeys(text, "string")}
+    table, paper = pd.read_csv(Path(__file__).with_name("literature.csv"), dtype=types), read_paper()
+    data = None if paper.about["data set"].startswith("not known") else paper.about["data set"]
+    about = (paper.study, paper.year, paper.doi, data, paper.about["split"], "unknown")
+    values = {claim.metric: (claim.published, None, claim.subject) for claim in paper.figures.values()}
+    rows = [(*about, metric, *rest) for metric, rest in values.items()]
+    return pd.concat([pd.DataFrame(rows, columns=table.columns).astype(table.dtypes), table], ignore_index=True)
 
 
 #: Column of the leaderboard to (metric, class) of `mpox.evaluate`.
