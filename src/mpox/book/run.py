@@ -42,7 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("AUGMENTED_VIEWS", "COLOUR_COPIES", "EXPORTED_FOLDS", "REVIEW_PAIRS"), (0, 1_000_000)),
     **dict.fromkeys(("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "IMAGE_SIZES", "FACTORIAL_SIZES"), _SIDE),
     **dict.fromkeys(("MARGIN", "PLANTED_SHARE", "CLINIC_PREVALENCE", "OWN_SHARES", "SENSITIVITIES", "CONFIDENCES"), _SHARE),
-    **dict.fromkeys(("DOSES", "FINE_TUNED_DOSES"), (0.0, 1.0)),
+    **dict.fromkeys(("DOSES", "FINE_TUNED_DOSES", "CROSSING_SHARES"), (0.0, 1.0)),
     **dict.fromkeys(("SEED", "SEEDS"), (0, 2**31 - 1)),
     "FRACTIONS": (1e-6, 1.0), "STRENGTHS": (1, 5), "COSTS": (0.0, 1e12), "N_FOLDS": (2, 1000), "N_CLUSTERS": (2, 1000),
 }  # fmt: skip

@@ -179,7 +179,7 @@ def honest_performance(store: RunStore, run_id: str, predictor: Predictor) -> di
     groups = split_rows(store, run.config).set_index("image_id")["group_id"]
     tested = run.predictions.assign(group_id=run.predictions["image_id"].map(groups), repeat=0)
     about = {"protocol": protocol, "images": len(tested), "groups": int(tested["group_id"].nunique())}
-    if protocol == "leak_dose" or (protocol in PROTOCOLS and PROTOCOLS[protocol].leaks):
+    if protocol in ("leak_dose", "copies_cross") or (protocol in PROTOCOLS and PROTOCOLS[protocol].leaks):
         return about | {"sensitivity": None, "specificity": None}
     tested[[f"p_{label}" for label in predictor.classes]] = apply_temperature(probabilities_of(tested), predictor.temperature)
     table = operating_point(tested, predictor.threshold, positive=predictor.positive).set_index("metric").astype(object)
