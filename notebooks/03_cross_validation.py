@@ -400,7 +400,7 @@ for name, data in datasets.items() if CROSSING_SHARES and AUGMENTED_VIEWS else (
     asked = leak_dose(store, views, models["linear_probe"], doses=CROSSING_SHARES, n_folds=N_FOLDS, seed=SEED)
     crossing.append(dose_response(asked).assign(dataset=name))
     for measure, (metric, label, value) in held.items():
-        ends = [f"{share:.0%}" if share < np.inf else "more than all" for share in needed_share(asked, metric, label, value)]
+        ends = [f"{share:.0%}" if share < np.inf else "not even 100%" for share in needed_share(asked, metric, label, value)]
         needed.append((plots.dataset_title(name), measure, value, ends[0], f"{ends[1]} to {ends[2]}"))
         report.finding(f"copies_{report.short_name(name)}_{metric}", f"{ends[0]} (95 % interval {ends[1]} to {ends[2]})")
 if needed:
@@ -1000,6 +1000,7 @@ quoted = {
     "macro_f1": ("f1", "macro"),
     "auroc": ("auroc", "Mpox"),
     "sensitivity": ("sensitivity", "Mpox"),
+    "specificity": ("specificity", "Mpox"),
 }
 for (name, protocol, regime), part in metrics.groupby(["dataset", "protocol", "regime"]):
     if regime == "linear_probe":

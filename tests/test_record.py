@@ -14,6 +14,7 @@ from mpox.audit.accuracy import hand_checked
 from mpox.audit.result import package_decisions
 from mpox.book.chapters import README_MARKS, readme_table, update_readme
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
+from mpox.studies.verdict import BETTER
 
 RESULTS = project_root() / "results"
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
@@ -112,6 +113,17 @@ def test_the_recorded_study_is_small_and_has_no_picture():
     files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
     assert sum(path.stat().st_size for path in files) < 12e6
+
+
+def test_the_cover_says_of_the_claims_what_was_judged():
+    """Its sentences are prose; where the recorded study is judged otherwise, a person writes them anew."""
+    intro = (project_root() / "book" / "intro.md").read_text()
+    found = json.loads((project_root() / "tests" / "contract_findings.json").read_text())["08_verdict"]
+    assert "What multiplying before the division does is to *exceed* them" in intro
+    for name in ("msld", "msid"):
+        judged = {word: found[f"verdict_{name}_{word}"] for word in ("reproduced", "leaking", "saturated")}
+        assert judged == {"reproduced": "0 of 7", "leaking": "0 of 7", "saturated": "7 of 7"}
+    assert found["verdict_found"] == BETTER and "always better than a coin, not always well enough" in found["verdict_answer"]
 
 
 def test_only_augmenting_before_the_split_comes_near_the_published_figures():

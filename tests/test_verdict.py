@@ -14,6 +14,7 @@ from mpox._core import project_root
 from mpox.studies import verdict
 from mpox.studies.external import external_metrics
 from mpox.studies.verdict import (
+    AT_HOME,
     BETTER,
     CHANCE,
     ENOUGH,
@@ -358,7 +359,7 @@ SURE, COIN = np.nextafter(CHANCE, 1), CHANCE
     ("honest", "other", "word"),
     [
         ((GOOD, GOOD, SURE), (GOOD, GOOD, SURE), WELL_ENOUGH),
-        ((GOOD, GOOD, SURE), None, BETTER),  # without other data it is never well enough
+        ((GOOD, GOOD, SURE), None, AT_HOME),  # without other data it is never well enough
         ((FAIR, GOOD, SURE), (GOOD, GOOD, SURE), BETTER),
         ((GOOD, FAIR, SURE), (GOOD, GOOD, SURE), BETTER),
         ((GOOD, GOOD, SURE), (GOOD, FAIR, SURE), BETTER),

@@ -333,6 +333,7 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resam
 #: What the rules of `conclusion` can find.
 NO_BETTER = "no better than chance"
 WELL_ENOUGH = "well enough"
+AT_HOME = "well enough at home, not tested on other data"
 BETTER = "better than chance, not well enough"
 #: To be well enough, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
 ENOUGH = 0.90
@@ -369,24 +370,23 @@ def answer_rules() -> pd.DataFrame:
     """The rules of `conclusion` in their order, as a table."""
     rows = [
         (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", NO_BETTER),
-        (
-            f"in all of them, other data too, the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above",
-            WELL_ENOUGH,
-        ),
-        ("neither", BETTER),
+        (f"in one of them the interval of sensitivity or specificity begins below {ENOUGH:.2f}", BETTER),
+        ("none of them is on other data", AT_HOME),
+        ("otherwise", WELL_ENOUGH),
     ]
     return pd.DataFrame(rows, columns=["if", "what was found"])
 
 
 def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> str:
-    """`NO_BETTER`, `WELL_ENOUGH` or `BETTER`, from `mpox_tests`; parameters as there. The first rule that applies decides;
-    flattering tests do not count. The rules are ours."""
+    """`NO_BETTER`, `BETTER`, `AT_HOME` or `WELL_ENOUGH`, from `mpox_tests`; parameters as there. The first rule that applies
+    decides; flattering tests do not count. The rules are ours."""
     counted = mpox_tests(metrics, external, honest=honest).query("kind != 'flattering'")
     is_area = counted["metric"] == "auroc"
     if (counted.loc[is_area, "low"] <= CHANCE).any():
         return NO_BETTER
-    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
-    return WELL_ENOUGH if enough and (counted["kind"] == OTHER).any() else BETTER
+    if not (counted.loc[~is_area, "low"] >= ENOUGH).all():
+        return BETTER
+    return WELL_ENOUGH if (counted["kind"] == OTHER).any() else AT_HOME
 
 
 def study_name(study: str) -> str:
