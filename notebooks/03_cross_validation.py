@@ -387,8 +387,8 @@ for name, part in mechanism.groupby("dataset", sort=False):
 # %% [markdown]
 # ## How much leak gives the published figure?
 #
-# Where pictures are multiplied before they are divided, even the nearest neighbour makes hardly a mistake
-# ([its rows](#table-metrics-others)): the protocol *saturates*, and exceeds any figure that one may publish. So take less of it. All
+# Where pictures are multiplied before they are divided, it can suffice to find the copy; how far that goes, a nearest neighbour shows
+# ([its rows](#table-metrics-others)). A protocol that *saturates* exceeds any figure that one may publish. So take less of it. All
 # pictures are multiplied, and trained on. The copies of a share of the groups are dealt to folds one by one; every other
 # group stays in one fold with all its copies. Tested are the pictures, never their copies. A share of none is honest; a share of
 # all leaks as `augment_before_split` does. [The curve](#fig-copies) crosses the published values where [the table](#table-copies) says.
