@@ -304,11 +304,12 @@ found = conclusion(main, external, honest=honest)
 counted = measured[measured["kind"] != "flattering"].groupby("metric")["estimate"].agg(["min", "max"]).map(lambda value: f"{100 * value:.0f}")
 recognised, cleared = (" to ".join(dict.fromkeys(counted.loc[metric])) for metric in words)
 shown = f"Shown images it had not met, the program recognised {recognised} of 100 with Mpox and cleared {cleared} of 100 without"
+shown += ", depending on the test" if " to " in recognised + cleared else ""
 answers = {
     verdict.NO_BETTER: f"{shown}; in at least one test that is no better than the toss of a coin.",
     verdict.WELL_ENOUGH: f"{shown}; in every test at least {100 * verdict.ENOUGH:.0f} of 100, chance included.",
-    verdict.BETTER: f"{shown}, depending on the test: always better than a coin, not always well enough to be relied on.",
-    verdict.AT_HOME: f"{shown}; on other data it was not tested.",
+    verdict.BETTER: f"{shown}: always better than a coin, not always well enough to be relied on.",
+    verdict.AT_HOME: f"{shown}; in every test at least {100 * verdict.ENOUGH:.0f} of 100, chance included, but on other data it was not tested.",
 }
 if is_phantom:
     report.prose("These are drawn images, not patients: what follows shows the rules at work and says nothing about Mpox.")
