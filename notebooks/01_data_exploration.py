@@ -54,7 +54,7 @@ from mpox.protocols import splits
 check_parameters("01_data_exploration", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 together = store.audit(DATASETS, data_dir=DATA_DIR or None)
 
 # %%
@@ -78,8 +78,8 @@ report.show(overview, name="sets", caption="What the audit counts in each data s
 
 # %% [markdown]
 # A *copy* is another picture of the same photograph: the same file, the same pixels, or a crop, a mirrored, turned,
-# squashed, grey, re-coloured, captioned or framed version. A *group* holds the images that show the same patient or the same
-# photograph. It is the unit that this book keeps together when it divides the data honestly, and the unit it resamples when
+# squashed, grey, re-coloured, captioned or framed version. A *group* holds the images that show the same person or the same
+# photograph, found with all sets of the study together. It is the unit that this book keeps together when it divides the data honestly, and the unit it resamples when
 # it states uncertainty. *Doubtful* pairs are reported and link nothing, so that a chain of weak links cannot swallow a set.
 #
 # Files that could not be used are not dropped in silence; here they are, with the reason.
@@ -310,9 +310,9 @@ for name, part in ways.set_index("way").groupby("dataset", sort=False):
 # ## Between the sets
 #
 # Sets that were gathered from the same web share photographs. A network trained on one and tested on the other has then seen
-# part of its test; [the matrix](#fig-overlap) counts how much. Here and in the list of what does not fit, the sets are audited together. The tables of single sets, the data
-# sheets and the protocol `source` rest on the audit of each set alone, which lacks the pairs that come to light only through a
-# picture of the other set, so that the counts within a set may differ by a few.
+# part of its test; [the matrix](#fig-overlap) counts how much. Here, in the list of what does not fit and under the protocol `source`, the sets are
+# audited together. The tables of single sets and the data sheets rest on the audit of each set alone, which lacks the pairs that come to
+# light only through a picture of the other set, so that the counts within a set may differ by a few.
 
 # %% mystnb={"image": {"alt": "A matrix of counts: how many images of each data set have a copy in each data set."}, "figure": {"name": "overlap", "caption": "How many images of the row's set have a copy in the column's; in the diagonal: a further copy in the same set. Below the count: the share of the row's set. The sets are audited together here, so that the diagonal can be a few above the count of a set by itself."}}
 sizes = together.images["dataset"].value_counts()
@@ -335,7 +335,7 @@ for one in together.datasets:
 # %% [markdown]
 # ## What does not fit
 #
-# One photograph with two labels, or of two patients. Usually one of the entries is wrong; a collage of two diseases, or two people
+# One photograph with two labels, or one photograph or person under two patients. Usually one of the entries is wrong; a collage of two diseases, or two people
 # on one picture, is the exception. Between sets a label counts as a conflict only where one says Mpox and the other does not.
 
 # %%
@@ -359,7 +359,8 @@ if len(conflicts):
 counts = conflicts["kind"].value_counts()
 report.prose(
     f"Pairs that show one photograph under two labels: **{counts.get('label', 0)}**; under two patients: "
-    f"**{counts.get('patient', 0)}**."
+    f"**{counts.get('patient', 0)}**. People who looked saw one person on two photographs in {len(together.persons)} further pairs: they "
+    "link, and count as no copies."
 )
 
 # %% [markdown]
@@ -646,7 +647,7 @@ at_the_top.fill(*said)
 # ## What could be wrong
 #
 # - **Some copies go unseen.** Small crops of plain skin, heavy blur and drawings made after photographs leave too little to
-#   match. Two photographs of one patient taken in one sitting are not copies; without patient ids they stay apart.
+#   match. Two photographs of one person are not copies; without patient ids they stay apart where nobody recognised the person.
 # - **Some pairs are wrong.** The shares that were right are given above, with the size of the samples; below, the pairs can be
 #   looked at one by one. The people who looked were those who wrote the program.
 # - A patient id in a file name is what the authors believed; nothing confirms it.

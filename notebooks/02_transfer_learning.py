@@ -54,7 +54,7 @@ from mpox.models.backbones import describe_model
 check_parameters("02_transfer_learning", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-datasets = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+datasets = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 
 # %%
 if "fine_tune" not in REPEATS:

@@ -18,7 +18,7 @@
 #
 # The same model, the same pictures, the same number of folds: only the rule by which pictures are dealt to folds differs.
 # Under `random_image` each picture is dealt by itself, as in much of the published work. Under `patient` all pictures of a
-# patient stay together, under `source` also all copies of a photograph that the audit of chapter 1 finds. Everything else,
+# patient stay together, under `source` also all copies of a photograph, and of a person who was recognised (chapter 1). Everything else,
 # penalty and stopping included, is chosen inside the training part.
 #
 # **After this chapter you can**
@@ -70,9 +70,8 @@ from mpox.book import plots, report
 from mpox.book.run import check_parameters
 from mpox.book.wording import column_words
 from mpox.protocols.copies import augmented
-from mpox.protocols.pairs import combine
 from mpox.runs.cross_validation import validate_externally
-from mpox.studies.external import SUBSETS, external_metrics
+from mpox.studies.external import SUBSETS, external_metrics, external_pair
 from mpox.studies.leakage import DOSE_COLUMNS, dose_response, leak_dose, needed_share
 from mpox.studies.verdict import read_paper
 
@@ -80,7 +79,7 @@ check_parameters("03_cross_validation", globals())
 PUBLISHED_F1, PUBLISHED_AUROC = (read_paper().claims[key].published for key in ("f1", "roc_auc_mpox"))
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 
 # %%
@@ -523,8 +522,7 @@ for name, part in blind[blind["test"] == blind["test"].iloc[0]].groupby("dataset
 # %%
 crossed = []
 for train_name, test_name in EXTERNAL:
-    pair = sorted((train_name, test_name))
-    both = combine([store.dataset(name, data_dir=DATA_DIR or None) for name in pair], store.audit(pair, DATA_DIR or None).groups)
+    both = external_pair(store, train_name, test_name, study=DATASETS, data_dir=DATA_DIR or None)[0]
     for regime in ("linear_probe", "nearest_neighbour"):
         table = validate_externally(store, both, train_name, test_name, models[regime], seed=SEED)
         crossed.append(external_metrics(table).assign(train=train_name, test=test_name, regime=regime))
@@ -1075,8 +1073,8 @@ for name in datasets:
 #
 # ## What could be wrong
 #
-# - `source` keeps together what the audit found to belong together. A copy that it missed can still be on both sides, and where no
-#   patient ids are known, so can two photographs of one patient. `patient` trusts the ids: a photograph that is filed
+# - `source` keeps together what the audit of all sets found to belong together. A copy that it missed can still be on both sides, and
+#   where no patient ids are known, so can a person whom nobody recognised. `patient` trusts the ids: a photograph that is filed
 #   under two patients (chapter 1 lists such pairs) can still be on both sides.
 # - The dose-response trains on other amounts than the protocols and is tested on the random split's images, so that its levels cannot
 #   be compared with theirs; only its differences count.

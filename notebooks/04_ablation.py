@@ -75,7 +75,7 @@ from mpox.stats.selection import ensemble
 check_parameters("04_ablation", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 reference = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 tail = ModelConfig(
@@ -610,15 +610,14 @@ for row in flattered[flattered["rule"].str.contains("best overall")].itertuples(
 #
 # What is the most that a network of 4.14 M parameters, with a classifier on top, gives under the honest protocol? Candidates are
 # probes and support vectors at several input sizes, and where the page has them (`TRAINED_DATASETS`, `MIXED`) tail-tuning and
-# the same models with the *other* data set's pictures added to the training, all but those in which the joint audit finds a photograph of
-# this one. MSID does not number its patients, so that another photograph of a tested patient may have stayed.
+# the same models with the *other* data set's pictures added to the training, all but those in which the joint audit finds a photograph or
+# a person of this one. MSID does not number its patients, so that another photograph of a tested patient may have stayed.
 # The choice is nested: made fold by fold on the inner folds of this data set. Averages over the input sizes are shown, but were no
 # candidates: their inner loss was not kept. The aims were set before any of these models was run; the paper has none.
 # [The last table](#table-best) has all of them.
 
 # %%
-from mpox.protocols.pairs import combine
-from mpox.studies.external import cross_validate_mixed
+from mpox.studies.external import cross_validate_mixed, external_pair
 
 TARGETS = {"msld-v1": {("accuracy", "all"): 0.88, ("auroc", "Mpox"): 0.93}, "msid": {("f1", "macro"): 0.90, ("auroc", "Mpox"): 0.985}}
 best_rows = []
@@ -632,10 +631,7 @@ for name, data in datasets.items():
     candidates = {word: cross_validate(store, data, protocol, model, **options) for word, model in single.items()}
     for target, other in MIXED:
         if target == name:
-            both = combine(
-                [store.dataset(one, data_dir=DATA_DIR or None) for one in sorted((target, other))],
-                store.audit(sorted((target, other)), DATA_DIR or None).groups,
-            )
+            both = external_pair(store, target, other, study=DATASETS, data_dir=DATA_DIR or None)[0]
             for word, model in single.items():
                 candidates[f"{word}, with {other}"] = cross_validate_mixed(store, data, both, model, protocol, **options)
     validation = validation_scores(store, candidates)

@@ -63,13 +63,13 @@ at_the_top = report.key_findings()
 # ## The model whose mistakes are looked at
 #
 # It is the linear probe of chapter 3 under the honest protocol: every picture was predicted by a model that had seen no other picture
-# of its patient and no copy of its photograph. The runs are those of chapter 3. A picture's *error* is the share of the repeats in
+# of its person, as far as known, and no copy of its photograph. The runs are those of chapter 3. A picture's *error* is the share of the repeats in
 # which it was wrong; its probabilities are averaged over them. [How many](#table-error-rates):
 
 # %% tags=["exercise-setup"]
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 protocol = {name: HONEST_PROTOCOL.get(name, "source") for name in datasets}
 folds = {"n_folds": N_FOLDS, "n_repeats": REPEATS["linear_probe"], "seed": SEED}

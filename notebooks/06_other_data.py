@@ -84,7 +84,7 @@ named = [[name, EXTERNAL_FOLDER] for name in DATASETS] if EXTERNAL_FOLDER else E
 asked = [pair for pair in named if set(pair) & set(DATASETS)]
 pairs = {}
 for train_name, test_name in asked:
-    both, train_name, test_name = external_pair(store, train_name, test_name, data_dir=DATA_DIR or None)
+    both, train_name, test_name = external_pair(store, train_name, test_name, study=DATASETS, data_dir=DATA_DIR or None)
     pairs[train_name, test_name] = both
 directions = {pair: f"trained on {pair[0]}, tested on {pair[1]}" for pair in pairs}
 if any("phantom-elsewhere" in pair for pair in pairs):

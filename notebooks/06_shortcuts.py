@@ -61,7 +61,7 @@ from mpox.studies.shortcuts import CORRUPTED, only_tested, survival, train_and_t
 check_parameters("06_shortcuts", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 model = ModelConfig(backbone=BACKBONE, image_size=IMAGE_SIZE, mirror=MIRROR, seed=SEED, device=DEVICE)
 folds = {"n_folds": N_FOLDS, "n_repeats": SHORTCUT_REPEATS, "seed": SEED}

@@ -67,7 +67,7 @@ from mpox.studies.unfamiliar import from_elsewhere, kept_table, novelty_measures
 check_parameters("07_use", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 probe = ModelConfig(regime="linear_probe", backbone=BACKBONE, image_size=IMAGE_SIZE, seed=SEED, device=DEVICE)
 protocol = {name: HONEST_PROTOCOL.get(name, "source") for name in datasets}
@@ -106,10 +106,9 @@ level = CONFIDENCES[len(CONFIDENCES) // 2]
 
 # %% tags=["exercise-setup"]
 others = {train: test for train, test in EXTERNAL if {train, test} <= set(datasets)}
-joint = {name: store.audit([name, other], DATA_DIR or None).groups for name, other in others.items()}
 outside = {}
 for train, test in others.items():
-    both = combine([datasets[name] for name in sorted((train, test))], joint[train])
+    both = combine([datasets[name] for name in sorted((train, test))])
     split = make_external_split(both.manifest, train, test, seed=SEED)
     table = validate_externally(store, both, train, test, probe, seed=SEED)
     found = conformal_sets(table[~table["shared"]], predict_nested(store, both, split, probe), confidence=level)
@@ -122,7 +121,7 @@ oddities = draw_oddities(probe.image_size, n=ODDITIES, seed=SEED)
 strange = {
     name: kept_table(
         store, data, splits[name], nested[name], probe, oddities,
-        from_elsewhere(data, datasets[others[name]], joint[name], seed=SEED) if name in others else None,
+        from_elsewhere(data, datasets[others[name]], seed=SEED) if name in others else None,
         protocol=protocol[name], n_folds=N_FOLDS, seed=SEED, n_oddities=ODDITIES,
     )
     for name, data in datasets.items()

@@ -58,16 +58,15 @@ from mpox.book import plots, report
 from mpox.book.run import check_parameters
 from mpox.models.backbones import describe_model
 from mpox.protocols.copies import augmented
-from mpox.protocols.pairs import combine
 from mpox.runs.cross_validation import validate_externally
 from mpox.studies import verdict
-from mpox.studies.external import external_metrics
+from mpox.studies.external import external_metrics, external_pair
 from mpox.studies.verdict import answer_rules, conclusion, folds_finding, growth_finding, mpox_tests, size_finding
 
 check_parameters("08_verdict", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
-loaded = [store.dataset(name, data_dir=DATA_DIR or None) for name in DATASETS]
+loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
 datasets = {data.name: data for data in loaded}
 is_phantom = any(data.is_phantom for data in loaded)
 if "linear_probe" not in REPEATS:
@@ -132,8 +131,7 @@ metrics = pd.concat(
 # %% tags=["exercise-setup"]
 crossed = []
 for train_name, test_name in EXTERNAL:
-    pair = sorted((train_name, test_name))
-    both = combine([store.dataset(name, data_dir=DATA_DIR or None) for name in pair], store.audit(pair, DATA_DIR or None).groups)
+    both = external_pair(store, train_name, test_name, study=DATASETS, data_dir=DATA_DIR or None)[0]
     table = validate_externally(store, both, train_name, test_name, probe, seed=SEED)
     crossed.append(external_metrics(table).assign(train=train_name, test=test_name, regime="linear_probe"))
 external = pd.concat(crossed, ignore_index=True) if crossed else None

@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
@@ -20,6 +21,16 @@ def planted(*, corner_mark: bool, n_patients: int = 100, seed: int = 4, size: in
     """A phantom without copies, grouped by patient; drawn once a session, into its cache."""
     spec = PhantomSpec(n_patients=n_patients, seed=seed, size=size, copies=0, label_conflicts=0, corner_mark=corner_mark)
     return as_dataset(ensure_phantom(spec, jobs=1), patient=r"/(P\d+)_")
+
+
+def texture(seed: int, width: int = 240, height: int = 200) -> np.ndarray:
+    """A picture unlike any other: smooth noise of a few scales, in colour."""
+    rng = np.random.default_rng(seed)
+    field = np.zeros((height, width, 3), np.float32)
+    for cells in (8, 25, 60):
+        grid = rng.standard_normal((cells * height // width + 2, cells + 2, 3)).astype(np.float32)
+        field += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 22
+    return (field + rng.uniform(90, 160, 3)).clip(0, 255).astype(np.uint8)
 
 
 def as_dataset(folder: Path, *, patient: str = "(.*)") -> Dataset:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from planted import texture
 
 from mpox._core import MpoxError
 from mpox.audit import audit_version, brute_force, pairs, read_audit, run_audit
@@ -20,6 +21,7 @@ from mpox.audit.features import (
     plain_border,
     read_features,
 )
+from mpox.audit.pages import datasheet
 from mpox.audit.result import COLUMNS, GROUP_COLUMNS, OURS, PAIR_COLUMNS, read_overrides
 from mpox.audit.retrieval import _fullest, _kept, candidates, codebook
 from mpox.audit.verification import Verdict, _polished, compare
@@ -28,16 +30,6 @@ from mpox.data.phantom import PhantomSpec, generate, read_truths
 from mpox.data.pictures import pixel_hash
 
 NO_DECISIONS = pd.DataFrame(columns=COLUMNS)
-
-
-def texture(seed: int, width: int = 240, height: int = 200) -> np.ndarray:
-    """A picture unlike any other: smooth noise of a few scales, in colour."""
-    rng = np.random.default_rng(seed)
-    field = np.zeros((height, width, 3), np.float32)
-    for cells in (8, 25, 60):
-        grid = rng.standard_normal((cells * height // width + 2, cells + 2, 3)).astype(np.float32)
-        field += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 22
-    return (field + rng.uniform(90, 160, 3)).clip(0, 255).astype(np.uint8)
 
 
 def through_jpeg(picture: np.ndarray, quality: int = 80) -> np.ndarray:
@@ -430,6 +422,31 @@ class TestDecisions:
         assert group[apart[0]] == group[apart[1]]
         assert found.pairs[found.pairs["method"] == "override"]["reason"].tolist() == ["seen"]
 
+    def test_one_person_on_two_photographs_is_kept_together_and_is_no_copy(self, tmp_path):
+        folder, decisions = tmp_path / "people", tmp_path / "overrides.csv"
+        pictures = {"Mpox/p1_1": texture(1), "Mpox/p2_1": texture(2), "Measles/x_1": texture(3), "Mpox/y_1": texture(4)}
+        pictures["Mpox/z_1"] = texture(4)[20:180, 30:210]  # which the machine takes for a copy
+        for name, pixels in pictures.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+        manifest = scan(folder, patient_pattern=r"(?P<patient>p\d)_")
+        asked = [("Mpox/p2_1", "Mpox/p1_1"), ("Mpox/p2_1", "Measles/x_1"), ("Mpox/y_1", "Mpox/z_1")]
+        rows = [f"people,{a}.png,people,{b}.png, Same  PERSON ,seen" for a, b in asked]
+        decisions.write_text("\n".join([",".join(COLUMNS), *rows]))
+        before = run_audit([manifest], overrides=NO_DECISIONS, progress=False)
+        assert len(before.pairs) == 1 and before.groups["group_id"].nunique() == 4
+        found = run_audit([manifest], overrides=read_overrides(decisions), progress=False)
+        assert found.pairs.empty and found.overlap.to_numpy().sum() == 0 and len(found.persons) == 3
+        first, *others = found.groups.groupby("group_id")["image_id"].apply(list)
+        assert first == ["Measles/x_1.png", "Mpox/p1_1.png", "Mpox/p2_1.png"] and others == [["Mpox/y_1.png", "Mpox/z_1.png"]]
+        conflicts = found.conflicts  # two patients, but no photograph under two labels
+        assert conflicts[["kind", "patient_id_a", "patient_id_b"]].to_numpy().tolist() == [["patient", "p1", "p2"]]
+        again = read_audit(found.write(tmp_path / "audit"), [manifest])
+        assert again.persons["reason"].tolist() == ["seen"] * 3 and again.groups.equals(found.groups)
+        assert "one photograph or person under two patients: 1. Pairs of one person on two photographs, as people saw: 3." in (
+            datasheet(found, "people")
+        )
+
     def test_files_of_decisions(self, tmp_path, phantom, audited):
         path = tmp_path / "overrides.csv"
         path.write_text("dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\nz,2.png,a,1.png,reject,turned round\n")
@@ -447,7 +464,7 @@ class TestDecisions:
         undecided = path.read_text().replace("reject", "no")
         for text, message in (
             ("dataset_a\n", "needs the columns dataset_a, .* and reason; it has dataset_a"),
-            (undecided, "confirm or reject"),
+            (undecided, "the decision 'no': write confirm, reject or same person"),
         ):
             path.write_text(text)
             with pytest.raises(MpoxError, match=message):

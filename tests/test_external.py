@@ -65,17 +65,13 @@ def parts(tmp_path_factory) -> list[Dataset]:
         shutil.copy(here / "Monkeypox" / f"{number:02d}.png", there / "mpox" / f"copy{number}.png")
         shutil.copy(here / "Chickenpox" / f"{number:02d}.png", there / "Eczema" / f"copy{number}.png")
     manifests = [build_manifest(folder).assign(group_id=lambda table: table["pixel_sha256"]) for folder in (here, there)]
-    return [Dataset(one["source"].iloc[0], one, groups_of(one), is_phantom=False, has_pictures=True) for one in manifests]
-
-
-def as_one(parts: list[Dataset]) -> Dataset:
-    joint = pd.concat([part.manifest for part in parts])[["source", "image_id", "group_id"]]
-    return combine(parts, joint.rename(columns={"source": "dataset"}))
+    common = {"is_phantom": False, "has_pictures": True, "audited": ("here", "there")}
+    return [Dataset(one["source"].iloc[0], one, groups_of(one), **common) for one in manifests]
 
 
 @pytest.fixture(scope="module")
 def pair(parts, tmp_path_factory):
-    return open_store(tmp_path_factory.mktemp("store")), as_one(parts), "here", "there"
+    return open_store(tmp_path_factory.mktemp("store")), combine(parts), "here", "there"
 
 
 @pytest.fixture(scope="module")
@@ -283,8 +279,9 @@ def phantoms(tmp_path_factory):
         images = generate(base / name, PhantomSpec(n_patients=32, size=64, copies=0, label_conflicts=0, **spec))
         manifest = build_manifest(images).assign(source=name)
         manifest["group_id"] = name + manifest["patient_id"]
-        parts.append(Dataset(name, manifest, groups_of(manifest), is_phantom=True, has_pictures=True))
-    return as_one(parts)
+        audited = ("here", "elsewhere")
+        parts.append(Dataset(name, manifest, groups_of(manifest), is_phantom=True, has_pictures=True, audited=audited))
+    return combine(parts)
 
 
 def auroc(predictions: pd.DataFrame, positive: str = "Mpox") -> float:

@@ -272,16 +272,12 @@ def two_sets(planted) -> list[Dataset]:
     two.loc[two["label"] == "Others", "label"] = ["Chickenpox", "Measles"] * 10
     normal = two.head(4).assign(label="Normal", image_id=[f"Normal/{n}" for n in range(4)])
     two = pd.concat([two, normal], ignore_index=True)
-    return [replace(planted, name=name, manifest=part, groups=groups_of(part)) for name, part in (("one", one), ("two", two))]
-
-
-def joint(datasets: list[Dataset]) -> pd.DataFrame:
-    table = pd.concat([data.manifest for data in datasets]).rename(columns={"source": "dataset"})
-    return table[["dataset", "image_id"]].assign(group_id=table["pixel_sha256"])
+    parts = [(name, part.assign(group_id=part["pixel_sha256"])) for name, part in (("one", one), ("two", two))]
+    return [replace(planted, name=name, manifest=part, groups=groups_of(part), audited=("one", "two")) for name, part in parts]
 
 
 def test_data_sets_are_combined_into_one(two_sets):
-    both = combine(two_sets, joint(two_sets))
+    both = combine(two_sets)
     assert both.name == "one+two" and both.classes == ["Mpox", "Others"]
     assert len(both.manifest) == len(two_sets[0].manifest) + len(two_sets[1].manifest) - 4
     assert both.manifest["image_id"].is_unique and both.manifest["image_id"].is_monotonic_increasing
@@ -290,15 +286,15 @@ def test_data_sets_are_combined_into_one(two_sets):
     assert both.groups["two/Mpox/00_1.png"] == both.groups["one/Mpox/00_0.png"]
     assert make_splits(both.manifest, "source", n_folds=3)["group_id"].nunique() == 60
     with pytest.raises(MpoxError, match="different names"):
-        combine(two_sets[:1] * 2, joint(two_sets))
-    with pytest.raises(MpoxError, match="44 images have no group|40 images have no group"):
-        combine(two_sets, joint(two_sets[:1]))
+        combine(two_sets[:1] * 2)
+    with pytest.raises(MpoxError, match="groups of one, two are not of one audit"):
+        combine([two_sets[0], replace(two_sets[1], audited=("two",))])
 
 
 @pytest.fixture(scope="module")
 def back(two_sets, tmp_path_factory) -> pd.DataFrame:
     """Predictions of the larger set by a model of the smaller one, whose photographs it shares."""
-    both = combine(two_sets, joint(two_sets))
+    both = combine(two_sets)
     store = RunStore(tmp_path_factory.mktemp("external"))
     forth = validate_externally(store, both, "one", "two", NEIGHBOUR)
     assert forth["shared"].all() and len(forth) == 40  # every photograph of two is in one

@@ -1,10 +1,13 @@
 """The real data sets are what their authors say, and the reference numbers come out of them."""
 
+import pandas as pd
 import pytest
 
 from mpox import ModelConfig, cross_validate, evaluate
 from mpox._core import project_root
 from mpox.audit import read_audit, run_audit
+from mpox.audit.pairs import ACCEPTED
+from mpox.audit.result import group
 from mpox.data.groups import source_groups
 from mpox.data.manifest import build_manifest
 from mpox.data.registry import REGISTRY
@@ -42,6 +45,29 @@ def test_the_audit_of_msld_v1_is_the_recorded_one(msld, recorded):
     assert audited.pairs[sides].values.tolist() == recorded.pairs[sides].values.tolist()
     assert audited.groups["group_id"].tolist() == recorded.groups["group_id"].tolist()
     assert (audited.pairs["score"] - recorded.pairs["score"]).abs().max() < 0.02
+
+
+@pytest.mark.slow
+def test_a_search_on_this_processor_would_change_few_pairs_and_groups(data_dir):
+    """So the recorded ones are used everywhere (`RunStore.datasets`); run with ``-s`` this says what would change."""
+    manifests = [build_manifest(name, data_dir=data_dir) for name in ("msid", "msld-v1")]
+    kept, here = (
+        read_audit(project_root() / "results" / "audits" / "msid+msld-v1", manifests),
+        run_audit(manifests, progress=False),
+    )
+    sides, groups = ["dataset_a", "image_id_a", "dataset_b", "image_id_b"], []
+    for audit in (kept, here):  # as the machine found them
+        found = pd.concat([audit.pairs, audit.weak])
+        groups.append(found[(found["method"] != "override") & (found["score"] >= ACCEPTED)][sides])
+    change = groups[0].merge(groups[1], how="outer", indicator=True).query("_merge != 'both'")
+    names = [group(kept.images.drop(columns="group_id"), pairs)["group_id"] for pairs in groups]
+    moved = [image for one, other in (names, names[::-1]) for image in one.index[other.groupby(one).transform("nunique") > 1]]
+    print(
+        f"{len(change)} of {len(groups[0])} pairs, {len(set(moved))} of {len(kept.images)} images in other groups",
+        change,
+        sep="\n",
+    )
+    assert len(change) <= 0.03 * len(groups[0]) and len(set(moved)) <= 0.1 * len(kept.images)
 
 
 def test_the_exact_duplicates_and_a_patient_under_two_names_are_found(recorded):

@@ -1,18 +1,23 @@
 """What is recorded can be read back, number for number, and the README says what the records say."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from planted import texture
 
 from mpox import ModelConfig, MpoxError, cross_validate, evaluate, open_store
 from mpox._core import project_root
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
-from mpox.audit.result import package_decisions
+from mpox.audit.result import SAME_PERSON, package_decisions
 from mpox.book.chapters import README_MARKS, readme_table, update_readme
+from mpox.protocols.pairs import combine
+from mpox.protocols.splits import make_splits, siblings_in_training
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
 from mpox.studies.verdict import BETTER
 
@@ -152,10 +157,10 @@ def test_the_recorded_audits_know_every_decision_and_the_hand_checked_samples_ar
     store = RecordedStore(RESULTS)
     audit = store.audit(["msid", "msld-v1"])
     sides = ["dataset_a", "image_id_a", "dataset_b", "image_id_b"]
-    joined = set(audit.pairs[sides].itertuples(index=False, name=None))
+    joined, persons = (set(table[sides].itertuples(index=False, name=None)) for table in (audit.pairs, audit.persons))
     for row in package_decisions().itertuples():
         pair = (row.dataset_a, row.image_id_a, row.dataset_b, row.image_id_b)
-        assert (pair in joined) == (row.decision == "confirm"), pair
+        assert (pair in joined, pair in persons) == (row.decision == "confirm", row.decision == SAME_PERSON), pair
     checked = hand_checked().set_index(["dataset", "measures", "by_method"]).sort_index()["checked"]
     for name in ("msid", "msld-v1"):
         data = store.dataset(name)
@@ -167,6 +172,78 @@ def test_the_recorded_audits_know_every_decision_and_the_hand_checked_samples_ar
     machine = pd.concat([audit.pairs, audit.weak])
     machine = machine[(machine["method"] == "geometric") & (machine["score"] >= pairs.ACCEPTED) & (machine["score"] < 0.97)]
     assert len(machine) == checked["msid+msld-v1", "precision"].iloc[0]
+
+
+@pytest.mark.parametrize("name", ["msid", "msld-v1"])
+def test_source_folds_of_the_study_divide_no_group_of_the_common_audit(name):
+    store = RecordedStore(RESULTS)
+    data = store.dataset(name)
+    audits = data.audit.groups, store.audit(["msid", "msld-v1"]).groups
+    alone, common = (groups[groups["dataset"] == name].set_index("image_id")["group_id"] for groups in audits)
+    assert (common.groupby(alone).nunique() == 1).all() and common.nunique() < alone.nunique()
+    assert siblings_in_training(make_splits(data.manifest, "source", n_repeats=3), common) == 0
+    by_itself = data.manifest.assign(group_id=data.manifest["image_id"].map(alone))
+    assert siblings_in_training(make_splits(by_itself, "source", n_repeats=3), common) > 0.02
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two folders, one with the halves of a photograph that the other has whole, and a project that has recorded them."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("one", "two"):
+        for label, seeds in (("Mpox", (1, 2, 3, 4)), ("Measles", (5, 6, 7, 8))):
+            (project / name / label).mkdir(parents=True)
+            for seed in seeds:
+                Image.fromarray(texture(seed + 10 * (name == "two"))).save(project / name / label / f"{seed}.png")
+    for number, half in enumerate((np.s_[:, :120], np.s_[:, 120:])):
+        Image.fromarray(texture(99)[half]).save(project / "one" / "Mpox" / f"half{number}.png")
+    Image.fromarray(texture(99)).save(project / "two" / "Mpox" / "whole.png")
+    names = [str(project / "one"), str(project / "two")]
+    store = open_store(project / "store")
+    one, two = store.datasets(names)
+    cross_validate(store, one, "source", MODEL, n_folds=2)
+    used = {"runs": store.used_runs, "tables": [], "datasets": ["one", "two"], "audits": store.used_audits}
+    return project, names, one, two, write_record(project / "results", store, **used, about={})
+
+
+def test_data_sets_that_are_studied_together_have_the_groups_of_one_audit(study):
+    project, names, one, two, recorded = study
+    halves = ["Mpox/half0.png", "Mpox/half1.png"]
+    assert one.groups[halves].nunique() == 1 and one.groups[halves[0]] == two.groups["Mpox/whole.png"]
+    assert one.audit.groups.set_index("image_id").loc[halves, "group_id"].nunique() == 2
+    assert combine([one, two]).groups.nunique() == len(one.manifest) + len(two.manifest) - 2
+    for again in (*recorded.datasets(["one", "two"]), recorded.dataset("one")):
+        pd.testing.assert_series_equal(again.groups, {"one": one, "two": two}[again.name].groups)
+    alone = open_store(project / "other").dataset(names[0])  # nothing is recorded in this project
+    assert alone.groups[halves].nunique() == 2 and alone.groups[halves[0]] == halves[0]
+
+
+def test_another_machine_takes_the_recorded_pairs_unless_images_or_the_search_changed(study, tmp_path, monkeypatch):
+    """Its own processor might find a pair more or fewer, and deal other folds."""
+    project, names, one, two, recorded = study
+    monkeypatch.setenv("MPOX_PROJECT", str(project))
+    monkeypatch.setattr("mpox.runs.store.run_audit", None)
+    store = open_store(tmp_path / "store")
+    for again in (*store.datasets(names), *open_store(tmp_path / "second").datasets(names[:1])):
+        pd.testing.assert_series_equal(again.groups, {"one": one, "two": two}[again.name].groups)
+    pd.testing.assert_frame_equal(store.audit(names).pairs, recorded.audit(["one", "two"]).pairs)
+    fewer = tmp_path / "one"
+    shutil.copytree(names[0], fewer)
+    (fewer / "Mpox" / "1.png").unlink()
+    with pytest.raises(TypeError):
+        open_store(tmp_path / "fewer").datasets([str(fewer)])
+    decisions = tmp_path / "overrides.csv"
+    rows = ["one,Mpox/half0.png,two,Mpox/whole.png,reject,seen", "one,Mpox/1.png,two,Measles/5.png,same person,seen"]
+    decisions.write_text("\n".join(["dataset_a,image_id_a,dataset_b,image_id_b,decision,reason", *rows]))
+    monkeypatch.setenv("MPOX_OVERRIDES", str(decisions))
+    mine = open_store(tmp_path / "mine")  # decisions need no images: the pairs are the recorded ones
+    groups = pd.concat([data.groups.rename(lambda image, name=data.name: f"{name}/{image}") for data in mine.datasets(names)])
+    same = groups[["one/Mpox/half1.png", "two/Mpox/whole.png"]], groups[["one/Mpox/1.png", "two/Measles/5.png"]]
+    assert [part.nunique() for part in same] == [1, 1] and groups["one/Mpox/half0.png"] != groups["two/Mpox/whole.png"]
+    assert len(mine.audit(names).persons) == 1
+    monkeypatch.setattr("mpox.runs.store.audit_rules", lambda: "another-rule")
+    with pytest.raises(TypeError):
+        open_store(tmp_path / "steps").datasets(names)
 
 
 def test_a_store_adopts_recorded_runs_and_computes_only_what_was_not_recorded(recorded, tiny_folder, tmp_path, monkeypatch):

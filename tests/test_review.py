@@ -101,6 +101,11 @@ def test_names_are_escaped_and_nothing_is_fetched(audit, with_pictures):
 def test_pictures_have_alternative_texts_and_an_outline(audit):
     page = _Page(review_html(audit))
     assert len(page.all("img")) == 8 and all(picture["alt"] for picture in page.all("img"))
+    assert [button["data-decide"] for button in page.all("button") if "data-decide" in button] == 4 * [
+        "confirm",
+        "same person",
+        "reject",
+    ]
     corners = page.all("polygon")[0]["points"]
     assert corners == "40.0,0.0 0.0,0.0 0.0,60.0 40.0,60.0"
     assert page.all("svg")[0]["viewbox"] == "0 0 40 60"

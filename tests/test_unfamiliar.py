@@ -113,13 +113,11 @@ def test_a_strange_picture_has_the_features_it_would_have_in_a_data_set(asked):
 
 def test_nothing_that_is_shared_comes_from_elsewhere(asked):
     _, data, *_ = asked
-    other = replace(data, name="other")
-    joint = pd.concat([pd.DataFrame({"dataset": name, "image_id": data.manifest["image_id"]}) for name in (data.name, "other")])
-    joint["group_id"] = joint["dataset"] + joint["image_id"]
-    joint.loc[joint["image_id"] == data.manifest["image_id"].iloc[0], "group_id"] = "both"
-    rows = from_elsewhere(data, other, joint, n=100)
+    groups = "other/" + data.manifest["image_id"]
+    other = replace(data, name="other", manifest=data.manifest.assign(group_id=[data.groups.iloc[0], *groups[1:]]))
+    rows = from_elsewhere(data, other, n=100)
     assert sorted(rows["image_id"]) == sorted(data.manifest["image_id"])[1:]
-    assert len(from_elsewhere(data, other, joint, n=5)) == 5
+    assert len(from_elsewhere(data, other, n=5)) == 5
 
 
 def test_a_kept_table_is_of_one_model_only(monkeypatch, tmp_path):

@@ -128,7 +128,7 @@ def doctor(data_dir):
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @click.option("--out", required=True, type=_FOLDER, help="Folder for the tables.")
 @_data_dir
-@click.option("--overrides", type=_PATH, help="CSV of pairs that you confirm or reject, with reasons.")
+@click.option("--overrides", type=_PATH, help="CSV of your decisions on pairs: confirm, reject or same person.")
 @click.option("--patients", type=_PATH, help="CSV with image_id (or file) and patient_id; one DATASET only.")
 @click.option("--patient-pattern", metavar="REGEX", help="Patient id in the file's name: group 'patient'; one DATASET only.")
 @click.option("--review", is_flag=True, help="Also write review.html, with the pictures: for your eyes only.")
@@ -141,7 +141,7 @@ def audit(datasets, out, **options):
     mpox audit ./my_pictures --out audit --patient-pattern "(?P<patient>[A-Z]+[0-9]+)_"
 
     Writes groups.csv (what must stay together), pairs.csv (the same photograph, with the evidence), weak_pairs.csv (doubtful,
-    they link nothing), conflicts.csv (one photograph, two labels or two patients), rejected.csv (files that cannot be used),
+    they link nothing, or of one person on two photographs), conflicts.csv (two labels or patients), rejected.csv (not usable),
     quality.csv (blur, exposure, borders, captions, colour profile, skin tone), summary.csv and a data sheet for each data set.
     """
     from mpox.audit.pages import audit_folder
@@ -255,7 +255,7 @@ def freeze_data(profile, pairs, out, data_dir):
 @click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
 @click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
-@click.option("--overrides", "decisions", metavar="FILE", help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
+@click.option("--overrides", "decisions", metavar="FILE", help="Your decisions on pairs (or set MPOX_OVERRIDES).")
 @click.option("--workers", type=_JOBS, metavar="N", help="Processes that compute runs, or read the record.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
 def run(notebooks, pairs, **options):

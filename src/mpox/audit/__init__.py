@@ -20,7 +20,7 @@ from mpox.audit import result
 from mpox.audit.result import EVIDENCE, PAIR_COLUMNS, Audit, read_audit, read_overrides
 from mpox.data.pictures import pixel_hash
 
-__all__ = ["Audit", "audit_version", "brute_force", "read_audit", "run_audit"]
+__all__ = ["Audit", "audit_rules", "audit_version", "brute_force", "decide_again", "read_audit", "run_audit"]
 
 _IDENTITY = "1 0 0 0 1 0"
 _NO_EVIDENCE = {
@@ -33,12 +33,17 @@ def audit_version() -> str:
     import cv2
     import sklearn
 
+    steps, decisions = audit_rules().split("-")
+    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{decisions}"
+
+
+def audit_rules() -> str:
+    """What of `audit_version` is ours: the versions of the steps, a hyphen, and the decisions."""
     from mpox.audit import features, pairs, retrieval, verification
 
     codebook_and_retrieval = retrieval.CODEBOOK_VERSION, retrieval.RETRIEVAL_VERSION
     numbers = features.VERSION, *codebook_and_retrieval, verification.VERSION, pairs.VERSION
-    steps = ".".join(map(str, numbers))
-    return f"{steps}-opencv-{cv2.__version__}-sklearn-{sklearn.__version__}-{result.hash_of_decisions(read_overrides())}"
+    return f"{'.'.join(map(str, numbers))}-{result.hash_of_decisions(read_overrides())}"
 
 
 def run_audit(
@@ -67,6 +72,13 @@ def run_audit(
     verified = pairs.same_photographs(keys, candidates, jobs=jobs, progress=progress)
     table = pd.concat([_exact(images), _geometric(images, verified[verified["score"] >= pairs.WEAK])], ignore_index=True)
     return _audit(images, result.rejected_files(manifests), _decided(table, overrides, images))
+
+
+def decide_again(audit: Audit) -> Audit:
+    """The same evidence under the decisions of people that are in force now; this takes no images."""
+    table = pd.concat([part for part in (audit.pairs, audit.weak) if len(part)] or [audit.pairs], ignore_index=True)
+    table = table[table["method"] != "override"].drop(columns=["decision", "reason"]).reset_index(drop=True)
+    return _audit(audit.images.drop(columns="group_id"), audit.rejected, _decided(table, read_overrides(), audit.images))
 
 
 def brute_force(
@@ -158,7 +170,7 @@ def _with_images(table: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Add ``decision`` and ``reason``: found or weak by the score, confirmed or rejected by people."""
+    """Add ``decision`` and ``reason``: found or weak by the score, or one of `mpox.audit.result.DECISIONS` by people."""
     from mpox.audit import pairs
 
     table = table.assign(decision=np.where(table["score"] >= pairs.ACCEPTED, "found", "weak"), reason="")
@@ -167,12 +179,12 @@ def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame)
     asked, found = _pictures(overrides, pixels), _pictures(table, pixels)
     extra = []
     for pictures, row in zip(asked, overrides.itertuples(), strict=True):
-        decision = {"confirm": "confirmed", "reject": "rejected"}[row.decision]
+        decision = result.DECISIONS[row.decision]
         same = [number for number, known in enumerate(found) if known == pictures]
         if same:
             table.loc[same, ["decision", "reason"]] = [decision, row.reason]
-        elif decision == "confirmed":
-            extra.append({**{name: getattr(row, name) for name in PAIR_COLUMNS[:4]}, "reason": row.reason})
+        elif decision != "rejected":
+            extra.append({name: getattr(row, name) for name in PAIR_COLUMNS[:4]} | {"decision": decision, "reason": row.reason})
     if extra:
         table = pd.concat([table, _by_hand(pd.DataFrame(extra), images)], ignore_index=True)
     return table
@@ -189,7 +201,8 @@ def _pictures(table: pd.DataFrame, pixels: pd.Series) -> list[frozenset]:
 
 def _by_hand(extra: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """Pairs that only a person found."""
-    extra = extra.assign(method="override", score=1.0, transform="", decision="confirmed", **_NO_EVIDENCE)
+    score = np.where(extra["decision"] == "confirmed", 1.0, np.nan)  # of a person on two photographs it says nothing
+    extra = extra.assign(method="override", score=score, transform="", **_NO_EVIDENCE)
     for side in "ab":
         about = images.set_index(["dataset", "image_id"])[["label", "patient_id"]]
         rows = about.loc[list(zip(extra[f"dataset_{side}"], extra[f"image_id_{side}"], strict=True))]
@@ -204,4 +217,5 @@ def _audit(images: pd.DataFrame, rejected: pd.DataFrame, table: pd.DataFrame) ->
     table = table.sort_values(PAIR_COLUMNS[:4], ignore_index=True)
     same = table["decision"].isin(["found", "confirmed"])
     accepted, weak = table[same].reset_index(drop=True), table[~same].reset_index(drop=True)
-    return Audit(result.group(images, accepted), accepted, weak, rejected)
+    linked = table[same | (table["decision"] == result.SAME_PERSON)]
+    return Audit(result.group(images, linked), accepted, weak, rejected)

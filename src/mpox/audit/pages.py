@@ -15,7 +15,7 @@ from PIL import Image
 from mpox._core import atomic_write, csv_text
 from mpox.audit import Audit, run_audit
 from mpox.audit.quality import image_quality, skin_tone
-from mpox.audit.result import COLUMNS, package_decisions, read_overrides, rejected_files
+from mpox.audit.result import COLUMNS, DECISIONS, package_decisions, read_overrides, rejected_files
 from mpox.data.manifest import PASSED_OVER, scan, shown
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY, DatasetSpec
@@ -169,15 +169,16 @@ def _counts(audit: Audit, spec: DatasetSpec) -> list[str]:
 def _copies(audit: Audit, name: str, overlap: pd.DataFrame | None) -> list[str]:
     within = audit.pairs[(audit.pairs["dataset_a"] == name) & (audit.pairs["dataset_b"] == name)]
     exact = within["method"].isin(["file", "pixels"]).sum()
+    persons = audit.persons.query("dataset_a == @name and dataset_b == @name")
     images = audit.images[audit.images["dataset"] == name]
     sizes = images["group_id"].value_counts()
     conflicts = audit.conflicts
     conflicts = conflicts[(conflicts["dataset_a"] == name) & (conflicts["dataset_b"] == name)]["kind"].value_counts()
     texts = [
         f"{audit.overlap.loc[name, name]} pictures have a copy within the set ({len(within)} pairs, {exact} of them exact); "
-        f"patient and photograph together make {len(sizes)} groups, the largest of {sizes.max()} pictures.",
-        f"Pairs that show one photograph under two labels: {conflicts.get('label', 0)}; under two patients: "
-        f"{conflicts.get('patient', 0)}.",
+        f"person and photograph together make {len(sizes)} groups, the largest of {sizes.max()} pictures.",
+        f"Pairs that show one photograph under two labels: {conflicts.get('label', 0)}; one photograph or person under two "
+        f"patients: {conflicts.get('patient', 0)}. Pairs of one person on two photographs, as people saw: {len(persons)}.",
     ]
     shared = (audit.overlap if overlap is None else overlap).loc[name].drop(name)
     others = [f"{count} with {_plain(other)}" for other, count in shared.items()]
@@ -251,7 +252,7 @@ def by_doubt(audit: Audit) -> pd.DataFrame:
     """Accepted and doubtful pairs, those first whose score is nearest to 0.5; what a person has decided comes last."""
     parts = [table for table in (audit.pairs, audit.weak) if len(table)] or [audit.pairs]
     table = pd.concat(parts, ignore_index=True)
-    decided = table["decision"].isin(["confirmed", "rejected"])
+    decided = table["decision"].isin(list(DECISIONS.values()))
     order = table.assign(_decided=decided, _certain=(table["score"] - 0.5).abs().round(6))
     order = order.sort_values(["_decided", "_certain", *_SIDES], kind="stable", ignore_index=True)
     return order.drop(columns=["_decided", "_certain"])
@@ -309,7 +310,7 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 def _decided(table: pd.DataFrame) -> dict[str, dict]:
     """What people decided before, shown or not, for the script; ``ours`` is what comes with the package."""
-    words = {"confirmed": "confirm", "rejected": "reject"}
+    words = {said: decision for decision, said in DECISIONS.items()}
     known = table[table["decision"].isin(list(words))]
     package = package_decisions()
     ours = dict(zip(_names(package), package["decision"], strict=True))

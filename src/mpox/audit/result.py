@@ -38,7 +38,7 @@ class Audit:
 
     images: pd.DataFrame  # the manifests below each other, with ``dataset`` and ``group_id``
     pairs: pd.DataFrame  # those that show the same photograph
-    weak: pd.DataFrame  # the same columns: pairs in doubt, and pairs that a person rejected; they link nothing
+    weak: pd.DataFrame  # the same columns, no copies: pairs in doubt or rejected, which link nothing, and those of `persons`
     rejected: pd.DataFrame  # files that could not be used: ``dataset``, ``image_id``, ``reason``
 
     @property
@@ -52,12 +52,18 @@ class Audit:
         return self.images[GROUP_COLUMNS].reset_index(drop=True)
 
     @property
+    def persons(self) -> pd.DataFrame:
+        """Pairs of `weak` that show one person on two photographs, as someone decided: they link, and are no copies."""
+        return self.weak[self.weak["decision"] == SAME_PERSON].reset_index(drop=True)
+
+    @property
     def conflicts(self) -> pd.DataFrame:
-        """Pairs that cannot both be right: ``kind`` is ``label`` (one photograph, two labels) or ``patient`` (two patients)."""
-        pairs = self.pairs
+        """Pairs that cannot both be right: ``kind`` is ``label`` (one photograph, two labels) or ``patient`` (two patients of
+        one photograph, or of one person)."""
+        pairs = pd.concat([table for table in (self.pairs, self.persons) if len(table)] or [self.pairs], ignore_index=True)
         within = pairs["dataset_a"] == pairs["dataset_b"]
         mpox = (pairs[["label_a", "label_b"]] == "Mpox").sum(axis=1) == 1
-        label = (pairs["label_a"] != pairs["label_b"]) & (within | mpox)
+        label = (pairs["label_a"] != pairs["label_b"]) & (within | mpox) & (pairs["decision"] != SAME_PERSON)
         known = pairs["patient_id_a"].notna() & pairs["patient_id_b"].notna()
         patient = within & known & (pairs["patient_id_a"] != pairs["patient_id_b"])
         parts = [pairs[mask].assign(kind=kind) for kind, mask in (("label", label), ("patient", patient))]
@@ -156,7 +162,7 @@ def read_audit(folder: str | os.PathLike, manifests: list[pd.DataFrame]) -> Audi
 
 
 def group(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Give every image its ``group_id``: connected over 'same patient of one data set' and 'same photograph'."""
+    """Give every image its ``group_id``: connected over 'same patient of one data set' and the ``pairs`` that link."""
     several = images["dataset"].nunique() > 1
     names = full_name(images["dataset"], images["image_id"]) if several else images["image_id"].astype(str)
     patients = (images["dataset"].astype("string") + "/" + images["patient_id"]).where(images["patient_id"].notna())
@@ -168,6 +174,9 @@ def group(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 COLUMNS = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "decision", "reason"]
+SAME_PERSON = "same person"
+#: What a person can decide of a pair, and how the audit's tables say it.
+DECISIONS = {"confirm": "confirmed", "reject": "rejected", SAME_PERSON: SAME_PERSON}
 #: The decisions on the registered data sets that come with this package.
 OURS = Path(__file__).with_name("overrides.csv")
 
@@ -175,7 +184,7 @@ OURS = Path(__file__).with_name("overrides.csv")
 def read_overrides(path: str | os.PathLike | None = None) -> pd.DataFrame:
     """Read the package's decisions, and those of a file, which win: `COLUMNS`, the first image sorting before the second.
 
-    The file is a CSV with these columns (``decision`` is confirm or reject; the order of the two images does not matter), or an
+    The file is a CSV with these columns (``decision`` is one of `DECISIONS`; the order of the two images does not matter), or an
     `MpoxError` says what is wrong with it. So that a study honours what ``mpox audit`` does, ``MPOX_OVERRIDES`` may name it.
     """
     path = path or os.environ.get("MPOX_OVERRIDES")
@@ -203,11 +212,11 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     table = read_user_table(path, COLUMNS)
-    table["decision"] = table["decision"].str.strip().str.casefold()
+    table["decision"] = table["decision"].str.split().str.join(" ").str.casefold()
     table["reason"] = table["reason"].where(~table["reason"].map(no_value), "")
     if ((table["dataset_a"] == table["dataset_b"]) & (table["image_id_a"] == table["image_id_b"])).any():
         raise MpoxError(f"The overrides {path} have a pair of an image with itself: remove that line.")
-    unknown = sorted(set(table["decision"]) - {"confirm", "reject"})
+    unknown = sorted(set(table["decision"]) - set(DECISIONS))
     if unknown:
-        raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm or reject.")
+        raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm, reject or {SAME_PERSON}.")
     return table

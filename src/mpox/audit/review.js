@@ -78,7 +78,7 @@ function mpoxReview(id, decided) {
     if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) { return; }
     const act = {
       ArrowRight: () => go(1), ArrowLeft: () => go(-1),
-      c: () => decide(pairs[at], "confirm"), r: () => decide(pairs[at], "reject"),
+      c: () => decide(pairs[at], "confirm"), p: () => decide(pairs[at], "same person"), r: () => decide(pairs[at], "reject"),
     }[event.key];
     if (act) { event.preventDefault(); event.stopPropagation(); act(); }
   });

@@ -1,4 +1,4 @@
-"""Groups: sets of images that must stay together, because they show the same patient or are the same photograph."""
+"""Groups: sets of images that must stay together, because they show the same person or are the same photograph."""
 
 from collections.abc import Iterable
 
@@ -53,7 +53,7 @@ def patient_groups(manifest: pd.DataFrame) -> pd.Series:
 
 
 def source_groups(manifest: pd.DataFrame) -> pd.Series:
-    """Groups of the same patient or the same photograph, as the audit found them; an `MpoxError` if it was not audited."""
+    """Groups of the same person or the same photograph, as the audit found them; an `MpoxError` if it was not audited."""
     if "group_id" not in manifest:
         raise MpoxError("This manifest has no group_id: load the data set through a store (`open_store().dataset(name)`).")
     return manifest["group_id"].astype(str)

@@ -9,16 +9,18 @@ from mpox.data.dataset import Dataset
 from mpox.protocols.splits import make_splits
 
 
-def combine(datasets: list[Dataset], groups: pd.DataFrame) -> Dataset:
+def combine(datasets: list[Dataset]) -> Dataset:
     """One data set of several, with the classes that all can pose: Mpox and Others, without Normal.
 
-    ``groups`` are the honest groups (``dataset``, ``image_id``, ``group_id``) of a *joint* audit: ``store.audit([...]).groups``.
-    Those of each data set alone do not know what the sets share. The data set is named like ``msld-v1+msid``; ``image_id`` and
-    ``patient_id`` begin with the data set's name and a slash; ``original_id`` and ``source`` say where an image comes from.
+    They must have been loaded together (``store.datasets([...])``): groups of each alone do not know what the sets share. The
+    data set is named like ``msld-v1+msid``; ``image_id`` and ``patient_id`` begin with the data set's name and a slash;
+    ``original_id`` and ``source`` say where an image comes from.
     """
     names = [data.name for data in datasets]
     if len(set(names)) < len(names) or len(names) < 2:
         raise MpoxError(f"Data sets to be combined need different names, at least two, not {', '.join(names)}: rename a folder.")
+    if not all(set(names) <= set(data.audited) for data in datasets):
+        raise MpoxError(f"The groups of {', '.join(names)} are not of one audit: load them together, `store.datasets([...])`.")
     manifest = pd.concat([data.manifest for data in datasets], ignore_index=True)
     manifest = manifest.assign(original_id=manifest["image_id"], image_id=manifest["source"] + "/" + manifest["image_id"])
     manifest["patient_id"] = (manifest["source"] + "/" + manifest["patient_id"]).astype("string")
@@ -26,11 +28,6 @@ def combine(datasets: list[Dataset], groups: pd.DataFrame) -> Dataset:
     manifest["label"] = manifest["label"].where(manifest["label"] == "Mpox", "Others")
     if manifest["label"].nunique() < 2:
         raise MpoxError(f"{'+'.join(names)} has fewer than two classes, Mpox and other rashes: combine other data sets.")
-    joint = pd.Series(groups["group_id"].to_numpy(), index=groups["dataset"] + "/" + groups["image_id"])
-    manifest["group_id"] = manifest["image_id"].map(joint)
-    lost = manifest.loc[manifest["group_id"].isna(), "image_id"]
-    if len(lost):
-        raise MpoxError(f"{len(lost)} images have no group, {lost.iloc[0]} for one: audit {', '.join(names)} together.")
     return Dataset(
         name="+".join(names),
         manifest=manifest,

@@ -47,7 +47,7 @@ PROTOCOLS = {
         Protocol("patient", patient_groups, False, "all images of a patient are in the same fold"),
         Protocol(
             "source", source_groups, False,
-            "all images of a patient, and all copies of a photograph (crops, mirrored, captioned, ... as the audit finds them), "
+            "all images of a person, as far as known, and all copies of a photograph (crops, mirrored, captioned, ...), "
             "are in the same fold",
         ),
         Protocol(

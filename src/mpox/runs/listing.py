@@ -81,8 +81,8 @@ def training_data(store: RunStore, config: RunConfig, data_dir: str | None = Non
     """The data set that a run was made of, and its rows of the split table."""
     rows = split_rows(store, config)
     names = [_place(name, config.id, data_dir) for name in config.dataset.split("+")]
-    loaded = [store.dataset(name, data_dir=data_dir) for name in names]
-    data = loaded[0] if len(loaded) == 1 else combine(loaded, store.audit(names, data_dir).groups)
+    loaded = store.datasets(names, data_dir=data_dir)
+    data = loaded[0] if len(loaded) == 1 else combine(loaded)
     if config.protocol in PROTOCOLS and PROTOCOLS[config.protocol].augmented:
         data = augmented(data)
     if data.hash != config.data:

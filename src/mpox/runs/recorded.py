@@ -15,11 +15,21 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, WeightsMissing, atomic_write, hash_of, replacing_folder
-from mpox.audit import Audit, read_audit
+from mpox.audit import Audit, audit_rules, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
 from mpox.models.config import ModelConfig, RunConfig, Training
-from mpox.runs.store import RECORDED, RunResult, RunStore, in_class_order, read_run, read_table, store_folder
+from mpox.runs.store import (
+    RECORDED,
+    RunResult,
+    RunStore,
+    audit_of,
+    in_class_order,
+    read_manifest,
+    read_run,
+    read_table,
+    store_folder,
+)
 from mpox.stats.metrics import evaluate
 
 #: The protocols of which every image of a data set has out-of-fold predictions; the others have their tables in the chapters.
@@ -47,14 +57,20 @@ class RecordedStore:
         self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set's recorded manifest and audit; ``data_dir`` is not looked at."""
-        is_phantom = name in REGISTRY and REGISTRY[name].is_phantom
-        return make_dataset(name, self.audit([name]), is_phantom=is_phantom, has_pictures=False)
+        """Load a data set, as it was recorded with others; see `datasets`."""
+        return self.datasets([name])[0]
+
+    def datasets(self, names: list[str], *, data_dir: str | os.PathLike | None = None) -> list[Dataset]:
+        """Load recorded manifests and audits, with the study's groups (`RunStore.datasets`); ``data_dir`` is not looked at."""
+        there = [folder.name for folder in (self.root / "audits").glob("*")]
+        whole = audit_of(names, there, whole=True)
+        together = self.audit(whole.split("+") if whole else names)
+        phantoms = {name for name in names if name in REGISTRY and REGISTRY[name].is_phantom}
+        return [make_dataset(n, self.audit([n]), together, is_phantom=n in phantoms, has_pictures=False) for n in names]
 
     def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
         """Read the audit of several data sets together; ``data_dir`` is not looked at."""
-        manifests = [self._manifest(name) for name in sorted(names)]
-        key = "+".join(sorted(names))
+        manifests, key = [self._manifest(name) for name in sorted(names)], "+".join(sorted(names))
         if not (self.root / "audits" / key).is_dir():
             there = ", ".join(sorted(folder.name for folder in (self.root / "audits").glob("*")))
             raise MpoxError(f"The recorded study has no audit of {key}; it has {there or 'none'}.")
@@ -66,7 +82,7 @@ class RecordedStore:
         if not path.is_file():
             there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
             raise MpoxError(f"The data set '{name}' is not in the recorded study; it has {there}.")
-        manifest = read_table(path, dtype={"image_id": "str", "label": "str", "patient_id": "string"})
+        manifest = read_manifest(path)
         manifest.insert(1, "path", pd.NA)
         return manifest
 
@@ -155,7 +171,7 @@ def write_record(
             shutil.copytree(store.root / "audits" / key, fresh / "audits" / name)
         took = round(sum(result.environment["seconds"] for result in results), 1)
         device = ", ".join(sorted({result.environment["device"] for result in results}))
-        study = {**about, "audits": audits, "compute_s": took, "device": device}
+        study = {**about, "audits": audits, "audit_rules": audit_rules(), "compute_s": took, "device": device}
         (fresh / "study.json").write_text(json.dumps(study, indent=1) + "\n")
         if (target / "README.md").is_file():
             shutil.copy(target / "README.md", fresh)

@@ -3,14 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from mpox._core import MpoxError, atomic_write, csv_text, explaining, hash_of, locked, project_root, replacing_folder
-from mpox.audit import Audit, audit_version, read_audit, run_audit
+from mpox.audit import Audit, audit_rules, audit_version, decide_again, read_audit, run_audit
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.frozen import Frozen, find_frozen
@@ -44,15 +44,32 @@ class RunStore:
         self.used_runs: dict[str, float] = {}  #: id of every run that was asked for, and the seconds that its computation took
         self.used_tables: dict[str, None] = {}  #: key of every derived table that was asked for
         self.used_audits: dict[str, str] = {}  #: names of the data sets of every audit that was asked for, and its key
-        self._audits: dict[str, Audit] = {}
+        self._audits: dict[tuple[str, bool], Audit] = {}
         self._hashes: dict[str, str] = {}
         with explaining(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """Load a data set from its images, audited; its manifest is kept beside the runs."""
+        """Load a data set that is studied by itself; see `datasets`."""
+        return self.datasets([name], data_dir=data_dir)[0]
+
+    def datasets(self, names: list[str], *, data_dir: str | os.PathLike | None = None) -> list[Dataset]:
+        """Load the data sets of a study from their images; their manifests are kept beside the runs.
+
+        Each has its own audit, and the groups of all of them audited together; where the recorded study has the same images, the
+        groups of its pairs. So a group is the same one in the whole study, and on every machine.
+        """
         frozen = find_frozen(data_dir)
-        manifest = _manifest(name, data_dir, frozen)
+        manifests = {name: self._keep(_manifest(name, data_dir, frozen)) for name in sorted(names)}
+        together = self._audit(list(manifests.values()), frozen, whole=True)
+        loaded = []
+        for name in names:
+            title, is_phantom = manifests[name]["source"].iloc[0], get_spec(name, data_dir=data_dir).is_phantom
+            audit = self._audit([manifests[name]], frozen)
+            loaded.append(make_dataset(title, audit, together, is_phantom=is_phantom, has_pictures=True))
+        return loaded
+
+    def _keep(self, manifest: pd.DataFrame) -> pd.DataFrame:
         title = manifest["source"].iloc[0]
         if self._hashes.setdefault(title, manifest_hash(manifest)) != manifest_hash(manifest):
             raise MpoxError(f"Two different data sets are called '{title}': rename one of the folders.")
@@ -60,35 +77,37 @@ class RunStore:
         kept = self.root / "manifests" / f"{title}.csv"
         if not kept.is_file() or kept.read_bytes() != text.encode():
             atomic_write(kept, text)
-        is_phantom = get_spec(name, data_dir=data_dir).is_phantom
-        return make_dataset(title, self._audit([manifest], frozen), is_phantom=is_phantom, has_pictures=True)
+        return manifest
 
     def audit(self, names: list[str], data_dir: str | os.PathLike | None = None) -> Audit:
         """The audit of several data sets together: which photographs they share, and what must not be divided."""
         frozen = find_frozen(data_dir)
         return self._audit([_manifest(name, data_dir, frozen) for name in sorted(names)], frozen)
 
-    def _audit(self, manifests: list[pd.DataFrame], frozen: Frozen | None) -> Audit:
+    def _audit(self, manifests: list[pd.DataFrame], frozen: Frozen | None, *, whole: bool = False) -> Audit:
+        """The audit of these images: recorded (if ``whole``, with all that they were recorded with), frozen, or made here."""
         titles = [manifest["source"].iloc[0] for manifest in manifests]
         names = "+".join(titles)
         files = [[*manifest["sha256"], *map(list, manifest.attrs.get("rejected", []))] for manifest in manifests]
         known = {"data": [manifest_hash(manifest) for manifest in manifests], "files": files, "version": audit_version()}
-        kept = frozen.audit(titles, hash_of_decisions(read_overrides())) if frozen else None
-        key = kept or f"{names}-{hash_of(known)}"
-        folder = self.root / "audits" / key
-        self.used_audits[names] = key
-        if key not in self._audits:
-            whole = folder / "summary.csv"  # written last
-            if not whole.is_file():
+        asked = hash_of(known), whole
+        if asked not in self._audits:
+            kept = frozen.audit(titles, hash_of_decisions(read_overrides())) if frozen else None
+            found = _recorded_audit(manifests, whole)
+            names, key, recorded = found or (names, kept or f"{names}-{hash_of(known)}", None)
+            folder = self.root / "audits" / key
+            self.used_audits[names] = key
+            last = folder / "summary.csv"  # written last
+            if not last.is_file():
                 with locked(folder.parent / f".{key}.lock"):
-                    if not whole.is_file():
-                        if frozen and kept:
+                    if not last.is_file():
+                        if frozen and kept and not recorded:
                             with replacing_folder(folder) as fresh:
                                 shutil.copytree(frozen.root / "audits" / kept, fresh, dirs_exist_ok=True)
                         else:
-                            run_audit(manifests).write(folder)
-            self._audits[key] = read_audit(folder, manifests)
-        return self._audits[key]
+                            (recorded or run_audit(manifests)).write(folder)
+            self._audits[asked] = recorded or read_audit(folder, manifests)
+        return self._audits[asked]
 
     def run_folder(self, config: RunConfig) -> Path:
         """Where a run lies, or will lie."""
@@ -146,6 +165,39 @@ def _manifest(name: str, data_dir: str | os.PathLike | None, frozen: Frozen | No
     if frozen:
         frozen.check(manifest["source"].iloc[0], manifest_hash(manifest))
     return manifest
+
+
+def _recorded_audit(manifests: list[pd.DataFrame], whole: bool) -> tuple[str, str, Audit] | None:
+    """Names, key and content of the recorded audit of these images, if there is one by the present steps (see `audit_of`).
+
+    Another kind of processor finds a few pairs more or fewer, and groups, folds and run ids change with them: so pairs are found
+    once. Decisions of people are those in force.
+    """
+    root, rules = store_folder(RECORDED), audit_rules()
+    study = json.loads((root / "study.json").read_text()) if (root / "study.json").is_file() else {}
+    made_by, here = study.get("audit_rules", ""), {manifest["source"].iloc[0]: manifest for manifest in manifests}
+    names = audit_of(here, study.get("audits", []), whole=whole)
+    if not names or made_by.split("-")[0] != rules.split("-")[0]:
+        return None
+    kept = {name: read_manifest(root / "manifests" / f"{name}.csv").assign(path=pd.NA) for name in names.split("+")}
+    if any(manifest_hash(kept[name]) != manifest_hash(manifest) for name, manifest in here.items()):
+        return None
+    key, audit = study["audits"][names], read_audit(root / "audits" / names, list((kept | here).values()))
+    if made_by == rules:
+        return names, key, audit
+    return names, f"{names}-{hash_of({'recorded': key, 'rules': rules})}", decide_again(audit)
+
+
+def audit_of(titles: Iterable[str], audits: Iterable[str], *, whole: bool) -> str | None:
+    """Which of the audits, names joined by ``+``, is of these data sets; if ``whole``, the one of most beside them."""
+    titles = set(titles)
+    found = [names for names in audits if (titles <= set(names.split("+")) if whole else titles == set(names.split("+")))]
+    return max(found, key=lambda names: names.count("+"), default=None)
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """A manifest that was kept, without ``path``."""
+    return read_table(path, dtype={"image_id": "str", "label": "str", "patient_id": "string"})
 
 
 def _write_run(folder: Path, result: RunResult) -> None:

@@ -1,7 +1,7 @@
 """Other data: what a model is worth there, what shifts, and whether a remedy helps."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,15 +49,19 @@ def external_metrics(predictions: pd.DataFrame, *, positive: str = "Mpox", **res
     return pd.concat(tables, ignore_index=True)
 
 
-def external_pair(store: Store, train: str, test: str, *, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str, str]:
+def external_pair(
+    store: Store, train: str, test: str, *, study: Sequence[str] = (), data_dir: str | os.PathLike | None = None
+) -> tuple[Dataset, str, str]:
     """Two collections as one, audited together (`mpox.protocols.pairs.combine`), and the names of the two within it.
 
-    ``train`` and ``test`` are registered, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox).
+    ``train`` and ``test`` are registered, or folders with one sub-folder a class, of which one is called Mpox (or Monkeypox);
+    ``study`` are the study's data sets, which are audited with them, so that groups are the same ones.
     """
-    names = sorted((str(train), str(test)))
-    loaded = {name: store.dataset(name, data_dir=data_dir) for name in names}
-    both = combine([loaded[name] for name in names], store.audit(names, data_dir).groups)
-    for name in (data.name for data in loaded.values()):
+    names = sorted({str(train), str(test), *map(str, study)})
+    loaded = dict(zip(names, store.datasets(names, data_dir=data_dir), strict=True))
+    pair = [loaded[name] for name in sorted((str(train), str(test)))]
+    both = combine(pair)
+    for name in (data.name for data in pair):
         found = set(both.manifest.loc[both.manifest["source"] == name, "label"])
         if found != set(both.classes):
             raise MpoxError(

@@ -84,14 +84,9 @@ def unfamiliar_table(
     return whole[["kind", "name", "p", "top", "named", "certain", *METHODS, "warned"]].round(_DIGITS)
 
 
-def from_elsewhere(data: Dataset, other: Dataset, joint: pd.DataFrame, *, n: int = 40, seed: int = 0) -> pd.DataFrame:
-    """At most n rows of ``other.manifest``, none of which shares a photograph or a patient with ``data``.
-
-    ``joint`` has the ``dataset``, ``image_id``, ``group_id`` of both (``store.audit([...]).groups``).
-    """
-    shared = set(joint.loc[joint["dataset"] == data.name, "group_id"])
-    free = joint[(joint["dataset"] == other.name) & ~joint["group_id"].isin(shared)]
-    rows = other.manifest[other.manifest["image_id"].isin(free["image_id"])]
+def from_elsewhere(data: Dataset, other: Dataset, *, n: int = 40, seed: int = 0) -> pd.DataFrame:
+    """At most n rows of ``other.manifest``, none of which shares a photograph or a person with ``data``, loaded with it."""
+    rows = other.manifest[~other.manifest["group_id"].isin(set(data.groups))]
     return rows.sample(min(n, len(rows)), random_state=seed).sort_values("image_id", ignore_index=True)
 
 
