@@ -363,31 +363,6 @@ axis.set_title(f"mean rank over {found.n_blocks} blocks; critical difference {fo
 plt.show()
 
 # %% [markdown]
-# ## Network and input size together
-#
-# One factor at a time misses what two do together: a larger network may want a larger input. The probe is cheap enough for the whole
-# table.
-
-# %%
-if FACTORIAL_SIZES:
-
-    grid = []
-    for name in datasets:
-        for backbone in BACKBONES:
-            for size in FACTORIAL_SIZES:
-                table = cross_validate(
-                    store, datasets[name], HONEST_PROTOCOL.get(name, "source"),
-                    reference.with_(backbone=backbone, image_size=size), n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED,
-                )  # fmt: skip
-                predictions[name, "grid", f"{backbone}, {size} px"] = table
-                grid.append({"dataset": name, "backbone": backbone, "size": size, "cell": report.estimate(evaluate(table), "auroc", "Mpox", digits=3)})
-    for name, part in pd.DataFrame(grid).groupby("dataset", sort=False):
-        report.prose(f"**{plots.dataset_title(name)}**, AUROC (Mpox) of the probe by network and input size in pixels")
-        report.show(part.pivot(index="backbone", columns="size", values="cell").rename_axis(columns=None).reset_index())
-else:
-    report.prose("*Not computed on this page (the parameter `FACTORIAL_SIZES`).*")
-
-# %% [markdown]
 # ## What it costs
 #
 # A point of AUROC has a price: parameters, multiply-adds, time a picture, memory. Time is measured on one thread, warm, one picture by itself and in
@@ -511,7 +486,7 @@ else:
 # ## Does it rise, then fall?
 #
 # The networks of the list of backbones whose weights are available grow in width and depth, and each was made for an input of its own.
-# They are compared at that size, at one size for all, and trained (tail-tuning, at one small size). "First rises, then falls"
+# They are compared at that size, at the same size for all, and trained (tail-tuning, at one small size). "First rises, then falls"
 # means that some network in between is better than both ends. The same groups are resampled for
 # all sizes to test it: *shown* if a size in between beats both ends, *contradicted* if none is as good as both, and otherwise
 # it cannot be told ([the sizes](#table-growth)). A second test compares a monotone with a rising-then-falling row {cite}`robertson1988`.
@@ -519,14 +494,12 @@ else:
 # %%
 from mpox.stats.growth import rise_and_fall
 
-common = max([*FACTORIAL_SIZES, reference.image_size])
-ways = {"probe, own input sizes": (reference, 0, BACKBONES), f"probe, {common} px": (reference, common, BACKBONES)}
-if TRAINED_BACKBONES:
-    ways[f"tail-tuning, {TRAINED_IMAGE_SIZE} px"] = (tail, TRAINED_IMAGE_SIZE, [BACKBONE, *TRAINED_BACKBONES])
+ways = [(reference, size, BACKBONES) for size in (0, *(FACTORIAL_SIZES or [reference.image_size]))]
+ways += [(tail, TRAINED_IMAGE_SIZE, [BACKBONE, *TRAINED_BACKBONES])] if TRAINED_BACKBONES else []
 grown = []
 for name, data in datasets.items():
-    for way, (model, size, backbones) in ways.items():
-        sizes = {}
+    for model, size, backbones in ways:
+        sizes, way = {}, f"{model.regime}, {f'{size} px' if size else 'own input sizes'}"
         for backbone in backbones:
             grows = model.with_(backbone=backbone, image_size=size)
             with suppress(WeightsMissing):
@@ -539,21 +512,12 @@ for name, data in datasets.items():
             report.prose(f"*{plots.dataset_title(name)}, {way}: fewer than three sizes are available, so that nothing can rise and fall.*")
             continue
         found = rise_and_fall(ordered)
-        best_between = report.with_interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high, digits=3)
-        grown.append(
-            {
-                "data set": name,
-                "way": way,
-                **{backbone.removeprefix("tf_efficientnet_"): value for backbone, value in zip(found.models, found.estimates, strict=True)},
-                "best in between minus better end": best_between,
-                "p (rises and falls)": found.p_rise_and_fall,
-                "p (does not)": found.p_no_rise_and_fall,
-                "p (unimodal against monotone)": found.p_unimodal,
-                "verdict": found.verdict,
-            }
-        )
+        row = {"data set": name, "way": way, **{one.removeprefix("tf_efficientnet_"): value for one, value in zip(found.models, found.estimates, strict=True)}}
+        over = report.with_interval(found.over_better_end, found.over_better_end_low, found.over_better_end_high, digits=3)
+        row |= {"best in between minus better end": over, "p (rises and falls)": found.p_rise_and_fall, "p (does not)": found.p_no_rise_and_fall}
+        grown.append(row | {"p (unimodal against monotone)": found.p_unimodal, "verdict": found.verdict})
         report.finding(f"growth_{report.short_name(name)}_{model.regime}_{size or 'own'}", found.verdict)
-report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the network, and the tests of a rise and a fall.")
+report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the network and of its input, and the tests of a rise and a fall.")
 
 # %% [markdown]
 # ## Everything on one board
@@ -576,9 +540,9 @@ report.sortable(as_text(board), name="board", caption="All methods of this chapt
 # %% [markdown]
 # ## The best honest model
 #
-# What is the most that a network of 4.14 M parameters, with a classifier on top, gives under the honest protocol? The choice is
-# *nested*: made in each fold by one loss for all candidates, the log loss of predictions of the training pictures by models that were fitted without
-# them. The tested pictures have no part in it. **The list was fixed before any of its figures was seen**, and is short:
+# What is the most that a network of 4.14 M parameters, with a classifier on top, gives under the honest protocol? The choice is *nested*:
+# made in each fold by one loss for all, the log loss of predictions of the training pictures by models fitted without them. The tested
+# pictures have no part in it ([the choice](#table-best), [the aims](#table-aims)). **The list was fixed before its figures were seen**:
 #
 # - the *probe* of this chapter; its probabilities averaged over *all sizes* of the input, because no size is known to be better;
 #   support vectors likewise; *both* together;
@@ -589,13 +553,11 @@ report.sortable(as_text(board), name="board", caption="All methods of this chapt
 # It is not innocent: that averages, the other set and stage means might help was seen on these data, with other folds. Not tried
 # is MSLD's collection for MSID: only its Mpox has a label there, and a source that comes with one class teaches the source.
 #
-# Many papers report the best of what they tried, on the folds on which they tried it, which is too good {cite}`varma2006,cawley2010`.
-# [The last table](#table-optimism) does so with the *same* candidates. Its difference to the nested choice has two parts that cannot be told apart:
-# luck on the test folds, and what the nested choice lost by choosing fold by fold, by a loss and from less data.
+# Many papers report the best of what they tried on the folds on which they tried it, which is too good {cite}`varma2006,cawley2010`.
+# [Done with the same candidates](#table-optimism) it differs from the nested choice by luck on the test folds, and by what that choice
+# lost by choosing fold by fold, by a loss and from less data. The two cannot be told apart.
 
 # %%
-from functools import cache
-
 from mpox.protocols.splits import make_splits
 from mpox.runs.cross_validation import predict_nested
 from mpox.stats.metrics import difference
@@ -616,20 +578,18 @@ recipes = {
 }
 limited = {"both, stage means": STAGED, "tail-tuning": TAIL_CANDIDATE}
 joint = {(name, other): external_pair(store, other, name, data_dir=DATA_DIR or None)[0] for name, other in MIXED if name in datasets}
-options = {"n_folds": N_FOLDS, "n_repeats": N_REPEATS, "seed": SEED}
+folds = {"n_folds": N_FOLDS, "n_repeats": N_REPEATS, "seed": SEED}
 
 
-@cache
-def ask(name: str, other: str, model: ModelConfig, nested: bool) -> pd.DataFrame:
+def ask(name: str, other: str, models: list[ModelConfig], nested: bool) -> pd.DataFrame:
+    """The mean of several models' predictions of the tested pictures, or, nested, of the training pictures."""
     data, protocol = datasets[name], HONEST_PROTOCOL.get(name, "source")
     if other:
-        return cross_validate_mixed(store, data, joint[name, other], model, protocol, nested=nested, **options)
-    if nested:
-        return predict_nested(store, data, make_splits(data.manifest, protocol, **options), model)
-    return cross_validate(store, data, protocol, model, **options)
-
-
-def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
+        tables = [cross_validate_mixed(store, data, joint[name, other], model, protocol, nested=nested, **folds) for model in models]
+    elif nested:
+        tables = [predict_nested(store, data, make_splits(data.manifest, protocol, **folds), model) for model in models]
+    else:
+        tables = [cross_validate(store, data, protocol, model, **folds) for model in models]
     return ensemble(tables) if len(tables) > 1 else tables[0]
 
 
@@ -644,10 +604,7 @@ for name in datasets:
         for word, models in recipes.items()
         if name in limited.get(word, datasets)
     }
-    candidates, inside = (
-        {word: averaged([ask(name, other, model, nested) for model in models]) for word, (other, models) in wanted.items()}
-        for nested in (False, True)
-    )
+    candidates, inside = ({word: ask(name, *what, nested) for word, what in wanted.items()} for nested in (False, True))
     losses = nested_losses(inside)
     chosen, choices = choose_nested(candidates, losses)
     counts, mean_loss = choices["candidate"].value_counts(), losses.groupby("candidate")["loss"].mean()
@@ -664,9 +621,8 @@ for name in datasets:
         sd = gained.differences["difference"].std()
         row = {"dataset": name, "measure": f"{key[0]} ({key[1]})", "chosen inside": report.with_interval(value, low, high, digits=3)}
         row |= {"minus the probe": report.with_interval(*gained.bootstrap, digits=3), "least gain shown with 80 % power": t_test_detectable(sd, N_FOLDS, N_REPEATS) if sd else float("nan")}
-        for word, goal in (("aim", aim), ("far aim", far)):
-            row[word] = f"{goal}: {'reached' if value >= goal else 'within the interval' if high >= goal else 'not reached'}"
-        aimed.append(row)
+        reached = {goal: "reached" if value >= goal else "within the interval" if high >= goal else "not reached" for goal in (aim, far)}
+        aimed.append(row | {"aim": f"{aim}: {reached[aim]}", "far aim": f"{far}: {reached[far]}"})
         report.finding(f"best_{report.short_name(name)}_{key[0]}", row["chosen inside"])
     for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
         table = optimism(candidates, losses, metric, label)
@@ -675,15 +631,14 @@ for name in datasets:
         key = f"optimism_{report.short_name(name)}_{metric}"
         report.finding(key, report.with_interval(row["optimism"], row["optimism_low"], row["optimism_high"], digits=3))
 flattered = pd.concat(flattered, ignore_index=True)
-times = f"{N_REPEATS} repeat{'s' * (N_REPEATS != 1)}"
-report.show(pd.DataFrame(best_rows), name="best", caption=f"The choice made inside the training groups, and its candidates; {times}.")
+report.show(pd.DataFrame(best_rows), name="best", caption=f"The choice made inside the training groups, and its candidates; repeats: {N_REPEATS}.")
 report.show(pd.DataFrame(aimed), name="aims", caption="The aims, set before the candidates were computed, and the gain over the probe that so few groups could show.")
 columns = ["dataset", "configurations", "metric", "rule", "estimate", "low", "high", "optimism", "optimism_low", "optimism_high"]
 report.show(flattered[columns], name="optimism", caption="The best of the same candidates on the test folds, against the choice inside the training groups.")
 
 # %% [markdown]
-# Middle feature maps see texture and frame. What their means gain is progress only if less of it is gained from the frame alone, with
-# the lesions covered, or with the patches of the picture shuffled, and if it is there on the other collection too.
+# Middle feature maps see texture and frame. What [their means gain](#table-stages) is progress only if less of it is gained from the frame
+# alone, with the lesions covered, or with the patches of the picture shuffled, and if it is there on the other collection too.
 
 # %%
 from mpox.runs.cross_validation import validate_externally
@@ -694,7 +649,7 @@ checked = []
 for name in [name for name in STAGED if name in datasets]:
     split = make_splits(datasets[name].manifest, HONEST_PROTOCOL.get(name, "source"), n_folds=N_FOLDS, seed=SEED)
     pair = (reference.with_(stages=3), reference)
-    shown = {"as it is": [ask(name, "", model, False) for model in pair]}
+    shown = {"as it is": [ask(name, "", [model], False) for model in pair]}
     for recipe in ("border_only", "covered", "shuffled"):
         shown[recipe] = [train_and_test(store, datasets[name], split, model, recipe) for model in pair]
     for names, both in joint.items():
@@ -722,7 +677,8 @@ for name in datasets:
         f"training groups has an accuracy of {best['accuracy']} and an AUROC of {best['AUROC (Mpox)']}; the best of the same candidates on "
         f"the test folds differs by {report.with_interval(*luck, digits=1)} points of accuracy."
     )
-verdicts = "; ".join(f"{plots.dataset_title(row['data set'])}, {row['way']}: {row['verdict']}" for row in grown)
+verdicts = pd.DataFrame(grown, columns=["data set", "way", "verdict"]).groupby(["data set", "verdict"], sort=False)["way"].agg("; ".join)
+verdicts = ". ".join(f"{plots.dataset_title(name)}: {verdict} ({ways})" for (name, verdict), ways in verdicts.items())
 said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are available'}.")
 at_the_top.fill(*said)
 
@@ -736,19 +692,12 @@ for name in datasets:
     most = part.loc[part["change"].idxmin()]
     networks = part[part["factor"] == "backbone"]
     apart = networks[(networks["change_low"] > 0) | (networks["change_high"] < 0)]
-    plain = part[part["factor"] == "not deep"].nlargest(1, "auroc")
     text = (
         f"**{plots.dataset_title(name)}**: {len(sure)} of {len(part)} differences have an interval without zero. The lowest is that of "
         f"*{most['variant'].replace('_', ' ')}*, {report.with_interval(*most[['change', 'change_low', 'change_high']], digits=3)}. "
     )
     if len(networks):
         text += f"Of {len(networks)} other networks in place of the reference {len(apart)} differ from it by an interval without zero. "
-    for row in plain.itertuples():
-        text += (
-            f"The best baseline without a network, {row.level.replace('_', ' ')}, reaches an AUROC of {row.auroc:.3f}, "
-            f"{report.with_interval(row.change, row.change_low, row.change_high, digits=3)} against the reference. It is computed from the whole "
-            "picture, and does not know what a lesion is."
-        )
     report.prose(text)
 
 # %% [markdown]
@@ -758,19 +707,16 @@ for name in datasets:
 #
 # ## What could be wrong
 #
-# - One factor at a time misses interactions; only network and input size were crossed.
+# - One factor at a time misses interactions; only network and input size were crossed ([as here](#table-growth)).
 # - Networks whose pretrained weights were not at hand are missing; few sizes can hardly show a rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
-#   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Whether fine-tuning is
-#   under-trained, too, was tried once on a GPU, with nothing frozen, at 224 pixels and for up to 40 epochs, on MSLD v1.0: figures of the
-#   same size, and the same gap between the random and the honest division (`results/README.md` has them; they are no part of this page).
+#   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn.
 # - Many comparisons were made: the p values are corrected for that, the intervals are not.
 # - Latency and memory are of one machine; their order carries over, their size does not.
-# - The best models on MSLD v1.0 learn from MSID too, which does not number its patients. A second photograph of a tested patient there,
-#   which nobody could find, would flatter them.
-# - The best model was chosen among a few that we thought of. More of them, or more pictures, may do better. And the nested loss counts every
-#   picture alike, where probes and networks are fitted with class weights.
+# - The best models on MSLD v1.0 learn from MSID too, where a second photograph of a tested patient, which nobody could find, would
+#   flatter them. And they were chosen among a few that we thought of, by a loss that counts every picture alike, where models are
+#   fitted with class weights.
 #
 # ## Take-aways
 #
