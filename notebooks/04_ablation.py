@@ -499,7 +499,7 @@ ways += [(tail, TRAINED_IMAGE_SIZE, [BACKBONE, *TRAINED_BACKBONES])] if TRAINED_
 grown = []
 for name, data in datasets.items():
     for model, size, backbones in ways:
-        sizes, way = {}, f"{model.regime}, {f'{size} px' if size else 'own input sizes'}"
+        sizes, way = {}, f"{model.regime.replace('_', ' ')}, {f'{size} px' if size else 'own input sizes'}"
         for backbone in backbones:
             grows = model.with_(backbone=backbone, image_size=size)
             with suppress(WeightsMissing):
