@@ -495,7 +495,7 @@ else:
 from mpox.stats.growth import rise_and_fall
 
 ways = [(reference, size, BACKBONES) for size in (0, *(FACTORIAL_SIZES or [reference.image_size]))]
-ways += [(tail, TRAINED_IMAGE_SIZE, [BACKBONE, *TRAINED_BACKBONES])] if TRAINED_BACKBONES else []
+ways += [(tail, TRAINED_IMAGE_SIZE, [one for one in BACKBONES if one in (BACKBONE, *TRAINED_BACKBONES)])] if TRAINED_BACKBONES else []
 grown = []
 for name, data in datasets.items():
     for model, size, backbones in ways:
