@@ -289,7 +289,7 @@ report.prose(
 )
 
 # %%
-from mpox.stats.metrics import difference
+from mpox.stats.metrics import difference, repeat_spread
 
 gained = {}
 for data in datasets:
@@ -302,7 +302,8 @@ for data in datasets:
     report.prose(
         f"{plots.dataset_title(data.name)}: fine-tuning minus probe in AUROC for Mpox, on the same folds: "
         f"{report.with_interval(*change, digits=3)}. "
-        f"The higher estimate is that of {better}."
+        f"The higher estimate is that of {better}. Over the {len(common)} repeats of fine-tuning alone its AUROC has a standard deviation of "
+        f"{repeat_spread(first, 'auroc', 'Mpox'):.3f}."
     )
     report.finding(f"fine_tune_minus_probe_{report.short_name(data.name)}", report.with_interval(*change, digits=3))
 

@@ -187,7 +187,7 @@ for name, data in datasets.items():
     for backbone in BACKBONES:
         try:
             table = cross_validate(
-                store, data, honest[name], probe if backbone == BACKBONE else probe.with_(backbone=backbone), n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
+                store, data, honest[name], probe.with_(backbone=backbone), n_folds=N_FOLDS, n_repeats=N_REPEATS, seed=SEED
             )
         except WeightsMissing:
             left_out.append(backbone)

@@ -1,5 +1,6 @@
 """Models: what they cost, computed; where they start, decided by name and seed."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -7,7 +8,9 @@ from torch import nn
 
 from mpox._core import MpoxError
 from mpox.models.backbones import build_backbone, build_model, describe_model, make_head
-from mpox.models.config import default_image_size, normalisation
+from mpox.models.config import ModelConfig, default_image_size, normalisation
+from mpox.models.features import network_features
+from mpox.runs.cross_validation import refuse_without_network
 
 LITE0, LITE1, B0 = "tf_efficientnet_lite0", "tf_efficientnet_lite1", "efficientnet_b0"
 
@@ -80,3 +83,24 @@ def test_a_head_fits_networks_of_other_families(name):
         assert model(torch.zeros(2, 3, size, size)).shape == (2, 3)
     card = describe_model(name, "hidden", 3, image_size=size)
     assert card.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_stage_means_stand_behind_the_pooled_features():
+    """Those of the last feature maps of falling size, of a picture and its mirror image, as hooks read them from the blocks."""
+    network, read = build_backbone(LITE0, weights="random").eval(), []
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    plain, staged = (network_features(network, LITE0, pixels, mirror=True, device="cpu", stages=stages) for stages in (0, 3))
+    for number in (2, 4, 6):
+        network.blocks[number].register_forward_hook(lambda module, inputs, output: read.append(output.mean((2, 3)).numpy()))
+    network_features(network, LITE0, pixels, mirror=True, device="cpu")
+    means = (np.hstack(read[:3]) + np.hstack(read[3:])) / 2
+    np.testing.assert_allclose(staged, np.hstack([plain, means]), rtol=1e-4, atol=1e-6)
+
+
+def test_stage_means_are_of_frozen_networks_and_no_network_by_themselves():
+    for wrong in ({"regime": "fine_tune"}, {"backbone": "lbp"}):
+        with pytest.raises(MpoxError, match="feature maps of a frozen network"):
+            ModelConfig(**wrong, stages=2)
+    refuse_without_network(ModelConfig())
+    with pytest.raises(MpoxError, match="is no network"):
+        refuse_without_network(ModelConfig(stages=2))

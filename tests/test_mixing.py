@@ -86,6 +86,12 @@ def test_predictions_come_back_under_the_targets_names_and_pair_with_its_own(set
         mixed[key].sort_values(key, ignore_index=True), alone[key].sort_values(key, ignore_index=True), check_dtype=False
     )
     assert set(mixed["protocol"]) == {"mixed"} and not np.allclose(mixed["p_Mpox"].mean(), alone["p_Mpox"].mean(), atol=1e-6)
+    nested = cross_validate_mixed(store, target, both, model, n_folds=3, nested=True)
+    split = make_splits(target.manifest, "source", n_folds=3)
+    learnt = split[split["role"] == "train"].sort_values(["fold", "image_id"], ignore_index=True)
+    nested = nested.sort_values(["fold", "image_id"], ignore_index=True)
+    assert nested[["fold", "image_id", "inner_fold"]].equals(learnt[["fold", "image_id", "inner_fold"]])
+    assert set(nested["group_id"]) <= set(target.groups) and set(nested["dataset"]) == {"target"}
 
 
 def _half_extra(rng):

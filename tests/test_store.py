@@ -112,14 +112,16 @@ def test_any_text_in_a_table_comes_back(tmp_path, text):
 
 
 def test_the_id_is_the_content_of_the_configuration():
-    values = asdict(CONFIG)
+    values = CONFIG.to_dict()
     turned = json.loads(json.dumps(dict(reversed(values.items()))))
     turned["model"] = dict(reversed(turned["model"].items()))
     assert RunConfig.from_dict(turned) == CONFIG and RunConfig.from_dict(turned).id == CONFIG.id
     tuned = replace(CONFIG, model=ModelConfig(regime="fine_tune", image_size=64, training=Training(epochs=3)))
-    assert RunConfig.from_dict(json.loads(json.dumps(asdict(tuned)))) == tuned
+    assert RunConfig.from_dict(json.loads(json.dumps(tuned.to_dict()))) == tuned
     assert len(CONFIG.id) == 16 and set(CONFIG.id) <= set("0123456789abcdef")
-    assert hash_of(values) == CONFIG.id
+    assert hash_of(values) == CONFIG.id and "stages" not in values["model"]  # as in runs that were made before there were any
+    staged = replace(CONFIG, model=CONFIG.model.with_(stages=2))
+    assert RunConfig.from_dict(staged.to_dict()) == staged and staged.id != CONFIG.id
 
 
 def test_every_field_counts():
@@ -137,7 +139,7 @@ def test_every_field_counts():
         for name, value in plan.items()
         if name not in chosen
     }
-    assert set(run) | {"model"} == set(asdict(base)) and set(network) | {"training"} == set(asdict(base.model))
+    assert set(run) | {"model"} == set(asdict(base)) and set(network) | {"training", "stages"} == set(asdict(base.model))
     ids = {base.id}
     ids |= {replace(base, **{name: value}).id for name, value in run.items()}
     ids |= {replace(base, model=replace(base.model, **{name: value})).id for name, value in network.items()}
@@ -264,7 +266,7 @@ def recorded(tmp_path) -> RecordedStore:
     Audit(audited, nothing, nothing, pd.DataFrame(columns=["dataset", "image_id", "reason"])).write(tmp_path / "audits/mine")
     pd.DataFrame({"x": [1 / 3]}).to_csv(tmp_path / f"tables/audit-{hash_of({'a': 1})}.csv", index=False)
     (tmp_path / "runs.json").write_text(
-        json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5, "config": asdict(CONFIG)}])
+        json.dumps([{"id": CONFIG.id, "environment": "e", "seconds": 2.5, "config": CONFIG.to_dict()}])
     )
     (tmp_path / "environments.json").write_text(json.dumps({"e": {"device": "cpu"}}))
     others = pd.DataFrame({"run_id": ["other"], "image_id": ["c"], "label": ["HFMD"], "p_HFMD": [1.0]})

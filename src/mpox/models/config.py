@@ -96,6 +96,9 @@ class ModelConfig:
     #: Only for the regimes that train the network; made with its defaults where it is needed and not given. It may be a dict; for
     #: ``tail_tune`` `TAIL` fills in what that does not name.
     training: Training | None = None
+    #: Only for the regimes `FROZEN`: the means of this many last feature maps, each half as wide as the one before, stand beside
+    #: the pooled features.
+    stages: int = 0
 
     def __post_init__(self):
         _choose(self, regime=REGIMES, device=DEVICES, head=HEADS)
@@ -116,6 +119,8 @@ class ModelConfig:
             object.__setattr__(self, "training", None)
         elif self.training is None:
             object.__setattr__(self, "training", Training())
+        if self.stages and (self.regime not in FROZEN or self.backbone in HANDCRAFTED):
+            raise MpoxError("'stages' are the feature maps of a frozen network: leave it out.")
         if self.training and self.regime != "tail_tune" and self.training.views:
             raise MpoxError(f"'views' belongs to the regime 'tail_tune', not to '{self.regime}': leave it out.")
         if self.training and self.regime == "tail_tune" and not self.training.frozen_stages:
@@ -174,11 +179,18 @@ class RunConfig:
     @property
     def id(self) -> str:
         """Sixteen hex digits: the hash of the configuration's canonical JSON."""
-        return hash_of(asdict(self))
+        return hash_of(self.to_dict())
+
+    def to_dict(self) -> dict:
+        """`dataclasses.asdict` without ``stages`` where it is 0, so that older runs keep their ids."""
+        values = asdict(self)
+        if not self.model.stages:
+            del values["model"]["stages"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunConfig":
-        """The inverse of `dataclasses.asdict`; an unknown key is an error."""
+        """The inverse of `to_dict`; an unknown key is an error."""
         return _from_dict(cls, {**values, "model": _from_dict(ModelConfig, values["model"])})
 
 

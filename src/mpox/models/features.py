@@ -22,20 +22,30 @@ BATCH = 32
 LOT = 128
 
 
-def network_features(backbone: Any, name: str, pixels: np.ndarray, *, mirror: bool, device: str) -> np.ndarray:
-    """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked."""
+def network_features(backbone: Any, name: str, pixels: np.ndarray, *, mirror: bool, device: str, stages: int = 0) -> np.ndarray:
+    """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked.
+
+    Beside them the means of the last ``stages`` feature maps (timm's ``forward_intermediates``).
+    """
     import torch
 
     target = torch_device(device)
     mean, std = normalisation(name)
     backbone = backbone.to(target).to(memory_format=torch.channels_last).eval()
     parts = []
+
+    def pool(batch: Any) -> Any:
+        if not stages:
+            return backbone(batch)
+        last, maps = backbone.forward_intermediates(batch, indices=stages)
+        return torch.cat([backbone.forward_head(last, pre_logits=True), *(one.mean((2, 3)) for one in maps)], dim=1)
+
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
             batch = to_batch(pixels[start : start + BATCH], mean=mean, std=std, device=target)
-            pooled = backbone(batch)
+            pooled = pool(batch)
             if mirror:
-                pooled = (pooled + backbone(batch.flip(3))) / 2
+                pooled = (pooled + pool(batch.flip(3))) / 2
             parts.append(pooled.float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -81,8 +91,8 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
     An image's features are kept under the hash of its pixels, so that data sets that share images share them, a new image costs
     only itself, and what was computed before an interruption stays.
 
-    The manifest is sorted by ``image_id``. Of the model its backbone, weights, input size, mirroring and device count, and its
-    seed when the weights are random. The result is float32 of shape (n, d).
+    The manifest is sorted by ``image_id``. Of the model its backbone, weights, input size, mirroring, stages and device
+    count, and its seed when the weights are random. The result is float32 of shape (n, d).
     """
     key = {
         "engine": VERSION,
@@ -93,6 +103,7 @@ def features(manifest: pd.DataFrame, model: ModelConfig) -> np.ndarray:
         "device": model.device if model.device == "cpu" else f"{model.device}, single precision",
         "seed": model.seed if model.weights == "random" else None,
         "file": weights_origin(model.backbone) if model.weights == "imagenet" else None,
+        **({"stages": model.stages} if model.stages else {}),
     }
     path = cache_dir() / "features" / f"{hash_of(key)}.sqlite"
     shas = manifest["pixel_sha256"].tolist()
@@ -139,4 +150,8 @@ def _extract(pixels: Pixels, model: ModelConfig) -> Iterator[tuple[slice, np.nda
 
     backbone = build_backbone(model.backbone, weights=model.weights, seed=model.seed)
     for lot in bar:
-        yield lot, network_features(backbone, model.backbone, pixels[lot], mirror=model.mirror, device=model.device)
+        part = pixels[lot]
+        yield (
+            lot,
+            network_features(backbone, model.backbone, part, mirror=model.mirror, device=model.device, stages=model.stages),
+        )

@@ -253,7 +253,8 @@ def fitted_network(store: RunStore | RecordedStore, data: Dataset, config: RunCo
 
 def refuse_without_network(model: ModelConfig) -> None:
     """Raise an `MpoxError` if there is no network behind a run of that model, and nothing that can be written as one."""
-    if model.training is None and (model.regime != "linear_probe" or model.head != "linear" or model.weights == "none"):
+    other = model.regime != "linear_probe" or model.head != "linear" or model.weights == "none" or model.stages
+    if model.training is None and other:
         raise MpoxError(f"A run of {model.regime} with {model.backbone} ({model.head} head) is no network: name another run.")
 
 

@@ -186,7 +186,7 @@ def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None
         shared = {key: value for key, value in result.environment.items() if key != "seconds"}
         environments[hash_of(shared)] = shared
         entry = {"id": result.config.id, "environment": hash_of(shared), "seconds": result.environment["seconds"]}
-        entries.append(json.dumps({**entry, "config": asdict(result.config)}))
+        entries.append(json.dumps({**entry, "config": result.config.to_dict()}))
     (folder / "runs.json").write_text("[\n" + ",\n".join(entries) + "\n]\n")
     (folder / "environments.json").write_text(json.dumps(environments, indent=1) + "\n")
     splits = sorted({result.config.split for result in results})
@@ -251,7 +251,8 @@ def recorded_metrics(store: RecordedStore) -> pd.DataFrame:
 
 
 def model_settings(model: ModelConfig) -> dict:
-    """A model's `SETTINGS`, and ``training``: JSON of what of it is not the default."""
+    """A model's `SETTINGS`, and ``training``: JSON of what else is not the default."""
     usual = asdict(Training())
     changed = {name: value for name, value in asdict(model.training or Training()).items() if value != usual[name]}
+    changed |= {"stages": model.stages} if model.stages else {}
     return {**{name: getattr(model, name) for name in SETTINGS}, "training": json.dumps(changed)}

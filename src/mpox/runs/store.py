@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -204,7 +204,7 @@ def _write_run(folder: Path, result: RunResult) -> None:
     atomic_write(folder / "predictions.csv", csv_text(result.predictions))
     atomic_write(folder / "history.csv", csv_text(result.history))
     atomic_write(folder / "environment.json", json.dumps(result.environment, indent=1))
-    atomic_write(folder / "config.json", json.dumps(asdict(result.config), indent=1))
+    atomic_write(folder / "config.json", json.dumps(result.config.to_dict(), indent=1))
 
 
 def read_table(path: Path, dtype: dict | None = None) -> pd.DataFrame:

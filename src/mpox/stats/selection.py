@@ -1,7 +1,7 @@
 """Choosing among models inside the training folds, and averaging them."""
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,59 +9,45 @@ import pandas as pd
 from mpox._core import MpoxError
 from mpox.stats.metrics import fold_metrics, replicates
 
-NESTED = "nested: lowest inner validation loss"
+NESTED = "nested: lowest loss inside the training part"
 BEST_ON_TEST = "on the test folds: best overall"
 BEST_PER_FOLD = "on the test folds: best of each fold"
 
 
-class HasHistory(Protocol):
-    """A store of runs that kept a table of their settings or epochs."""
+def nested_losses(nested: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The mean log loss of each candidate inside the training part of each outer fold, in nats, unweighted.
 
-    def history(self, run_id: str) -> pd.DataFrame: ...
-
-
-def validation_scores(store: HasHistory, candidates: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The inner validation loss of each run.
-
-    It is the mean log loss of the true class, in nats, unweighted, at the setting or epoch that the run itself chose by it.
-    **What it is a mean over differs between regimes.** Probes and nearest neighbours: over all inner folds, so that every
-    training image is held out once; the best of six or seven settings. Trained networks: over inner fold 0 alone, a quarter of
-    the training images; the best of all epochs. The latter has more noise and is more flattered by its own minimum; and the probe
-    predicts with a model that was fitted again on all training images, the network does not. Losses of candidates of one kind are
-    comparable, losses across the two kinds only roughly. A linear probe is fitted with class weights and a hidden head without,
-    so that an unweighted loss favours the latter where classes are uneven.
+    One loss for all that a choice is made between, whatever they are: probes, trained networks, averages of several (`ensemble`).
+    Each image is predicted by a model that was fitted without its inner fold and without the outer fold.
 
     Parameters
     ----------
-    store : RunStore or RecordedStore
-        That the predictions came from.
-    candidates : dict of str to DataFrame
-        Name to predictions from `mpox.cross_validate`.
+    nested : dict of str to DataFrame
+        Name to predictions from `mpox.runs.cross_validation.predict_nested`.
 
     Returns
     -------
     DataFrame
-        ``candidate``, ``repeat``, ``fold``, ``run_id``, ``loss`` (at least 0, lower is better).
+        ``candidate``, ``repeat``, ``fold``, ``loss`` (at least 0, lower is better).
     """
     rows = []
-    for name, predictions in candidates.items():
-        for run in predictions.drop_duplicates("run_id").itertuples():
-            history = store.history(run.run_id)
-            if "validation_loss" not in history or history["validation_loss"].isna().all():
-                raise MpoxError(f"The run {run.run_id} of '{name}' kept no validation loss: leave this candidate out.")
-            rows.append((name, run.repeat, run.fold, run.run_id, history["validation_loss"].min()))
-    return pd.DataFrame(rows, columns=["candidate", "repeat", "fold", "run_id", "loss"])
+    for name, table in nested.items():
+        scores = table.filter(regex="^p_")
+        truth = scores.to_numpy()[np.arange(len(table)), scores.columns.get_indexer("p_" + table["label"])]
+        loss = pd.Series(-np.log(np.maximum(truth, 1e-12)), index=table.index)
+        rows.append(loss.groupby([table["repeat"], table["fold"]]).mean().rename("loss").reset_index().assign(candidate=name))
+    return pd.concat(rows, ignore_index=True)[["candidate", "repeat", "fold", "loss"]]
 
 
-def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The predictions of the nested choice: in each repeat and outer fold the candidate with the lowest inner validation loss.
+def choose_nested(candidates: dict[str, pd.DataFrame], losses: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions of the nested choice: in each repeat and outer fold the candidate with the lowest nested loss.
 
     Parameters
     ----------
     candidates : dict of str to DataFrame
         Name to predictions, all of the same folds.
-    validation : DataFrame
-        From `validation_scores`. Where losses are equal, the candidate that comes first in ``candidates`` is chosen.
+    losses : DataFrame
+        From `nested_losses`. Where losses are equal, the candidate that comes first in ``candidates`` is chosen.
 
     Returns
     -------
@@ -72,16 +58,14 @@ def choose_nested(candidates: dict[str, pd.DataFrame], validation: pd.DataFrame)
         second best is (NaN for one candidate).
     """
     _check_same_folds(candidates)
-    losses = validation.pivot(index=["repeat", "fold"], columns="candidate", values="loss").reindex(columns=list(candidates))
+    table = losses.pivot(index=["repeat", "fold"], columns="candidate", values="loss").reindex(columns=list(candidates))
     first = next(iter(candidates.values()))
     folds = pd.MultiIndex.from_frame(first[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]))
-    losses = losses.reindex(folds)
-    if losses.isna().any(axis=None):
-        raise MpoxError(
-            "Some candidates have no validation loss in some folds: take it from `validation_scores` of the same ones."
-        )
-    ranked = np.sort(losses.to_numpy(), axis=1)
-    choices = losses.idxmin(axis=1).rename("candidate").reset_index()
+    table = table.reindex(folds)
+    if table.isna().any(axis=None):
+        raise MpoxError("Some candidates have no loss in some folds: take it from `nested_losses` of the same ones.")
+    ranked = np.sort(table.to_numpy(), axis=1)
+    choices = table.idxmin(axis=1).rename("candidate").reset_index()
     choices["loss"] = ranked[:, 0]
     choices["margin"] = ranked[:, 1] - ranked[:, 0] if ranked.shape[1] > 1 else np.nan
     return _gather(candidates, choices), choices
@@ -101,7 +85,7 @@ def _gather(candidates: dict[str, pd.DataFrame], choices: pd.DataFrame) -> pd.Da
 
 def optimism(
     candidates: dict[str, pd.DataFrame],
-    validation: pd.DataFrame,
+    losses: pd.DataFrame,
     metric: str,
     label: str,
     *,
@@ -112,7 +96,7 @@ def optimism(
 
     Parameters
     ----------
-    candidates, validation
+    candidates, losses
         See `choose_nested`.
     metric, label, positive, **resampling
         As in `mpox.evaluate`; more is better. The choices on the test folds are made by this metric.
@@ -128,7 +112,7 @@ def optimism(
         choosing fold by fold, by a loss and from less data.
     """
     key, folds = (metric, label), ["repeat", "fold"]
-    nested, choices = choose_nested(candidates, validation)
+    nested, choices = choose_nested(candidates, losses)
     tables = {name: fold_metrics(table, [key], positive=positive) for name, table in candidates.items()}
     scores = pd.concat([table.set_index(folds)["estimate"].rename(name) for name, table in tables.items()], axis=1)
     if scores.isna().any(axis=None):

@@ -19,7 +19,7 @@ from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine, mixed_splits, part_of
 from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import inner_folds, make_external_split, make_splits
-from mpox.runs.cross_validation import compute_run, predict_splits
+from mpox.runs.cross_validation import compute_run, predict_nested, predict_splits
 from mpox.runs.recorded import Store
 from mpox.runs.store import RunResult
 from mpox.stats.metrics import N_BOOTSTRAP, check_paired, evaluate, groups_of, matched_repeats, replicates
@@ -457,13 +457,14 @@ def own_pictures(
 
 
 def cross_validate_mixed(
-    store: Store, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", **folds
+    store: Store, target: Dataset, both: Dataset, model: ModelConfig, protocol: str = "source", *, nested: bool = False, **folds
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the target's images by models that also learn from another data set.
 
     Parameters as in `mpox.protocols.pairs.mixed_splits`. The result is as `mpox.cross_validate` gives it for the target; the runs
-    are kept under ``mixed``.
+    are kept under ``mixed``. ``nested``: as `mpox.runs.cross_validation.predict_nested` gives it, of the target's images alone.
     """
-    table = predict_splits(store, both, "mixed", mixed_splits(target, both, protocol, **folds), model)
+    split = mixed_splits(target, both, protocol, **folds)
+    table = predict_nested(store, both, split, model) if nested else predict_splits(store, both, "mixed", split, model)
     table["image_id"] = table["image_id"].str.removeprefix(f"{target.name}/")
     return table.assign(group_id=table["image_id"].map(target.groups), dataset=target.name)
