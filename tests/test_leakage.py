@@ -137,7 +137,7 @@ def test_the_share_of_copies_that_cross_runs_from_the_honest_division_to_augment
     splits = crossing_splits(views.manifest, doses=DOSES, **folds)
     shown = set(views.manifest.loc[views.manifest["view"] == 0, "image_id"])
     for dose, protocol in ((0.0, "source"), (1.0, "augment_before_split")):
-        whole = make_splits(views.manifest, protocol, **folds)
+        whole = make_splits(views.manifest, protocol, **folds).assign(group_id=lambda table: table["image_id"].map(views.groups))
         assert split_hash(splits[dose]) == split_hash(whole[(whole["role"] == "train") | whole["image_id"].isin(shown)])
     crossing: set = set()
     for dose, split in splits.items():

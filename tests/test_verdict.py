@@ -317,7 +317,10 @@ def test_a_full_text_that_says_something_else_is_judged_otherwise(study, correct
     ("old", "new", "reason"),
     [
         ("published: 0.9569", "published: 95.69", "recall: a metric needs"),
-        ("published: 0.9569", "published: high", "recall: a metric needs"),
+        ("published: 0.9569", "published: high", "'<' not supported"),
+        ("published: 0.9569, ", "", "recall: a metric needs"),
+        ("  f1:\n", "  f_1:\n", "chapters read the claims f1"),
+        ("  split:", "  division:", "'split'"),
         ("metric: recall", "metric: recal", "recall: a metric needs"),
         ("metric: recall, ", "", "recall: without a known metric"),
         ("subject: robustness", "topic: robustness", "topic"),

@@ -56,7 +56,7 @@ def crossing_splits(
 
     The copies of a random share of the honest groups, nested like other doses, are assigned to folds one by one, as under
     ``augment_before_split``; every other group is in one fold with all its copies, as under ``source``. Only unaltered images are
-    tested. Parameters and tables are as of `mpox.protocols.splits.make_splits`.
+    tested. Parameters and tables are as of `mpox.protocols.splits.make_splits`, and ``group_id`` is the honest group.
     """
     doses, key = check_doses(doses), ["repeat", "fold", "image_id"]
     whole, single = (
@@ -65,8 +65,13 @@ def crossing_splits(
     )
     shown = whole["image_id"].isin(manifest.loc[manifest["view"] == 0, "image_id"])
     rank = _rank(whole["group_id"], np.random.default_rng(seed))
-    tables = {dose: single.where(rank < round(dose * whole["group_id"].nunique()), whole) for dose in doses}
-    return {dose: table[shown | (table["role"] == "train")].reset_index(drop=True) for dose, table in tables.items()}
+    parts = ["role", "inner_fold"]
+    found = {}
+    for dose in doses:
+        crosses = rank < round(dose * whole["group_id"].nunique())
+        table = whole.assign(**single[parts].where(crosses, whole[parts]))
+        found[dose] = table[shown | (table["role"] == "train")].reset_index(drop=True)
+    return found
 
 
 def _rank(values: pd.Series, rng: np.random.Generator) -> pd.Series:

@@ -83,19 +83,17 @@ def read_paper(path: str | Path | None = None) -> Paper:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         claims = {key: Claim(key, **fields) for key, fields in found["claims"].items()}
         for claim in claims.values():
-            whole = (
-                isinstance(claim.published, int | float)
-                and 0 < claim.published <= 1
-                and 0 < claim.margin < 1
-                and claim.margin_from
-            )
-            if claim.metric and (claim.metric not in (*OF_CLASS, "f1_of_means", "accuracy") or not claim.label or not whole):
+            known = claim.metric in (*OF_CLASS, "f1_of_means", "accuracy") and claim.label and claim.margin_from
+            if claim.metric and not (known and 0 < (claim.published or 0) <= 1 and 0 < claim.margin < 1):
                 raise ValueError(
                     f"{claim.key}: a metric needs a label, a published value and a margin from 0 to 1, and margin_from"
                 )
             if not claim.metric and not (claim.criterion and claim.untestable):
                 raise ValueError(f"{claim.key}: without a known metric it needs a criterion, and untestable")
-        return Paper(found["study"], found["year"], found["doi"], dict(found["about"]), claims)
+        if missing := {"size", "f1", "roc_auc_mpox"} - set(claims):
+            raise ValueError(f"chapters read the claims {', '.join(sorted(missing))}")
+        about = {key: str(found["about"][key]) for key in ("data set", "split", "training")}
+        return Paper(found["study"], found["year"], found["doi"], about, claims)
     except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
         raise MpoxError(f"{path} does not say what the paper claims ({' '.join(str(error).split())}): correct it.") from error
 
