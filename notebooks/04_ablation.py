@@ -558,7 +558,10 @@ report.sortable(as_text(board), name="board", caption="All methods of this chapt
 # lost by choosing fold by fold, by a loss and from less data. The two cannot be told apart.
 
 # %%
-from mpox.protocols.splits import make_splits
+from dataclasses import asdict
+from functools import partial
+
+from mpox.protocols.splits import make_splits, split_hash
 from mpox.runs.cross_validation import predict_nested
 from mpox.stats.metrics import difference
 from mpox.stats.power import t_test_detectable
@@ -593,6 +596,11 @@ def ask(name: str, other: str, models: list[ModelConfig], nested: bool) -> pd.Da
     return ensemble(tables) if len(tables) > 1 else tables[0]
 
 
+def inner_losses(name: str, wanted: dict) -> pd.DataFrame:
+    """The losses that choose. They are kept, and not the predictions behind them, which are many."""
+    return nested_losses({word: ask(name, *what, nested=True) for word, what in wanted.items()})
+
+
 # %%
 AIMS = {"msld-v1": {("accuracy", "all"): (0.84, 0.88), ("auroc", "Mpox"): (0.90, 0.93)}, "msid": {("f1", "macro"): (0.87, 0.90), ("auroc", "Mpox"): (0.98, 0.985)}}
 SHOWN = (("accuracy", "all", "accuracy"), ("f1", "macro", "macro F1"), ("auroc", "Mpox", "AUROC (Mpox)"))
@@ -604,8 +612,10 @@ for name in datasets:
         for word, models in recipes.items()
         if name in limited.get(word, datasets)
     }
-    candidates, inside = ({word: ask(name, *what, nested) for word, what in wanted.items()} for nested in (False, True))
-    losses = nested_losses(inside)
+    candidates = {word: ask(name, *what, nested=False) for word, what in wanted.items()}
+    outer = split_hash(make_splits(datasets[name].manifest, HONEST_PROTOCOL.get(name, "source"), **folds))
+    asked = {word: [other and joint[name, other].hash, *map(asdict, models)] for word, (other, models) in wanted.items()}
+    losses = store.table("nested-losses", {"split": outer, "candidates": asked}, partial(inner_losses, name, wanted))
     chosen, choices = choose_nested(candidates, losses)
     counts, mean_loss = choices["candidate"].value_counts(), losses.groupby("candidate")["loss"].mean()
     for word, table in {"chosen inside": chosen, **candidates}.items():

@@ -117,7 +117,7 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         shares, repeats = asked["FRACTIONS"], asked["CURVE_REPEATS"]
         learning_curve(store, data, protocols[-1], probe, fractions=shares, n_repeats=repeats, **folds)
         split = make_splits(data.manifest, "source", **folds)
-        predict_nested(store, data, make_splits(data.manifest, "source", n_repeats=asked["N_REPEATS"], **folds), probe)
+        predict_nested(store, data, split, probe)
         unmirrored = data, split, probe.with_(mirror=False)
         for recipe in asked["ALTERATIONS"]:
             train_and_test(store, *unmirrored, recipe)
@@ -135,9 +135,7 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
             predict_domain(store, both, probe, label=label, **folds)
     for pair in asked["MIXED"]:
         both = external_pair(store, *pair)[0]
-        for nested in (False, True):
-            repeated = {**folds, "n_repeats": asked["N_REPEATS"], "nested": nested}
-            cross_validate_mixed(store, store.dataset(pair[0]), both, probe, **repeated)
+        cross_validate_mixed(store, store.dataset(pair[0]), both, probe, n_repeats=asked["N_REPEATS"], **folds)
 
 
 @pytest.mark.slow
