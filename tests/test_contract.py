@@ -108,8 +108,9 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         asked = declared_parameters(chapter) | asked
     folds = {"n_folds": asked["N_FOLDS"], "seed": asked["SEED"]}
     probe = ModelConfig(backbone=asked["BACKBONE"], image_size=asked["IMAGE_SIZE"])
+    datasets = {data.name: data for data in store.datasets(asked["DATASETS"])}
     for name, protocols in asked["PROTOCOLS"].items():
-        data = store.dataset(name)
+        data = datasets[name]
         for protocol in protocols:
             cross_validate(store, data, protocol, probe, n_repeats=asked["REPEATS"]["linear_probe"], **folds)
         cross_validate(store, augmented(data, asked["AUGMENTED_VIEWS"]), "augment_before_split", probe, **folds)
@@ -126,7 +127,7 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         only_tested(store, *unmirrored, corrupted, protocol=CORRUPTED)
         train_with_copies(store, *unmirrored, [f"tone-{number + 1}" for number in range(asked["TONE_COPIES"])])
     for pair in asked["EXTERNAL"]:
-        both = external_pair(store, *pair)[0]
+        both = external_pair(store, *pair, study=asked["DATASETS"])[0]
         repeated = {**folds, "n_repeats": asked["EXTERNAL_REPEATS"]}
         every_way(store, both, *pair, probe, n_copies=asked["COLOUR_COPIES"], **repeated)
         own_pictures(store, both, *pair, probe, fractions=asked["OWN_SHARES"], **repeated)
@@ -134,8 +135,8 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         for label in (None, *both.classes):
             predict_domain(store, both, probe, label=label, **folds)
     for pair in asked["MIXED"]:
-        both = external_pair(store, *pair)[0]
-        cross_validate_mixed(store, store.dataset(pair[0]), both, probe, n_repeats=asked["N_REPEATS"], **folds)
+        both = external_pair(store, *pair, study=asked["DATASETS"])[0]
+        cross_validate_mixed(store, datasets[pair[0]], both, probe, n_repeats=asked["N_REPEATS"], **folds)
 
 
 @pytest.mark.slow
