@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -72,6 +72,33 @@ def is_passed_over(folder: str) -> bool:
     return folder.startswith(".") or bool(_SYSTEM.fullmatch(folder))
 
 
+def files_below(folder: str | Path, refuse: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, bool]]:
+    """The path of each file, and of each link to a folder, below a folder, hidden ones left out; links are not followed.
+
+    Folders of the system are among them, marked by ``True``; what is in them is not. `refuse` is told what cannot be listed.
+    """
+    for parent, below, names in os.walk(folder, onerror=refuse):
+        links = [name for name in below if os.path.islink(os.path.join(parent, name))]
+        yield from ((os.path.join(parent, name), False) for name in names + links if not name.startswith("."))
+        yield from ((os.path.join(parent, name), True) for name in below if _SYSTEM.fullmatch(name))
+        below[:] = [name for name in below if not is_passed_over(name)]
+
+
+def say_passed_over(folders: list[str]) -> str:
+    """The sentence that names the folders of the system that `files_below` met."""
+    return f"Folders of the system (thumbnails, deleted files), passed over: {some(folders)}."
+
+
+def some(texts: list[str]) -> str:
+    """The first five of a list, and how many more there are."""
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def too_small(width: int, height: int) -> str:
+    """Why an image of this size cannot be used, as the rest of the sentence after its name; empty where it can."""
+    return f"is too small ({width} x {height} pixels): a side needs at least {MIN_SIDE}" if min(width, height) < MIN_SIDE else ""
+
+
 def no_value(cell: str) -> bool:
     r"""Whether a cell says that its value is not known, as R, Excel, SQL, pandas and people write it.
 
@@ -126,15 +153,11 @@ def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[
         if os.path.islink(os.path.join(root, folder)):
             add(os.path.join(root, folder), folder)
             continue
-        for parent, below, names in os.walk(os.path.join(root, folder), onerror=refuse):
-            links = [name for name in below if os.path.islink(os.path.join(parent, name))]
-            for name in below:
-                if is_passed_over(name) and not name.startswith("."):
-                    rejected[shown(Path(parent, name).relative_to(root).as_posix())] = PASSED_OVER
-            below[:] = [name for name in below if not is_passed_over(name)]
-            for name in names + links:
-                if not name.startswith("."):
-                    add(os.path.join(parent, name), folder)
+        for path, of_the_system in files_below(os.path.join(root, folder), refuse):
+            if of_the_system:
+                rejected[shown(Path(path).relative_to(root).as_posix())] = PASSED_OVER
+            else:
+                add(path, folder)
     for name in sorted(os.listdir(root)) if spec.name not in REGISTRY else []:  # a registered one is its class folders
         path = os.path.join(root, name)
         if name.startswith(".") or name.casefold() == PATIENTS_FILE:
@@ -394,8 +417,8 @@ def scan(
         finding, label = findings[image_id], os.path.basename(folder)
         if isinstance(finding, str):
             rejected[image_id] = finding
-        elif min(finding[2:]) < MIN_SIDE:
-            rejected[image_id] = f"is too small ({finding[2]} x {finding[3]} pixels): a side needs at least {MIN_SIDE}"
+        elif reason := too_small(*finding[2:]):
+            rejected[image_id] = reason
         else:
             rows.append((image_id, path, *finding, LABEL_ALIASES.get(label.lower(), label), None, source))
     frame = pd.DataFrame(rows, columns=COLUMNS).sort_values("image_id", ignore_index=True)
