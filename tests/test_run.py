@@ -187,6 +187,7 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("04", {"IMAGE_SIZES": [0]}, "Each item of IMAGE_SIZES must be from 32"),
         ("03", {"REPEATS": {"linear_probe": "two"}}, "Each value of REPEATS must be a whole number"),
         ("05", {"REPEATS": {"tail_tune": 1}}, "REPEATS must have linear_probe,"),
+        ("06_shortcuts", {"ALTERATIONS": ["covered", "grey"]}, "ALTERATIONS must have covered_random, with which"),
         ("03", {"DOSES": [0, 2]}, "Each item of DOSES must be from 0.0 to 1.0, not 2"),
         ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
         ("03", {"PROTOCOLS": {"phantom": "source"}}, "Each value of PROTOCOLS must be a list"),

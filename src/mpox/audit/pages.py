@@ -207,7 +207,7 @@ def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str
     else:
         part = tone[tone["dataset"] == name]
         medians = part.groupby("label")["ita"].median().dropna()
-        by_class = ", ".join(f"{_plain(label)} {angle:.0f}" for label, angle in medians.items())
+        by_class = ", ".join(f"{_plain(label)} {angle:.0f}" for label, angle in medians.items()) or "none"
         texts.append(
             f"A typology angle of the skin could be measured on {part['ita'].notna().mean():.0%} of the pictures; its median by "
             f"class, in degrees (smaller is darker): {by_class}."

@@ -48,6 +48,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 #: Input sizes for which 0 stands for that of the network's weights.
 _OWN_SIZE = ("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE")
 _TRAINED = {"TRAINING": "fine_tune", "TAIL_TRAINING": "tail_tune", "SCRATCH_TRAINING": "scratch"}
+_NEEDED = {
+    ("REPEATS", "linear_probe"): "the regime that is judged",
+    ("ALTERATIONS", "covered"): "which is compared with covered_random",
+    ("ALTERATIONS", "covered_random"): "with which covered is compared",
+}
 _SHOWN_LINES = 25
 #: Set to 1 where notebooks run side by side.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -158,8 +163,8 @@ def check_parameters(name: str, values: Mapping[str, Any]) -> None:
     declared = declared_parameters(name)
     for key, default in declared.items():
         _fit(key, values[key], default, name)
-    if "REPEATS" in declared and "linear_probe" not in values["REPEATS"]:
-        raise MpoxError(f"REPEATS must have linear_probe, the regime that is judged; it is {values['REPEATS']!r}.")
+    for key, item in [pair for pair in _NEEDED if pair[0] in declared and pair[1] not in values[pair[0]]]:
+        raise MpoxError(f"{key} must have {item}, {_NEEDED[key, item]}; it is {values[key]!r}.")
     require_device(values)
 
 

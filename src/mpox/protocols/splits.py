@@ -228,7 +228,10 @@ def nested_splits(split: pd.DataFrame) -> pd.DataFrame:
     for (_, fold), rows in split[split["role"] == "train"].groupby(["repeat", "fold"]):
         numbers = sorted(rows.loc[rows["inner_fold"] >= 0, "inner_fold"].unique())
         if len(numbers) < 3:
-            raise MpoxError(f"Fold {fold} has {len(numbers)} inner folds, and nested predictions need three: use more groups.")
+            raise TooFewImages(
+                f"A class has {len(numbers)} groups to train on in fold {fold}, and nested predictions need three: add images of "
+                "others, or leave the class with the fewest groups out."
+            )
         for number in numbers:
             others = {other: place for place, other in enumerate(other for other in numbers if other != number)} | {-1: -1}
             tested = rows["inner_fold"] == number
