@@ -35,7 +35,7 @@ UNLABELLED = "unlabelled"
 PASSED_OVER = "is a folder of the system (thumbnails, deleted files): passed over"
 #: Folders that drives and systems put beside the user's and do not hide; most hold smaller copies, or what was deleted.
 _SYSTEM = re.compile(
-    r"[@$].+|[#~](recycle|snapshot)|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
+    r"[@$].+|[#~](recycle|snapshot)|_?thumb(nail)?s(\.db)?|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
     r"system volume information|network trash folder|temporary items|thevolumesettingsfolder",
     re.IGNORECASE,
 )
@@ -44,7 +44,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 #: How people and programs write, in letters and digits, that a value is missing; see `no_value`.
 _NO_VALUE = {
     "na", "nan", "nana", "nat", "null", "none", "nil", "1ind", "1qnan", "missing", "unk", "unknown", "notknown", "notavailable",
-    "notapplicable", "notrecorded",
+    "notapplicable", "notrecorded", "notprovided", "notspecified", "unspecified", "undefined", "nodata", "tbd", "blank", "empty",
+    "anonymous", "nacharacter", "nainteger", "nareal", "pdna",
 }  # fmt: skip
 
 #: (sha256, pixel_sha256, width, height) of an image, or the reason why a file cannot be used.
@@ -235,7 +236,9 @@ def read_user_table(path: str | os.PathLike, columns: Sequence[str]) -> pd.DataF
         if long := next((row for row in rows if any(cell.strip() for cell in row[width:])), None):
             raise ValueError(f"a row has more cells than columns, '{shown(long[0])}': put names with commas between quotes")
         frame = pd.DataFrame([(row + [""] * width)[:width] for row in rows], columns=header, dtype="str")
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise MpoxError(f"The table {path} cannot be read ({error.strerror}): name one that is there and readable.") from error
+    except (ValueError, csv.Error) as error:
         raise MpoxError(f"The table {path} cannot be read ({error}): save it as 'CSV (UTF-8)'.") from error
     frame = frame.rename(columns=lambda column: column.strip().casefold())
     chosen = [next((one for one in asked.split("|") if one in frame), "") for asked in columns]
