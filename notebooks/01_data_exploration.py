@@ -403,7 +403,7 @@ from mpox.audit import quality
 measures = [
     store.table(
         "image-quality", {"data": data.hash, "version": quality.QUALITY_VERSION}, lambda data=data: quality.image_quality(data.manifest)
-    )
+    ).assign(dataset=data.name)
     for data in datasets
 ]
 pictures = pd.concat(measures, ignore_index=True)
@@ -467,7 +467,7 @@ tones = pd.concat(
     [
         store.table(
             "skin-tone", {"data": data.hash, "version": skintone.SKIN_TONE_VERSION}, lambda data=data: quality.skin_tone(data.manifest)
-        )
+        ).assign(dataset=data.name)
         for data in datasets
     ],
     ignore_index=True,
@@ -486,7 +486,8 @@ plt.show()
 
 # %% tags=["nbval-check-output"]
 for name, part in tones.groupby("dataset", sort=False):
-    medians = ", ".join(f"{label} {angle:.0f}" for label, angle in part.groupby("label")["ita"].median().sort_values().items())
+    medians = part.groupby("label")["ita"].median().dropna().sort_values()
+    medians = ", ".join(f"{label} {angle:.0f}" for label, angle in medians.items()) or "none"
     report.prose(
         f"{plots.dataset_title(name)}: an angle for {part['ita'].notna().sum()} of {len(part)} pictures; medians in degrees, darkest "
         f"first: {medians}."

@@ -165,7 +165,7 @@ def principal_plane(data):
     vectors = StandardScaler().fit_transform(features(data.manifest, probe))
     plane = PCA(2, random_state=0).fit(vectors)
     points = StandardScaler().fit_transform(plane.transform(vectors)).round(4)
-    table = data.manifest[["image_id", "label"]].assign(dataset=data.name, pc1=points[:, 0], pc2=points[:, 1])
+    table = data.manifest[["image_id", "label"]].assign(pc1=points[:, 0], pc2=points[:, 1])
     return table.assign(explained=plane.explained_variance_ratio_.sum().round(4))
 
 
@@ -176,7 +176,7 @@ plane = pd.concat(
             "feature-map",
             {"data": data.hash, "backbone": BACKBONE, "size": probe.image_size},
             lambda data=data: principal_plane(data),
-        )
+        ).assign(dataset=data.name)
         for data in datasets
     ],
     ignore_index=True,

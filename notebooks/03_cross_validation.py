@@ -832,12 +832,15 @@ plt.show()
 
 # %%
 for (name, test), part in power.groupby(["dataset", "test"], sort=False):
+    least, about = f"{100 * part['detectable'].iloc[0]:.1f} points", f"{plots.dataset_title(name)}, {part['n_groups'].iloc[0]} groups, {test}"
+    if part["detectable"].isna().all():
+        report.prose(f"{about}: too few groups, or two models that do not disagree here; no difference can be named that would have been shown.")
+        continue
     report.prose(
-        f"{plots.dataset_title(name)}, {part['n_groups'].iloc[0]} groups, {test}: a true difference below "
-        f"{100 * part['detectable'].iloc[0]:.1f} points between two "
+        f"{about}: a true difference below {least} between two "
         "models that differ as irregularly as the nearest neighbour and the probe would have been missed more than one time in five."
     )
-    report.finding(f"power_{report.short_name(name)}_{test.split()[0].lower()}", f"{100 * part['detectable'].iloc[0]:.1f} points")
+    report.finding(f"power_{report.short_name(name)}_{test.split()[0].lower()}", least)
 
 # %% [markdown]
 # ## What would more patients bring?
@@ -1030,8 +1033,8 @@ for name in datasets:
         text += f". With siblings back in training accuracy changes {' and '.join(changes)}; see [dose by dose](#fig-dose-response)"
         text += f".{grown[0]}".rstrip(".") if grown else ""
     found = power[power["dataset"] == name].groupby("test", sort=False)["detectable"].first()
-    text += f". A true difference in accuracy below {100 * found.iloc[0]:.1f} points between two models would be missed more than one time in five."
-    said.append(text)
+    missed = f"below {100 * found.iloc[0]:.1f} points between two models would be missed more than one time in five"
+    said.append(f"{text}. A true difference in accuracy {missed if found.iloc[0] > 0 else 'of any size could have been missed'}.")
 for train_name, test_name in EXTERNAL:
     rows = crossed[(crossed["train"] == train_name) & (crossed["test"] == test_name) & (crossed["regime"] == "linear_probe")]
     told = {subset: rows[rows["subset"] == subset] for subset in SUBSETS}
@@ -1190,7 +1193,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "differences", "written down
 # %% tags=["solution"]
 from mpox.protocols.splits import has_sibling, make_splits
 from mpox.stats.metrics import group_weights
-from mpox.stats.resample import with_percentiles
+from mpox.stats.resample import weighted_mean, with_percentiles
 from mpox.studies.errors import error_table
 
 for name, data in datasets.items():
@@ -1204,7 +1207,7 @@ for name, data in datasets.items():
     table = pd.DataFrame({"gain": p_true[0] - p_true[1], "sibling": siblings, "group": data.groups})
     weights = group_weights(table["group"].to_numpy(str), 2000, SEED)
     gain, has = table["gain"].to_numpy(), table["sibling"].to_numpy(bool)
-    those, others = (weights[:, one] @ gain[one] / weights[:, one].sum(axis=1) for one in (has, ~has))
+    those, others = (weighted_mean(gain, weights, one) for one in (has, ~has))
     texts = [report.with_interval(*with_percentiles(values), digits=3) for values in (those, others, those - others)]
     report.prose(
         f"{plots.dataset_title(name)}: mean gain in the probability of the true class {texts[0]} for the {has.sum()} pictures with a "

@@ -185,10 +185,8 @@ places = store.table(
     "embedding",
     {"data": [data.hash for data in loaded], "backbone": BACKBONE, "size": model.image_size, "clusters": N_CLUSTERS,
      "version": error_study.VERSION, "seed": SEED},
-    lambda: together[["source", "image_id"]].rename(columns={"source": "dataset"}).join(
-        error_study.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)
-    ),
-)  # fmt: skip
+    lambda: together[["image_id"]].join(error_study.embedding_map(features(together, model), n_clusters=N_CLUSTERS, seed=SEED)),
+).assign(dataset=together["source"])  # fmt: skip
 folder = {name: Path(data.manifest["path"].iloc[0]).parents[1] for name, data in datasets.items() if data.has_pictures}
 truths = {name: read_truths(folder[name]) for name, data in datasets.items() if data.is_phantom and name in folder}
 

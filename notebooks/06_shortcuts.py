@@ -353,15 +353,20 @@ for (name, way), part in grid.groupby(["dataset", "way"], sort=False):
 # specificity first.
 
 # %%
+from mpox._core import TooFewImages
 from mpox.studies.tones import between_strata, equal_tones, within_strata
 
 LIGHT, DARK = "very light and light", "brown and dark"
 within, equal, apart = [], [], {}
 for name, data in datasets.items():
     within.append(within_strata(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
-    equal.append(equal_tones(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
+    try:
+        equal.append(equal_tones(untouched[name], tones[name], positive=data.positive, seed=SEED).assign(dataset=name))
+    except TooFewImages as reason:
+        report.prose(f"{plots.dataset_title(name)}: {reason}")
     apart[name] = between_strata(untouched[name], tones[name], LIGHT, DARK, positive=data.positive, seed=SEED).set_index("metric")
-within, equal = pd.concat(within, ignore_index=True), pd.concat(equal, ignore_index=True)
+within = pd.concat(within, ignore_index=True)
+equal = pd.concat(equal, ignore_index=True) if equal else pd.DataFrame(columns=["how", "dataset"], dtype=str)
 
 # %% mystnb={"image": {"alt": "AUROC with 95 percent intervals in three strata of skin tone, and for all pictures as they are, over pairs of one stratum and re-weighted, one panel a data set."}, "figure": {"name": "tone-strata", "caption": "AUROC for Mpox by skin tone (in brackets: pictures of Mpox, and all), and over all pictures with an angle: as they are, over pairs of one stratum, and re-weighted to equal tones."}}
 strata = within[within["metric"] == "auroc"]

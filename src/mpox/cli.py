@@ -360,6 +360,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     the exit status is 1. The data set is needed the first time the run is asked. A heat map is the Grad-CAM of the most probable
     class.
     """
+    from mpox.data.manifest import say_passed_over
     from mpox.runs import predict as asked
     from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
@@ -381,6 +382,8 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
         _say(PHANTOM)
     table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps, training=training)
     _say(asked.performance_as_text(performance, predictor, confidence))
+    if passed_over := table.attrs["passed_over"]:
+        _say(say_passed_over(passed_over))
     failed = table[table["error"].notna()]
     for row in failed.itertuples():
         _say(f"mpox: {row.file} {row.error}")

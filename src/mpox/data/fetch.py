@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 import pooch
 import requests
-from filelock import Timeout
 
 from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
 from mpox.data.manifest import is_passed_over
@@ -207,18 +206,16 @@ def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable
         checked = "verified" if read_checksums(spec.name) else _UNLISTED
         say(f"{spec.name} is already in {here} ({len(list_images(here))} images, {checked}): nothing to do.")
         return here
-    try:
-        with locked(cache_dir() / "downloads" / f"{spec.name}.lock", timeout=0), explaining(root):
-            with replacing_folder(target) as images, tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
-                say(f"Fetching {spec.archive.url if spec.archive else spec.kaggle}")
-                checked = _from_archive(spec, spec.archive, Path(scratch), images) if spec.archive else _from_kaggle(spec, images)
-                if target.exists():
-                    aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
-                    os.replace(target, aside)
-                    say(f"The damaged copy that was there is kept as {aside}.")
-            if spec.archive:
-                archive_path(spec.archive).unlink()
-    except Timeout as error:
-        raise MpoxError(f"Another `mpox data fetch {spec.name}` is running: wait until it is done.") from error
+    busy = f"Another `mpox data fetch {spec.name}` is running: wait until it is done."
+    with locked(cache_dir() / "downloads" / f"{spec.name}.lock", otherwise=busy), explaining(root):
+        with replacing_folder(target) as images, tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
+            say(f"Fetching {spec.archive.url if spec.archive else spec.kaggle}")
+            checked = _from_archive(spec, spec.archive, Path(scratch), images) if spec.archive else _from_kaggle(spec, images)
+            if target.exists():
+                aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
+                os.replace(target, aside)
+                say(f"The damaged copy that was there is kept as {aside}.")
+        if spec.archive:
+            archive_path(spec.archive).unlink()
     say(f"{spec.name} is in {target}: {checked}.")
     return target
