@@ -344,6 +344,8 @@ at_the_top.fill(*said)
 #
 # ## What could be wrong
 #
+# [One page](../book/limitations.md) has what bounds the whole book, and belongs to every quotation of the verdict. Of this chapter:
+#
 # - We judge a model that we inferred from one number, on data sets that we chose because they can be had. The paper may have used neither.
 # - The published values come without intervals. A value that ours just miss may be one that theirs, too, would not exclude.
 # - The rules are ours, and so are the margin of 0.10 and the 0.90. Exercise 2 moves them.
