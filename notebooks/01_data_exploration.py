@@ -647,10 +647,9 @@ at_the_top.fill(*said)
 # ## What could be wrong
 #
 # - **Some copies go unseen.** Small crops of plain skin, heavy blur and drawings made after photographs leave too little to
-#   match. Two photographs of one patient taken in one sitting are not copies; without patient ids they stay apart.
+#   match.
 # - **Some pairs are wrong.** The shares that were right are given above, with the size of the samples; below, the pairs can be
 #   looked at one by one. The people who looked were those who wrote the program.
-# - A patient id in a file name is what the authors believed; nothing confirms it.
 # - The phantom's copies are as various as we made them. The web is more inventive.
 # - Watermarks were not looked for, and the detector of text misses small and slanted lettering.
 # - The statistics describe files, not skin: cameras, compression and web pages had a hand in all of them.

@@ -350,11 +350,12 @@ for data in datasets:
 #
 # ## What could be wrong
 #
-# - Training schedule, augmentation and stopping are our assumptions; the abstract tells none of them. Their constants were
+# - The constants of schedule, augmentation and stopping were
 #   settled by a few trial runs on MSLD v1, by the loss on inner validation folds. That loss was never a test fold's, but
 #   the images of one fold's inner validation are tested in another, so this choice was not fully nested.
 # - Fine-tuning on a laptop means few epochs, a smaller picture and first stages left frozen. A longer schedule may do better.
 # - That features separate the classes does not say by what: light, background and skin are in them too.
+#   [One page](../book/limitations.md) has what bounds every chapter.
 #
 # ## Take-aways
 #

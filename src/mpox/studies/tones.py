@@ -13,15 +13,12 @@ import numpy as np
 import pandas as pd
 
 from mpox._core import TooFewImages
-from mpox.data.dataset import Dataset
 from mpox.stats.metrics import OVERALL, behind, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import bootstrap
 from mpox.studies.external import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
-#: The strata in a word.
-TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
 METRICS = ("auroc", "accuracy", "sensitivity", "specificity")
 #: Groups of each side that a stratum must have to be judged.
 LEAST_GROUPS = 5
@@ -31,20 +28,6 @@ _MISSING = {"estimate": np.nan, "low": np.nan, "high": np.nan}
 def stratum_of(ita: float) -> str | None:
     """The stratum of an angle in degrees; ``None`` where there is no angle."""
     return None if np.isnan(ita) else next(name for name, limit in STRATA.items() if ita > limit or limit == -90.0)
-
-
-def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
-    """``image_id`` and ``class, skin``: the finding or not and the stratum in a word, for instance ``not Mpox, lighter``.
-
-    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
-    two cancel. Missing where the tone is.
-    """
-    manifest = data.manifest
-    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
-    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
-    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
-    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
-    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
 def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[pd.DataFrame], list[str]]:
