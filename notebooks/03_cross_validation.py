@@ -249,7 +249,7 @@ for name, data in datasets.items():
             for protocol in ("random_image", honest)
         ]
         (lax, kind), (strict, _) = drawn
-        kinds.append(kind)
+        kinds.append({"regime": regime, "interval": kind})
         for metric, label in (("accuracy", "all"), ("auroc", "Mpox")):
             apart[name, regime, metric] = tuple((lax[metric, label] - strict[metric, label]).row().values())
         texts = [report.with_interval(*apart[name, regime, metric], digits=3) for metric in ("accuracy", "auroc")]
@@ -259,7 +259,7 @@ if rows:
         pd.DataFrame(rows, columns=["data set", "regime", "what", "accuracy", "AUROC (Mpox)"]),
         name="rule-differences",
         caption="What the random division adds to a figure beyond the honest one, on the same images and repeats. "
-        f"{kinds_said(pd.DataFrame({'interval': kinds}))}.",
+        f"{kinds_said(pd.DataFrame(kinds), by='regime')}.",
     )
 
 # %% [markdown]
@@ -470,7 +470,7 @@ def fold_test_experiment(fold, groups, accuracy, correlation, spreads, *, n_simu
 blind = []
 for name in datasets:
     once = predictions[name, protocols[name][-1], "linear_probe"].query("repeat == 0")
-    right = once.filter(like="p_").idxmax(axis=1).str.removeprefix("p_") == once["label"]
+    right = once.filter(regex="^p_").idxmax(axis=1).str.removeprefix("p_") == once["label"]
     together, accuracy = within_groups(right.to_numpy(), once["group_id"]), right.mean()
     spreads = [spread for spread in SPREADS if spread / 2 <= min(accuracy, 1 - accuracy)]  # an accuracy is at most 1
     drawn = {"n_simulations": 5 * SIMULATIONS, "seed": SEED}

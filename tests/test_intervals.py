@@ -57,6 +57,14 @@ def test_copies_stay_in_one_fold_and_everything_drawn_is_predicted_once(planted,
     assert found["accuracy all"] == found["auroc Mpox"] == 0
 
 
+def test_a_draw_of_one_class_teaches_that_class(planted):
+    only = (planted.manifest["label"] == "Mpox").to_numpy().astype(int)
+    labels, kept = (planted.manifest[column].to_numpy(str) for column in ("label", "group_id"))
+    spec = {"deals": 1, "folds": 4, "seed": 0, "strength": 0.1}
+    found = intervals._draw(np.random.default_rng(0).normal(size=(len(only), 3)), labels, kept, only, PROBE, spec, 0)
+    assert found["accuracy all"] == 1 and np.isnan(found["auroc Mpox"])
+
+
 def test_a_probe_that_knows_nothing_is_shown_to(planted, tmp_path):
     store, options = RunStore(tmp_path), {"n_draws": 20, "n_deals": 1}
     drawn, tables = {}, {}
@@ -89,8 +97,9 @@ def test_other_models_get_the_interval_from_the_folds_unless_groups_cross_them(p
     assert row["estimate"] - row["low"] == pytest.approx(test.estimate - test.low)
     crossing = headline(store, planted, "random_image", other, mixed)
     assert set(crossing["interval"]) <= {FIXED, EXACT} and crossing.iloc[:, :5].equals(evaluate(mixed).iloc[:, :5])
-    assert "too narrow" in kinds_said(crossing) and "corrected" in kinds_said(table)
-    bounded = corrected_intervals(apart, evaluate(apart, n_bootstrap=0))
+    both = kinds_said(pd.concat([crossing.assign(protocol="random_image"), table.assign(protocol="source")]))
+    assert "too narrow (random_image)" in both and "share (source)" in both
+    bounded = corrected_intervals(apart, evaluate(apart, n_bootstrap=0)).query("metric != 'kappa'")
     assert bounded["low"].min() >= 0 and bounded["high"].max() <= 1
 
 

@@ -127,8 +127,8 @@ def headline(
     """`mpox.evaluate` with the interval that allows for the training, as far as it can be had; ``interval`` says which it is.
 
     A linear probe is `refitted` (with these ``options``). Where training is too dear for that, `corrected_intervals` stand in,
-    unless images of a group are in several folds. Everything else is from models held fixed: a leaky protocol of other models,
-    and a recorded study without the table of draws.
+    unless the protocol lets groups cross folds. Everything else is from models held fixed: a leaky protocol of other models, and
+    a recorded study without the table of draws.
     """
     drawn, kind = headline_replicates(store, data, protocol, model, predictions, **options)
     rows = [
@@ -136,16 +136,17 @@ def headline(
         for (metric, label), one in drawn.items()
     ]
     table = pd.DataFrame(rows)
-    crossing = (predictions.groupby(["repeat", "group_id"])["fold"].nunique() > 1).any()
-    if model.regime == "linear_probe" or crossing:
+    if model.regime == "linear_probe" or get_protocol(protocol).leaks:
         return table
     folds = corrected_intervals(predictions, table, positive=data.positive).assign(interval=CORRECTED)
     return folds.where(table["interval"] != EXACT, table)
 
 
-def kinds_said(table: pd.DataFrame) -> str:
-    """What the intervals of a table of `headline` are, for its caption."""
-    return "95 % intervals: " + "; ".join(MEANING[kind] for kind in MEANING if kind in set(table["interval"]))
+def kinds_said(table: pd.DataFrame, by: str = "protocol") -> str:
+    """What the intervals of a table of `headline` are, for its caption; where there are several kinds, of which rows each."""
+    rows = {kind: ", ".join(part[by].unique()) for kind, part in table.groupby("interval", sort=False)}
+    said = [MEANING[kind] + (f" ({names})" if len(rows) > 1 else "") for kind, names in rows.items()]
+    return "95 % intervals: " + "; ".join(said)
 
 
 #: Groups of MSLD v1.0 with so many images: Mpox, others.
