@@ -1,5 +1,7 @@
 """Intervals that train again: what is drawn, what stays together, the fits, and what stands in where nothing was recorded."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,6 +85,20 @@ def test_a_probe_that_knows_nothing_is_shown_to(planted, tmp_path):
     assert gain.estimate > 0.05 and gain.draws.shape == (20,)  # the other half of every photograph is in training
     with pytest.raises(MpoxError, match="not for nearest_neighbour"):
         refitted(store, planted, "source", PROBE.with_(regime="nearest_neighbour"), predictions)
+
+
+def test_where_all_groups_are_right_the_exact_interval_stays(planted, tmp_path):
+    predictions = cross_validate(RunStore(tmp_path), planted, "source", PROBE, n_folds=4)
+    sure = (predictions["label"] == "Mpox").astype(float)
+    perfect = predictions.assign(p_Mpox=0.8 * sure + 0.1, p_Others=0.9 - 0.8 * sure)
+    keys = [f"{metric} {label}" for metric, label in evaluate(perfect, n_bootstrap=0)[["metric", "class"]].to_numpy()]
+    store = SimpleNamespace(
+        history=lambda run: pd.DataFrame({"chosen": [True], "strength": [0.1]}),
+        table=lambda name, spec, compute: pd.DataFrame(0.9, index=range(30), columns=keys),
+    )
+    table = headline(store, planted, "source", PROBE, perfect, n_draws=30)
+    pd.testing.assert_frame_equal(table, evaluate(perfect, n_bootstrap=30))
+    assert set(table["interval"]) == {EXACT} and table["low"].max() < table["high"].min() == 1
 
 
 def test_other_models_get_the_interval_from_the_folds_unless_groups_cross_them(planted, tmp_path):

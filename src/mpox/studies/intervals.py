@@ -13,6 +13,7 @@ from mpox.data.dataset import Dataset
 from mpox.models import features, heads
 from mpox.models.config import ModelConfig
 from mpox.protocols.splits import assign_folds, get_protocol
+from mpox.runs.parallel import workers_and_threads
 from mpox.runs.recorded import Store
 from mpox.stats.comparison import corrected_intervals, corrected_t_test
 from mpox.stats.metrics import replicates, weighted_auroc, weighted_metrics
@@ -39,7 +40,7 @@ def recentred(estimate: Any, draws: np.ndarray) -> Replicates:
     which a share near 1 varies as one near 1/2). Draws of kappa, which can be below 0, are moved on their own scale.
     """
     if not 0 < estimate < 1 or np.nanmin(draws, initial=1) < 0:
-        return Replicates(estimate, draws - np.nanmean(draws) + estimate)
+        return Replicates(estimate, np.minimum(draws - np.nanmean(draws) + estimate, 1))
     scores = logit(np.clip(draws, 1e-4, 1 - 1e-4))
     return Replicates(estimate, expit(scores - np.nanmean(scores) + logit(estimate)))
 
@@ -69,11 +70,12 @@ def refitted(
     Returns
     -------
     dict of (str, str) to Replicates
-        As `mpox.stats.metrics.replicates`. Protocols and models of a data set draw the same groups, so that theirs are paired.
+        As `mpox.stats.metrics.replicates`, which stand where all groups are right (exact). Protocols and models of a data set
+        draw the same groups, so that theirs are paired.
     """
     if model.regime != "linear_probe" or get_protocol(protocol).augmented:
         raise MpoxError(f"The pipeline is refitted for a linear probe on single images, not for {model.regime} under {protocol}.")
-    estimates = replicates(predictions, n_bootstrap=0, positive=data.positive)
+    fixed = replicates(predictions, positive=data.positive, n_bootstrap=n_draws, seed=seed)
     chosen = pd.concat([store.history(run_id).query("chosen")["strength"] for run_id in predictions["run_id"].unique()])
     spec = {
         "version": VERSION, "dataset": data.name, "hash": data.hash, "groups": hash_of(data.groups.to_dict()),
@@ -81,7 +83,10 @@ def refitted(
         "folds": int(predictions["fold"].nunique()), "draws": n_draws, "deals": n_deals, "seed": seed,
     }  # fmt: skip
     table = store.table("refitted", spec, lambda: _draws(data, protocol, model, spec))
-    return {(metric, label): recentred(one.estimate, table[f"{metric} {label}"]) for (metric, label), one in estimates.items()}
+    return {
+        (metric, label): one if one.kind == EXACT else recentred(one.estimate, table[f"{metric} {label}"].to_numpy())
+        for (metric, label), one in fixed.items()
+    }
 
 
 def _draws(data: Dataset, protocol: str, model: ModelConfig, spec: dict) -> pd.DataFrame:
@@ -90,7 +95,7 @@ def _draws(data: Dataset, protocol: str, model: ModelConfig, spec: dict) -> pd.D
     drawn = group_weights(manifest["image_id"].map(data.groups).to_numpy(dtype=str), spec["draws"], spec["seed"])[1:].astype(int)
     x, labels = features.features(manifest, model), manifest["label"].to_numpy(dtype=str)
     tasks = (joblib.delayed(_draw)(x, labels, kept, counts, model, spec, number) for number, counts in enumerate(drawn))
-    return pd.DataFrame(joblib.Parallel(n_jobs=-1)(tasks)).round(6)
+    return pd.DataFrame(joblib.Parallel(workers_and_threads()[0])(tasks)).round(6)
 
 
 def _draw(x, labels, kept, counts, model: ModelConfig, spec: dict, number: int) -> dict[str, float]:
@@ -170,7 +175,9 @@ def coverage(
     """
     seeds = np.random.default_rng(seed).integers(2**32, size=n_studies)
     options = {"k": n_folds, "d": n_features, "separation": separation, "correlation": correlation, "n_draws": n_draws}
-    studies = joblib.Parallel(n_jobs=-1)(joblib.delayed(_study)(np.random.default_rng(one), **options) for one in seeds)
+    studies = joblib.Parallel(workers_and_threads()[0])(
+        joblib.delayed(_study)(np.random.default_rng(one), **options) for one in seeds
+    )
     truth, rows = pd.DataFrame([worth for worth, _ in studies]).mean(), []
     for method, metric in studies[0][1]:
         low, high = np.array([found[method, metric] for _, found in studies]).T
