@@ -363,6 +363,8 @@ at_the_top.fill(*said)
 #
 # ## What could be wrong
 #
+# [One page](../book/limitations.md) has what bounds the whole book, and belongs to every quotation of the verdict. Of this chapter:
+#
 # - We judge a model that we inferred from one number, on data sets that we chose because they can be had. The paper may have used neither.
 # - The published values come without intervals. A value that ours just miss may be one that theirs, too, would not exclude; and the
 #   more groups, the narrower our intervals, so that in the end they miss any value.

@@ -101,8 +101,8 @@ def test_candidates_of_other_folds_are_refused():
         choose_nested({}, validation)
     with pytest.raises(MpoxError, match="no loss in some folds"):
         choose_nested(candidates, validation.iloc[:-1])
-    with pytest.raises(MpoxError, match="no metric 'kappa'"):
-        optimism(candidates, validation, "kappa", "all")
+    with pytest.raises(MpoxError, match="no metric 'youden'"):
+        optimism(candidates, validation, "youden", "all")
 
 
 def test_the_loss_is_the_mean_of_each_repeat_and_fold_and_an_average_is_judged_by_its_own_predictions():

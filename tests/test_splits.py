@@ -12,7 +12,7 @@ from mpox.data.groups import connected, patient_groups, same_value_links, source
 from mpox.protocols.splits import (
     FOLD_STEP,
     PROTOCOLS,
-    _assign_folds,
+    assign_folds,
     make_external_split,
     make_splits,
     nested_splits,
@@ -204,6 +204,8 @@ def test_leaks_are_measured(known, protocol, least):
     ("changes", "protocol", "options", "said"),
     [
         ({}, "patient", {}, r"Too few groups for 5 folds: A \(1\)"),
+        ({}, "patient", {"n_folds": 2}, r"for 2 folds: A \(1\). A class needs three groups at least .* add images of others"),
+        ({}, "random_image", {"n_folds": 10}, r"for 10 folds: A \(9\), B \(9\). Use fewer folds, or leave these classes out"),
         ({}, "fair", {}, "Unknown protocol 'fair': choose one of"),
         ({}, "random_image", {"n_folds": 1}, "at least 2 folds"),
         ({}, "random_image", {"n_repeats": 0}, "at least 2 folds and 1 repeat"),
@@ -246,4 +248,4 @@ def test_folds_are_those_of_scikit_learn(n_classes):
         folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(np.zeros(n), labels, groups)
         for number, (_, test) in enumerate(folds):
             expected[test] = number
-        assert _assign_folds(labels, groups, k, seed).tolist() == expected.tolist()
+        assert assign_folds(labels, groups, k, seed).tolist() == expected.tolist()

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox._core import MpoxError, WeightsMissing, atomic_write, hash_of, replacing_folder
+from mpox._core import MpoxError, NotRecorded, WeightsMissing, atomic_write, hash_of, replacing_folder
 from mpox.audit import Audit, audit_rules, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
 from mpox.models.config import ModelConfig, RunConfig, Training
+from mpox.runs.croissant import write_description
 from mpox.runs.store import (
     RECORDED,
     RunResult,
@@ -128,7 +129,7 @@ class RecordedStore:
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
-            raise MpoxError(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
+            raise NotRecorded(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
         self.used_tables[key] = None
         return read_table(path)
 
@@ -177,6 +178,7 @@ def write_record(
             shutil.copy(target / "README.md", fresh)
         metrics = recorded_metrics(RecordedStore(fresh))
         metrics.to_csv(fresh / "metrics.csv", index=False, lineterminator="\n", float_format="%.6f")
+        write_description(fresh)
     return RecordedStore(target)
 
 
