@@ -175,7 +175,7 @@ metrics = pd.concat(
 #
 # Groups are resampled {cite}`field2007`: patients, or photographs, are drawn with replacement, and all their images come along.
 # Resampling images would treat four views of one arm as four people. But other patients would also have trained *another model*. For the
-# probe the whole pipeline is therefore drawn again: the copies of a drawn group stay in one fold, folds are assigned anew, and the
+# probe the whole pipeline is therefore drawn again, where its draws are recorded: the copies of a drawn group stay in one fold, folds are assigned anew, and the
 # probe is fitted again {cite}`jiang2008`. Where training is too dear for that, the interval comes from the folds, and where groups
 # cross folds too, from resampling with the trained models held fixed. The caption of each table says which, and
 # [a simulation](#table-coverage) how well each holds.
@@ -401,7 +401,7 @@ for name, part in mechanism.groupby("dataset", sort=False):
 # ## How much leak gives the published figure?
 #
 # Where pictures are multiplied before they are divided, it can suffice to find the copy; how far that goes, a nearest neighbour shows
-# ([its rows](#table-metrics-others)). A protocol that *saturates* exceeds any figure that one may publish. So take less of it. All
+# ([its rows](#table-metrics-others)). All the leak there is exceeds the published figures and says nothing more. So take less of it. All
 # pictures are multiplied, and trained on. The copies of a share of the groups are dealt to folds one by one; every other
 # group stays in one fold with all its copies. Tested are the pictures, never their copies. A share of none is honest; a share of
 # all leaks as `augment_before_split` does. [The curve](#fig-copies) crosses the published values where [the table](#table-copies) says.
@@ -927,8 +927,9 @@ for name, found in need.items():
 # ## Do the intervals and tests do what they say?
 #
 # A statistical method can be tested like a program: simulate data whose truth is known, and count. First: studies with the groups of
-# MSLD v1.0, in which a linear probe is trained and cross-validated as here. The truth is what such a probe is worth on new people. How
-# many 95 % intervals hold it? [The count](#table-coverage) is why the whole pipeline is drawn again in this chapter: with
+# MSLD v1.0 and two classes of Gaussian features, in which a linear probe is trained and cross-validated, groups kept whole. The truth is
+# what such probes are worth on new people, on average. Right answers agree less within these groups than in our data. How many 95 %
+# intervals hold it? [The count](#table-coverage) is why the whole pipeline is drawn again in this chapter: with
 # the models held fixed an interval knows that other people could have been tested, and not that others could have been learnt from.
 
 # %%
@@ -1076,7 +1077,7 @@ for name in datasets:
 # - The copies of `augment_before_split` are made by our recipe; the published ones are not documented well enough to be repeated.
 # - Another collection differs in more than its patients: other sources, other habits of cropping, other rashes.
 # - Pooling scores of different folds into one curve assumes that their scores mean the same; each fold has its own model.
-# - The interval covers the choice of patients, for the probe also of those that are learnt from, but not the choice of model, training
+# - The interval covers the choice of patients, where the pipeline is drawn again also of those that are learnt from, but not the choice of model, training
 #   schedule or data set. Of a trained network it covers the seed only as far as the folds show it; the table of components says more.
 # - The paper's test between folds is not named; ours are two readings of it.
 # - The corrected t-test rests on an approximation of how folds depend on each other. Where groups cross folds it does not hold its level.

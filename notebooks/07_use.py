@@ -139,7 +139,7 @@ POINTS = {
     "{floor.estimate:.3f} (95 % of simulations {floor.low:.3f} to {floor.high:.3f}) on as many images. That error has no sign; the intercept has: {intercept_as_they_are}, above 0 where Mpox is said too rarely, below where too readily. The Brier "
     "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
     "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
-    "not sure": "sets that are to hold the true class in {level:g} of the cases, of which {proved:g} is the most that is proved, hold it in {coverage}, and for Mpox in "
+    "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox in "
     "{coverage_mpox}; the answer is a single class for {certain} of the test images, and right in {right} of those.",
     "images of something else": "of {no_skin} images without any skin, most of them drawn by a program, {warned_no_skin} raise a warning (of the own test "
     "images {warned_own}); without it, {certain_no_skin} of them would have been given a single class, and the highest probability of Mpox among them is "
@@ -171,7 +171,7 @@ for name in datasets:
     for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
     shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
-    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, proved=2 * level - 1, floor=floor)}" for about, text in shown.items()]
+    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, floor=floor)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]
