@@ -148,11 +148,6 @@ if external is None:
 # wide*, and counts for nothing, whether its protocol is honest or laxer. A published value stands for all that round to it. The honest
 # interval is judged first; what a laxer protocol does is said beside it. The numbers in [the table](#table-rules) are made up, to show
 # each rule at work; the last column is what the program made of them.
-#
-# :::{margin} A rule before the number
-# Whoever reads the intervals first finds reasons for the rule that he then sets. So the rules stand in the program, with made-up numbers
-# that show what each does, and the program reads the intervals.
-# :::
 
 # %% tags=["nbval-check-output"]
 report.show(verdict.rules(), name="rules", caption="The rules of judgement, each with its reason, at work on made-up numbers.")
