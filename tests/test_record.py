@@ -17,6 +17,7 @@ from mpox.audit.result import package_decisions
 from mpox.book.chapters import README_MARKS, readme_table, update_readme
 from mpox.runs.croissant import describe_record, write_description
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
+from mpox.studies.intervals import FIXED
 from mpox.studies.verdict import BETTER
 
 RESULTS = project_root() / "results"
@@ -110,6 +111,9 @@ def test_the_readme_says_what_the_records_say(tmp_path):
     text = (project_root() / "README.md").read_text()
     between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
     assert between.strip() == readme_table(RESULTS)
+    simulated = pd.concat(map(pd.read_csv, (RESULTS / "tables").glob("coverage-*.csv")))
+    held = simulated.loc[simulated["method"] == FIXED, "coverage"]
+    assert f"such intervals held the truth in {100 * held.min():.0f} to {100 * held.max():.0f} of 100 simulated studies" in text
 
 
 def described(folder) -> dict:
