@@ -11,8 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mpox._core import Unwritable, explaining
+from mpox._core import Unwritable, cache_dir, explaining, project_root
 from mpox.cli import main
+from mpox.runs.store import store_folder
 
 
 def test_help_lists_every_command():
@@ -30,6 +31,14 @@ def test_help_lists_every_command():
         (["run", "09_nothing"], "no notebook"),
         (["record", "no-such-run"], "no run in"),
         (["book", "no-such-run"], "no run in"),
+        (["run", "--out", ""], "--out is empty"),
+        (["run", "--out="], "--out is empty"),
+        (["runs", "list", "--store", ""], "--store is empty"),
+        (["data", "path", ""], "A value is empty"),
+        (["predict", "", "--run", "1234"], "A value is empty"),
+        (["audit", "~nosuch/x", "--out", "o"], "~nosuch/x begins with '~', but no such home folder"),
+        (["audit", "x", "--out", "~nosuch/x"], "~nosuch/x begins with '~', but no such home folder"),
+        (["runs", "list", "--store", "~nosuch/x"], "~nosuch/x begins with '~', but no such home folder"),
     ],
 )
 def test_a_slip_is_one_line_that_says_what_to_do(words, said):
@@ -98,6 +107,24 @@ def test_a_relative_folder_is_one_of_where_the_command_runs_for_every_option(tmp
         "DATASETS": [mine, "msid"], "EXTERNAL": [["msid", mine]], "RUN_STORE": str(tmp_path / "store"),
         "BACKBONE": "mine", "SEED": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["~/a", "{0}/a"])
+def test_a_tilde_is_the_home_folder_for_every_option_and_variable(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place, asked = place.format(tmp_path), {}
+    ask = lambda *words, **options: asked.update(options, words=words) or SimpleNamespace(failure=None)  # noqa: E731
+    for function in ("mpox.book.run.run_notebooks", "mpox.audit.pages.audit_folder"):
+        monkeypatch.setattr(function, ask)
+    there = tmp_path / "a"
+    assert CliRunner().invoke(main, ["run", "--out", place, "--data-dir", place, "--overrides", place]).exit_code == 0
+    assert [asked[name] for name in ("out", "data_dir", "decisions")] == [there] * 3
+    words = ["audit", "x", "--out", place, "--overrides", place, "--patients", place, "--data-dir", place]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert [asked["words"][1], *(asked[name] for name in ("overrides", "patients", "data_dir"))] == [there] * 4
+    for variable, folder in {"MPOX_CACHE": cache_dir, "MPOX_PROJECT": project_root, "MPOX_RUN_STORE": store_folder}.items():
+        monkeypatch.setenv(variable, place)
+        assert folder() == there
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ESTALE, errno.EIO])

@@ -280,8 +280,9 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
     monkeypatch.setattr("mpox.data.pictures.MAX_PIXELS", 30_000)
     bad = [tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "huge.png", tmp_path / "small.png"]
     done = invoke(*bad, tested[1][0], "--run", use_study.run_id, "--json")
-    said = json.loads(done.stdout)
+    said = json.loads(done.stdout, parse_constant=pytest.fail)
     assert done.exit_code == 1 and [image["file"] for image in said["images"]] == [str(tested[1][0])]
+    assert said["images"][0]["heat_map"] is None
     why = {error["file"]: error["error"] for error in said["errors"]}
     assert set(why) == set(map(str, bad))
     reasons = (
