@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from skimage.color import lab2rgb
 
 import mpox.data.pictures
@@ -308,8 +308,8 @@ def test_the_chunks_of_a_png_tell_its_colours(tmp_path, chunks, gamma):
 
 
 @pytest.mark.parametrize("broken", [b"nothing", b"\0" * 500, P3[:150], P3[:-40], P3.replace(b"acsp", b"xxxx"),
-    P3.replace(b"rTRC", b"xTRC"), P3[:128] + bytes(len(P3) - 128), icc(b"GRAY"), icc(b"CMYK"), icc(gamma=0)],
-    ids=range(10))  # fmt: skip
+    P3.replace(b"rTRC", b"xTRC"), P3[:128] + bytes(len(P3) - 128), icc(b"GRAY"), icc(b"CMYK"), icc(gamma=0), icc(gamma=40)],
+    ids=range(11))  # fmt: skip
 def test_a_broken_profile_or_one_for_other_colours_is_ignored_and_named(tmp_path, broken):
     for suffix in (".png", ".tif", ".jpg"):
         SKIN.save(tmp_path / f"plain{suffix}")
@@ -320,11 +320,29 @@ def test_a_broken_profile_or_one_for_other_colours_is_ignored_and_named(tmp_path
 
 
 @pytest.mark.parametrize("chunks", [{"gAMA": bytes(4)}, {"cHRM": bytes(32)}, {"cHRM": LINEAR * 8}, {"cICP": bytes([9, 16, 0, 1])},
-    {"cICP": bytes([12, 13, 1, 1])}, {"cICP": bytes([99, 13, 0, 1])}, {"iCCP": b"x\0\0broken"}], ids=str)  # fmt: skip
+    {"cICP": bytes([12, 13, 1, 1])}, {"cICP": bytes([99, 13, 0, 1])}, {"iCCP": b"x\0\0broken"},
+    {"gAMA": b"12"}, {"cHRM": WIDE[:20]}, {"sRGB": b""}, {"iCCP": b""}, {"iCCP": b"name"}, {"gAMA": b"", "cHRM": b""},
+    {"gAMA": struct.pack(">I", 10000)}, {"gAMA": struct.pack(">I", 900000)},
+    {"cHRM": WIDE[:8] + struct.pack(">2I", 168000, 32000) + WIDE[16:]},
+    ], ids=str)  # fmt: skip
 def test_chunks_without_a_meaning_are_ignored_and_named(tmp_path, chunks):
     save_png(tmp_path / "a.png", SKIN, **chunks)
     assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(SKIN))
     assert " ignored: " in read_rgb(tmp_path / "a.png").info["colour_profile"]
+
+
+def test_a_cut_chunk_takes_nothing_from_a_whole_one(tmp_path):
+    save_png(tmp_path / "a.png", SKIN, gAMA=b"1", iCCP=b"x\0\0" + zlib.compress(P3))
+    assert np.abs(colours(tmp_path / "a.png") - by_hand(np.asarray(SKIN), RED)).max() <= 2
+    assert read_rgb(tmp_path / "a.png").info["colour_profile"] == "gAMA ignored: it is cut short; ICC profile: converted"
+
+
+@pytest.mark.parametrize(("index", "said"), [("R03", "EXIF: Adobe RGB, not converted"), ("R98", None)])
+def test_adobe_rgb_without_a_profile_is_named(tmp_path, index, said):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
+    SKIN.save(tmp_path / "a.jpg", exif=exif)
+    assert read_rgb(tmp_path / "a.jpg").info.get("colour_profile") == said
 
 
 def test_libtiff_prints_nothing_of_its_own(tmp_path, capfd):

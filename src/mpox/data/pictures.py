@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import stat
 import struct
 import threading
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import PIL
-from PIL import Image, ImageCms, UnidentifiedImageError, _imaging
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, _imaging
 
 from mpox._core import MpoxError
 
@@ -31,8 +32,8 @@ MAX_BYTES = 2**30
 LARGE_PIXELS = 20_000_000
 #: Rows that are hashed at once.
 STRIP = 1024
-#: Raised by one whenever the pixels of some file change; 3: what a file says of its colours is heeded.
-DECODER = 3
+#: Raised by one whenever the pixels of some file change; 4: broken or impossible colours of a PNG are left out.
+DECODER = 4
 #: Formats of Pillow that are left out: they call other programs, have no decoder, or unpack before their size is known.
 _NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 
@@ -147,8 +148,8 @@ _SAME = 3
 def _icc(chromaticities: Sequence[float], curve: Sequence[float]) -> bytes:
     """A minimal ICC profile of an RGB space."""
     x, y = np.reshape(chromaticities, (4, 2)).T
-    if not (y > 0).all():
-        raise ValueError("a primary without a colour")
+    if not ((y > 0) & (x >= 0) & (x + y <= 1)).all():
+        raise ValueError("a primary that is no colour")
     xyz = np.stack([x, y, 1 - x - y]) / y
     colours = xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
     gain = (_BRADFORD @ _D50) / (_BRADFORD @ xyz[:, 0])
@@ -182,22 +183,39 @@ def _transform(icc: bytes, modes: tuple[str, ...]) -> tuple[str, str, ImageCms.I
     probe = Image.fromarray(grid)
     probe = probe.getchannel("R") if mode == "L" else probe.convert(mode)
     found = np.asarray(change.apply(probe)).astype(int)
-    if found[0, -1].mean() - found[0, 0].mean() < 64:
-        raise ValueError("it makes white as dark as black")
+    if found[0, -1].mean() - found[0, 0].mean() < 64 or np.median(found) in (0, 255):
+        raise ValueError("it makes most colours black, or white")
     same = mode != "CMYK" and np.abs(found - np.asarray(probe.convert("RGB"))).max() <= _SAME
     name = "".join(letter for letter in profile.profile.profile_description or "" if letter.isprintable()).strip()
     return name[:60], mode, None if same else change
 
 
-def _cicp(stream: BufferedReader) -> bytes | None:
-    """The four numbers of a PNG's chunk cICP, which Pillow passes over."""
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+#: How the colour chunks of a PNG begin: Pillow refuses the whole image for one that does not, and passes over cICP.
+_CHUNKS = {b"gAMA": b".{4}", b"cHRM": b".{32}", b"sRGB": b".", b"iCCP": rb"[^\0]*\0\0", b"cICP": b""}
+
+
+def _colour_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, bytes]]:
+    """Kind, where it begins, and content of each of `_CHUNKS` that a PNG has."""
+    stream.seek(0)
+    start, png = 8, stream.read(8) == b"\x89PNG\r\n\x1a\n"
+    while png and len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
         length = int.from_bytes(head[:4])
-        if head[4:] == b"cICP":
-            return stream.read(length)
-        stream.seek(length + 4, os.SEEK_CUR)
-    return None
+        if head[4:] in _CHUNKS:
+            yield head[4:], start, stream.read(length)
+        start += length + 12
+        stream.seek(start)
+
+
+def _without_broken_chunks(stream: BinaryIO) -> tuple[BinaryIO, list[str]]:
+    """The file without colour chunks that Pillow would refuse it for, and what is said of them."""
+    broken = [found for found in _colour_chunks(stream) if not re.match(_CHUNKS[found[0]], found[2], re.DOTALL)]
+    stream.seek(0)
+    if broken:
+        content = stream.read()
+        for _, start, body in reversed(broken):
+            content = content[:start] + content[start + len(body) + 12 :]
+        stream = BytesIO(content)
+    return stream, [f"{kind.decode()} ignored: it is cut short" for kind, *_ in broken]
 
 
 def _from_cicp(numbers: bytes) -> bytes:
@@ -208,7 +226,7 @@ def _from_cicp(numbers: bytes) -> bytes:
 
 def _from_gamma(gamma: float | None, chromaticities: Sequence[float] | None) -> bytes:
     """Of a PNG's chunks gAMA and cHRM. The gamma 1/2.2 stands for the curve of sRGB, as in other decoders."""
-    if gamma is not None and not 0.1 <= gamma <= 10:
+    if gamma is not None and not 0.2 <= gamma <= 5:
         raise ValueError(f"a gamma of {gamma}")
     curve = _SRGB_CURVE if gamma is None or abs(gamma * 2.2 - 1) < 0.05 else (1 / gamma,)
     return _icc(_PRIMARIES[1] if chromaticities is None else chromaticities, curve)
@@ -220,10 +238,10 @@ def _unpacked(icc: object) -> bytes:
     return icc
 
 
-def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _profiles(image: Image.Image, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """What a file says of its colours, as ICC profiles; what the PNG standard lets win comes first."""
     about, png = image.info, image.format == "PNG"
-    if png and (numbers := _cicp(stream)) is not None:
+    if png and (numbers := next((body for kind, _, body in _colour_chunks(stream) if kind == b"cICP"), None)) is not None:
         yield "cICP", lambda: _from_cicp(numbers)
     if "icc_profile" in about:
         yield "ICC profile", lambda: _unpacked(about["icc_profile"])
@@ -233,9 +251,8 @@ def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str,
         yield "gAMA and cHRM", lambda: _from_gamma(about.get("gamma"), about.get("chromaticity"))
 
 
-def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> tuple[Image.Image, str | None]:
-    """The colours of `plain` (the image as RGB or RGBA) as sRGB, and what was made of what the file says of them."""
-    notes = []
+def _to_srgb(image: Image.Image, plain: Image.Image, stream: BinaryIO, notes: list[str]) -> tuple[Image.Image, str | None]:
+    """The colours of `plain` (the image as RGB or RGBA) as sRGB, and the notes of what was made of what the file says of them."""
     modes: tuple[str, ...] = ("CMYK",) if image.mode == "CMYK" else () if image.mode == "LAB" else ("RGB",)
     if image.mode in ("1", "L", "LA", "La", "F", "I") or image.mode.startswith("I;16"):
         modes += ("L",)
@@ -255,14 +272,18 @@ def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> 
     return plain, "; ".join(notes) or None
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(0x0112, 1)
-    except Exception:  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
-        return 1
+def _exif(image: Image.Image) -> tuple[int, bool]:
+    """The orientation, and whether it is a camera's Adobe RGB, which the interoperability index R03 tells without a profile."""
+    orientation, adobe = 1, False
+    with suppress(Exception):  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
+        exif = image.getexif()
+        orientation = exif.get(0x0112, 1)
+        adobe = exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
+    return orientation, adobe
 
 
-def _decode(stream: BufferedReader) -> Image.Image:
+def _decode(file: BufferedReader) -> Image.Image:
+    stream, notes = _without_broken_chunks(file)
     try:
         opened = Image.open(stream, formats=_decodable())
     except UnidentifiedImageError:  # its message names the stream
@@ -274,7 +295,8 @@ def _decode(stream: BufferedReader) -> Image.Image:
         with _ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
             _refuse_large(image)  # some formats tell their real size only now
-            turn, rgb = _TURNS.get(_orientation(image)), cast("Image.Image", image)
+            orientation, adobe = _exif(image)
+            turn, rgb = _TURNS.get(orientation), cast("Image.Image", image)
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 rgb = _numbers_to_grey(image)
             elif image.mode == "LAB":
@@ -282,7 +304,9 @@ def _decode(stream: BufferedReader) -> Image.Image:
                 rgb = cast("Image.Image", ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))  # None only in place
             clear = rgb.has_transparency_data
             rgb = (rgb.convert("LA") if rgb.mode == "La" else rgb).convert("RGBA" if clear else "RGB")
-            rgb, note = _to_srgb(image, rgb, stream)
+            rgb, note = _to_srgb(image, rgb, stream, notes)
+            if adobe and note is None:
+                note = "EXIF: Adobe RGB, not converted"
             if clear:
                 rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
             rgb = rgb if turn is None else rgb.transpose(turn)
@@ -317,8 +341,8 @@ def read_rgb(path: str | Path) -> Image.Image:
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
     converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, or its gAMA
-    and cHRM; what is broken, or made for other colours, is ignored: ``info["colour_profile"]`` says what was done. Without any,
-    or with one of sRGB, the values stay as they are. Transparency is laid over white; of an animation the first frame is taken.
+    and cHRM; what is broken, impossible, or made for other colours is ignored: ``info["colour_profile"]`` says what was done, also
+    that a camera's Adobe RGB without a profile is not converted. Without any, or with one of sRGB, the values stay as they are. Transparency is laid over white; of an animation the first frame is taken.
     16-bit grey is scaled by the range of its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files
     do not tell the range of floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds all is taken.
 
