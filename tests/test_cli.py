@@ -31,6 +31,7 @@ def test_help_lists_every_command():
         (["run", "09_nothing"], "no notebook"),
         (["record", "no-such-run"], "no run in"),
         (["book", "no-such-run"], "no run in"),
+        (["runs", "list", "--store", __file__], "There is no run store in"),
         (["run", "--out", ""], "--out is empty"),
         (["run", "--out="], "--out is empty"),
         (["runs", "list", "--store", ""], "--store is empty"),
@@ -46,6 +47,12 @@ def test_a_slip_is_one_line_that_says_what_to_do(words, said):
     assert result.exit_code == 1
     assert result.stderr.startswith("mpox: ") and said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_data_folder_that_is_not_there_is_said():
+    for place, why in (("/no/where", "does not exist"), (__file__, "is a file")):
+        result = CliRunner().invoke(main, ["data", "list", "--data-dir", place])
+        assert result.exit_code == 2 and f"'{place}' {why}" in result.stderr and not result.stdout
 
 
 def test_a_librarys_warning_is_one_line_without_its_source(monkeypatch):
@@ -119,6 +126,7 @@ def test_a_tilde_is_the_home_folder_for_every_option_and_variable(tmp_path, monk
     there = tmp_path / "a"
     assert CliRunner().invoke(main, ["run", "--out", place, "--data-dir", place, "--overrides", place]).exit_code == 0
     assert [asked[name] for name in ("out", "data_dir", "decisions")] == [there] * 3
+    there.mkdir()
     words = ["audit", "x", "--out", place, "--overrides", place, "--patients", place, "--data-dir", place]
     assert CliRunner().invoke(main, words).exit_code == 0
     assert [asked["words"][1], *(asked[name] for name in ("overrides", "patients", "data_dir"))] == [there] * 4

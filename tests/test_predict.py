@@ -305,7 +305,11 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
         (["--run", "ab"], "too short"),
         (["--confidence", "1.5"], "between 0 and 1"),
         (["--json", "--csv"], "choose one"),
-        pytest.param(["--device", "cuda"], "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")),
+        pytest.param(
+            ["--device", "cuda"],
+            "no GPU here: use 'cpu' (--device,",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
+        ),
     ],
 )
 def test_wrong_asks_are_one_line(invoke, use_study, tested, words, said):

@@ -30,8 +30,8 @@ _PATH = _Path(path_type=Path)
 _FOLDER = _Path(path_type=Path, file_okay=False)
 _JOBS = click.IntRange(min=1)
 _COLUMNS = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "damaged"]
-_in: dict[str, Any] = {"type": _PATH, "metavar": "DIR"}
-_data_dir = click.option("--data-dir", **_in, help="Where the data sets lie (default: MPOX_DATA, then the cache folder).")
+_THERE = _Path(path_type=Path, file_okay=False, exists=True)
+_data_dir = click.option("--data-dir", type=_THERE, help="Where the data sets lie (default: MPOX_DATA, then the cache folder).")
 
 
 def _from_here(value: str) -> str:
@@ -242,7 +242,12 @@ def verify(name, data_dir):
 
 @data.command("fetch")
 @click.argument("name")
-@click.option("--data-dir", **_in, help="The folder to put the data set's folder into (default: the user's cache folder).")
+@click.option(
+    "--data-dir",
+    type=_PATH,
+    metavar="DIR",
+    help="The folder to put the data set's folder into (default: the user's cache folder).",
+)
 @click.option("--licence-read", is_flag=True, help="You have read the licence of a data set that wants it read, and may use it.")
 def fetch_data(name, data_dir, licence_read):
     """Download the data set NAME, check it, and put it in place whole or not at all.
@@ -282,7 +287,7 @@ def freeze_data(profile, pairs, out, data_dir):
 @_pairs
 @click.option("--out", type=_PATH, metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
-@click.option("--data-dir", **_in, help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
+@click.option("--data-dir", type=_PATH, help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
 @click.option("--overrides", "decisions", type=_PATH, help="Pairs that you confirm or reject (or set MPOX_OVERRIDES).")
 @click.option("--workers", type=_JOBS, metavar="N", help="Processes that compute runs, or read the record.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")

@@ -341,8 +341,9 @@ def read_rgb(path: str | Path) -> Image.Image:
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
     converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, or its gAMA
-    and cHRM; what is broken, impossible, or made for other colours is ignored: ``info["colour_profile"]`` says what was done, also
-    that a camera's Adobe RGB without a profile is not converted. Without any, or with one of sRGB, the values stay as they are. Transparency is laid over white; of an animation the first frame is taken.
+    and cHRM; what is broken, impossible, or made for other colours is ignored: ``info["colour_profile"]`` says what was done,
+    also that a camera's Adobe RGB without a profile was not converted. Without any, or with one of sRGB, the values stay as they
+    are. Transparency is laid over white; of an animation the first frame is taken.
     16-bit grey is scaled by the range of its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files
     do not tell the range of floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds all is taken.
 
