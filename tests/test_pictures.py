@@ -179,6 +179,9 @@ def test_numbers_of_unknown_range_are_refused(tmp_path, values):
         read_rgb(tmp_path / "a.tif")
 
 
+P3_OTHERS = ((0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
+
+
 def icc(space: bytes = b"RGB ", gamma: float = 2.2, red: tuple = (0.5151, 0.2412, -0.0011)) -> bytes:
     """A profile of matrix and curve, by default about Display P3; of grey; or of CMYK, a table in which paper is cream."""
 
@@ -212,9 +215,9 @@ def cmyk_table() -> bytes:
     return b"mft2" + struct.pack(">IBBBx", 0, 4, 3, 2) + matrix + struct.pack(">HH", 2, 2) + linear * 4 + values + linear * 3
 
 
-def by_hand(values: np.ndarray, red: tuple, gamma: float = 2.2) -> np.ndarray:
+def by_hand(values: np.ndarray, red: tuple, gamma: float = 2.2, others: tuple = P3_OTHERS) -> np.ndarray:
     """The profile's formula and that of sRGB (IEC 61966-2-1), written down here once more; 0 to 255."""
-    to_xyz = np.transpose([red, (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841)])
+    to_xyz = np.transpose([red, *others])
     srgb = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])  # adapted to D50
     linear = ((values / 255.0) ** gamma @ (np.linalg.inv(srgb) @ to_xyz).T).clip(0, 1)
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -337,11 +340,15 @@ def test_a_cut_chunk_takes_nothing_from_a_whole_one(tmp_path):
     assert read_rgb(tmp_path / "a.png").info["colour_profile"] == "gAMA ignored: it is cut short; ICC profile: converted"
 
 
-@pytest.mark.parametrize(("index", "said"), [("R03", "EXIF: Adobe RGB, not converted"), ("R98", None)])
-def test_adobe_rgb_without_a_profile_is_named(tmp_path, index, said):
+@pytest.mark.parametrize(("index", "said"), [("R03", "EXIF (Adobe RGB): converted"), ("R98", None)])
+def test_adobe_rgb_without_a_profile_is_converted(tmp_path, index, said):
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
     SKIN.save(tmp_path / "a.jpg", exif=exif)
+    SKIN.save(tmp_path / "plain.jpg")
+    shown, plain = colours(tmp_path / "a.jpg").astype(int), colours(tmp_path / "plain.jpg").astype(int)
+    wanted = by_hand(plain, (0.60974, 0.31111, 0.01947), 563 / 256, ((0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)))
+    assert np.abs(shown - (wanted if said else plain)).max() <= 3
     assert read_rgb(tmp_path / "a.jpg").info.get("colour_profile") == said
 
 

@@ -73,24 +73,11 @@ def _one_line(message: Warning | str, category: type[Warning], *_, **__) -> str:
     return f"note: {' '.join(str(message).split())} ({category.__name__})\n"
 
 
-class _Command(click.Command):
-    """Refuses an empty value, as an unset variable of a shell gives: as a path it would be the current folder, or the default."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        for before, word in pairwise(["", *args]):
-            if not word or re.fullmatch("--[a-z-]+=", word):
-                option = word or (before if before.startswith("-") else "A value")
-                raise MpoxError(f"{option.rstrip('=')} is empty (a variable that is not set?): give it a value, or leave it out.")
-        return super().parse_args(context, args)
-
-
 class _Group(click.Group):
     """Prints an `MpoxError`, or what the system says of a path, as one line, without a traceback, and exits with status 1.
 
     Names are UTF-8 whatever the locale, and a terminal that cannot show a character of one is given its escape.
     """
-
-    command_class, group_class = _Command, type
 
     def main(self, *args, **options):
         if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
@@ -99,6 +86,14 @@ class _Group(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **options)
+
+    def resolve_command(self, context: click.Context, args: list[str]):
+        """Refuse an empty value, as an unset variable of a shell gives: it would be the current folder, or the default."""
+        for before, word in pairwise(["", *args]):
+            if not word or re.fullmatch("--[a-z-]+=", word):
+                what = word.rstrip("=") or (before if before.startswith("-") else "A value")
+                raise MpoxError(f"{what} is empty (a variable that is not set?): give it a value, or leave it out.")
+        return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context):
         warnings.formatwarning = _one_line
@@ -242,12 +237,7 @@ def verify(name, data_dir):
 
 @data.command("fetch")
 @click.argument("name")
-@click.option(
-    "--data-dir",
-    type=_PATH,
-    metavar="DIR",
-    help="The folder to put the data set's folder into (default: the user's cache folder).",
-)
+@click.option("--data-dir", type=_PATH, help="The folder to put the data set's into (default: the user's cache folder).")
 @click.option("--licence-read", is_flag=True, help="You have read the licence of a data set that wants it read, and may use it.")
 def fetch_data(name, data_dir, licence_read):
     """Download the data set NAME, check it, and put it in place whole or not at all.

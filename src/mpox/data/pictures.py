@@ -32,7 +32,7 @@ MAX_BYTES = 2**30
 LARGE_PIXELS = 20_000_000
 #: Rows that are hashed at once.
 STRIP = 1024
-#: Raised by one whenever the pixels of some file change; 4: broken or impossible colours of a PNG are left out.
+#: Raised by one whenever the pixels of some file change; 4: impossible colours are ignored, Adobe RGB is converted.
 DECODER = 4
 #: Formats of Pillow that are left out: they call other programs, have no decoder, or unpack before their size is known.
 _NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -134,6 +134,7 @@ _PRIMARIES = {
     9: (*_D65, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046), 11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
     12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), 22: (*_D65, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
 }  # fmt: skip
+_ADOBE = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 #: From stored to linear values: an exponent, or the parametric curve of type 3 of ICC.1.
 _SRGB_CURVE, _BT709 = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045), (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 _TRANSFER = dict.fromkeys((1, 6, 11, 12, 14, 15), _BT709) | {
@@ -209,12 +210,10 @@ def _colour_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, bytes]]:
 def _without_broken_chunks(stream: BinaryIO) -> tuple[BinaryIO, list[str]]:
     """The file without colour chunks that Pillow would refuse it for, and what is said of them."""
     broken = [found for found in _colour_chunks(stream) if not re.match(_CHUNKS[found[0]], found[2], re.DOTALL)]
+    for _, start, body in reversed(broken):
+        stream.seek(0)
+        stream = BytesIO(stream.read(start) + stream.read()[len(body) + 12 :])
     stream.seek(0)
-    if broken:
-        content = stream.read()
-        for _, start, body in reversed(broken):
-            content = content[:start] + content[start + len(body) + 12 :]
-        stream = BytesIO(content)
     return stream, [f"{kind.decode()} ignored: it is cut short" for kind, *_ in broken]
 
 
@@ -249,6 +248,9 @@ def _profiles(image: Image.Image, stream: BinaryIO) -> Iterator[tuple[str, Calla
         yield "sRGB chunk", lambda: _icc(_PRIMARIES[1], _SRGB_CURVE)
     if png and {"gamma", "chromaticity"} & about.keys():
         yield "gAMA and cHRM", lambda: _from_gamma(about.get("gamma"), about.get("chromaticity"))
+    with suppress(Exception):  # damaged metadata tell nothing
+        if image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03":  # how a camera says Adobe RGB (DCF 2.0)
+            yield "EXIF (Adobe RGB)", lambda: _icc(_ADOBE, (563 / 256,))
 
 
 def _to_srgb(image: Image.Image, plain: Image.Image, stream: BinaryIO, notes: list[str]) -> tuple[Image.Image, str | None]:
@@ -272,14 +274,11 @@ def _to_srgb(image: Image.Image, plain: Image.Image, stream: BinaryIO, notes: li
     return plain, "; ".join(notes) or None
 
 
-def _exif(image: Image.Image) -> tuple[int, bool]:
-    """The orientation, and whether it is a camera's Adobe RGB, which the interoperability index R03 tells without a profile."""
-    orientation, adobe = 1, False
-    with suppress(Exception):  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
-        exif = image.getexif()
-        orientation = exif.get(0x0112, 1)
-        adobe = exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
-    return orientation, adobe
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata tell nothing, and the pixels are whole: shown as stored, as every viewer does
+        return 1
 
 
 def _decode(file: BufferedReader) -> Image.Image:
@@ -295,8 +294,7 @@ def _decode(file: BufferedReader) -> Image.Image:
         with _ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
             image.load()
             _refuse_large(image)  # some formats tell their real size only now
-            orientation, adobe = _exif(image)
-            turn, rgb = _TURNS.get(orientation), cast("Image.Image", image)
+            turn, rgb = _TURNS.get(_orientation(image)), cast("Image.Image", image)
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 rgb = _numbers_to_grey(image)
             elif image.mode == "LAB":
@@ -305,8 +303,6 @@ def _decode(file: BufferedReader) -> Image.Image:
             clear = rgb.has_transparency_data
             rgb = (rgb.convert("LA") if rgb.mode == "La" else rgb).convert("RGBA" if clear else "RGB")
             rgb, note = _to_srgb(image, rgb, stream, notes)
-            if adobe and note is None:
-                note = "EXIF: Adobe RGB, not converted"
             if clear:
                 rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
             rgb = rgb if turn is None else rgb.transpose(turn)
@@ -340,10 +336,9 @@ def read_rgb(path: str | Path) -> Image.Image:
     """Decode an image as upright 8-bit sRGB.
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
-    converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, or its gAMA
-    and cHRM; what is broken, impossible, or made for other colours is ignored: ``info["colour_profile"]`` says what was done,
-    also that a camera's Adobe RGB without a profile was not converted. Without any, or with one of sRGB, the values stay as they
-    are. Transparency is laid over white; of an animation the first frame is taken.
+    converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, its gAMA and
+    cHRM, or a camera's mark of Adobe RGB; what is broken, or made for other colours, is ignored: ``info["colour_profile"]`` says
+    so. Without any, or with sRGB, the values stay as they are. Transparency is laid over white; an animation is its first frame.
     16-bit grey is scaled by the range of its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files
     do not tell the range of floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds all is taken.
 
