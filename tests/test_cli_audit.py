@@ -1,6 +1,9 @@
 """``mpox audit`` as a user meets it: a folder of pictures in, tables and plain sentences out, never a traceback."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -111,6 +114,15 @@ def test_a_mistake_is_one_sentence(folder, tmp_path, arguments, message):
     assert result.exit_code == 1
     assert message in result.output and result.output.count("mpox: ") == 1
     assert "Traceback" not in result.output
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_terminal_is_named_and_costs_no_table(folder, tmp_path):
+    words = [sys.executable, "-m", "mpox.cli", "audit", str(folder), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "mpox: The output cannot be written (No space left on device)" in done.stderr
+    assert (tmp_path / "out" / "pairs.csv").is_file()
 
 
 def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):

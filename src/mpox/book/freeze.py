@@ -15,7 +15,7 @@ import sklearn
 import timm
 from safetensors.torch import save
 
-from mpox._core import MpoxError, WeightsMissing, csv_text
+from mpox._core import MpoxError, WeightsMissing, csv_text, expanded
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters
 from mpox.data.dataset import Dataset
@@ -80,7 +80,7 @@ def freeze(
     `store` keeps the audits (the default store if not given); `say` is told the size before anything is written, and which
     weights are not available. `MpoxError` if there is nothing to freeze, a data set is missing, or `out` exists.
     """
-    out, store = Path(out).expanduser().resolve(), store or RunStore(store_folder())
+    out, store = expanded(out).resolve(), store or RunStore(store_folder())
     if out.exists():
         raise MpoxError(f"{out} exists: remove it, or name another --out.")
     names, backbones = asked_for(profile, overrides, data_dir)

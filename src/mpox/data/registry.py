@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpox._core import MpoxError, data_roots
+from mpox._core import MpoxError, data_roots, expanded
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def get_spec(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = No
     """
     if str(name) in REGISTRY:
         return REGISTRY[str(name)]
-    places = [Path(name).expanduser(), *(root / Path(name).name for root in data_roots(data_dir))]
+    places = [expanded(name), *(root / Path(name).name for root in data_roots(data_dir))]
     folder = next((place for place in places if str(name) and place.is_dir()), None)
     if folder is None:
         raise MpoxError(
