@@ -733,9 +733,8 @@ for name in datasets:
 # - Networks whose pretrained weights were not at hand are missing; few sizes can hardly show a rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
-#   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Whether fine-tuning is
-#   under-trained, too, was tried once on a GPU, with nothing frozen, at 224 pixels and for up to 40 epochs, on MSLD v1.0: figures of the
-#   same size, and the same gap between the random and the honest division (`results/README.md` has them; they are no part of this page).
+#   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Fine-tuning may be
+#   under-trained, too: no fine-tuning of all layers, on larger images or for longer, is in the record.
 # - Many comparisons were made: the p values are corrected for that, the intervals are not.
 # - Latency and memory are of one machine; their order carries over, their size does not.
 # - The best models on MSLD v1.0 learn from MSID too. A second photograph of a tested patient there, which nobody could find, would flatter them.

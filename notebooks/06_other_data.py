@@ -494,13 +494,11 @@ at_the_top.fill(*(lines or ["Nothing could be compared on this page."]))
 #
 # - The unshared pictures are not a random part of a collection: they are those that nobody else has taken, and may be harder. That is why
 #   the ceiling is read on the same pictures.
-# - What the audit missed is still shared, and then every figure without shared photographs is too high.
 # - "Other rashes" are chickenpox and measles in one collection and whatever its makers found in another; a part of the fall
 #   is a change of the question.
 # - The ceiling and the mixed models learn from the target's shared photographs in other folds; the ceiling is one of this kind of model, not of the task.
 # - A frozen network knows few remedies. Colour copies change the features, but the features were not learnt with them.
 # - The re-weighting assumes that only the pictures differ and not what they mean; where the label of a photograph differs between collections, no weight mends it.
-# - Intervals are about the groups that were tested; another training collection would give another model.
 #
 # ## Take-aways
 #

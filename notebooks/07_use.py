@@ -26,7 +26,7 @@
 # - read a reliability diagram, and say which part of an ECE is chance;
 # - choose a threshold for a stated aim without looking at the test pictures;
 # - say what a positive result means where the disease is rare, and whether acting on it does more good than harm;
-# - build a model that may say "not sure", and say what its promise is worth.
+# - build a model that may say "not sure", and say what its coverage is worth.
 #
 # **You need** [chapter 3](03_cross_validation.ipynb).
 
@@ -136,10 +136,10 @@ from mpox.studies.unfamiliar import ELSEWHERE, OWN
 NO_SKIN = ("document", "plain wall", "landscape", "noise", "cat", "thing", "other medical picture")  # any model of skin should be warned
 POINTS = {
     "probabilities": "the expected calibration error of the probability of Mpox is {ece_as_they_are}; a perfectly calibrated model would show "
-    "{floor.estimate:.3f} (95 % of simulations {floor.low:.3f} to {floor.high:.3f}) on as many images. The intercept is {intercept_as_they_are}, where 0 is right and Mpox is said too readily below it. The Brier "
+    "{floor.estimate:.3f} (95 % of simulations {floor.low:.3f} to {floor.high:.3f}) on as many images. That error has no sign; the intercept has: {intercept_as_they_are}, above 0 where Mpox is said too rarely, below where too readily. The Brier "
     "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
     "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
-    "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox, to which the promise is made as well, in "
+    "not sure": "sets that are to hold the true class in {level:g} of the cases, of which {proved:g} is the most that is proved, hold it in {coverage}, and for Mpox in "
     "{coverage_mpox}; the answer is a single class for {certain} of the test images, and right in {right} of those.",
     "images of something else": "of {no_skin} images without any skin, most of them drawn by a program, {warned_no_skin} raise a warning (of the own test "
     "images {warned_own}); without it, {certain_no_skin} of them would have been given a single class, and the highest probability of Mpox among them is "
@@ -171,7 +171,7 @@ for name in datasets:
     for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
     shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
-    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, floor=floor)}" for about, text in shown.items()]
+    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, proved=2 * level - 1, floor=floor)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]
@@ -320,7 +320,8 @@ for name in datasets:
 #
 # Whoever acts at a probability of 0.1 holds one found case for worth nine false alarms. The net benefit counts true positives less
 # false positives at that rate {cite}`vickers2006`, and compares with acting on everyone and on nobody ([the decision
-# curves](#fig-decision-curves)). On the right, the probabilities are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it {cite}`elkan2001`.
+# curves](#fig-decision-curves)). On the right, the probabilities are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it
+# {cite}`elkan2001`: from one over the number of classes, which the probe's equal weights stand for, not from the collection's share.
 
 # %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"name": "decision-curves", "caption": "Decision curves with 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
 curves = []
@@ -339,7 +340,7 @@ plt.show()
 # %%
 for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
     span = useful_range(part)
-    says = f"from {span[0]:.2f} to {span[1]:.2f}" if span else "nowhere"
+    says = f"from {span[0]:.2g} to {span[1]:.2g}" if span else "nowhere"
     best = part[part["strategy"] == ADVANTAGE].nlargest(1, "estimate").iloc[0]
     model = part[(part["strategy"] == MODEL) & (part["threshold"] == best["threshold"])].iloc[0]
     report.prose(
@@ -348,23 +349,23 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
         f"alternative (95 % CI of this advantage {1000 * best['low']:.0f} to {1000 * best['high']:.0f}; the false positives are taken off at "
         f"their rate). The model's own net benefit there is {model['estimate']:.3f}."
     )
-    if where == "as collected":
-        report.finding(f"use_{report.short_name(name)}_useful", says)
+    report.finding(f"use_{report.short_name(name)}_useful{'' if where == 'as collected' else '_rare'}", says)
 
 # %% [markdown]
 # ## Not sure
 #
-# A model may be allowed to name every class that it cannot exclude. A conformal set {cite}`vovk2005` does that with a promise: if
-# test pictures and held-out training pictures come from the same source in random order, it holds the true class in at least the
-# share that was asked for. Here the promise is made for each class by itself ([kept or not](#fig-conformal)), and an answer of several
-# classes, or none, is read as "not sure", and sent to a person.
+# A model may be allowed to name every class that it cannot exclude. A conformal set {cite}`vovk2005` is built to hold the true one in
+# a share 1 - alpha of the images, here for each class by itself. Our scores come from cross-validation, and for such scores no more than 1 - 2 alpha is
+# proved {cite}`vovk2015,barber2021`; even that asks every fold's model about a new image, where we ask one that was trained on all. So
+# nothing is guaranteed, and what was reached [is measured](#fig-conformal). Several classes, or none, are read as "not sure", and sent to a person.
 #
-# :::{margin} A promise without a model of the world
-# Rank the score of a new picture among those of held-out ones. If all come from one source in random order, every rank is as likely as any
-# other, whatever the network does. That is the whole proof; what it needs is the random order, and that is what a new hospital breaks.
+# :::{margin} Where a guarantee comes from
+# Let one model score held-out images and a new one. If all come from one source in random order, every rank of the new score is equally
+# likely, whatever the network does. That proves 1 - alpha for one held-out set; with a model a fold, scores are no longer of one kind. A
+# new hospital breaks the random order.
 # :::
 
-# %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"name": "conformal", "caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; on the dotted line a promise is just kept. Right: how often the set is one class."}}
+# %% mystnb={"image": {"alt": "Left: coverage achieved over coverage asked for by class with 95 percent intervals. Right: shares of test pictures with one class, several or none in their set. One row a data set."}, "figure": {"name": "conformal", "caption": "Conformal sets, out-of-fold. Left: how often the true class is in the set, by class, with 95 % intervals from resampling groups; the dotted line is what was asked for. Right: how often the set is one class."}}
 _, axes = plt.subplots(len(datasets), 2, figsize=(7.4, 3.3 * len(datasets)), squeeze=False)
 look = {"intervals": "bars", "join": False, "diagonal": True, "xlabel": "coverage asked for", "ylabel": "coverage achieved"}
 for (left, right), (name, part) in zip(axes, coverage.groupby("dataset", sort=False), strict=True):
@@ -384,10 +385,9 @@ wide = wide[["data set", "class", "images", "coverage", "size", "one class", "no
 report.show(wide, name="conformal", caption=f"Conformal sets at a coverage of {level:g} asked for.")
 
 # %% [markdown]
-# The promise speaks of exchangeable pictures. Pictures of one patient are alike, so that groups are exchangeable at best: the
-# coverage is still right on average, but the sets stand on fewer witnesses than there are pictures, and one difficult patient moves
-# it, which the intervals show. Pictures of another collection are not exchangeable at all. There the coverage is not promised, but it
-# can be measured: trained, and fitted, on all of one collection for Mpox against other rashes; asked about the pictures of the other
+# Images of one patient are alike, so that groups are exchangeable at best: the sets stand on fewer witnesses than there are
+# images, and one difficult patient moves the coverage, which the intervals show. Images of another collection are not exchangeable at
+# all. There, too, it can be measured: trained, and fitted, on all of one collection for Mpox against other rashes; asked about the pictures of the other
 # one that share nothing with it.
 
 # %%
@@ -442,7 +442,7 @@ for name in datasets:
     report.show(said_to(strange[name]).set_index("kind").join(wide).reset_index(), digits=2, name="strange", caption=caption)
 
 # %% [markdown]
-# `certain` is the share of conformal sets (at 0.9) with a single class: a promise about skin protects nobody from a wall. `unsure`
+# `certain` is the share of conformal sets (at 0.9) with a single class: a coverage measured on skin protects nobody from a wall. `unsure`
 # takes the doubt of the model itself, 1 minus its largest probability, for a warning {cite}`hendrycks2017`; `mahalanobis` is the
 # distance to the nearest class under the covariance within the classes {cite}`lee2018`.
 #
@@ -497,14 +497,10 @@ for name in datasets:
 # - Everything that is fitted here stands on models that were trained on three quarters of the training part, and is applied to one
 #   that was trained on all of it. That model may be a little better, and its probabilities a little sharper.
 # - Each fold has its own model, temperature and threshold; what is pooled is the procedure, not one model.
-# - Predictive values, the right decision curve and the costs take sensitivity and specificity to another place unchanged. Where
-#   the other people are mostly healthy, or have rashes that are not in the collection, both will be different.
-# - The intervals hold thresholds and curves for given; another training would choose others.
 # - The pictures that are no rash are few, and each is easy to tell. A warning that catches a cat may pass a burn or another rash.
 # - A novelty score by features of photographs warns of drawings because they are drawings. That it warns of walls does not mean
 #   that it warns where it matters: the last lines of its table are pictures of rashes from another collection.
-# - What crosses between the two collections is a change of pages and labels more than of patients, in two directions, once each.
-# - The costs are invented. So is the assumption that a missed case costs the same whoever is missed.
+# - A missed case is taken to cost the same whoever is missed. [One page](../book/limitations.md) has what bounds every chapter.
 #
 # ## Take-aways
 #
@@ -512,7 +508,7 @@ for name in datasets:
 # - A threshold follows from an aim, is chosen inside, and is judged on the test. The loss on the way is part of the result.
 # - What a positive result means depends on [how common the disease is](#fig-predictive-values) where the test is used, not where it was
 #   made.
-# - "Not sure" is an answer, and its promise holds for pictures like those of calibration only. So does every warning.
+# - "Not sure" is an answer. Its coverage was measured, not proved, on pictures like those of calibration only. So was every warning.
 # - Whether acting on a model does good is a matter of what errors cost. Say the costs before the answer.
 #
 # ## Check yourself
@@ -600,7 +596,7 @@ columns = ["data set", "class", "coverage, by class", "coverage, together", "siz
 report.show(pd.DataFrame(rows, columns=columns), digits=2)
 
 # %% [markdown] tags=["solution"]
-# Without classes the promise holds on average over all pictures. It is kept by covering the easy and frequent classes more often than
+# Without classes the coverage is aimed at on average over all pictures. It is reached by covering the easy and frequent classes more often than
 # asked for, and the hard or rare one less often. Nobody who has that disease is helped by the average. If sets did not become smaller
 # in the table, the classes are about equally hard, and there was nothing to shift.
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mpox._core import MpoxError
+from mpox._core import MpoxError, locked
 from mpox.book.build import NOT_BUILT, Links, _is_plumbing, build_book, external_requests, read_edition, stage
 from mpox.book.chapters import glued_texts
 from mpox.book.report import KEY_FINDINGS, NOT_YET
@@ -209,6 +209,11 @@ def test_provenance_decides_the_edition_and_two_of_one_are_refused(tmp_path, pro
         build_book(runs)
     with pytest.raises(MpoxError, match=r"make it with `mpox run --profile recorded`"):
         build_book()
+    with (
+        locked(project / "_book_src/.lock"),
+        pytest.raises(MpoxError, match="Another 'mpox book' is building in .*: wait"),
+    ):
+        build_book(runs[:1])
 
 
 # ------------------------------------------------------------------------------------------------- staging

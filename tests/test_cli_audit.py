@@ -41,8 +41,13 @@ def audit(*arguments) -> object:
 
 def test_a_folder_is_audited(folder, tmp_path):
     out = tmp_path / "out"
+    out.mkdir()
+    for name in ("review.html", "review-2.html", "review-3.html", "review-of-mine.html"):  # of an earlier, longer audit
+        (out / name).write_text("of before")
     result = audit(folder, "--out", out, "--review", "--patient-pattern", r"(?P<patient>P\d+)_")
     assert result.exit_code == 0, result.output
+    assert {path.name for path in out.glob("review*")} == {"review.html", "review-of-mine.html"}
+    assert "of before" not in (out / "review.html").read_text()
     assert "6 pictures (Mpox 4, Other 2), 2 files rejected; patients known: 6 of 6." in result.output
     assert "1 pairs show the same photograph" in result.output and "1 of labels, 1 of patients" in result.output
     pairs = pd.read_csv(out / "pairs.csv")

@@ -215,7 +215,8 @@ def is_of_the_present_code(folder: Path) -> bool:
         return False
     run = read_run_folder(folder)
     sources = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in (project_root() / "notebooks").glob("*.py")}
-    read = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.csv"), *RESULTS.rglob("*.*"), *(project_root() / "profiles").glob("*.yml")]
+    package = [path for path in PACKAGE.rglob("*.*") if path.suffix in (".py", ".csv", ".yml")]
+    read = [*package, *RESULTS.rglob("*.*"), *(project_root() / "profiles").glob("*.yml")]
     newest = max(path.stat().st_mtime for path in read)
     same = {name: notebook.source_sha256 for name, notebook in run.notebooks.items()} == sources
     usual = run.parameters == load_profile("recorded").parameters

@@ -170,12 +170,30 @@ def test_the_decision_curve_is_that_of_dcurves(coarse, prevalence):
     thresholds = np.round(np.arange(0.01, 0.95, 0.01), 2) if prevalence is None else np.array([0.005, 0.01, 0.02, 0.1])
     ours = decision_curve(coarse, thresholds=thresholds, prevalence=prevalence, n_bootstrap=0)
     ill = coarse["label"] == "Mpox"
-    p = coarse["p_Mpox"] if prevalence is None else at_prevalence(coarse["p_Mpox"], ill.mean(), prevalence)
+    p = coarse["p_Mpox"] if prevalence is None else at_prevalence(coarse["p_Mpox"], 1 / 2, prevalence)  # of two classes
     data = pd.DataFrame({"ill": ill.astype(int), "model": p})
     theirs = dca(data=data, outcome="ill", modelnames=["model"], thresholds=thresholds, prevalence=prevalence)
     for strategy, name in ((MODEL, "model"), (EVERYONE, "all"), (NOBODY, "none"))[: 1 if prevalence else 3]:
         other = theirs[theirs["model"] == name].set_index("threshold")["net_benefit"].reindex(thresholds)
         assert np.allclose(ours[ours["strategy"] == strategy]["estimate"], other, atol=1e-9)
+
+
+def test_probabilities_move_from_equal_classes_to_a_prevalence_as_counting_says():
+    """Three classes of known densities, a model that weighs them alike, Mpox in 6 of 10 images: Bayes' theorem class by class,
+    and net benefit image by image. Moved so, what is stated is on average what happens; from the sample's share it is not."""
+    rng, y = np.random.default_rng(3), np.repeat([0, 1, 2], [6000, 3000, 1000])
+    ill, middle = y == 0, np.array([0.0, 1.0, 2.0])
+    density = np.exp(-((rng.normal(middle[y], 1)[:, None] - middle) ** 2) / 2)
+    equal = table(y, density / density.sum(axis=1, keepdims=True), classes=("Mpox", "Measles", "Normal"))
+    there = np.array([0.1, 0.45, 0.45])
+    p, people = density[:, 0] * 0.1 / (density @ there), there[y] / np.bincount(y)[y]
+    assert at_prevalence(equal["p_Mpox"], 1 / 3, 0.1).to_numpy() == pytest.approx(p)
+    assert people @ p == pytest.approx(0.1, abs=0.003) and people @ at_prevalence(equal["p_Mpox"], 0.6, 0.1) < 0.06
+    thresholds = np.array([0.02, 0.1, 0.3])
+    found = decision_curve(equal, thresholds=thresholds, prevalence=0.1, n_bootstrap=0).query("strategy == @MODEL")
+    for threshold, value in zip(thresholds, found["estimate"], strict=True):
+        hits, alarms = 0.1 * (p[ill] >= threshold).mean(), 0.9 * (p[~ill] >= threshold).mean()
+        assert value == pytest.approx(hits - alarms * threshold / (1 - threshold), abs=1e-12)
 
 
 def test_bands_hold_the_curve_and_the_advantage_is_over_the_better_of_both(coarse):

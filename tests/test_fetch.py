@@ -223,6 +223,47 @@ def test_without_a_list_only_the_class_folders_are_taken(server, archive, tmp_pa
         fetch.fetch("unlisted", data_dir=tmp_path / "other", say=str)
 
 
+@pytest.fixture
+def published(server, archive, tmp_path, monkeypatch):
+    """'record', at an address of its own, with the md5 of its archive, wants its licence read; the folder where data are put."""
+    members = [(f"Images/{name}", data) for name, data in IMAGES.items()] + [("__MACOSX/Images/Mpox/._a.png", b"x")]
+    server.body = make_zip(tmp_path / "record.zip", [("README.txt", b"terms"), *members])
+    address = f"http://127.0.0.1:{server.server_address[1]}/record.zip"
+    source = Archive(address=address, md5=hashlib.md5(server.body).hexdigest())
+    spec = DatasetSpec("record", "Record", "record", homepage="https://home/terms", archive=source, read_licence=True)
+    monkeypatch.setitem(REGISTRY, "record", spec)
+    return tmp_path / "cache" / "data"
+
+
+def test_a_licence_that_has_to_be_read_is_asked_for_before_anything_is_downloaded(server, published):
+    asked = CliRunner().invoke(cli.data, ["fetch", "record"])
+    assert asked.exit_code == 1 and server.asked == 0 and not published.exists()
+    assert "open https://home/terms" in str(asked.exception) and "fetch record --licence-read`" in str(asked.exception)
+    done = CliRunner().invoke(cli.data, ["fetch", "record", "--licence-read"])
+    assert tree(published / "record") == IMAGES and server.asked == 1
+    assert "5 images, in an archive with the published checksum" in done.output
+    assert "nothing to do" in CliRunner().invoke(cli.data, ["fetch", "record"]).output  # what is here is read, not fetched
+
+
+def test_an_archive_that_is_not_the_published_one_is_refused(server, published, tmp_path):
+    good, server.body = (
+        server.body,
+        make_zip(tmp_path / "other.zip", [("Images/Mpox/a.png", b"other"), ("Images/Normal/b.png", b"y")]),
+    )
+    with pytest.raises(MpoxError, match="is not the published file .md5 [0-9a-f]{32}.; nothing was changed"):
+        fetch.fetch("record", licence_read=True, say=str)
+    assert not list(published.iterdir())
+    server.body = good
+    assert tree(fetch.fetch("record", licence_read=True, say=str)) == IMAGES
+
+
+def test_mcsi_is_the_published_zenodo_record():
+    spec = REGISTRY["mcsi"]
+    assert spec.read_licence and spec.archive.md5 == "e8e490856d0a7e4871ae9e2dc15e81fe" and spec.archive.file == "MCSI.zip"
+    assert spec.archive.url == "https://zenodo.org/records/8360076/files/MCSI.zip" and spec.homepage.endswith("zenodo.8360076")
+    assert [name for name, one in REGISTRY.items() if one.read_licence] == ["mcsi"]
+
+
 def test_kaggle_delivers_the_original_images(archive, tmp_path, monkeypatch):
     copy, asked, said = tmp_path / "kaggle" / "versions" / "1", [], []
     (copy / "Augmented Images").mkdir(parents=True)

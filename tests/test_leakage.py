@@ -20,13 +20,13 @@ from mpox.models import heads
 from mpox.models.config import ModelConfig
 from mpox.models.features import features
 from mpox.protocols.copies import N_AUGMENTED, augmented
-from mpox.protocols.doses import dose_splits
+from mpox.protocols.doses import crossing_splits, dose_splits
 from mpox.protocols.pairs import combine
 from mpox.protocols.splits import PROTOCOLS, make_splits, siblings_in_training, split_hash
 from mpox.runs.cross_validation import cross_validate, validate_externally
 from mpox.runs.store import RunStore
 from mpox.studies.external import SUBSETS, external_metrics
-from mpox.studies.leakage import dose_response, leak_dose
+from mpox.studies.leakage import dose_response, leak_dose, needed_share
 
 DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEIGHBOUR = ModelConfig(regime="nearest_neighbour", backbone="colour_histogram", image_size=64)
@@ -125,6 +125,43 @@ def test_a_planted_leak_is_found_and_measured(planted, tmp_path):
     lowest = leak_dose(store, planted, NEIGHBOUR, doses=[0], n_folds=4, n_repeats=2)
     pd.testing.assert_frame_equal(lowest, predictions[predictions["dose"] == 0])
     assert len(known) == len(store.used_runs) == 3 * 4 * 2 and not lowest["exposed"].any() and lowest["has_sibling"].any()
+
+
+@pytest.fixture(scope="module")
+def views(planted) -> Dataset:
+    return augmented(planted, 3, 0)
+
+
+def test_the_share_of_copies_that_cross_runs_from_the_honest_division_to_augmenting_before_it(views):
+    folds = {"n_folds": 4, "n_repeats": 2, "seed": 3}
+    splits = crossing_splits(views.manifest, doses=DOSES, **folds)
+    shown = set(views.manifest.loc[views.manifest["view"] == 0, "image_id"])
+    for dose, protocol in ((0.0, "source"), (1.0, "augment_before_split")):
+        whole = make_splits(views.manifest, protocol, **folds).assign(group_id=lambda table: table["image_id"].map(views.groups))
+        assert split_hash(splits[dose]) == split_hash(whole[(whole["role"] == "train") | whole["image_id"].isin(shown)])
+    crossing: set = set()
+    for dose, split in splits.items():
+        tested = split[split["role"] == "test"]
+        assert set(tested["image_id"]) == shown and not tested.duplicated(["repeat", "image_id"]).any()
+        groups = split.assign(honest=split["image_id"].map(views.groups))
+        parts = groups.groupby(["repeat", "fold", "honest"])[["role", "inner_fold"]].nunique().max(axis=1)
+        apart = set(parts[parts > 1].index.get_level_values("honest"))
+        assert crossing <= apart and len(apart) == round(dose * views.groups.nunique())  # nested; others stay whole, inside too
+        crossing = apart
+        assert siblings_in_training(split, views.groups) == pytest.approx(dose, abs=0.05)
+
+
+def test_the_share_that_gives_a_value_is_read_off_the_curve(views, tmp_path):
+    """Labels mean nothing: without copies in training the neighbour guesses, with all of them it is nearly always right."""
+    predictions = leak_dose(RunStore(tmp_path), views, NEIGHBOUR, doses=(0, 0.5, 1), n_folds=4)
+    assert set(predictions["protocol"]) == {"copies_cross"} and predictions["run_id"].nunique() == 3 * 4
+    curve = dose_response(predictions, n_bootstrap=200).query("metric == 'f1_of_means'").set_index("share")["estimate"]
+    assert curve.iloc[0] < 0.7 and curve.iloc[-1] > 0.9 and curve.is_monotonic_increasing
+    for target in (0.75, 0.85):
+        estimate, low, high = needed_share(predictions, "f1_of_means", "macro", target, n_bootstrap=200)
+        assert low <= estimate <= high and np.interp(estimate, curve.index, curve) == pytest.approx(target)
+    assert needed_share(predictions, "f1_of_means", "macro", 0.1, n_bootstrap=200) == (0, 0, 0)
+    assert needed_share(predictions, "f1_of_means", "macro", 1.1, n_bootstrap=200) == (np.inf,) * 3
 
 
 @settings(max_examples=8, deadline=None)

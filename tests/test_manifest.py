@@ -399,6 +399,9 @@ NO_PATIENT = [
     "NULL",
     "None",
     "#N/A",
+    "NA_character_",
+    "not provided",
+    "(empty)",
     "#REF!",
     "<NA>",
     "\\N",
@@ -524,6 +527,8 @@ def test_folders_of_the_system_are_passed_over_and_named(tmp_path):
         "Normal/#recycle",
         "lost+found",
         "Normal/System Volume Information",
+        "Thumbs",
+        "Normal/_thumbnails",
     ]
     save(root, *(f"{folder}/thumb.png" for folder in system), "Normal/.thumbnails/a.png", "Normal/#1/b.png")
     frame = build_manifest(root)

@@ -69,11 +69,18 @@ def test_files_that_contributors_are_sent_to_exist():
     assert [path for path in paths if not re.search("NAME|NN", path) and not (ROOT / path).exists()] == []
 
 
+def test_what_bounds_the_whole_book_fits_one_page_and_chapters_send_there():
+    assert len(TEXT[ROOT / "book/limitations.md"].split()) <= 500
+    senders = [path.name for path, text in TEXT.items() if "(../book/limitations.md)" in text and path.suffix == ".py"]
+    assert "08_verdict.py" in senders and len(senders) >= 4
+
+
 # ---------------------------------------------------------------------------------------------- checklists
 #: How many items each publication has, and the first and last number.
 PUBLISHED = {
     "claim_2024": (44, "1", "44"),
     "tripod_ai": (52, "1", "27c"),
+    "probast_ai": (34, "D1.1", "E4.7"),
     "clear_derm": (25, "Data 1", "Application 2"),
     "reforms": (32, "1a", "8b"),
 }
@@ -93,7 +100,7 @@ def test_every_item_of_a_checklist_is_there_in_order_and_counted(key):
     found, (count, first, last) = items(key), PUBLISHED[key]
     numbers = list(found)
     assert len(numbers) == count and numbers[0] == first and numbers[-1] == last
-    order = [[int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", number)] for number in numbers]
+    order = [[int(part) if part.isdigit() else part for part in re.findall(r"\d+|[A-Za-z]+", number)] for number in numbers]
     assert order == sorted(order) or key == "clear_derm"
     counts = " | ".join(str(list(found.values()).count(status)) for status in STATUSES)
     assert set(found.values()) <= set(STATUSES)
@@ -103,6 +110,7 @@ def test_every_item_of_a_checklist_is_there_in_order_and_counted(key):
 def test_nothing_is_claimed_of_what_the_collections_do_not_tell():
     """Consent, who labelled and who is shown are not known to anyone; a page that says otherwise would be wrong."""
     unknown = [("claim_2024", "16"), ("claim_2024", "36"), ("tripod_ai", "17"), ("tripod_ai", "8b"), ("clear_derm", "Data 7")]
+    unknown += [("probast_ai", number) for number in ("D3.1", "E3.1")]
     assert {items(key)[number] for key, number in unknown} == {"Not reported"}
 
 

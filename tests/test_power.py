@@ -74,3 +74,10 @@ def test_the_table_of_power_holds_together():
         assert ((rows["difference"] > detectable) == (rows["power"] > 0.8)).all()
         assert ((rows["needed"] <= 162) == (rows["difference"] >= detectable)).all()
         assert rows["power"].is_monotonic_increasing and np.isinf(rows["needed"].iloc[0])
+
+
+@pytest.mark.parametrize(("nothing", "test"), [({"discordance": 0.0}, "McNemar"), ({"sd": 0.0}, "corrected t")])
+def test_of_models_that_do_not_differ_the_table_knows_nothing(nothing, test):
+    table = power_table(162, **{"discordance": 0.15, "sd": 0.04, "n_folds": 5, "n_repeats": 5, **nothing}).set_index("test")
+    assert table.loc[test, ["detectable", "power", "needed"]].isna().all(axis=None) and len(table.loc[test]) == 3
+    assert table.drop(test).notna().all(axis=None)

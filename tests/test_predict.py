@@ -15,6 +15,7 @@ from PIL import Image
 
 from mpox import ModelConfig, MpoxError, cross_validate, open_store
 from mpox.cli import main
+from mpox.data.manifest import say_passed_over
 from mpox.models.backbones import Deployable
 from mpox.models.heads import fit
 from mpox.runs import predict
@@ -240,14 +241,18 @@ def test_several_classes_or_none_are_not_sure(wrong_on, answer, monkeypatch):
 
 
 def test_a_folder_is_its_images_and_a_strange_image_is_marked(invoke, use_study, tmp_path):
-    (tmp_path / "below" / ".hidden").mkdir(parents=True)
+    for folder in (".hidden", "@eaDir/a.jpg"):
+        (tmp_path / "below" / folder).mkdir(parents=True)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8))
-    for name in ("b.png", "a.jpg", ".hidden/c.png"):
+    for name in ("b.png", "a.jpg", ".hidden/c.png", "@eaDir/a.jpg/thumb.jpg"):
         noise.save(tmp_path / "below" / name)
     (tmp_path / "below" / "notes.txt").write_text("not an image")
     done = invoke(tmp_path, tmp_path / "below" / "b.png", "--run", use_study.run_id)
     assert done.exit_code == 0 and done.stdout.count("unlike the images that the run learnt from") == 2
     assert [os.path.basename(line.split()[0]) for line in done.stdout.splitlines()[1:]] == ["a.jpg", "b.png"]
+    assert say_passed_over([str(tmp_path / "below" / "@eaDir")]) in done.stderr
+    said = json.loads(invoke(tmp_path / "below", "--run", use_study.run_id, "--json").stdout)
+    assert said["passed_over"] == [str(tmp_path / "below" / "@eaDir")] and not said["errors"]
 
 
 def test_heat_maps_are_drawn_and_never_written_over(invoke, use_study, made, tested, tmp_path):

@@ -1,6 +1,8 @@
 """What is recorded can be read back, number for number, and the README says what the records say."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -13,7 +15,9 @@ from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
 from mpox.audit.result import package_decisions
 from mpox.book.chapters import README_MARKS, readme_table, update_readme
+from mpox.runs.croissant import describe_record, write_description
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
+from mpox.studies.verdict import BETTER
 
 RESULTS = project_root() / "results"
 MODEL = ModelConfig(backbone="colour_histogram", image_size=64)
@@ -108,10 +112,61 @@ def test_the_readme_says_what_the_records_say(tmp_path):
     assert between.strip() == readme_table(RESULTS)
 
 
+def described(folder) -> dict:
+    return json.loads((folder / "croissant.json").read_text())
+
+
+def test_the_croissant_description_is_of_the_files_as_they_are():
+    """Structure, checksums, columns. That mlcroissant reads it was tried by hand: with its pandas-stubs mypy fails."""
+    found = described(RESULTS)
+    assert found == describe_record(RESULTS), "the record has changed: run `mpox record`"
+    assert found["@type"] == "sc:Dataset" and found["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    files = {entry["@id"]: entry for entry in found["distribution"]}
+    there = {path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*") if path.is_file()}
+    assert len(files) == len(found["distribution"]) and set(files) == there - {"README.md", "croissant.json"}
+    for name, entry in files.items():
+        assert entry["@type"] == "cr:FileObject" and entry["contentUrl"] == name and entry["encodingFormat"]
+        assert entry["sha256"] == hashlib.sha256((RESULTS / name).read_bytes()).hexdigest()
+    sets = {entry["@id"]: entry["field"] for entry in found["recordSet"]}
+    assert set(sets) == {"history", "manifests/msid", "manifests/msld-v1", "metrics", "predictions", "splits"}
+    for name, fields in sets.items():
+        (source,) = {field["source"]["fileObject"]["@id"] for field in fields}
+        path = RESULTS / source
+        columns = pd.read_csv(path, nrows=0) if path.suffix == ".csv" else pd.read_parquet(path)
+        assert [field["source"]["extract"]["column"] for field in fields] == list(columns) and name == source.rsplit(".", 1)[0]
+    kinds = {field["@id"]: field["dataType"] for fields in sets.values() for field in fields}
+    assert [kinds[name] for name in ("predictions/p_Mpox", "predictions/label", "splits/fold", "history/chosen")] == [
+        "sc:Float", "sc:Text", "sc:Integer", "sc:Boolean",
+    ]  # fmt: skip
+
+
+def test_a_record_is_described_when_it_is_written_and_a_changed_file_shows(recorded, tmp_path):
+    origin = recorded[2].root
+    assert described(origin) == describe_record(origin)
+    folder = tmp_path / "results"
+    shutil.copytree(origin, folder)
+    with (folder / "metrics.csv").open("a") as stream:
+        stream.write("\n")
+    assert described(folder) != describe_record(folder)
+    write_description(folder)
+    assert described(folder) == describe_record(folder)
+
+
 def test_the_recorded_study_is_small_and_has_no_picture():
     files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".csv", ".json", ".parquet", ".md"}
     assert sum(path.stat().st_size for path in files) < 12e6
+
+
+def test_the_cover_says_of_the_claims_what_was_judged():
+    """Its sentences are prose; where the recorded study is judged otherwise, a person writes them anew."""
+    intro = (project_root() / "book" / "intro.md").read_text()
+    found = json.loads((project_root() / "tests" / "contract_findings.json").read_text())["08_verdict"]
+    assert "What multiplying before the division does is to *exceed* them" in intro
+    for name in ("msld", "msid"):
+        judged = {word: found[f"verdict_{name}_{word}"] for word in ("reproduced", "leaking", "saturated")}
+        assert judged == {"reproduced": "0 of 7", "leaking": "0 of 7", "saturated": "7 of 7"}
+    assert found["verdict_found"] == BETTER and "always better than a coin, not always well enough" in found["verdict_answer"]
 
 
 def test_only_augmenting_before_the_split_comes_near_the_published_figures():

@@ -225,6 +225,24 @@ def test_no_proportion_without_spread_is_narrower_than_the_exact_interval(with_m
     assert ppv["low"] <= ppv["estimate"] <= ppv["high"] and ppv["low"] < ppv["high"]
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.booleans(), st.sampled_from(["percentile", "bca"]))
+def test_the_difference_of_two_models_that_are_always_or_never_right_is_as_wide_as_the_exact_limits(n, more, right, interval):
+    """No group is discordant: Clopper and Pearson's limits of 0 in n, of one metric and of all classes at once."""
+    table = pd.DataFrame({"group_id": np.arange(n + more), "repeat": 0, "label": ["Mpox"] * n + ["Other"] * more})
+    table["p_Mpox"] = np.where((table["label"] == "Mpox") == right, 0.9, 0.1)
+    first = table.assign(image_id=table["group_id"].astype(str), p_Other=1 - table["p_Mpox"])
+    second = first.assign(p_Mpox=(first["p_Mpox"] + 0.5) / 2, p_Other=(first["p_Other"] + 0.5) / 2)  # less sure, as right
+    for (metric, label), size in {("accuracy", "all"): n + more, ("recall", "Mpox"): n, ("recall", "Other"): more}.items():
+        change, low, high = difference(first, second, metric, label, n_bootstrap=400, interval=interval)
+        reach = 1 - 0.025 ** (1 / size)
+        assert change == 0 and -low == pytest.approx(high, abs=1e-9) and reach - 1e-9 <= high <= reach + 0.02
+    sure, among = np.ones(n), np.full(n, True)
+    one, other = (bootstrap(lambda weights: weighted_mean(sure, weights), np.arange(n), among=among) for _ in "ab")
+    apart = one - other
+    assert apart.kind == "exact" and (one - one).interval() == (0, 0) and (100 * apart).interval()[1] > 0
+
+
 def test_where_something_varies_or_nothing_is_a_proportion_no_draw_is_changed():
     values = np.array([1.0, 1, 0, 1, 1, 1])
     plain, told = (

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from mpox._core import MpoxError, project_root
+from mpox._core import MpoxError, locked, project_root
 from mpox.book.run import (
     check_parameters,
     declared_parameters,
@@ -187,6 +187,7 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("04", {"IMAGE_SIZES": [0]}, "Each item of IMAGE_SIZES must be from 32"),
         ("03", {"REPEATS": {"linear_probe": "two"}}, "Each value of REPEATS must be a whole number"),
         ("05", {"REPEATS": {"tail_tune": 1}}, "REPEATS must have linear_probe,"),
+        ("06_shortcuts", {"ALTERATIONS": ["covered", "grey"]}, "ALTERATIONS must have covered_random, with which"),
         ("03", {"DOSES": [0, 2]}, "Each item of DOSES must be from 0.0 to 1.0, not 2"),
         ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
         ("03", {"PROTOCOLS": {"phantom": "source"}}, "Each value of PROTOCOLS must be a list"),
@@ -383,6 +384,38 @@ def test_chapters_that_only_read_the_record_run_side_by_side(tmp_path, monkeypat
     assert states == {"01_first": "done", "02_second": "failed"} and "AssertionError" in failed.failure
     mended = run_notebooks(profile="recorded", workers=2, resume=True)
     assert mended.ok and mended.notebooks["01_first"].duration_s
+
+
+def test_a_second_run_in_one_folder_is_refused_and_nothing_is_lost(project):
+    """Also when the first has begun just now, and the folder is not yet known as its own."""
+    folder = project / "_runs/tiny"
+    folder.mkdir(parents=True)
+    with locked(folder / ".lock"):
+        (folder / "run.log").write_text("begun")
+        for resume in (False, True):
+            with pytest.raises(MpoxError, match=f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out"):
+                run_notebooks(profile="tiny", resume=resume)
+        assert sorted(path.name for path in folder.iterdir()) == [".lock", "run.log"]
+    with pytest.raises(MpoxError, match="was not made by 'mpox run'"):
+        run_notebooks(profile="tiny")
+
+
+REFUSES = """# %%
+from mpox import MpoxError
+
+raise MpoxError("Do this instead.")
+"""
+
+
+def test_what_a_user_can_solve_is_one_sentence_without_the_cell_and_a_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPOX_PROJECT", str(make_project(tmp_path / "project", n01_one=REFUSES)))
+    (tmp_path / "empty.yml").write_text("")
+    run = run_notebooks(profile=tmp_path / "empty.yml")
+    notebook = run.folder / "01_one.ipynb"
+    assert run.failure == f"01_one failed. MpoxError: Do this instead.\n\nThe partial notebook: {notebook}"
+    (output,) = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])[:1]
+                 if output.output_type == "error"]  # fmt: skip
+    assert output.traceback == ["MpoxError: Do this instead."]
 
 
 # ------------------------------------------------------------------------------------------- kernels that do not end

@@ -12,7 +12,6 @@ from mpox.data.dataset import Dataset
 from mpox.data.phantom import PhantomSpec, generate, read_truths
 from mpox.stats.slices import check_finder, conditions, find_slices, permute_errors, slice_errors
 from mpox.studies.errors import image_metadata
-from mpox.studies.tones import class_and_tone
 
 
 def clustered(rng: np.random.Generator, *, n_groups: int = 70, rate: float = 0.25) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -45,18 +44,13 @@ def test_numbers_are_cut_at_quantiles_and_what_is_missing_meets_no_condition():
 
 def test_mistakes_that_cancel_over_the_classes_are_seen_within_them():
     """A model that says Mpox on dark skin only: half of each side is wrong, on another skin each."""
-    n, label = 160, ["Mpox", "Normal"]
-    manifest = pd.DataFrame({"image_id": [f"{k:03d}" for k in range(n)], "label": [label[k % 2] for k in range(n)]})
-    groups = pd.Series(manifest["image_id"].to_numpy(), index=manifest["image_id"].to_numpy())
-    dark = np.arange(n) % 4 < 2
-    tone = pd.DataFrame({"image_id": manifest["image_id"], "ita": np.where(dark, -40.0, 50.0)})
-    tone.loc[0, "ita"] = np.nan
-    data = Dataset("cancelling", manifest, groups, is_phantom=True, has_pictures=False)
-    found = class_and_tone(data, tone).set_index("image_id")
-    assert found["class, skin"].isna().sum() == 1 and found.loc["001", "class, skin"] == "not Mpox, darker"
-    wrong = dark != (manifest["label"] == "Mpox").to_numpy()
-    errors = manifest[["image_id"]].assign(group_id=manifest["image_id"], error=wrong.astype(float))
-    both = found.assign(skin=np.where(dark, "brown and dark", "very light and light"))
+    n = 160
+    names = pd.Index([f"{k:03d}" for k in range(n)], name="image_id")
+    mpox, dark = np.arange(n) % 2 == 0, np.arange(n) % 4 < 2
+    skin = np.where(dark, "darker", "lighter")
+    within = np.char.add(np.where(mpox, "Mpox, ", "not Mpox, "), skin)
+    errors = pd.DataFrame({"image_id": names, "group_id": names, "error": (dark != mpox).astype(float)})
+    both = pd.DataFrame({"skin": skin, "class, skin": within}, index=names)
     table = slice_errors(errors, both, n_bootstrap=50, n_permutations=199).set_index(["column", "slice"])
     assert (table.loc["skin", "p_corrected"] > 0.5).all() and (table.loc["class, skin", "p_corrected"] < 0.05).all()
     assert table.loc[("class, skin", "Mpox, lighter"), "error_rate"] == 1

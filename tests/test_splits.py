@@ -204,6 +204,8 @@ def test_leaks_are_measured(known, protocol, least):
     ("changes", "protocol", "options", "said"),
     [
         ({}, "patient", {}, r"Too few groups for 5 folds: A \(1\)"),
+        ({}, "patient", {"n_folds": 2}, r"for 2 folds: A \(1\). A class needs three groups at least .* add images of others"),
+        ({}, "random_image", {"n_folds": 10}, r"for 10 folds: A \(9\), B \(9\). Use fewer folds, or leave these classes out"),
         ({}, "fair", {}, "Unknown protocol 'fair': choose one of"),
         ({}, "random_image", {"n_folds": 1}, "at least 2 folds"),
         ({}, "random_image", {"n_repeats": 0}, "at least 2 folds and 1 repeat"),

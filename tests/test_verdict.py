@@ -1,81 +1,168 @@
 """The verdict: the rules at every border, the claims on planted truths, the answer."""
 
+import re
+from itertools import pairwise, permutations, product
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
 from mpox import MpoxError, evaluate
+from mpox._core import project_root
+from mpox.studies import verdict
 from mpox.studies.external import external_metrics
 from mpox.studies.verdict import (
+    AT_HOME,
+    BETTER,
     CHANCE,
-    CLAIMS,
     ENOUGH,
+    EXCEEDED,
+    JUDGEMENTS,
     LEAKING,
-    MARGIN,
+    NO_BETTER,
     NOT_REPRODUCED,
     NOT_TESTABLE,
     OTHER,
+    OTHER_MARGINS,
     REPRODUCED,
+    SATURATED,
     STRICTNESS,
+    WELL_ENOUGH,
     Interval,
+    at_margins,
     conclusion,
+    criteria,
     flattering_protocols,
     folds_finding,
     growth_finding,
     judge,
+    literature,
     mpox_tests,
+    read_paper,
     rules,
     size_finding,
     verdict_table,
 )
 
-VALUE, ENDS = 0.95, ["estimate", "low", "high"]
-BELOW, EDGE = np.nextafter(VALUE, 0), VALUE - MARGIN
+PAPER = read_paper()
+VALUE, MARGIN, ENDS = 0.75, 0.125, ["estimate", "low", "high"]  # exact in binary, so that a border is a border
+BELOW, ABOVE = np.nextafter(VALUE, 0), np.nextafter(VALUE, 1)
+LEAST, MOST = VALUE - MARGIN, VALUE + MARGIN
 
 
 def between(low: float, high: float) -> Interval:
     return Interval((low + high) / 2, low, high)
 
 
-@pytest.mark.parametrize(
-    ("honest", "flattering", "verdict"),
-    [
-        (between(0.90, VALUE), between(0.96, 0.99), REPRODUCED),
-        (between(0.96, 0.99), between(0.10, 0.20), REPRODUCED),  # above the value counts as reached
-        (between(EDGE, VALUE), between(0.96, 0.99), REPRODUCED),
-        (between(np.nextafter(EDGE, 0), VALUE), between(0.96, 0.99), NOT_TESTABLE),
-        (between(0.90, BELOW), between(0.80, VALUE), LEAKING),  # a leaking interval may be as wide as it likes
-        (between(0.90, BELOW), between(0.10, VALUE), LEAKING),
-        (between(0.90, BELOW), between(0.90, BELOW), NOT_REPRODUCED),
-        (None, between(0.96, 0.99), NOT_TESTABLE),
-        (between(np.nan, np.nan), between(0.96, 0.99), NOT_TESTABLE),
-    ],
-)
-def test_the_rule_at_each_border(honest, flattering, verdict):
-    assert judge(VALUE, {"random_image": flattering}, honest).verdict == verdict
+KINDS = {
+    "missing": [None, Interval(np.nan, np.nan, np.nan)],
+    "below": [between(0.1, BELOW), between(0.70, BELOW)],  # however wide
+    "contains": [between(LEAST, MOST), between(VALUE, MOST), between(LEAST, VALUE), between(VALUE, VALUE)],
+    "wide": [between(np.nextafter(LEAST, 0), VALUE), between(VALUE, np.nextafter(MOST, 1)), between(0.1, 0.99)],
+    "above": [between(ABOVE, 0.80), between(ABOVE, 1.0)],
+}
+FLATTERED = {"missing": NOT_REPRODUCED, "below": NOT_REPRODUCED, "wide": NOT_REPRODUCED, "contains": LEAKING, "above": SATURATED}
+HONEST = {"missing": NOT_TESTABLE, "wide": NOT_TESTABLE, "contains": REPRODUCED, "above": EXCEEDED}
 
 
-def test_a_judgement_names_the_protocols_that_reach_the_value_and_no_other():
-    honest, high, low = between(0.7, 0.8), between(0.94, 0.97), between(0.8, 0.9)
-    one = judge(VALUE, {"augment_before_split": high, "random_image": low}, honest).sentence
-    two = judge(VALUE, {"augment_before_split": high, "random_image": high}, honest).sentence
-    assert "reached only under augment_before_split" in one and "random_image" not in one
-    assert "reached only under augment_before_split and random_image" in two
-    assert "0.800" in one and "0.95" in one
-    assert judge(VALUE, {}, honest).sentence.endswith("no other protocol was run.")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flattering", KINDS)
+def test_each_combination_of_intervals_has_its_one_verdict(kind, flattering):
+    expected = HONEST.get(kind, FLATTERED[flattering])
+    for honest, lax in product(KINDS[kind], KINDS[flattering]):
+        assert judge(VALUE, MARGIN, {"random_image": lax}, honest).verdict == expected
+        if lax is None:
+            assert judge(VALUE, MARGIN, {}, honest).verdict == expected
 
 
-def test_a_higher_published_value_is_never_judged_more_kindly():
-    order = [REPRODUCED, NOT_TESTABLE, LEAKING, NOT_REPRODUCED]
+def test_of_several_laxer_protocols_one_that_contains_the_value_decides_then_one_above_it():
+    honest = between(0.1, 0.2)
+    lax = {kind: intervals[-1] for kind, intervals in KINDS.items()}
+
+    def verdict(*kinds: str) -> str:
+        return judge(VALUE, MARGIN, {kind: lax[kind] for kind in kinds}, honest).verdict
+
+    for kinds in permutations(KINDS):
+        assert verdict(*kinds) == LEAKING
+    for kinds in permutations(["above", "below", "wide", "missing"]):
+        assert verdict(*kinds) == SATURATED
+    assert verdict("wide", "below", "missing") == NOT_REPRODUCED
+
+
+def test_the_margin_counts_alike_on_both_sides_and_for_every_protocol():
+    """Reflected at the value, what contained it or was too wide still does; what lay above lies below."""
+    rng = np.random.default_rng(0)
+    for low, high in VALUE + np.sort(rng.uniform(-0.2, 0.2, size=(300, 2)), axis=1):
+        here, there = between(low, high), between(2 * VALUE - high, 2 * VALUE - low)
+        one, other = (judge(VALUE, MARGIN, {}, interval).verdict for interval in (here, there))
+        assert {one, other} in ({REPRODUCED}, {NOT_TESTABLE}, {EXCEEDED, NOT_REPRODUCED})
+        lax = judge(VALUE, MARGIN, {"patient": here}, between(0.1, 0.2)).verdict
+        assert (lax == LEAKING) == (one == REPRODUCED) and (lax == SATURATED) == (one == EXCEEDED)
+
+
+def test_a_larger_margin_only_turns_too_wide_into_reproduced():
+    rng = np.random.default_rng(1)
+    for flattering, honest in np.sort(rng.uniform(size=(200, 2, 2)), axis=2):
+        said = [judge(VALUE, margin, {"patient": between(*flattering)}, between(*honest)).verdict for margin in (0, 0.1, 0.3, 1)]
+        changes = {(a, b) for a, b in pairwise(said) if a != b}
+        assert changes <= {(NOT_TESTABLE, REPRODUCED), (NOT_REPRODUCED, LEAKING), (SATURATED, LEAKING)}
+
+
+def test_a_higher_published_value_passes_from_exceeded_to_missed():
+    order = [{EXCEEDED}, {REPRODUCED, NOT_TESTABLE}, {SATURATED}, {LEAKING}, {NOT_REPRODUCED}]
     for flattering, honest in np.sort(np.random.default_rng(0).uniform(size=(50, 2, 2)), axis=2):
-        values = np.linspace(0, 1, 30)
-        ranks = [order.index(judge(value, {"patient": between(*flattering)}, between(*honest)).verdict) for value in values]
+        values, lax = np.linspace(0, 1, 30), {"patient": between(*flattering)}
+        verdicts = [judge(value, 1.0, lax, between(*honest)).verdict for value in values]
+        ranks = [next(k for k, words in enumerate(order) if verdict in words) for verdict in verdicts]
         assert ranks == sorted(ranks)
 
 
+def test_a_judgement_says_what_each_laxer_protocol_does():
+    honest, above, near = between(0.6, 0.7), between(0.8, 0.9), between(0.7, 0.8)
+    sentence = judge(VALUE, MARGIN, {"augment_before_split": above, "random_image": near, "patient": honest}, honest).sentence
+    said = "exceeded under augment_before_split; contained under random_image; not reached under patient."
+    assert sentence == f"The honest interval ends at 0.700, below 0.75; {said}"
+    both = judge(VALUE, MARGIN, {"augment_before_split": above, "random_image": above}, honest).sentence
+    assert both.endswith("exceeded under augment_before_split and random_image.")
+    assert "too widely to count, under patient" in judge(VALUE, MARGIN, {"patient": between(0.1, 1)}, honest).sentence
+    assert judge(VALUE, MARGIN, {}, honest).sentence.endswith("no other protocol was run.")
+
+
 def test_the_table_of_rules_has_every_judgement():
-    assert set(rules()["judgement"]) == {REPRODUCED, NOT_TESTABLE, LEAKING, NOT_REPRODUCED}
+    assert set(rules()["judgement"]) == set(JUDGEMENTS)
+
+
+def test_what_is_registered_for_the_next_record():
+    """The chapter says that the next record must not change these."""
+    held = {key: (claim.metric, claim.label, claim.margin) for key, claim in PAPER.figures.items()}
+    assert held == {
+        "precision": ("precision", "macro", 0.10),
+        "recall": ("recall", "macro", 0.10),
+        "f1": ("f1_of_means", "macro", 0.10),
+        "roc_auc_macro": ("auroc", "macro", 0.03),
+        "roc_auc_mpox": ("auroc", "Mpox", 0.03),
+        "pr_auc_macro": ("auprc", "macro", 0.03),
+        "pr_auc_mpox": ("auprc", "Mpox", 0.03),
+    }
+    assert STRICTNESS == ("augment_before_split", "random_image", "patient", "source") and (ENOUGH, CHANCE) == (0.90, 0.50)
+
+
+def test_a_pass_excludes_the_figure_that_its_margin_comes_from():
+    known = literature().set_index(["study", "metric"])["value"]
+    table = criteria().set_index("claim")
+    for claim in PAPER.claims.values():
+        criterion = table.loc[claim.subject, "reproduced if"]
+        if not claim.metric:
+            assert len(criterion) > 20 and table.loc[claim.subject, "margin"] == ""
+            continue
+        careful = known["thieme2023", "auroc"] if claim.metric in ("auroc", "auprc") else known["ali2022", "accuracy"]
+        assert claim.published - claim.margin > careful > claim.published - claim.margin - 0.03
+        assert f"{claim.published:g}" in criterion and f"{claim.published - claim.margin:.3f} to 1.000" in criterion
+        assert (
+            f"{careful:.3f}".rstrip("0") in claim.margin_from or f"{careful:.2f}" in claim.margin_from or claim.metric == "auprc"
+        )
 
 
 def test_what_is_laxer_than_the_honest_protocol():
@@ -149,28 +236,32 @@ def study() -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(study):
     metrics, external = study
     table = verdict_table(metrics, external)
-    assert list(table) == ["claim", "paper", *STRICTNESS, OTHER, "judgement", "why"] and len(table) == len(CLAIMS)
+    assert list(table) == ["claim", "paper", *STRICTNESS, OTHER, "judgement", "why"] and len(table) == len(PAPER.claims)
     outside = external[(external["train"] == "one") & (external["subset"] == "without shared")].assign(protocol=OTHER)
     cells = pd.concat([metrics, outside]).set_index(["protocol", "metric", "class"])[ENDS]
-    for claim, row in zip(CLAIMS, table.to_dict("records"), strict=True):
-        if claim.published is None:
+    for claim, row in zip(PAPER.claims.values(), table.to_dict("records"), strict=True):
+        if not claim.metric:
             assert row["judgement"] == NOT_TESTABLE and row["source"] == "" and len(row["why"]) > 20
             continue
         found = {name: Interval(*cells.loc[(name, claim.metric, claim.label)]) for name in (*STRICTNESS, OTHER)}
         assert {name: row[name] for name in found} == {name: str(interval) for name, interval in found.items()}
-        reached = [name for name, interval in found.items() if interval.high >= claim.published]
-        assert reached and "source" not in reached and row["judgement"] == LEAKING
-        assert all((name in row["why"]) == (name in reached) for name in flattering_protocols("source"))
+        laxer = {name: found[name] for name in flattering_protocols("source")}
+        judged = judge(claim.published, claim.margin, laxer, found["source"])
+        assert (row["judgement"], row["why"]) == (judged.verdict, judged.sentence)
+        assert all(name in row["why"] for name in laxer)
+    assert set(table["judgement"]) == {NOT_TESTABLE, LEAKING, NOT_REPRODUCED}
+    without = verdict_table(metrics[metrics["protocol"] != "random_image"]).set_index("claim")["judgement"]
+    assert without["recall, averaged over classes"] == SATURATED
 
 
 def test_the_table_follows_the_numbers(study):
     metrics, external = study
-    numbers = [claim.published is not None for claim in CLAIMS]
+    numbers = [bool(claim.metric) for claim in PAPER.claims.values()]
     strict = metrics[metrics["protocol"].isin(["patient", "source"])]
     without = verdict_table(strict)
     assert set(without.loc[numbers, "judgement"]) == {NOT_REPRODUCED} and set(without[OTHER]) == {""}
     raised = metrics.copy()
-    raised.loc[raised["protocol"].eq("source") & raised["metric"].eq("recall"), ["low", "high"]] = [0.93, 0.97]
+    raised.loc[raised["protocol"].eq("source") & raised["metric"].eq("recall"), ["low", "high"]] = [0.90, 0.97]
     why = verdict_table(raised, external).set_index("claim").loc["recall, averaged over classes"]
     assert why["judgement"] == REPRODUCED and "On other data it ends at" in why["why"]
     assert "On other data" not in verdict_table(raised).set_index("claim").loc["recall, averaged over classes", "why"]
@@ -180,6 +271,89 @@ def test_the_table_follows_the_numbers(study):
             verdict_table(pd.concat([metrics, metrics.assign(**{column: "another"})]))
 
 
+def test_other_margins_are_counted(study):
+    metrics, _ = study
+    raised = metrics.copy()
+    raised.loc[raised["protocol"].eq("source") & raised["metric"].eq("recall"), ["low", "high"]] = [0.90, 0.97]
+    table = at_margins(raised).set_index("margin")
+    assert list(table) == list(JUDGEMENTS) and set(table.sum(axis=1)) == {7}
+    assert table[REPRODUCED].to_dict() == {"own": 1, "0.02": 0, "0.05": 0, "0.10": 1, "0.15": 1}
+    assert table[NOT_TESTABLE].to_dict() == {"own": 0, "0.02": 1, "0.05": 1, "0.10": 0, "0.15": 0}
+    assert list(table.index[1:]) == [f"{margin:.2f}" for margin in OTHER_MARGINS]
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """Corrects the claims file: pairs of the old text and the new one."""
+
+    def correct(*pairs: tuple[str, str]) -> Path:
+        text = Path(verdict.__file__).with_name("claims.yml").read_text()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "claims.yml"
+        path.write_text(text)
+        return path
+
+    return correct
+
+
+def test_a_full_text_that_says_something_else_is_judged_otherwise(study, corrected):
+    full = corrected(
+        ('split: "not known: abstract only"', "split: five folds"), ("published: 0.9569", "published: 0.82"), ("4.14\n", "5.3\n")
+    )  # fmt: skip
+    paper, column = read_paper(full), "judgement"
+    assert paper.about["split"] == "five folds" and read_paper().about["split"].startswith("not known")
+    before, after = (verdict_table(study[0], paper=one).set_index("claim") for one in (None, paper))
+    recall = "recall, averaged over classes"
+    assert (before.loc[recall, column], after.loc[recall, column]) == (LEAKING, REPRODUCED)
+    assert before.drop(recall).equals(after.drop(recall))
+    counted, usual = (at_margins(study[0], paper=one).set_index("margin")[REPRODUCED]["own"] for one in (paper, None))
+    assert (counted, usual) == (1, 0) and "0.82" in criteria(paper).set_index("claim").loc[recall, "reproduced if"]
+    assert "chosen because" in size_finding("a", 5_300_000, paper).sentence and "another" in size_finding("a", 5_300_000).sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("published: 0.9569", "published: 95.69", "recall: a metric needs"),
+        ("published: 0.9569", "published: high", "'<' not supported"),
+        ("published: 0.9569, ", "", "recall: a metric needs"),
+        ("  f1:\n", "  f_1:\n", "chapters read the claims f1"),
+        ("  split:", "  division:", "'split'"),
+        ("metric: recall", "metric: recal", "recall: a metric needs"),
+        ("metric: recall, ", "", "recall: without a known metric"),
+        ("subject: robustness", "topic: robustness", "topic"),
+        ("claims:\n", "claim:\n", "'claims'"),
+        ("about:\n", "about: [\n", "flow"),
+    ],
+)
+def test_a_bad_claims_file_is_one_clear_error(corrected, old, new, reason):
+    with pytest.raises(MpoxError, match=rf"claims.yml does not say what the paper claims \(.*{reason}.*correct it"):
+        read_paper(corrected((old, new)))
+    with pytest.raises(MpoxError, match="nowhere.yml does not say"):
+        read_paper("nowhere.yml")
+
+
+def test_the_cover_says_what_the_claims_file_says():
+    """The table of the first page is prose; this holds it to the file."""
+    intro = (project_root() / "book" / "intro.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", intro, flags=re.MULTILINE))
+    words = {
+        "size": "Size",
+        "precision": "Precision",
+        "recall": "Recall",
+        "f1": "F1 score",
+        "roc_auc_mpox": "ROC AUC",
+        "pr_auc_mpox": "PR AUC",
+    }
+    for key, subject in words.items():
+        claim = PAPER.claims[key]
+        assert rows[subject] == claim.says
+        number = float(re.match(r"[\d.]+", claim.says)[0])
+        assert number == pytest.approx(claim.published * (100 if "%" in claim.says else 1))
+
+
 GOOD, FAIR = ENOUGH, np.nextafter(ENOUGH, 0)
 SURE, COIN = np.nextafter(CHANCE, 1), CHANCE
 
@@ -187,13 +361,13 @@ SURE, COIN = np.nextafter(CHANCE, 1), CHANCE
 @pytest.mark.parametrize(
     ("honest", "other", "word"),
     [
-        ((GOOD, GOOD, SURE), (GOOD, GOOD, SURE), "yes"),
-        ((GOOD, GOOD, SURE), None, "partly"),  # without other data there is no yes
-        ((FAIR, GOOD, SURE), (GOOD, GOOD, SURE), "partly"),
-        ((GOOD, FAIR, SURE), (GOOD, GOOD, SURE), "partly"),
-        ((GOOD, GOOD, SURE), (GOOD, FAIR, SURE), "partly"),
-        ((GOOD, GOOD, COIN), (GOOD, GOOD, SURE), "no"),
-        ((GOOD, GOOD, SURE), (GOOD, GOOD, COIN), "no"),
+        ((GOOD, GOOD, SURE), (GOOD, GOOD, SURE), WELL_ENOUGH),
+        ((GOOD, GOOD, SURE), None, AT_HOME),  # without other data it is never well enough
+        ((FAIR, GOOD, SURE), (GOOD, GOOD, SURE), BETTER),
+        ((GOOD, FAIR, SURE), (GOOD, GOOD, SURE), BETTER),
+        ((GOOD, GOOD, SURE), (GOOD, FAIR, SURE), BETTER),
+        ((GOOD, GOOD, COIN), (GOOD, GOOD, SURE), NO_BETTER),
+        ((GOOD, GOOD, SURE), (GOOD, GOOD, COIN), NO_BETTER),
     ],
 )
 def test_the_rule_of_the_answer_at_each_border(honest, other, word):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,12 @@ TORCH_ENVIRONMENT = {
 class MpoxError(Exception):
     """A problem the user can solve: its message is one sentence that says what to do.
 
-    The command line prints it without a traceback and exits with status 1; in a notebook it is the last line
-    of the traceback.
+    The command line prints it without a traceback and exits with status 1; a notebook shows nothing else of it.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class TooFewImages(MpoxError):
@@ -162,15 +165,18 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike, *, timeout: float = -1) -> Iterator[None]:
+def locked(path: str | os.PathLike, *, otherwise: str = "") -> Iterator[None]:
     """Keep other processes out as long as this one is inside; the lock of a process that is killed is free at once.
 
-    Raises ``filelock.Timeout`` if another process holds the lock file for longer than `timeout` seconds (if not negative).
+    While another is inside this one waits, or raises an `MpoxError` that says `otherwise`.
     """
     with ExitStack() as stack:
         with explaining(Path(path).parent):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path, timeout=timeout))
+            try:
+                stack.enter_context(FileLock(path, timeout=0 if otherwise else -1))
+            except Timeout:
+                raise MpoxError(otherwise) from None
         yield
 
 

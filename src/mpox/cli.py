@@ -216,14 +216,15 @@ def verify(name, data_dir):
 @click.option(
     "--data-dir", metavar="DIR", help="The folder to put the data set's folder into (default: the user's cache folder)."
 )
-def fetch_data(name, data_dir):
+@click.option("--licence-read", is_flag=True, help="You have read the licence of a data set that wants it read, and may use it.")
+def fetch_data(name, data_dir, licence_read):
     """Download the data set NAME, check it, and put it in place whole or not at all.
 
     A good copy that is there already is left alone; a damaged one is kept under another name.
     """
     from mpox.data.fetch import fetch
 
-    fetch(name, data_dir=data_dir, say=click.echo)
+    fetch(name, data_dir=data_dir, licence_read=licence_read, say=click.echo)
 
 
 @data.command("freeze")
@@ -360,6 +361,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     the exit status is 1. The data set is needed the first time the run is asked. A heat map is the Grad-CAM of the most probable
     class.
     """
+    from mpox.data.manifest import say_passed_over
     from mpox.runs import predict as asked
     from mpox.runs.predict import NOTICE, PHANTOM, as_dict, as_text, build_predictor, predict_files
     from mpox.runs.recorded import open_store
@@ -381,6 +383,8 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
         _say(PHANTOM)
     table = predict_files(predictor, list(images), confidence=confidence, device=device, heat_maps=heat_maps, training=training)
     _say(asked.performance_as_text(performance, predictor, confidence))
+    if passed_over := table.attrs["passed_over"]:
+        _say(say_passed_over(passed_over))
     failed = table[table["error"].notna()]
     for row in failed.itertuples():
         _say(f"mpox: {row.file} {row.error}")
@@ -444,16 +448,22 @@ def export(run_id, out, int8, raw, store, data_dir, force):
 
 # --------------------------------------------------------------------------------------- what is made of the study
 @main.command("record")
-@click.argument("run_folder", type=_PATH)
+@click.argument("run_folder", type=_PATH, required=False)
 @click.option("--out", type=_PATH, help="Where to; default: results/ in the project.")
 def record_study(run_folder, out):
     """Keep the tables of a finished RUN_FOLDER on real images as the recorded study, and bring the README in step.
 
-    No picture and no model is kept.
+    No picture and no model is kept. Without RUN_FOLDER the README's table and croissant.json are made anew from the record.
     """
     from mpox.book.chapters import record, update_readme
+    from mpox.runs.croissant import write_description
+    from mpox.runs.recorded import RecordedStore
 
-    target = record(run_folder, out=out, say=click.echo)
+    if run_folder:
+        target = record(run_folder, out=out, say=click.echo)
+    else:
+        target = RecordedStore(out or project_root() / "results").root
+        write_description(target)
     if out is None:
         update_readme(target, project_root() / "README.md")
 

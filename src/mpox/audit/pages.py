@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mpox._core import atomic_write, csv_text
+from mpox._core import atomic_write, csv_text, explaining
 from mpox.audit import Audit, run_audit
 from mpox.audit.quality import image_quality, skin_tone
 from mpox.audit.result import COLUMNS, package_decisions, read_overrides, rejected_files
-from mpox.data.manifest import PASSED_OVER, scan, shown
+from mpox.data.manifest import PASSED_OVER, say_passed_over, scan, shown, some
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY, DatasetSpec
 
@@ -36,9 +37,9 @@ def audit_folder(
     """Audit data sets, registered or folders, together, and write everything that is known of them to the folder `out`.
 
     The tables of `Audit.write`, ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html`` with the pages that
-    follow it, which hold the pictures of the pairs. `say` is told the summary; the other arguments are those of
-    `mpox.data.manifest.scan` and `mpox.audit.result.read_overrides`. An `MpoxError` if there is no usable picture at all, or
-    `out` cannot be written.
+    follow it, which hold the pictures of the pairs; such pages of an earlier audit are removed. `say` is told the summary; the
+    other arguments are those of `mpox.data.manifest.scan` and `mpox.audit.result.read_overrides`. An `MpoxError` if there is no
+    usable picture at all, or `out` cannot be written.
     """
     decisions = read_overrides(overrides)
     manifests = []
@@ -60,6 +61,13 @@ def audit_folder(
     texts |= audit.texts()
     for name, text in texts.items():
         atomic_write(out / name, text)
+    for number in itertools.count(1):  # the pages of an earlier audit, which may have had more
+        page = out / _page(number)
+        if page.name not in texts and not page.exists():
+            break
+        if page.name not in texts:
+            with explaining(out):
+                page.unlink()
     for row in audit.summary.to_dict("records"):
         say(
             f"{row['data set']}: {row['pairs']} pairs show the same photograph ({row['exact pairs']} of them pixel for pixel), "
@@ -82,22 +90,18 @@ def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
         f"patients known: {found['patient_id'].notna().sum()} of {len(found)}."
     )
     if about["not_known"]:
-        written = _some([f"'{shown(cell)}' ({count})" for cell, count in about["not_known"].items()])
+        written = some([f"'{shown(cell)}' ({count})" for cell, count in about["not_known"].items()])
         say(f"  Taken as 'patient not known', with the number of images: {written}.")
     if several := [f"{shown(patient)} ({', '.join(sorted(labels))})" for patient, labels in known.items() if len(labels) > 1]:
-        say(f"  Patients with images of more than one class, which may be a mistake: {_some(several)}.")
+        say(f"  Patients with images of more than one class, which may be a mistake: {some(several)}.")
     if passed := [name for name, reason in about["rejected"] if reason == PASSED_OVER]:
-        say(f"  Folders of the system (thumbnails, deleted files), passed over: {_some(passed)}.")
+        say(f"  {say_passed_over(passed)}")
     for folder in about["empty"]:
         say(f"  The folder {folder} has no usable picture.")
     for alike in about["alike"]:
         say(f"  Names that differ only in case or accents: {', '.join(alike)}.")
     if len(labels) == 1:
         say(f"  There is one class only ({labels.index[0]}): copies are found, but no classifier can be trained on it.")
-
-
-def _some(texts: list[str]) -> str:
-    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
 def datasheet(
@@ -203,7 +207,7 @@ def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str
     else:
         part = tone[tone["dataset"] == name]
         medians = part.groupby("label")["ita"].median().dropna()
-        by_class = ", ".join(f"{_plain(label)} {angle:.0f}" for label, angle in medians.items())
+        by_class = ", ".join(f"{_plain(label)} {angle:.0f}" for label, angle in medians.items()) or "none"
         texts.append(
             f"A typology angle of the skin could be measured on {part['ita'].notna().mean():.0%} of the pictures; its median by "
             f"class, in degrees (smaller is darker): {by_class}."
@@ -344,12 +348,16 @@ def review_pages(audit: Audit) -> dict[str, str]:
 
 def _pages(audit: Audit) -> Iterator[tuple[str, str]]:
     title, start, number = f"Review of the pairs: {', '.join(audit.datasets)}", 0, 1
-    files = ["", "review.html", "review-2.html"]  # the page before, this one, and the one after
     while number == 1 or start < len(audit.pairs) + len(audit.weak):
-        page, start = _fragment(audit, limit=100, with_pictures=True, title=title, start=start, pages=(files[0], files[2]))
-        yield files[1], page
+        around = (_page(number - 1), _page(number + 1))
+        page, start = _fragment(audit, limit=100, with_pictures=True, title=title, start=start, pages=around)
+        yield _page(number), page
         number += 1
-        files = [*files[1:], f"review-{number + 1}.html"]
+
+
+def _page(number: int) -> str:
+    """The file of the review's page of that number, from 1 on; none is before the first."""
+    return f"review-{number}.html" if number > 1 else "review.html" * number
 
 
 def _card(pair, paths: pd.Series) -> dict:

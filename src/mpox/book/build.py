@@ -24,7 +24,7 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from mpox._core import MpoxError, project_root, replacing_folder
+from mpox._core import MpoxError, locked, project_root, replacing_folder
 from mpox.book.chapters import Chapter, read_chapters, title_cell
 from mpox.book.report import KEY_FINDINGS, NOT_YET
 from mpox.book.wording import duration
@@ -388,7 +388,8 @@ def build_book(
     if len(editions) < len(read):
         twice = max(editions, key=[edition.name for edition in read].count)
         raise MpoxError(f"Two of the run folders are of the edition {twice}: build a book of each, with an --out of its own.")
-    with replacing_folder(out) as fresh:
+    busy = f"Another 'mpox book' is building in {project / '_book_src'}: wait for it."
+    with locked(project / "_book_src" / ".lock", otherwise=busy), replacing_folder(out) as fresh:
         sources = {name: project / "_book_src" / name for name in editions}
         for name, edition in editions.items():
             for note in stage(edition, project=project, source=sources[name], others=sorted(editions)):

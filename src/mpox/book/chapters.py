@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 
 from mpox._core import MpoxError, atomic_write, project_root
-from mpox.book.report import estimate
-from mpox.book.run import read_run_folder
+from mpox.book.report import estimate, with_interval
+from mpox.book.run import declared_parameters, read_run_folder
 from mpox.models.config import ModelConfig
-from mpox.runs.recorded import model_settings, write_record
+from mpox.protocols.splits import make_splits
+from mpox.runs.cross_validation import cross_validate, predict_nested
+from mpox.runs.recorded import RecordedStore, write_record
 from mpox.runs.store import RECORDED, RunStore, store_folder
+from mpox.stats.decisions import Aim, carry_thresholds, operating_replicates
+from mpox.stats.metrics import evaluate, without_class
+from mpox.stats.resample import with_kind
 
 README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 
@@ -130,23 +134,31 @@ def update_readme(results: Path, readme: Path) -> None:
 
 
 def readme_table(results: Path) -> str:
-    """The README's table from a folder of recorded results, in Markdown: the reference model in the regimes of chapter 3."""
-    parameters = json.loads((results / "study.json").read_text())["parameters"]
-    probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=parameters["IMAGE_SIZE"])
-    trained = {"fine_tune": parameters["TRAINING"], "tail_tune": parameters.get("TAIL_TRAINING")}
-    models = [probe] + [
-        probe.with_(regime=regime, image_size=parameters["TRAINED_IMAGE_SIZE"], training=training)
-        for regime, training in trained.items()
-        if regime in parameters["REPEATS"]
-    ]
-    shown = pd.DataFrame([model_settings(model) for model in models])
-    metrics = pd.read_csv(results / "metrics.csv").merge(shown, on=list(shown))
-    lines = [
-        "| Data set | Folds made by | Regime | Accuracy | Macro F1 | AUROC (Mpox) |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for (dataset, regime, protocol, size), part in metrics.groupby(["dataset", "regime", "protocol", "image_size"]):
-        cells = [estimate(part, "accuracy", "all"), estimate(part, "f1", "macro"), estimate(part, "auroc", "Mpox", digits=3)]
-        cells = [cell.replace("95 % CI ", "") for cell in cells]
-        lines.append(f"| {dataset} | `{protocol}` | {regime.replace('_', ' ')}, {size} px | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """The README's table from a folder of recorded results, in Markdown: the reference model, images dealt one by one and apart.
+
+    Apart also without healthy skin, and at the threshold that chapter 7 carries over from inside the training groups.
+    """
+    store = RecordedStore(results)
+    asked = store.study["parameters"]
+    probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=asked["IMAGE_SIZE"])
+    aim = Aim("sensitivity", declared_parameters("07_use")["SENSITIVITIES"][0])
+    shown = {"Accuracy": ("accuracy", "all", 2), "Macro F1": ("f1", "macro", 2), "AUROC (Mpox)": ("auroc", "Mpox", 3)}
+    head = ["Data set", "Folds made by", *shown, f"Sensitivity (aim {aim.level:g})*", "Specificity*"]
+    lines = [head, ["---"] * len(head)]
+    for name in asked["DATASETS"]:
+        data, folds = store.dataset(name), asked["N_FOLDS"]
+        repeated = {"n_folds": folds, "n_repeats": asked["REPEATS"]["linear_probe"]}
+        dealt, apart = (cross_validate(store, data, protocol, probe, **repeated) for protocol in ("random_image", "source"))
+        inside = predict_nested(store, data, make_splits(data.manifest, "source", n_folds=folds), probe)
+        carried = carry_thresholds(apart.query("repeat == 0"), inside, aim)
+        rows = [(name, "random_image", dealt, None), (name, "source", apart, carried)]
+        if "Normal" in data.classes:
+            rashes = without_class(apart, "Normal"), carried[carried["label"] != "Normal"]
+            rows.append((f"{name} without healthy skin", "source", *rashes))
+        for title, protocol, table, at in rows:
+            metrics = evaluate(table)
+            values = [estimate(metrics, *key, digits=digits) for *key, digits in shown.values()]
+            reached = operating_replicates(at) if at is not None else {}
+            values += [with_interval(*with_kind(reached[key])) if reached else "" for key in ("sensitivity", "specificity")]
+            lines.append([title, f"`{protocol}`", *values])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("95 % CI ", "")

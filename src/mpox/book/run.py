@@ -21,7 +21,6 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, TextIO
 
-import filelock
 import joblib
 import nbformat
 import yaml
@@ -42,13 +41,18 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("AUGMENTED_VIEWS", "COLOUR_COPIES", "EXPORTED_FOLDS", "REVIEW_PAIRS"), (0, 1_000_000)),
     **dict.fromkeys(("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "IMAGE_SIZES", "FACTORIAL_SIZES"), _SIDE),
     **dict.fromkeys(("MARGIN", "PLANTED_SHARE", "CLINIC_PREVALENCE", "OWN_SHARES", "SENSITIVITIES", "CONFIDENCES"), _SHARE),
-    **dict.fromkeys(("DOSES", "FINE_TUNED_DOSES"), (0.0, 1.0)),
+    **dict.fromkeys(("DOSES", "FINE_TUNED_DOSES", "CROSSING_SHARES"), (0.0, 1.0)),
     **dict.fromkeys(("SEED", "SEEDS"), (0, 2**31 - 1)),
     "FRACTIONS": (1e-6, 1.0), "STRENGTHS": (1, 5), "COSTS": (0.0, 1e12), "N_FOLDS": (2, 1000), "N_CLUSTERS": (2, 1000),
 }  # fmt: skip
 #: Input sizes for which 0 stands for that of the network's weights.
 _OWN_SIZE = ("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE")
 _TRAINED = {"TRAINING": "fine_tune", "TAIL_TRAINING": "tail_tune", "SCRATCH_TRAINING": "scratch"}
+_NEEDED = {
+    ("REPEATS", "linear_probe"): "the regime that is judged",
+    ("ALTERATIONS", "covered"): "which is compared with covered_random",
+    ("ALTERATIONS", "covered_random"): "with which covered is compared",
+}
 _SHOWN_LINES = 25
 #: Set to 1 where notebooks run side by side.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -159,8 +163,8 @@ def check_parameters(name: str, values: Mapping[str, Any]) -> None:
     declared = declared_parameters(name)
     for key, default in declared.items():
         _fit(key, values[key], default, name)
-    if "REPEATS" in declared and "linear_probe" not in values["REPEATS"]:
-        raise MpoxError(f"REPEATS must have linear_probe, the regime that is judged; it is {values['REPEATS']!r}.")
+    for key, item in [pair for pair in _NEEDED if pair[0] in declared and pair[1] not in values[pair[0]]]:
+        raise MpoxError(f"{key} must have {item}, {_NEEDED[key, item]}; it is {values[key]!r}.")
     require_device(values)
 
 
@@ -241,7 +245,9 @@ def execute(
         started = [cell.source for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
         cell = textwrap.indent("\n".join("".join(started[-1:]).splitlines()[:_SHOWN_LINES]), "    ")
         lines = "\n".join(trace.rstrip().splitlines()[-_SHOWN_LINES:])
-        description = f"{name} failed in this cell:\n\n{cell}\n\n{lines}\n\nThe partial notebook: {result}"
+        sentence = len(getattr(error, "traceback", [])) == 1  # an `MpoxError` says enough
+        where = f"{name} failed. {reason}" if sentence else f"{name} failed in this cell:\n\n{cell}\n\n{lines}"
+        description = f"{where}\n\nThe partial notebook: {result}"
         raise NotebookFailure(reason.splitlines()[0], description) from error
     # the book offers this file for download: no path of this machine in it
     executed.metadata.papermill.update(input_path=f"notebooks/{name}.py", output_path=result.name, mpox=mark)
@@ -351,20 +357,16 @@ def run_notebooks(
     if decisions and any(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
         raise MpoxError("--overrides has no effect on the recorded study, whose audit is made: leave it out.")
     folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
-    if (folder / "run.json").is_file():
-        before = read_run_folder(folder)
-        if resume and before.profile_file != asked.file:
+    if not (folder / ".lock").exists():  # it would stay there
+        _refuse_foreign(folder)
+    with contextlib.ExitStack() as stack:
+        busy = f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out."
+        stack.enter_context(locked(folder / ".lock", otherwise=busy))
+        _refuse_foreign(folder)
+        before = read_run_folder(folder) if (folder / "run.json").is_file() else None
+        if before and resume and before.profile_file != asked.file:
             was = f"{before.profile} ({before.profile_file})"
             raise MpoxError(f"{folder} is a run of the profile {was}: resume it with that --profile.")
-    elif folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
-    else:
-        before = None
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder / ".lock", timeout=0))
-        except filelock.Timeout:
-            raise MpoxError(f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out.") from None
         if before and not resume:
             for file in ("run.log", *(f"{Path(name).name}.ipynb" for name in before.notebooks)):
                 (folder / file).unlink(missing_ok=True)
@@ -398,6 +400,11 @@ def run_notebooks(
             return run
     echo(f"executed notebooks are in {folder}")
     return run
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if not (folder / "run.json").is_file() and folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
 
 
 def _side_by_side(parameters: dict[str, dict], n_chapters: int, *, workers: int | None, scheduler: str | None) -> int:

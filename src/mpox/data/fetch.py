@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 import pooch
 import requests
-from filelock import Timeout
 
 from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
 from mpox.data.manifest import is_passed_over
@@ -108,7 +107,7 @@ def verify(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None
 
 def archive_path(archive: Archive) -> Path:
     """Where a zip archive lies while it is fetched; one put there by hand is used as well."""
-    return cache_dir() / "downloads" / f"{archive.repository.split('/')[-1]}-{archive.commit[:12]}.zip"
+    return cache_dir() / "downloads" / archive.file
 
 
 def _unpack(name: str, archive: Archive, folder: Path) -> None:
@@ -117,13 +116,18 @@ def _unpack(name: str, archive: Archive, folder: Path) -> None:
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT, headers={"User-Agent": "mpox"})
     try:
-        pooch.retrieve(archive.url, None, path.name, path.parent, pooch.Unzip(extract_dir=str(folder)), downloader)
+        known = f"md5:{archive.md5}" if archive.md5 else None
+        pooch.retrieve(archive.url, known, path.name, path.parent, pooch.Unzip(extract_dir=str(folder)), downloader)
     except requests.RequestException as error:
         answer = getattr(error, "response", None)
         what = f"the server answered {answer.status_code} {answer.reason}" if answer is not None else type(error).__name__
         raise MpoxError(
             f"'{name}' was not downloaded ({what}): try again later, or open {archive.url} in a browser on any machine, "
             f"save the file as {path}, and run this command again, which unpacks and checks it."
+        ) from error
+    except ValueError as error:  # of pooch, about the checksum
+        raise MpoxError(
+            f"What {archive.url} delivers is not the published file (md5 {archive.md5}); nothing was changed."
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MpoxError(f"{path} is not a whole zip archive ({error}): remove it and run this command again.") from error
@@ -133,11 +137,16 @@ def _from_archive(spec: DatasetSpec, archive: Archive, unpacked: Path, images: P
     """Unpack the archive, put its images in their places below `images`; says how many there are and how they were checked."""
     _unpack(spec.name, archive, unpacked)
     expected = read_checksums(spec.name)
-    if expected is None:  # GitHub puts all into one folder, `<repository>-<commit>`
-        base = next(unpacked.iterdir()) / archive.subfolder
+    if expected is None:  # GitHub puts all into one folder, `<repository>-<commit>`; elsewhere the class folders lie side by side
+        folders = [(unpacked / name).parent for name in list_images(unpacked)]
+        base = (
+            next(unpacked.iterdir()) / archive.subfolder
+            if archive.repository
+            else Path(os.path.commonpath(folders or [unpacked]))
+        )
         inside = [name for name in list_images(base) if "/" in name]
         places = {name: base / name for name in inside if not spec.folders or name.split("/")[0] in spec.folders}
-        absent = [] if places else list(spec.folders)
+        absent = [] if places else [*spec.folders] or ["a folder for each class"]
     else:  # found by their content: mirrors name folders freely
         found = {sha256(unpacked / name): unpacked / name for name in list_images(unpacked)}
         places = {image_id: found[digest] for image_id, digest in expected.items() if digest in found}
@@ -150,7 +159,8 @@ def _from_archive(spec: DatasetSpec, archive: Archive, unpacked: Path, images: P
     for name, source in places.items():
         (images / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, images / name)
-    return f"{len(places)} images, {'every one with the listed checksum' if expected else _UNLISTED}"
+    of_archive = "in an archive with the published checksum" if archive.md5 else _UNLISTED
+    return f"{len(places)} images, {'every one with the listed checksum' if expected else of_archive}"
 
 
 def _from_kaggle(spec: DatasetSpec, images: Path) -> str:
@@ -188,12 +198,14 @@ def _good_copy(spec: DatasetSpec, target: Path, data_dir: str | os.PathLike | No
     return None if wrong else found
 
 
-def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable[[str], None] = print) -> Path:
+def fetch(
+    name: str, *, data_dir: str | os.PathLike | None = None, licence_read: bool = False, say: Callable[[str], None] = print
+) -> Path:
     """Download a registered data set, check it, and put it in place whole or not at all.
 
     The folder of images goes below `data_dir`, or else the user's cache, and is returned; `say` is told, sentence by sentence,
     what happens. A good copy that is there already is left alone; a damaged one is kept under another name. An `MpoxError` if
-    the data set could not be had; nothing that was there is lost.
+    the data set could not be had, or its licence is to be read and nobody says that it was (`licence_read`); nothing is lost.
     """
     spec = get_spec(name)
     if spec.is_phantom:
@@ -207,18 +219,21 @@ def fetch(name: str, *, data_dir: str | os.PathLike | None = None, say: Callable
         checked = "verified" if read_checksums(spec.name) else _UNLISTED
         say(f"{spec.name} is already in {here} ({len(list_images(here))} images, {checked}): nothing to do.")
         return here
-    try:
-        with locked(cache_dir() / "downloads" / f"{spec.name}.lock", timeout=0), explaining(root):
-            with replacing_folder(target) as images, tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
-                say(f"Fetching {spec.archive.url if spec.archive else spec.kaggle}")
-                checked = _from_archive(spec, spec.archive, Path(scratch), images) if spec.archive else _from_kaggle(spec, images)
-                if target.exists():
-                    aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
-                    os.replace(target, aside)
-                    say(f"The damaged copy that was there is kept as {aside}.")
-            if spec.archive:
-                archive_path(spec.archive).unlink()
-    except Timeout as error:
-        raise MpoxError(f"Another `mpox data fetch {spec.name}` is running: wait until it is done.") from error
+    if spec.read_licence and not licence_read:
+        raise MpoxError(
+            f"Before {spec.name} is fetched its licence has to be read: open {spec.homepage}, and if your use is allowed run "
+            f"`mpox data fetch {spec.name} --licence-read`."
+        )
+    busy = f"Another `mpox data fetch {spec.name}` is running: wait until it is done."
+    with locked(cache_dir() / "downloads" / f"{spec.name}.lock", otherwise=busy), explaining(root):
+        with replacing_folder(target) as images, tempfile.TemporaryDirectory(dir=root, prefix=f".{spec.folder}-") as scratch:
+            say(f"Fetching {spec.archive.url if spec.archive else spec.kaggle}")
+            checked = _from_archive(spec, spec.archive, Path(scratch), images) if spec.archive else _from_kaggle(spec, images)
+            if target.exists():
+                aside = target.with_name(f"{target.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
+                os.replace(target, aside)
+                say(f"The damaged copy that was there is kept as {aside}.")
+        if spec.archive:
+            archive_path(spec.archive).unlink()
     say(f"{spec.name} is in {target}: {checked}.")
     return target

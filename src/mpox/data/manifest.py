@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -35,7 +35,7 @@ UNLABELLED = "unlabelled"
 PASSED_OVER = "is a folder of the system (thumbnails, deleted files): passed over"
 #: Folders that drives and systems put beside the user's and do not hide; most hold smaller copies, or what was deleted.
 _SYSTEM = re.compile(
-    r"[@$].+|[#~](recycle|snapshot)|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
+    r"[@$].+|[#~](recycle|snapshot)|_?thumb(nail)?s(\.db)?|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
     r"system volume information|network trash folder|temporary items|thevolumesettingsfolder",
     re.IGNORECASE,
 )
@@ -44,7 +44,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 #: How people and programs write, in letters and digits, that a value is missing; see `no_value`.
 _NO_VALUE = {
     "na", "nan", "nana", "nat", "null", "none", "nil", "1ind", "1qnan", "missing", "unk", "unknown", "notknown", "notavailable",
-    "notapplicable", "notrecorded",
+    "notapplicable", "notrecorded", "notprovided", "notspecified", "unspecified", "undefined", "nodata", "tbd", "blank", "empty",
+    "anonymous", "nacharacter", "nainteger", "nareal", "pdna",
 }  # fmt: skip
 
 #: (sha256, pixel_sha256, width, height) of an image, or the reason why a file cannot be used.
@@ -70,6 +71,33 @@ def _flaw(name: str) -> str:
 def is_passed_over(folder: str) -> bool:
     """Whether a folder of that name is hidden, or one of the system: what is in it is nobody's image."""
     return folder.startswith(".") or bool(_SYSTEM.fullmatch(folder))
+
+
+def files_below(folder: str | Path, refuse: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, bool]]:
+    """The path of each file, and of each link to a folder, below a folder, hidden ones left out; links are not followed.
+
+    Folders of the system are among them, marked by ``True``; what is in them is not. `refuse` is told what cannot be listed.
+    """
+    for parent, below, names in os.walk(folder, onerror=refuse):
+        links = [name for name in below if os.path.islink(os.path.join(parent, name))]
+        yield from ((os.path.join(parent, name), False) for name in names + links if not name.startswith("."))
+        yield from ((os.path.join(parent, name), True) for name in below if _SYSTEM.fullmatch(name))
+        below[:] = [name for name in below if not is_passed_over(name)]
+
+
+def say_passed_over(folders: list[str]) -> str:
+    """The sentence that names the folders of the system that `files_below` met."""
+    return f"Folders of the system (thumbnails, deleted files), passed over: {some(folders)}."
+
+
+def some(texts: list[str]) -> str:
+    """The first five of a list, and how many more there are."""
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def too_small(width: int, height: int) -> str:
+    """Why an image of this size cannot be used, as the rest of the sentence after its name; empty where it can."""
+    return f"is too small ({width} x {height} pixels): a side needs at least {MIN_SIDE}" if min(width, height) < MIN_SIDE else ""
 
 
 def no_value(cell: str) -> bool:
@@ -126,15 +154,11 @@ def _candidates(spec: DatasetSpec, root: str, folders: list[str]) -> tuple[list[
         if os.path.islink(os.path.join(root, folder)):
             add(os.path.join(root, folder), folder)
             continue
-        for parent, below, names in os.walk(os.path.join(root, folder), onerror=refuse):
-            links = [name for name in below if os.path.islink(os.path.join(parent, name))]
-            for name in below:
-                if is_passed_over(name) and not name.startswith("."):
-                    rejected[shown(Path(parent, name).relative_to(root).as_posix())] = PASSED_OVER
-            below[:] = [name for name in below if not is_passed_over(name)]
-            for name in names + links:
-                if not name.startswith("."):
-                    add(os.path.join(parent, name), folder)
+        for path, of_the_system in files_below(os.path.join(root, folder), refuse):
+            if of_the_system:
+                rejected[shown(Path(path).relative_to(root).as_posix())] = PASSED_OVER
+            else:
+                add(path, folder)
     for name in sorted(os.listdir(root)) if spec.name not in REGISTRY else []:  # a registered one is its class folders
         path = os.path.join(root, name)
         if name.startswith(".") or name.casefold() == PATIENTS_FILE:
@@ -212,7 +236,9 @@ def read_user_table(path: str | os.PathLike, columns: Sequence[str]) -> pd.DataF
         if long := next((row for row in rows if any(cell.strip() for cell in row[width:])), None):
             raise ValueError(f"a row has more cells than columns, '{shown(long[0])}': put names with commas between quotes")
         frame = pd.DataFrame([(row + [""] * width)[:width] for row in rows], columns=header, dtype="str")
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise MpoxError(f"The table {path} cannot be read ({error.strerror}): name one that is there and readable.") from error
+    except (ValueError, csv.Error) as error:
         raise MpoxError(f"The table {path} cannot be read ({error}): save it as 'CSV (UTF-8)'.") from error
     frame = frame.rename(columns=lambda column: column.strip().casefold())
     chosen = [next((one for one in asked.split("|") if one in frame), "") for asked in columns]
@@ -394,8 +420,8 @@ def scan(
         finding, label = findings[image_id], os.path.basename(folder)
         if isinstance(finding, str):
             rejected[image_id] = finding
-        elif min(finding[2:]) < MIN_SIDE:
-            rejected[image_id] = f"is too small ({finding[2]} x {finding[3]} pixels): a side needs at least {MIN_SIDE}"
+        elif reason := too_small(*finding[2:]):
+            rejected[image_id] = reason
         else:
             rows.append((image_id, path, *finding, LABEL_ALIASES.get(label.lower(), label), None, source))
     frame = pd.DataFrame(rows, columns=COLUMNS).sort_values("image_id", ignore_index=True)

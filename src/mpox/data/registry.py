@@ -12,16 +12,24 @@ from mpox._core import MpoxError, data_roots
 
 @dataclass(frozen=True)
 class Archive:
-    """A GitHub archive at a pinned commit, and the folder in it that holds the class folders."""
+    """A zip archive: of a GitHub repository at a pinned commit, with the folder in it that holds the class folders; or at an
+    address of its own, with the checksum that its publisher states."""
 
-    repository: str
-    commit: str
-    subfolder: str
+    repository: str = ""
+    commit: str = ""
+    subfolder: str = ""
+    address: str = ""
+    md5: str = ""
 
     @property
     def url(self) -> str:
         """Address of the zip file."""
-        return f"https://github.com/{self.repository}/archive/{self.commit}.zip"
+        return self.address or f"https://github.com/{self.repository}/archive/{self.commit}.zip"
+
+    @property
+    def file(self) -> str:
+        """Its name on this machine."""
+        return f"{self.repository.split('/')[-1]}-{self.commit[:12]}.zip" if self.repository else self.address.split("/")[-1]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class DatasetSpec:
     licence: str = "unknown"  # licence, citation and homepage as the authors give them
     citation: str = ""
     homepage: str = ""
+    read_licence: bool = False  # it is fetched only by who says that its licence has been read
     archive: Archive | None = None  # where ``mpox data fetch`` gets it
     kaggle: str | None = None  # Kaggle handle, for sets that only Kaggle has
     expected_images: int | None = None  # the published number of images

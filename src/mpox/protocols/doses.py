@@ -1,4 +1,4 @@
-"""Splits of the leak-dose experiment: the same test images, with more and more of their siblings in training.
+"""Splits of the leak-dose experiments: the same test images, with more and more of their siblings, or copies, in training.
 
 The test images T of each fold are those of the protocol ``random_image``. Their *siblings* S are the training images of the same
 honest group. At dose d a random share d of the test-side groups that have siblings keeps them in training; the other siblings are
@@ -47,6 +47,31 @@ def dose_splits(
         for dose, table in _fold_doses(rows, doses, np.random.default_rng([seed, repeat, fold]), seed * 1000 + repeat).items():
             tables[dose].append(table)
     return {dose: pd.concat(parts, ignore_index=True).drop(columns="label") for dose, parts in tables.items()}
+
+
+def crossing_splits(
+    manifest: pd.DataFrame, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0, doses=DOSES
+) -> dict[float, pd.DataFrame]:
+    """The split table of each dose of an augmented data set: the share of the groups whose copies cross folds.
+
+    The copies of a random share of the honest groups, nested like other doses, are assigned to folds one by one, as under
+    ``augment_before_split``; every other group is in one fold with all its copies, as under ``source``. Only unaltered images are
+    tested. Parameters and tables are as of `mpox.protocols.splits.make_splits`, and ``group_id`` is the honest group.
+    """
+    doses, key = check_doses(doses), ["repeat", "fold", "image_id"]
+    whole, single = (
+        make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed).sort_values(key, ignore_index=True)
+        for protocol in ("source", "augment_before_split")
+    )
+    shown = whole["image_id"].isin(manifest.loc[manifest["view"] == 0, "image_id"])
+    rank = _rank(whole["group_id"], np.random.default_rng(seed))
+    parts = ["role", "inner_fold"]
+    found = {}
+    for dose in doses:
+        crosses = rank < round(dose * whole["group_id"].nunique())
+        table = whole.assign(**single[parts].where(crosses, whole[parts]))
+        found[dose] = table[shown | (table["role"] == "train")].reset_index(drop=True)
+    return found
 
 
 def _rank(values: pd.Series, rng: np.random.Generator) -> pd.Series:

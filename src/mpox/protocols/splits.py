@@ -100,14 +100,14 @@ def _groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
     return pd.Series(np.bincount(np.unique(group * len(names) + label) % len(names)), index=names)
 
 
-def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, what: str) -> None:
+def _check_enough_groups(labels: np.ndarray, groups: np.ndarray, needed: int, what: str, remedy: str) -> None:
     counts = _groups_per_class(labels, groups)
     poor = counts[counts < needed]
     if len(counts) < 2:
         raise MpoxError(f"A split needs at least two classes; there is only {list(counts.index)}.")
     if len(poor):
         listed = ", ".join(f"{label} ({number})" for label, number in poor.items())
-        raise TooFewImages(f"Too few groups for {needed} {what}: {listed}. Use fewer folds, or leave these classes out.")
+        raise TooFewImages(f"Too few groups for {what}: {listed}. {remedy}, or leave these classes out.")
 
 
 def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
@@ -115,7 +115,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray
 
     `TooFewImages` if a class has fewer than two groups, or one inner fold holds all of a class.
     """
-    _check_enough_groups(labels, groups, 2, "inner folds")
+    _check_enough_groups(labels, groups, 2, "2 inner folds", "Use more folds, add images of others")
     inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, int(_groups_per_class(labels, groups).min())), seed)
     for number in range(inner.max() + 1):
         lost = np.setdiff1d(labels, labels[inner != number])
@@ -155,7 +155,11 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
         )
     groups = rule.group(manifest).to_numpy(dtype=str)
     labels = manifest["label"].to_numpy(dtype=str)
-    _check_enough_groups(labels, groups, n_folds, "folds")
+    least = (
+        "A class needs three groups at least (patients, or photographs): add images of others"  # to be tested, and two to train
+    )
+    _check_enough_groups(labels, groups, 3, f"{n_folds} folds", least)
+    _check_enough_groups(labels, groups, n_folds, f"{n_folds} folds", "Use fewer folds")
     tables = []
     for repeat in range(n_repeats):
         folds, inner = _nested_folds(tuple(labels.tolist()), tuple(groups.tolist()), n_folds, seed * 1000 + repeat)
@@ -224,7 +228,10 @@ def nested_splits(split: pd.DataFrame) -> pd.DataFrame:
     for (_, fold), rows in split[split["role"] == "train"].groupby(["repeat", "fold"]):
         numbers = sorted(rows.loc[rows["inner_fold"] >= 0, "inner_fold"].unique())
         if len(numbers) < 3:
-            raise MpoxError(f"Fold {fold} has {len(numbers)} inner folds, and nested predictions need three: use more groups.")
+            raise TooFewImages(
+                f"A class has {len(numbers)} groups to train on in fold {fold}, and nested predictions need three: add images of "
+                "others, or leave the class with the fewest groups out."
+            )
         for number in numbers:
             others = {other: place for place, other in enumerate(other for other in numbers if other != number)} | {-1: -1}
             tested = rows["inner_fold"] == number

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from mpox._core import MpoxError, atomic_write, hash_of
 from mpox.audit import copies_among
-from mpox.data.manifest import MIN_SIDE, is_passed_over
+from mpox.data.manifest import files_below, shown, too_small
 from mpox.data.pictures import EXTENSIONS, UnusablePicture, printable, read_rgb
 from mpox.data.pixels import load_pixels
 from mpox.models.backbones import Deployable, build_model
@@ -76,8 +76,7 @@ class Predictor:
 def read_square(path: Path, image_size: int) -> np.ndarray:
     """An image file as a run sees it: uint8 of shape (size, size, 3), RGB, squashed to a square."""
     image = read_rgb(path)
-    if min(image.size) < MIN_SIDE:  # the study has none to learn from
-        reason = f"is too small ({image.width} x {image.height} pixels): a side needs at least {MIN_SIDE}"
+    if reason := too_small(*image.size):  # the study has none to learn from
         raise UnusablePicture(printable(path.name), reason)
     return np.asarray(image.resize((image_size, image_size), Image.Resampling.BICUBIC))
 
@@ -179,7 +178,7 @@ def honest_performance(store: RunStore, run_id: str, predictor: Predictor) -> di
     groups = split_rows(store, run.config).set_index("image_id")["group_id"]
     tested = run.predictions.assign(group_id=run.predictions["image_id"].map(groups), repeat=0)
     about = {"protocol": protocol, "images": len(tested), "groups": int(tested["group_id"].nunique())}
-    if protocol == "leak_dose" or (protocol in PROTOCOLS and PROTOCOLS[protocol].leaks):
+    if protocol in ("leak_dose", "copies_cross") or (protocol in PROTOCOLS and PROTOCOLS[protocol].leaks):
         return about | {"sensitivity": None, "specificity": None}
     tested[[f"p_{label}" for label in predictor.classes]] = apply_temperature(probabilities_of(tested), predictor.temperature)
     table = operating_point(tested, predictor.threshold, positive=predictor.positive).set_index("metric").astype(object)
@@ -209,10 +208,11 @@ def predict_files(
 
     ``in_training`` lists those of `training_images` that show the same photograph (missing where these are not given).
     ``heat_map`` names the file with the Grad-CAM of the most probable class; ``error`` is a sentence, in rows at the end.
+    ``attrs["passed_over"]`` lists the folders of the system that were not looked into.
     """
     if not 0 < confidence < 1:
         raise MpoxError(f"A confidence lies between 0 and 1, not at {confidence}: 0.9 is usual.")
-    files, errors = _find_images(paths)
+    files, errors, passed_over = _find_images(paths)
     targets = _heat_map_files(files, heat_maps) if heat_maps else {}
     shares = [f"p_{label}" for label in predictor.classes]
     columns = ["file", "answer", "set", *shares, *(f"uncalibrated_{label}" for label in predictor.classes)]
@@ -235,22 +235,24 @@ def predict_files(
     tables.append(pd.DataFrame({"file": list(errors), "error": list(errors.values())}))
     found = pd.concat([table.astype(object) for table in tables], ignore_index=True)
     names = {name: found[name].map(lambda path: printable(str(path)), na_action="ignore") for name in ("file", "heat_map")}
-    return found.assign(**names)
+    found = found.assign(**names)
+    found.attrs["passed_over"] = passed_over
+    return found
 
 
-def _find_images(paths: list[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The files that are meant, each once: as named, and all images below a folder, hidden ones left out; and what is wrong."""
-    files, errors = [], {}
+def _find_images(paths: list[Path]) -> tuple[list[Path], dict[Path, str], list[str]]:
+    """The files that are meant, each once: as named, and all images below a folder; what is wrong; and what is passed over."""
+    files, errors, passed_over = [], {}, []
     for path in paths:
-        below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in EXTENSIONS and file.is_file()]
-        below = [file for file in below if not any(map(is_passed_over, file.relative_to(path).parent.parts))]
-        below = [file for file in below if not file.name.startswith(".")]
+        there = sorted((Path(file), of_the_system) for file, of_the_system in files_below(path))
+        below = [file for file, skipped in there if not skipped and file.suffix.lower() in EXTENSIONS and file.is_file()]
+        passed_over += [shown(str(folder)) for folder, skipped in there if skipped]
         files += below if path.is_dir() else [path] if path.exists() else []
         if not path.exists():
             errors[path] = "does not exist: correct the name."
         elif path.is_dir() and not below:
             errors[path] = "is a folder without an image: name another."
-    return list(dict.fromkeys(files)), errors
+    return list(dict.fromkeys(files)), errors, passed_over
 
 
 def _heat_map_files(files: list[Path], folder: Path) -> dict[Path, Path]:
@@ -337,5 +339,6 @@ def as_dict(predictor: Predictor, table: pd.DataFrame, confidence: float, perfor
         "temperature": predictor.temperature,
         "novelty_threshold": predictor.novelty.threshold,
         "images": images,
+        "passed_over": table.attrs["passed_over"],
         "errors": table.loc[table["error"].notna(), ["file", "error"]].to_dict("records"),
     }

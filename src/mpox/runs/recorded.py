@@ -19,6 +19,7 @@ from mpox.audit import Audit, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
 from mpox.models.config import ModelConfig, RunConfig, Training
+from mpox.runs.croissant import write_description
 from mpox.runs.store import RECORDED, RunResult, RunStore, in_class_order, read_run, read_table, store_folder
 from mpox.stats.metrics import evaluate
 
@@ -161,6 +162,7 @@ def write_record(
             shutil.copy(target / "README.md", fresh)
         metrics = recorded_metrics(RecordedStore(fresh))
         metrics.to_csv(fresh / "metrics.csv", index=False, lineterminator="\n", float_format="%.6f")
+        write_description(fresh)
     return RecordedStore(target)
 
 

@@ -1,8 +1,11 @@
-"""Conformal prediction: in place of one answer the set of classes that cannot be excluded, with a stated coverage.
+"""Conformal prediction: in place of one answer the set of classes that cannot be excluded, at a stated level.
 
-If the images to come are exchangeable with those on which it is fitted, a set holds the true class with at least the stated
-probability, whatever the model (Vovk et al. 2005). Groups of images are exchangeable at best, images are not, and another
-collection is not at all: what the coverage is worth has to be measured, in `coverage_table`.
+Where one model scores held-out images and new ones, all exchangeable, a set holds the true class with at least the stated
+probability 1 - alpha, whatever the model (split conformal: Vovk et al. 2005). The scores of this study are not of that kind:
+models of inner folds score the held-out images, a model of all training images the tested one. Of scores from cross-validation
+no more than 1 - 2 alpha is proved, less a term that vanishes as images grow many, and that for a tested image that every fold's
+model scores (cross-conformal: Vovk 2015; CV+ and jackknife+: Barber et al. 2021). Nor are images of one group exchangeable, and
+those of another collection not at all. So `coverage_table` measures what the sets reach.
 """
 
 from dataclasses import dataclass
@@ -28,10 +31,10 @@ class ConformalScores:
 
 
 def fit_conformal(probabilities: np.ndarray, y: np.ndarray, *, by_class: bool = True) -> ConformalScores:
-    """Split-conformal scores, 1 minus the probability of the true class (Sadinle et al. 2019), from (n, C) and (n,).
+    """Conformal scores, 1 minus the probability of the true class (Sadinle et al. 2019), from (n, C) and (n,).
 
     ``by_class`` compares scores with those of the same class only (label-conditional, or Mondrian: Vovk et al. 2005, section
-    4.5), so that the coverage holds for each class. A class that was never held out can never be excluded.
+    4.5), so that what holds of the coverage holds for each class. A class that was never held out can never be excluded.
     """
     probabilities, y = checked(probabilities, y)
     scores = 1 - probabilities[np.arange(len(y)), y]
@@ -62,7 +65,8 @@ def predict_sets(scores: ConformalScores, probabilities: np.ndarray, confidence:
 def conformal_sets(
     predictions: pd.DataFrame, nested: pd.DataFrame, *, confidence: float = 0.9, by_class: bool = True
 ) -> pd.DataFrame:
-    """Sets for the test predictions of every fold, from scores of the training groups of that fold.
+    """Sets for the test predictions of every fold, from scores of the training groups of that fold; for what they are worth see
+    the module.
 
     Parameters
     ----------

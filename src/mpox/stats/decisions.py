@@ -8,7 +8,16 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox._core import MpoxError, TooFewImages
-from mpox.stats.metrics import check_paired, denominators, groups_of, matched_repeats, rates, two_sides, weight_by_score
+from mpox.stats.metrics import (
+    check_paired,
+    class_names,
+    denominators,
+    groups_of,
+    matched_repeats,
+    rates,
+    two_sides,
+    weight_by_score,
+)
 from mpox.stats.resample import Replicates, bootstrap, ratio
 
 KINDS = ("sensitivity", "specificity", "youden")
@@ -246,7 +255,8 @@ def decision_curve(
     thresholds : ndarray, shape (k,), optional
         Probabilities at which someone would act, at least 0 and below 1; from 0.01 to 0.99 without it.
     prevalence : float, optional
-        Of another place: the probabilities are moved there by `at_prevalence`.
+        Of another place: the probabilities are moved there by `at_prevalence`. They start from 1 / K for K classes, not from the
+        share in the sample: models here weigh their classes alike in training, however common they are.
 
     Returns
     -------
@@ -261,7 +271,7 @@ def decision_curve(
     is_positive = two_sides(repeats, positive)
     scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
     if prevalence is not None:
-        scores = [at_prevalence(score, is_positive.mean(), prevalence) for score in scores]
+        scores = [at_prevalence(score, 1 / len(class_names(predictions)), prevalence) for score in scores]
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         curves = [net_benefit(is_positive, score, weights, thresholds, prevalence) for score in scores]

@@ -100,7 +100,8 @@ def power_table(
         One row a test and difference: ``test`` ('McNemar' or 'corrected t'), ``n_groups``, ``detectable`` (the smallest true
         difference that is shown with ``power``), ``difference``, ``power`` (with which this one would be shown), ``needed``
         (groups for this one to be shown with ``power``). For the corrected t-test ``needed`` supposes that the variance of the
-        fold differences falls as one over the number of groups.
+        fold differences falls as one over the number of groups. NaN where the models do not disagree, or the differences of
+        the folds do not vary (``sd`` is 0): nothing is known then.
 
     Examples
     --------
@@ -110,14 +111,16 @@ def power_table(
     1  corrected t       162       0.063        0.05  0.606   257.0
     """
     gaps = np.asarray(differences, dtype=np.float64)
-    detectable = t_test_detectable(sd, n_folds, n_repeats, power=power)
-    with np.errstate(divide="ignore"):
-        needed = np.ceil(n_groups * (detectable / gaps) ** 2)
-    sizes = [mcnemar_size(value, discordance, power=power) for value in gaps]
-    tests = {
-        "McNemar": (mcnemar_detectable(n_groups, discordance, power=power), mcnemar_power(n_groups, gaps, discordance), sizes),
-        "corrected t": (detectable, t_test_power(gaps, sd, n_folds, n_repeats), needed),
-    }
+    tests: dict[str, tuple] = dict.fromkeys(("McNemar", "corrected t"), (np.nan, np.nan, np.nan))
+    if discordance != 0:
+        sizes = [mcnemar_size(value, discordance, power=power) for value in gaps]
+        least = mcnemar_detectable(n_groups, discordance, power=power)
+        tests["McNemar"] = (least, mcnemar_power(n_groups, gaps, discordance), sizes)
+    if not np.isclose(sd, 0, atol=1e-12):
+        least = t_test_detectable(sd, n_folds, n_repeats, power=power)
+        with np.errstate(divide="ignore"):
+            needed = np.ceil(n_groups * (least / gaps) ** 2)
+        tests["corrected t"] = (least, t_test_power(gaps, sd, n_folds, n_repeats), needed)
     columns = ["test", "n_groups", "detectable", "difference", "power", "needed"]
     tables = [
         pd.DataFrame(dict(zip(columns, (test, n_groups, least, gaps, reached, groups), strict=True)))

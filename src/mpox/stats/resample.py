@@ -4,7 +4,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,9 @@ class Replicates(NDArrayOperatorsMixin):
         is NaN, the percentile interval.
     kind : str
         ``percentile``, ``bca`` or, for a proportion that no draw moves, ``exact`` (see `bootstrap`).
+    n_groups : callable, optional
+        Of a proportion: how many groups have an image in its denominator. The difference of two such proportions is exact, too,
+        where both are 0 or both are 1: its limits are those of the share of groups that only one of the two gets right.
 
     Examples
     --------
@@ -87,6 +90,7 @@ class Replicates(NDArrayOperatorsMixin):
     draws: np.ndarray
     left_out: np.ndarray | None = None
     kind: str = INTERVALS[0]
+    n_groups: Callable[[], Any] | None = None
 
     @classmethod
     def of(cls, values) -> "Replicates":
@@ -101,11 +105,11 @@ class Replicates(NDArrayOperatorsMixin):
         if method != "__call__":
             return NotImplemented
         found = Replicates.of(ufunc(*(np.asarray(one) if isinstance(one, Replicates) else one for one in inputs), **options))
-        known = [one.left_out for one in inputs if isinstance(one, Replicates)]
-        if any(one is None for one in known):
-            return found
-        left_out = ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options)
-        return replace(found, left_out=left_out, kind=INTERVALS[1])
+        known = [one for one in inputs if isinstance(one, Replicates)]
+        if not any(one.left_out is None for one in known):
+            left_out = ufunc(*(one.left_out if isinstance(one, Replicates) else one for one in inputs), **options)
+            found = replace(found, left_out=left_out, kind=INTERVALS[1])
+        return _apart(found, *known) if ufunc is np.subtract and len(known) == 2 and known[0] is not known[1] else found
 
     def interval(self, level: float = 0.95) -> tuple[Any, Any]:
         """Lower and upper limit: the middle share ``level`` of the draws (Efron and Tibshirani 1993, chapter 13), or BCa.
@@ -193,21 +197,49 @@ def _spread(found: Replicates, among: np.ndarray | None, groups: np.ndarray, see
     """A proportion with draws between the limits of Clopper and Pearson where it is 0 or 1, or no draw differs from it."""
     if among is None or not len(found.draws):
         return found
+    n_groups = partial(_count_groups, among, groups)
+    found = replace(found, n_groups=n_groups)
     still = ~(np.abs(found.draws - found.estimate) > 1e-12).any(axis=0) & ~np.isnan(found.estimate)
-    still |= np.isclose(found.estimate, 0, atol=1e-12) | np.isclose(found.estimate, 1, rtol=0, atol=1e-12)
+    still |= _at_a_limit(found)
     if not still.any():
         return found
-    counted = pd.DataFrame(among.reshape(len(groups), -1)).groupby(groups).any().sum().to_numpy().reshape(among.shape[1:])
-    n = np.broadcast_to(counted, still.shape)[still]
+    n = np.broadcast_to(n_groups(), still.shape)[still]
     hits = np.round(np.asarray(found.estimate)[still] * n, 9)
     share = np.random.default_rng(seed).permutation(np.linspace(0, 1, len(found.draws)))[:, None]
     lower = np.where(hits > 0, betaincinv(hits, n - hits + 1, share), 0.0)
     upper = np.where(hits < n, betaincinv(hits + 1, n - hits, share), 1.0)
+    return _redrawn(found, still, np.where(share < 0.5, lower, upper))
+
+
+def _apart(found: Replicates, first: Replicates, second: Replicates) -> Replicates:
+    """The difference of two proportions; where both are 0 or both are 1, with draws between the limits of 0 in n groups."""
+    if first.n_groups is None or second.n_groups is None or not len(found.draws):
+        return found
+    still = _at_a_limit(first) & _at_a_limit(second) & np.isclose(found.estimate, 0, atol=1e-12)
+    if not still.any():
+        return found
+    n = np.broadcast_to(np.minimum(first.n_groups(), second.n_groups()), still.shape)[still]
+    share = np.random.default_rng(0).permutation(np.linspace(0, 1, len(found.draws)))[:, None]
+    reach = np.where(share < 0.5, share ** (1 / n) - 1, 1 - (1 - share) ** (1 / n))
+    return _redrawn(found, still, reach)
+
+
+def _count_groups(among: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """How many groups have an image that is in the denominator."""
+    return pd.DataFrame(among.reshape(len(groups), -1)).groupby(groups).any().sum().to_numpy().reshape(among.shape[1:])
+
+
+def _at_a_limit(found: Replicates) -> np.ndarray:
+    return np.isclose(found.estimate, 0, atol=1e-12) | np.isclose(found.estimate, 1, rtol=0, atol=1e-12)
+
+
+def _redrawn(found: Replicates, where: np.ndarray, values: np.ndarray) -> Replicates:
+    """With other draws, of shape (n_bootstrap, where.sum()), and exact where all have them."""
     draws, left_out = found.draws.copy(), None if found.left_out is None else found.left_out.copy()
-    draws[:, still] = np.where(share < 0.5, lower, upper)
+    draws[:, where] = values
     if left_out is not None:
-        left_out[:, still] = np.nan
-    return Replicates(found.estimate, draws, left_out, EXACT if still.all() else found.kind)
+        left_out[:, where] = np.nan
+    return replace(found, draws=draws, left_out=left_out, kind=EXACT if where.all() else found.kind)
 
 
 def _joined(parts: Iterable[Any]) -> Any:

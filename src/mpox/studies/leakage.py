@@ -1,14 +1,15 @@
-"""The leak-dose experiment: one model, the same test images, more and more of their siblings in training.
+"""The leak-dose experiments: one model, the same test images, more and more of their siblings, or copies, in training.
 
 `mpox.protocols.doses` has the design. Only test images that have a sibling in the random split can profit. Their accuracy, beside
 that of the others, is the mechanism.
 """
 
+import numpy as np
 import pandas as pd
 
 from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
-from mpox.protocols.doses import DOSES, check_doses, dose_splits
+from mpox.protocols.doses import DOSES, check_doses, crossing_splits, dose_splits
 from mpox.protocols.splits import has_sibling
 from mpox.runs.cross_validation import predict_splits
 from mpox.runs.recorded import Store
@@ -20,17 +21,22 @@ DOSE_COLUMNS = (
     "dose", "share", "n_train", "subset", "metric", "class", "estimate", "low", "high", "change", "change_low", "change_high",
 )  # fmt: skip
 #: What the curve shows: metric and class of `mpox.evaluate`.
-MEASURES = (("accuracy", "all"), ("f1", "macro"), ("auroc", None), ("sensitivity", None))
+MEASURES = (("accuracy", "all"), ("f1", "macro"), ("f1_of_means", "macro"), ("auroc", None), ("sensitivity", None))
 
 
 def leak_dose(store: Store, data: Dataset, model: ModelConfig, *, doses=DOSES, **folds) -> pd.DataFrame:
     """Predictions of one model at each dose; parameters and errors as in `mpox.protocols.doses.dose_splits`.
 
-    As `mpox.cross_validate`, under the protocol ``leak_dose``, with ``dose`` (0 to 1), ``exposed`` (bool: a sibling is in
-    training at this dose), ``has_sibling`` (bool: one is in the random split's training) and ``n_train`` (training images).
+    Of an augmented data set a dose is the share of the groups whose copies cross folds (`crossing_splits` there) and the protocol
+    is ``copies_cross``; of others it is the share whose siblings stay in training, under ``leak_dose``. As `mpox.cross_validate`,
+    with ``dose`` (0 to 1), ``exposed`` (bool: a sibling is in training at this dose), ``has_sibling`` (bool: one is in training
+    at dose 1) and ``n_train`` (training images).
     """
     doses = check_doses(doses)
-    splits = dose_splits(data.manifest, data.groups, doses=[*doses, 1.0], **folds)
+    if "view" in data.manifest:
+        protocol, splits = "copies_cross", crossing_splits(data.manifest, doses=[*doses, 1.0], **folds)
+    else:
+        protocol, splits = "leak_dose", dose_splits(data.manifest, data.groups, doses=[*doses, 1.0], **folds)
     keys = ["repeat", "fold", "image_id"]
     possible = has_sibling(splits[1.0], data.groups).rename(columns={"sibling": "has_sibling"})
     tables = []
@@ -38,7 +44,7 @@ def leak_dose(store: Store, data: Dataset, model: ModelConfig, *, doses=DOSES, *
         split = splits[dose]
         sizes = split[split["role"] == "train"].groupby(["repeat", "fold"]).size().rename("n_train").reset_index()
         exposed = has_sibling(split, data.groups).rename(columns={"sibling": "exposed"})
-        table = predict_splits(store, data, "leak_dose", split, model).assign(dose=dose)
+        table = predict_splits(store, data, protocol, split, model).assign(dose=dose)
         table = table.merge(exposed, on=keys, validate="1:1").merge(possible, on=keys, validate="1:1")
         tables.append(table.merge(sizes, on=["repeat", "fold"], validate="m:1"))
     return pd.concat(tables, ignore_index=True)
@@ -64,6 +70,25 @@ def dose_response(predictions: pd.DataFrame, *, positive: str = "Mpox", **resamp
         for key, found in values.items():
             rows.append((*about, *key, *found.row().values(), *(found - reference[key]).row().values()))
     return pd.DataFrame(rows, columns=DOSE_COLUMNS)
+
+
+def needed_share(
+    predictions: pd.DataFrame, metric: str, label: str, value: float, *, positive: str = "Mpox", **resampling
+) -> tuple[float, float, float]:
+    """Which share of test images with a sibling (or copy) in training gives a value of a measure: estimate, low, high (95 %).
+
+    ``predictions`` are of `leak_dose`. The curve over the doses is taken for rising and, between them, for straight; 0 where it
+    begins above the value, infinite where it ends below.
+    """
+    shares, curve = [], []
+    for _, table in predictions.groupby("dose"):
+        shares.append(table["exposed"].mean())
+        curve.append(replicates(table, keys=[(metric, label)], positive=positive, **resampling)[metric, label])
+    rising = np.maximum.accumulate(np.column_stack([np.r_[found.estimate, found.draws] for found in curve]), axis=1)
+    estimate, *draws = (float(np.interp(value, row, shares, left=0.0, right=np.inf)) for row in rising)
+    ordered = np.sort(draws)  # no arithmetic, because draws may be infinite
+    low, high = ordered[[round(0.025 * (len(draws) - 1)), round(0.975 * (len(draws) - 1))]]
+    return estimate, float(low), float(high)
 
 
 def _subset_accuracy(table: pd.DataFrame, with_sibling: bool, **resampling) -> Replicates:

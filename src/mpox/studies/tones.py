@@ -12,16 +12,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from mpox._core import MpoxError
-from mpox.data.dataset import Dataset
+from mpox._core import TooFewImages
 from mpox.stats.metrics import OVERALL, behind, groups_of, matched_repeats, weighted_auroc, weighted_metrics
 from mpox.stats.resample import bootstrap
 from mpox.studies.external import effective_size
 
 #: Strata and the angle in degrees above which they begin: pairs of Del Bino and Bernerd's classes, so that each has images.
 STRATA = {"very light and light": 41.0, "intermediate and tan": 10.0, "brown and dark": -90.0}
-#: The strata in a word.
-TONE_WORDS = dict(zip(STRATA, ("lighter", "medium", "darker"), strict=True))
 METRICS = ("auroc", "accuracy", "sensitivity", "specificity")
 #: Groups of each side that a stratum must have to be judged.
 LEAST_GROUPS = 5
@@ -31,20 +28,6 @@ _MISSING = {"estimate": np.nan, "low": np.nan, "high": np.nan}
 def stratum_of(ita: float) -> str | None:
     """The stratum of an angle in degrees; ``None`` where there is no angle."""
     return None if np.isnan(ita) else next(name for name, limit in STRATA.items() if ita > limit or limit == -90.0)
-
-
-def class_and_tone(data: Dataset, tone: pd.DataFrame) -> pd.DataFrame:
-    """``image_id`` and ``class, skin``: the finding or not and the stratum in a word, for instance ``not Mpox, lighter``.
-
-    A model that says the finding on dark skin and not on light skin errs on both, on different sides: in a slice of one tone the
-    two cancel. Missing where the tone is.
-    """
-    manifest = data.manifest
-    stratum = manifest["image_id"].map(tone.set_index("image_id")["ita"]).map(stratum_of).map(TONE_WORDS)
-    side = np.where(manifest["label"] == data.positive, data.positive, f"not {data.positive}")
-    joined = [f"{one}, {other}" if isinstance(other, str) else None for one, other in zip(side, stratum, strict=True)]
-    order = [f"{one}, {other}" for one in (data.positive, f"not {data.positive}") for other in TONE_WORDS.values()]
-    return pd.DataFrame({"image_id": manifest["image_id"], "class, skin": pd.Categorical(joined, order)})
 
 
 def _prepared(predictions: pd.DataFrame, tones: pd.DataFrame, positive: str) -> tuple[list[pd.DataFrame], list[str]]:
@@ -63,6 +46,11 @@ def _measures(parts: list[pd.DataFrame], positive: str, weights: np.ndarray) -> 
     return {metric: values for (metric, _), values in found.items()}
 
 
+def _behind(parts: list[pd.DataFrame], positive: str) -> dict[str, np.ndarray]:
+    """The denominators of `METRICS`."""
+    return {metric: images for (metric, label), images in behind(parts, positive).items() if label in (OVERALL, positive)}
+
+
 def within_strata(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
     """The `METRICS` of each stratum of skin tone; its groups are resampled, parameters as in `mpox.evaluate`.
 
@@ -77,10 +65,7 @@ def within_strata(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: s
         first, found = parts[0], dict.fromkeys(METRICS, _MISSING)
         sizes = {"images": len(first), "groups": first["group_id"].nunique(), "positives": (first["label"] == positive).sum()}
         if stratum in judged:
-            among = {
-                metric: images for (metric, label), images in behind(parts, positive).items() if label in (OVERALL, positive)
-            }
-            drawn = bootstrap(partial(_measures, parts, positive), groups_of(first), among=among, **resampling)
+            drawn = bootstrap(partial(_measures, parts, positive), groups_of(first), among=_behind(parts, positive), **resampling)
             found = {metric: values.row() for metric, values in drawn.items()}
         rows += [{"stratum": stratum, **sizes, "metric": metric, **numbers} for metric, numbers in found.items()]
     return pd.DataFrame(rows)
@@ -98,13 +83,19 @@ def between_strata(
     if not {first, second} <= set(judged):
         return pd.DataFrame([{"metric": metric, **_MISSING} for metric in METRICS])
 
-    def apart(weights: np.ndarray) -> dict[str, np.ndarray]:
-        insides = [(repeats[0]["stratum"] == stratum).to_numpy() for stratum in (first, second)]
-        one, other = (_measures([part[inside] for part in repeats], positive, weights[:, inside]) for inside in insides)
-        return {metric: one[metric] - other[metric] for metric in METRICS}
+    found = []
+    for stratum in (first, second):
+        inside = (repeats[0]["stratum"] == stratum).to_numpy()
+        parts, among = [part[inside] for part in repeats], {}
+        for metric, images in _behind(parts, positive).items():
+            among[metric] = np.zeros((len(inside), *images.shape[1:]), dtype=bool)
+            among[metric][inside] = images
 
-    found = bootstrap(apart, groups_of(repeats[0]), **resampling)
-    return pd.DataFrame([{"metric": metric, **values.row()} for metric, values in found.items()])
+        def measures(weights: np.ndarray, parts=parts, inside=inside) -> dict[str, np.ndarray]:
+            return _measures(parts, positive, weights[:, inside])
+
+        found.append(bootstrap(measures, groups_of(repeats[0]), among=among, **resampling))
+    return pd.DataFrame([{"metric": metric, **(found[0][metric] - found[1][metric]).row()} for metric in METRICS])
 
 
 def equal_tone_weights(is_positive: np.ndarray, stratum: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -144,7 +135,7 @@ def equal_tones(predictions: pd.DataFrame, tones: pd.DataFrame, *, positive: str
     """
     repeats, judged = _prepared(predictions, tones, positive)
     if not judged:
-        raise MpoxError(f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: nothing to compare.")
+        raise TooFewImages(f"No stratum of skin tone has {LEAST_GROUPS} groups of {positive} and of others: nothing to compare.")
     repeats = [part[part["stratum"].isin(judged)].reset_index(drop=True) for part in repeats]
     first = repeats[0]
     is_positive = (first["label"] == positive).to_numpy()

@@ -2,25 +2,30 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.stats import chi2_contingency
 
 from mpox._core import MpoxError
 from mpox.protocols.splits import PROTOCOLS
 from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
-from mpox.stats.metrics import MACRO, class_names, probabilities_of
+from mpox.stats.metrics import OF_CLASS, class_names, probabilities_of
 
+#: The words of `judge`, one for each kind of outcome.
 REPRODUCED = "reproduced"
+EXCEEDED = "exceeded"
 LEAKING = "reproduced only under a leaking protocol"
+SATURATED = "exceeded under a protocol that saturates, reproduced under none"
 NOT_REPRODUCED = "not reproduced"
 NOT_TESTABLE = "not testable here"
-#: An honest interval that reaches the published value, and lies further below it too, tells nothing. Ours; the paper has none.
-MARGIN = 0.10
+JUDGEMENTS = (REPRODUCED, EXCEEDED, LEAKING, SATURATED, NOT_REPRODUCED, NOT_TESTABLE)
+#: Margins at which the claims are counted beside their own.
+OTHER_MARGINS = (0.02, 0.05, 0.10, 0.15)
 #: From the most flattering protocol to the strictest: what comes before the honest one trains on relatives of test images.
 STRICTNESS = ("augment_before_split", "random_image", "patient", "source")
 OTHER = "other data"
@@ -41,46 +46,56 @@ class Interval:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper's abstract."""
+    """One claim of the paper; ``claims.yml`` says what the fields are."""
 
     key: str
-    subject: str  #: what it is about, with our reading of it
+    subject: str
     says: str
-    published: float | None = None  #: from 0 to 1; ``None`` where the claim is not a measure of performance
-    metric: str = ""  #: with ``label``, the row of `mpox.evaluate` that is held against it
+    published: float | None = None
+    metric: str = ""  #: empty where the claim is not a measure of performance
     label: str = ""
+    margin: float = 0.0
+    margin_from: str = ""
+    criterion: str = ""  #: what would count, where that is not an interval
     untestable: str = ""  #: why it cannot be judged here without a `Judgement` of its own
 
 
-CLAIMS = (
-    Claim("size", "size of the network", "4.14 M parameters", untestable="The network of this page was not counted."),
-    Claim("precision", "precision, averaged over classes", "95.92 %", 0.9592, "precision", MACRO),
-    Claim("recall", "recall, averaged over classes", "95.69 %", 0.9569, "recall", MACRO),
-    Claim("f1", "F1, harmonic mean of the averaged precision and recall", "95.80 %", 0.9580, "f1_of_means", MACRO),
-    Claim("roc_auc_macro", "ROC AUC, averaged over classes", "0.998", 0.998, "auroc", MACRO),
-    Claim("roc_auc_mpox", "ROC AUC, Mpox against the rest", "0.998", 0.998, "auroc", "Mpox"),
-    Claim("pr_auc_macro", "PR AUC, averaged over classes", "0.999", 0.999, "auprc", MACRO),
-    Claim("pr_auc_mpox", "PR AUC, Mpox against the rest", "0.999", 0.999, "auprc", "Mpox"),
-    Claim(
-        "folds",
-        "robustness",
-        "no significant differences between cross-validation folds, p > 0.05",
-        untestable="A test that does not reject has not shown equality, and the abstract does not name the test.",
-    ),
-    Claim(
-        "growth",
-        "growing the network",
-        "complexity rises, performance first rises, then falls",
-        untestable="A rise and a fall need at least three sizes of the network.",
-    ),
-    Claim(
-        "choice",
-        "choice of the model",
-        "model selection should be based on the specific needs of decision-makers",
-        untestable="Advice is not a measurement; to follow it takes the costs of a missed case and of a false alarm, which the "
-        "abstract does not give.",
-    ),
-)
+@dataclass(frozen=True)
+class Paper:
+    """What the paper says: ``about`` (data set, split, training) as far as it is known, and its claims by key."""
+
+    study: str
+    year: int
+    doi: str
+    about: Mapping[str, str]
+    claims: Mapping[str, Claim]
+
+    @property
+    def figures(self) -> dict[str, Claim]:
+        """The claims that are measures of performance."""
+        return {key: claim for key, claim in self.claims.items() if claim.metric}
+
+
+def read_paper(path: str | Path | None = None) -> Paper:
+    """The claims in a file like ``claims.yml`` of this package, which is read if none is named."""
+    path = Path(path) if path else Path(__file__).with_name("claims.yml")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        claims = {key: Claim(key, **fields) for key, fields in found["claims"].items()}
+        for claim in claims.values():
+            known = claim.metric in (*OF_CLASS, "f1_of_means", "accuracy") and claim.label and claim.margin_from
+            if claim.metric and not (known and 0 < (claim.published or 0) <= 1 and 0 < claim.margin < 1):
+                raise ValueError(
+                    f"{claim.key}: a metric needs a label, a published value and a margin from 0 to 1, and margin_from"
+                )
+            if not claim.metric and not (claim.criterion and claim.untestable):
+                raise ValueError(f"{claim.key}: without a known metric it needs a criterion, and untestable")
+        if missing := {"size", "f1", "roc_auc_mpox"} - set(claims):
+            raise ValueError(f"chapters read the claims {', '.join(sorted(missing))}")
+        about = {key: str(found["about"][key]) for key in ("data set", "split", "training")}
+        return Paper(found["study"], found["year"], found["doi"], about, claims)
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError) as error:
+        raise MpoxError(f"{path} does not say what the paper claims ({' '.join(str(error).split())}): correct it.") from error
 
 
 @dataclass(frozen=True)
@@ -92,19 +107,47 @@ class Judgement:
     cells: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(published: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
-    """Hold a published value against our intervals. The first rule that applies decides."""
-    if honest is None or isnan(honest.high):
+_MISSING, _WIDE, _CONTAINS, _ABOVE, _BELOW = "missing", "contained, too widely to count,", "contained", "exceeded", "not reached"
+
+
+def _position(interval: Interval | None, published: float, margin: float) -> str:
+    """Where an interval lies; the one place where a margin counts, the same for every protocol and on both sides."""
+    if interval is None or isnan(interval.low) or isnan(interval.high):
+        return _MISSING
+    if interval.low > published:
+        return _ABOVE
+    if interval.high < published:
+        return _BELOW
+    return _CONTAINS if published - margin <= interval.low and interval.high <= published + margin else _WIDE
+
+
+def judge(published: float, margin: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
+    """Hold a published value against our intervals. The first rule that applies decides.
+
+    An interval counts as *containing* the value where it ends within ``margin`` of it on both sides; one that contains it and
+    reaches farther is too wide, and counts for nothing, whatever the protocol.
+    """
+    where = _position(honest, published, margin)
+    if honest is None or where == _MISSING:
         return Judgement(NOT_TESTABLE, "There is no interval under the honest protocol.")
-    if honest.high >= published:
-        if honest.low < published - MARGIN:
-            wide = f"The honest interval reaches {published:g}, and also {honest.low:.3f}, more than {MARGIN:.2f} below"
-            return Judgement(NOT_TESTABLE, f"{wide}: too few groups to tell.")
-        return Judgement(REPRODUCED, f"The honest interval, up to {honest.high:.3f}, reaches {published:g}.")
-    short = f"The honest interval ends at {honest.high:.3f}, below {published:g}"
-    if reached := [name for name, interval in flattering.items() if interval.high >= published]:
-        return Judgement(LEAKING, f"{short}; reached only under {' and '.join(reached)}.")
-    return Judgement(NOT_REPRODUCED, f"{short}; so do the others." if flattering else f"{short}; no other protocol was run.")
+    ends = f"{honest.low:.3f} to {honest.high:.3f}"
+    if where == _WIDE:
+        return Judgement(
+            NOT_TESTABLE,
+            f"The honest interval, {ends}, contains {published:g} and reaches more than {margin:g} from it: too wide.",
+        )
+    if where == _CONTAINS:
+        return Judgement(REPRODUCED, f"The honest interval, {ends}, contains {published:g} and ends within {margin:g} of it.")
+    if where == _ABOVE:
+        return Judgement(EXCEEDED, f"The honest interval, {ends}, lies above {published:g}.")
+    found: dict[str, list[str]] = {}
+    for name, interval in flattering.items():
+        found.setdefault(_position(interval, published, margin), []).append(name)
+    found.pop(_MISSING, None)
+    others = [f"{position} under {' and '.join(names)}" for position, names in found.items()] or ["no other protocol was run"]
+    sentence = f"The honest interval ends at {honest.high:.3f}, below {published:g}; {'; '.join(others)}."
+    verdict = LEAKING if _CONTAINS in found else SATURATED if _ABOVE in found else NOT_REPRODUCED
+    return Judgement(verdict, sentence)
 
 
 def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.DataFrame:
@@ -116,14 +159,14 @@ def _with_outside(metrics: pd.DataFrame, external: pd.DataFrame | None) -> pd.Da
     return pd.concat(tables, ignore_index=True)
 
 
-def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None) -> pd.DataFrame:
+def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, paper: Paper | None = None) -> pd.DataFrame:
     """The intervals that are held against the published values.
 
     ``metrics`` are rows of `mpox.evaluate` with ``dataset``, ``protocol`` and ``regime``, ``external`` rows of `external_metrics`
-    with ``train``, ``test`` and ``regime``, of which shared images do not count. ``claim`` (key), ``dataset``, ``regime``,
-    ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
+    with ``train``, ``test`` and ``regime``, of which shared images do not count; ``paper`` is of `read_paper`. ``claim`` (key),
+    ``dataset``, ``regime``, ``protocol`` (``other data`` for an external test), ``estimate``, ``low``, ``high``, ``published``.
     """
-    claims = pd.DataFrame(CLAIMS).dropna(subset="published").rename(columns={"key": "claim", "label": "class"})
+    claims = pd.DataFrame((paper or read_paper()).figures.values()).rename(columns={"key": "claim", "label": "class"})
     found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
     return found[["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]]
 
@@ -141,29 +184,34 @@ def verdict_table(
     *,
     honest: str = "source",
     findings: Mapping[str, Judgement] | None = None,
+    margin: float | None = None,
+    paper: Paper | None = None,
 ) -> pd.DataFrame:
     """Every claim with what was measured and the judgement that follows from `judge`.
 
-    ``metrics`` and ``external`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol ``honest``
-    decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. One row a claim: ``claim``,
-    ``paper``, a column of text for each protocol and for ``other data``, ``judgement``, ``why``.
+    ``metrics``, ``external`` and ``paper`` as in `claim_intervals`, of one data set and one regime; the interval of the protocol
+    ``honest`` decides, and ``findings`` (claim key to judgement) where a claim is not a single metric. ``margin`` takes the place
+    of the claims' own. One row a claim: ``claim``, ``paper``, a column of text for each protocol and for ``other data``,
+    ``judgement``, ``why``.
     """
     flattering = flattering_protocols(honest)
     if len(metrics[["dataset", "regime"]].drop_duplicates()) != 1:
         raise MpoxError("A table of verdicts is for one data set and one regime: choose their rows of the metrics first.")
     dataset, regime = metrics[["dataset", "regime"]].iloc[0]
-    table = claim_intervals(metrics, external).dropna(subset="estimate")
+    paper = paper or read_paper()
+    table = claim_intervals(metrics, external, paper=paper).dropna(subset="estimate")
     table = table[(table["dataset"] == dataset) & (table["regime"] == regime)]
     rows = []
-    for claim in CLAIMS:
-        if claim.published is None:
+    for claim in paper.claims.values():
+        if claim.published is None or not claim.metric:
             judged = (findings or {}).get(claim.key, Judgement(NOT_TESTABLE, claim.untestable))
             cells = judged.cells
         else:
             part = table[table["claim"] == claim.key]
             found = {name: Interval(*row) for name, *row in part[["protocol", *_NUMBERS]].itertuples(index=False)}
             cells = {name: str(interval) for name, interval in found.items()}
-            judged = judge(claim.published, {name: found[name] for name in flattering if name in found}, found.get(honest))
+            laxer = {name: found[name] for name in flattering if name in found}
+            judged = judge(claim.published, claim.margin if margin is None else margin, laxer, found.get(honest))
             if judged.verdict == REPRODUCED and OTHER in found and found[OTHER].high < claim.published:
                 judged = Judgement(REPRODUCED, f"{judged.sentence} On other data it ends at {found[OTHER].high:.3f}.")
         shown = {name: cells.get(name, "") for name in (*STRICTNESS, OTHER)}
@@ -171,27 +219,59 @@ def verdict_table(
     return pd.DataFrame(rows)
 
 
+def criteria(paper: Paper | None = None) -> pd.DataFrame:
+    """For each claim, what would count as reproducing it, its margin, and where the margin comes from."""
+    rows = []
+    for claim in (paper or read_paper()).claims.values():
+        criterion, margin = claim.criterion, ""
+        if claim.published is not None and claim.metric:
+            lowest, highest = claim.published - claim.margin, min(1.0, claim.published + claim.margin)
+            criterion = f"The honest interval contains {claim.published:g} and lies within {lowest:.3f} to {highest:.3f}."
+            margin = f"{claim.margin:g}"
+        rows.append((claim.subject, claim.says, criterion, margin, claim.margin_from))
+    return pd.DataFrame(rows, columns=["claim", "paper", "reproduced if", "margin", "where the margin comes from"])
+
+
+def at_margins(metrics: pd.DataFrame, *, honest: str = "source", paper: Paper | None = None) -> pd.DataFrame:
+    """How many published figures get which judgement, at their own margins and at others; parameters as of `verdict_table`."""
+    paper = paper or read_paper()
+    figures = replace(paper, claims=paper.figures)
+    judged = {margin: verdict_table(metrics, honest=honest, margin=margin, paper=figures) for margin in (None, *OTHER_MARGINS)}
+    counts = {f"{margin:.2f}" if margin else "own": table["judgement"].value_counts() for margin, table in judged.items()}
+    table = pd.DataFrame(counts).reindex(JUDGEMENTS).fillna(0).astype(int).T
+    return table.rename_axis(index="margin", columns=None).reset_index()
+
+
 def rules() -> pd.DataFrame:
-    """The rules of `judge` in their order, each with made-up intervals and what the rule made of them."""
-    value, lax, poor = 0.95, Interval(0.97, 0.95, 0.99), Interval(0.80, 0.74, 0.86)
-    wide, good = Interval(0.90, 0.80, 0.96), Interval(0.94, 0.91, 0.96)
+    """The rules of `judge` in their order, each with its reason, made-up intervals and what the rule made of them."""
+    value, margin, poor = 0.95, 0.10, Interval(0.80, 0.74, 0.86)
+    above, good, wide = Interval(0.98, 0.96, 0.99), Interval(0.94, 0.91, 0.97), Interval(0.90, 0.80, 0.96)
     cases = [
-        ("there is no honest interval", lax, None),
-        (f"the honest interval reaches the value, but begins more than {MARGIN:.2f} below it", lax, wide),
-        ("the honest interval contains the value or lies above it", lax, good),
-        ("only the interval of a more flattering protocol does", lax, poor),
-        ("no interval does", Interval(0.86, 0.82, 0.90), poor),
+        ("there is no honest interval", "Without it the claim was not tested.", above, None),
+        ("the honest interval contains the value, too widely", "Few groups must not be a pass, nor a failure.", good, wide),
+        ("the honest interval contains the value", "Chance can explain the distance.", above, good),
+        ("the honest interval lies above the value", "More than the claim was found; that is not the same figure.", good, above),
+        ("only a laxer protocol's interval contains it", "The way of testing can produce the figure.", good, poor),
+        ("none does, and a laxer protocol's lies above it", "There every such value is exceeded: it tells nothing.", above, poor),
+        ("all end below it, or are too wide", "No way of testing here produces the figure.", wide, poor),
     ]
     rows = [
-        (condition, f"{value:g}", str(flattering), str(honest or ""), judge(value, {"random_image": flattering}, honest).verdict)
-        for condition, flattering, honest in cases
+        (
+            condition,
+            why,
+            f"{value:g} ± {margin:.2f}",
+            str(lax),
+            str(honest or ""),
+            judge(value, margin, {"random_image": lax}, honest).verdict,
+        )
+        for condition, why, lax, honest in cases
     ]
-    return pd.DataFrame(rows, columns=["if", "made up: published", "flattering", "honest", "judgement"])
+    return pd.DataFrame(rows, columns=["if", "because", "made up: published and margin", "flattering", "honest", "judgement"])
 
 
-def size_finding(backbone: str, parameters: int) -> Judgement:
-    """The claim of 4.14 M parameters: never testable, because the network was chosen for having as many."""
-    agrees = round(parameters / 1e6, 2) == 4.14
+def size_finding(backbone: str, parameters: int, paper: Paper | None = None) -> Judgement:
+    """The claim of the network's size: never testable, because the network was chosen for having as many parameters."""
+    agrees = round(parameters / 1e6, 2) == (paper or read_paper()).claims["size"].published
     why = "it was chosen because of that, so that agreement shows nothing" if agrees else "it is another network than the paper's"
     return Judgement(NOT_TESTABLE, f"{backbone} has {parameters / 1e6:.3f} M: {why}.")
 
@@ -248,7 +328,12 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resam
     return Judgement(verdict, sentence, {honest: f"peak {contrast}"})
 
 
-#: To be a yes, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
+#: What the rules of `conclusion` can find.
+NO_BETTER = "no better than chance"
+WELL_ENOUGH = "well enough"
+AT_HOME = "well enough at home, not tested on other data"
+BETTER = "better than chance, not well enough"
+#: To be well enough, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
 ENOUGH = 0.90
 #: The AUROC of a coin.
 CHANCE = 0.50
@@ -282,22 +367,24 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
 def answer_rules() -> pd.DataFrame:
     """The rules of `conclusion` in their order, as a table."""
     rows = [
-        (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", "no"),
-        (f"in all of them, other data too, the intervals of sensitivity and specificity begin at {ENOUGH:.2f} or above", "yes"),
-        ("neither", "partly"),
+        (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", NO_BETTER),
+        (f"in one of them the interval of sensitivity or specificity begins below {ENOUGH:.2f}", BETTER),
+        ("none of them is on other data", AT_HOME),
+        ("otherwise", WELL_ENOUGH),
     ]
-    return pd.DataFrame(rows, columns=["if", "the answer is"])
+    return pd.DataFrame(rows, columns=["if", "what was found"])
 
 
 def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, honest: Mapping[str, str]) -> str:
-    """Yes, no or partly, from `mpox_tests`; parameters as there. The first rule that applies decides; flattering tests do not
-    count. The rules are ours."""
+    """`NO_BETTER`, `BETTER`, `AT_HOME` or `WELL_ENOUGH`, from `mpox_tests`; parameters as there. The first rule that applies
+    decides; flattering tests do not count. The rules are ours."""
     counted = mpox_tests(metrics, external, honest=honest).query("kind != 'flattering'")
     is_area = counted["metric"] == "auroc"
     if (counted.loc[is_area, "low"] <= CHANCE).any():
-        return "no"
-    enough = (counted.loc[~is_area, "low"] >= ENOUGH).all()
-    return "yes" if enough and (counted["kind"] == OTHER).any() else "partly"
+        return NO_BETTER
+    if not (counted.loc[~is_area, "low"] >= ENOUGH).all():
+        return BETTER
+    return WELL_ENOUGH if (counted["kind"] == OTHER).any() else AT_HOME
 
 
 def study_name(study: str) -> str:
@@ -313,11 +400,16 @@ def literature() -> pd.DataFrame:
     named there), ``year`` and ``doi`` (missing where not known), ``data`` (a registered name where there is one; empty where the
     study does not say it to us), ``protocol``, ``leaks`` (``yes``: the figure owes something to images or traits that the network
     should not have met; ``no``; ``unknown``), ``metric`` (as in `mpox.evaluate`; ``score`` where we do not know which), ``value``
-    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``.
+    (0 to 1), ``sd`` (its deviation between folds, or NaN) and ``note``. Those of the paper come from `read_paper`.
     """
     text = ["study", "doi", "data", "protocol", "leaks", "metric", "note"]
-    path = Path(__file__).with_name("literature.csv")
-    return pd.read_csv(path, dtype={"year": "Int64", **dict.fromkeys(text, "string")})
+    types = {"year": "Int64", **dict.fromkeys(text, "string")}
+    table, paper = pd.read_csv(Path(__file__).with_name("literature.csv"), dtype=types), read_paper()
+    data = None if paper.about["data set"].startswith("not known") else paper.about["data set"]
+    about = (paper.study, paper.year, paper.doi, data, paper.about["split"], "unknown")
+    values = {claim.metric: (claim.published, None, claim.subject) for claim in paper.figures.values()}
+    rows = [(*about, metric, *rest) for metric, rest in values.items()]
+    return pd.concat([pd.DataFrame(rows, columns=table.columns).astype(table.dtypes), table], ignore_index=True)
 
 
 #: Column of the leaderboard to (metric, class) of `mpox.evaluate`.
