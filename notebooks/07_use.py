@@ -323,7 +323,7 @@ for name in datasets:
 # curves](#fig-decision-curves)). On the right, the probabilities are moved to the prevalence of a place where the disease is rarer, as Bayes' theorem has it
 # {cite}`elkan2001`: from one over the number of classes, which the probe's equal weights stand for, not from the collection's share.
 
-# %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"name": "decision-curves", "caption": "Decision curves with 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
+# %% mystnb={"image": {"alt": "Decision curves: net benefit of the model with its band, of acting on everyone and of acting on nobody, over the threshold, at the prevalence of the collection and at a lower one, one row a data set."}, "figure": {"name": "decision-curves", "caption": "Decision curves with pointwise 95 % bands from resampling groups, at the prevalence of the collection (left) and at that of the parameter CLINIC_PREVALENCE (right)."}}
 curves = []
 for name, table in predictions.items():
     curves.append(decision_curve(table).assign(dataset=name, where="as collected"))
@@ -344,7 +344,7 @@ for (name, where), part in curves.groupby(["dataset", "where"], sort=False):
     best = part[part["strategy"] == ADVANTAGE].nlargest(1, "estimate").iloc[0]
     model = part[(part["strategy"] == MODEL) & (part["threshold"] == best["threshold"])].iloc[0]
     report.prose(
-        f"{plots.dataset_title(name)}, {where}: the whole band lies above both alternatives at thresholds {says}. The advantage is "
+        f"{plots.dataset_title(name)}, {where}: the band, at each threshold by itself, lies above both alternatives at thresholds {says}. The advantage is "
         f"largest at {best['threshold']:.2f}: {1000 * best['estimate']:.0f} *net* true positives in 1000 people more than the better "
         f"alternative (95 % CI of this advantage {1000 * best['low']:.0f} to {1000 * best['high']:.0f}; the false positives are taken off at "
         f"their rate). The model's own net benefit there is {model['estimate']:.3f}."

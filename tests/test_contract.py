@@ -52,7 +52,7 @@ VERSIONS = {
     "mpox.data.changes.LESION_MAP_VERSION": 1, "mpox.data.changes.TONE_TRANSFER_VERSION": 1,
     "mpox.data.frozen.FORMAT_VERSION": 1, "mpox.data.phantom.VERSION": 2, "mpox.data.skintone.SKIN_TONE_VERSION": 1,
     "mpox.models.batches.VERSION": 1, "mpox.models.explain.VERSION": 1, "mpox.models.features.VERSION": 1,
-    "mpox.runs.predict.VERSION": 2, "mpox.studies.errors.VERSION": 1,
+    "mpox.runs.predict.VERSION": 2, "mpox.studies.errors.VERSION": 1, "mpox.studies.intervals.VERSION": 1,
     "mpox.studies.labels.VERSION": 1, "mpox.studies.saliency.VERSION": 1, "mpox.studies.shortcuts.CELLS_VERSION": 1,
     "mpox.studies.shortcuts.FACTS_VERSION": 1,
 }  # fmt: skip

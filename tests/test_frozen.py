@@ -179,6 +179,7 @@ TINY = {
     "IMAGE_SIZES": [64], "TRAINING": {"epochs": 1, "frozen_stages": 3, "head_steps": 20}, "SCRATCH_TRAINING": {"epochs": 1},
     "REPEATS": {"linear_probe": 1, "fine_tune": 1}, "BASELINES": ["colour_histogram", "hog", "lbp"],
     "EXPLAINERS": ["grad_cam"], "N_EXPLAINED": 4, "BLANKED": [], "CORRUPTIONS": ["blur"], "STRENGTHS": [3], "SIMULATIONS": 20,
+    "STUDIES": 2, "DRAWS": 2,
     "SEEDED": ["clinic"], "EXTERNAL": [["clinic", "elsewhere"], ["elsewhere", "clinic"]], "MIXED": [["clinic", "elsewhere"]],
     "LABEL_DEALS": 20, "FRACTIONS": [0.6, 1], "CURVE_REPEATS": 1, "TIMED_ROUNDS": 1,
 }  # fmt: skip

@@ -120,8 +120,8 @@ def test_a_curve_with_a_known_answer(planted, tmp_path):
     assert n.tolist() == [30, 76, 120, 150] and values.shape == (21, 4)
     half = predictions[predictions["fraction"] == 0.5]
     assert np.array_equal(values[:, 1], replicates(half, n_bootstrap=20)["accuracy", "all"])
-    with pytest.raises(MpoxError, match="no metric 'kappa'"):
-        curve_replicates(predictions, "kappa", "all", n_bootstrap=0)
+    with pytest.raises(MpoxError, match="no metric 'youden'"):
+        curve_replicates(predictions, "youden", "all", n_bootstrap=0)
 
 
 @settings(max_examples=15, deadline=None)

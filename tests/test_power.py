@@ -16,15 +16,22 @@ def within(share: float, expected: float, n: int, errors: float = 3.5) -> bool:
 
 
 @pytest.mark.parametrize(("n", "gap", "discordance"), [(160, 0.08, 0.15), (600, 0.03, 0.1), (228, 0.0, 0.2)])
-def test_mcnemars_power_is_that_of_simulated_tables(n, gap, discordance):
+def test_mcnemars_power_is_that_of_the_exact_test_on_simulated_tables(n, gap, discordance):
     rng = np.random.default_rng(n)
     shares = [(discordance + gap) / 2, (discordance - gap) / 2, 1 - discordance]
     tables = rng.multinomial(n, shares, size=1500)
-    p = [[mcnemar([[0, b], [c, 0]], exact=exact, correction=False).pvalue for b, c, _ in tables] for exact in (False, True)]
-    asymptotic, exact = (np.array(p) < 0.05).mean(axis=1)
-    expected = float(mcnemar_power(n, gap, discordance))
-    assert abs(asymptotic - expected) < 0.02 + 3 * np.sqrt(expected * (1 - expected) / 1500)  # an approximation
-    assert asymptotic - 0.1 < exact < asymptotic
+    rejected = np.mean([mcnemar([[0, b], [c, 0]], exact=True).pvalue < 0.05 for b, c, _ in tables])
+    assert within(rejected, float(mcnemar_power(n, gap, discordance)), 1500)
+
+
+def test_mcnemars_power_is_the_sum_over_all_tables():
+    n, gap, discordance = 25, 0.15, 0.3
+    shares = [(discordance + gap) / 2, (discordance - gap) / 2, 1 - discordance]
+    tables = [(b, c) for b in range(n + 1) for c in range(n + 1 - b) if stats.binomtest(b, max(b + c, 1)).pvalue < 0.05 and b + c]
+    expected = sum(stats.multinomial.pmf([b, c, n - b - c], n, shares) for b, c in tables)
+    assert mcnemar_power(n, gap, discordance) == pytest.approx(expected)
+    approximate = stats.norm.cdf((0.0847 * np.sqrt(162) - 1.96 * np.sqrt(0.15)) / np.sqrt(0.15 - 0.0847**2))  # Connor 1987
+    assert approximate > 0.8 and 0.76 < mcnemar_power(162, 0.0847, 0.15) < 0.78
 
 
 def test_what_mcnemars_test_detects_and_what_it_takes_are_inverse():

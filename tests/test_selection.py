@@ -106,8 +106,8 @@ def test_candidates_of_other_folds_are_refused():
         choose_nested({}, validation)
     with pytest.raises(MpoxError, match="no validation loss in some folds"):
         choose_nested(candidates, validation.iloc[:-1])
-    with pytest.raises(MpoxError, match="no metric 'kappa'"):
-        optimism(candidates, validation, "kappa", "all")
+    with pytest.raises(MpoxError, match="no metric 'youden'"):
+        optimism(candidates, validation, "youden", "all")
 
 
 def test_losses_are_read_from_the_runs():

@@ -12,7 +12,7 @@ from mpox.data.groups import connected, patient_groups, same_value_links, source
 from mpox.protocols.splits import (
     FOLD_STEP,
     PROTOCOLS,
-    _assign_folds,
+    assign_folds,
     make_external_split,
     make_splits,
     nested_splits,
@@ -248,4 +248,4 @@ def test_folds_are_those_of_scikit_learn(n_classes):
         folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(np.zeros(n), labels, groups)
         for number, (_, test) in enumerate(folds):
             expected[test] = number
-        assert _assign_folds(labels, groups, k, seed).tolist() == expected.tolist()
+        assert assign_folds(labels, groups, k, seed).tolist() == expected.tolist()

@@ -97,8 +97,8 @@ def test_the_estimates_of_runs_are_counted_by_hand():
     for metric, label in (("auroc", "Mpox"), ("recall", "macro")):
         table = fold_estimates(runs, metric, label)
         assert len(table) == 4 and "n_test" not in table
-    with pytest.raises(MpoxError, match="no metric 'kappa'"):
-        fold_estimates(runs, "kappa", "all")
+    with pytest.raises(MpoxError, match="no metric 'youden'"):
+        fold_estimates(runs, "youden", "all")
 
 
 def test_with_one_repeat_and_one_seed_two_components_cannot_be_told():

@@ -50,6 +50,10 @@ class Unwritable(MpoxError):
     """A folder cannot be written: what else would be written there fails, too, so nothing more is begun."""
 
 
+class NotRecorded(MpoxError):
+    """The recorded study lacks a derived table: a chapter may say so and go on."""
+
+
 class WeightsMissing(MpoxError):
     """The pretrained weights of a backbone cannot be had here: a table may say so in a row and go on."""
 

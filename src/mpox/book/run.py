@@ -37,7 +37,8 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 _COUNT, _SIDE, _SHARE = (1, 1_000_000), (32, 4096), (1e-6, 1 - 1e-6)
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("REPEATS", "CURVE_REPEATS", "EXTERNAL_REPEATS", "SHORTCUT_REPEATS", "N_REPEATS", "TONE_COPIES"), _COUNT),
-    **dict.fromkeys(("SIMULATIONS", "LABEL_DEALS", "TIMED_ROUNDS", "N_WORST", "N_EXPLAINED", "DOSE_REPEATS", "ODDITIES"), _COUNT),
+    **dict.fromkeys(("SIMULATIONS", "STUDIES", "DRAWS", "LABEL_DEALS", "TIMED_ROUNDS", "N_WORST", "N_EXPLAINED"), _COUNT),
+    **dict.fromkeys(("DOSE_REPEATS", "ODDITIES"), _COUNT),
     **dict.fromkeys(("AUGMENTED_VIEWS", "COLOUR_COPIES", "EXPORTED_FOLDS", "REVIEW_PAIRS"), (0, 1_000_000)),
     **dict.fromkeys(("IMAGE_SIZE", "TRAINED_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "IMAGE_SIZES", "FACTORIAL_SIZES"), _SIDE),
     **dict.fromkeys(("MARGIN", "PLANTED_SHARE", "CLINIC_PREVALENCE", "OWN_SHARES", "SENSITIVITIES", "CONFIDENCES"), _SHARE),

@@ -106,6 +106,18 @@ def predict_by_probe(
     return _probabilities(fitted, x_test, n_classes), history
 
 
+def predict_at(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, *, strength: float, n_classes: int, head: str, seed: int
+) -> np.ndarray:
+    """`predict_by_probe` at a strength that was chosen before: probabilities, shape (m, n_classes). One class is all it has seen?
+    Then it names that."""
+    if len(known := np.unique(y)) == 1:
+        return _all_classes(np.ones((len(x_test), 1)), known, n_classes)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return _probabilities(_fitted(head, strength, seed, x, y, None), x_test, n_classes)
+
+
 class _Sigmoids:
     """From scores to probabilities, a sigmoid for each class against the rest (Platt 1999, with his targets)."""
 

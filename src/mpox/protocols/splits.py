@@ -84,7 +84,7 @@ class _StratifiedGroupKFold(StratifiedGroupKFold):
         return best
 
 
-def _assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def assign_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold number of each image; every group in one fold, classes as even as the groups allow."""
     alone = len(np.unique(groups)) == len(groups)
     splitter = (StratifiedKFold if alone else _StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
@@ -116,7 +116,7 @@ def inner_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray
     `TooFewImages` if a class has fewer than two groups, or one inner fold holds all of a class.
     """
     _check_enough_groups(labels, groups, 2, "2 inner folds", "Use more folds, add images of others")
-    inner = _assign_folds(labels, groups, min(N_INNER_FOLDS, int(_groups_per_class(labels, groups).min())), seed)
+    inner = assign_folds(labels, groups, min(N_INNER_FOLDS, int(_groups_per_class(labels, groups).min())), seed)
     for number in range(inner.max() + 1):
         lost = np.setdiff1d(labels, labels[inner != number])
         if len(lost):
@@ -172,7 +172,7 @@ def make_splits(manifest: pd.DataFrame, protocol: str, *, n_folds: int = 5, n_re
 def _nested_folds(labels: tuple[str, ...], groups: tuple[str, ...], n_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Fold of each image, (n,), and for each fold the inner fold of each image, (n_folds, n), -1 where tested; read-only."""
     label, group = np.array(labels), np.array(groups)
-    folds = _assign_folds(label, group, n_folds, seed)
+    folds = assign_folds(label, group, n_folds, seed)
     inner = np.full((n_folds, len(label)), -1)
     for fold in range(n_folds):
         train = folds != fold

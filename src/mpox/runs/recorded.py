@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mpox._core import MpoxError, WeightsMissing, atomic_write, hash_of, replacing_folder
+from mpox._core import MpoxError, NotRecorded, WeightsMissing, atomic_write, hash_of, replacing_folder
 from mpox.audit import Audit, read_audit
 from mpox.data.dataset import Dataset, make_dataset
 from mpox.data.registry import REGISTRY
@@ -113,7 +113,7 @@ class RecordedStore:
         key = f"{name}-{hash_of(spec)}"
         path = self.root / "tables" / f"{key}.csv"
         if not path.is_file():
-            raise MpoxError(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
+            raise NotRecorded(f"The recorded study has no table '{key}': run the profile 'cpu', then `mpox record`.")
         self.used_tables[key] = None
         return read_table(path)
 

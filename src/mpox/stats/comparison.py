@@ -99,6 +99,19 @@ def corrected_t_test(differences, n_folds: int, *, corrected: bool = True) -> TT
     return TTest(mean, mean - reach, mean + reach, t, df, float(2 * stats.t.sf(abs(t), df)))
 
 
+def corrected_intervals(predictions: pd.DataFrame, table: pd.DataFrame, *, positive: str = "Mpox") -> pd.DataFrame:
+    """The rows of `mpox.evaluate` with intervals from the folds: as wide as those of `corrected_t_test`, about the estimates
+    (which pool the folds), cut where the metric ends. NaN where a fold has no value. A group's images must be in one fold.
+    """
+    n_folds = predictions["fold"].nunique()
+    folds = fold_metrics(predictions, positive=positive).groupby(["metric", "class"])["estimate"]
+    reach = pd.Series({key: _summary(values, n_folds)[1] if values.notna().all() else np.nan for key, values in folds})
+    half = stats.t.ppf(1 - ALPHA / 2, n_folds * predictions["repeat"].nunique() - 1) * reach
+    half = half.reindex(pd.MultiIndex.from_frame(table[["metric", "class"]])).to_numpy()
+    low, high = (table["estimate"] - half).clip(lower=0), (table["estimate"] + half).clip(upper=1)
+    return table.assign(low=low.mask(table["metric"] == "kappa", table["estimate"] - half), high=high)
+
+
 def tost(differences, margin: float, n_folds: int) -> Equivalence:
     """Two one-sided t-tests: is the difference within a margin, in units of the metric, that was fixed beforehand?
 

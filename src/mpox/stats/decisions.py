@@ -284,7 +284,10 @@ def decision_curve(
 
 
 def useful_range(curve: pd.DataFrame) -> tuple[float, float] | None:
-    """The widest run of thresholds at which the whole band of `ADVANTAGE` lies above 0; ``None`` if there is none."""
+    """The widest run of thresholds at which the band of `ADVANTAGE` lies above 0; ``None`` if there is none.
+
+    The band is pointwise: 95 % hold at each threshold by itself, and less than that for the run as a whole.
+    """
     part = curve[curve["strategy"] == ADVANTAGE].sort_values("threshold")
     runs = (part["low"] > 0).ne((part["low"] > 0).shift()).cumsum()
     spans = [(run["threshold"].min(), run["threshold"].max()) for _, run in part.groupby(runs) if (run["low"] > 0).all()]

@@ -166,7 +166,8 @@ def behind(repeats: list[pd.DataFrame], positive: str) -> dict[tuple[str, str], 
     def fewest(*masks: np.ndarray) -> np.ndarray:
         return min(masks, key=lambda mask: len(set(groups[mask])))
 
-    found: dict[tuple[str, str], np.ndarray] = {("accuracy", OVERALL): np.ones(len(y), dtype=bool)}
+    everyone = np.ones(len(y), dtype=bool)
+    found: dict[tuple[str, str], np.ndarray] = {("accuracy", OVERALL): everyone, ("kappa", OVERALL): everyone}
     for k, label in enumerate(classes):
         of = denominators(y == k, said == k)
         areas = dict.fromkeys(("auroc", "auprc"), fewest(of["sensitivity"], of["specificity"]))
@@ -189,7 +190,7 @@ def weighted_metrics(
     classes = class_names(repeats[0])
     of_class = [(metric, label) for metric in OF_CLASS for label in (*classes, MACRO)]
     of_positive = [("sensitivity", positive), ("specificity", positive)]
-    known = [("accuracy", OVERALL), *of_class, ("f1_of_means", MACRO), *of_positive]
+    known = [("accuracy", OVERALL), ("kappa", OVERALL), *of_class, ("f1_of_means", MACRO), *of_positive]
     wanted = known if keys is None else list(keys)
     for metric, label in wanted:
         if (metric, label) not in known:
@@ -225,6 +226,9 @@ def _of_repeat(
     def values(metric: str, label: str) -> np.ndarray:
         if metric == "accuracy":
             return ratio(hits.sum(axis=1), total)
+        if metric == "kappa":
+            by_chance = (confusion.sum(axis=1) * confusion.sum(axis=2)).sum(axis=1) / total
+            return ratio(hits.sum(axis=1) - by_chance, total - by_chance)
         if metric == "f1_of_means":
             precision, recall = values("precision", MACRO), values("recall", MACRO)
             return ratio(2 * precision * recall, precision + recall)
@@ -285,9 +289,9 @@ def evaluate(
     DataFrame
         ``metric``, ``class`` (a label, ``macro`` or ``all``), ``estimate``, ``low``, ``high`` and ``interval``, its kind:
         ``exact`` where all or none of the groups are right (see `mpox.stats.resample.bootstrap`). The metrics are accuracy;
-        precision (0 where a class is never predicted), recall, f1, auroc and auprc for each class against the rest and
-        macro-averaged; f1_of_means, the harmonic mean of macro precision and macro recall (how the published figure is built);
-        sensitivity and specificity for the positive class.
+        kappa, the agreement beyond chance (Cohen 1960); precision (0 where a class is never predicted),
+        recall, f1, auroc and auprc for each class against the rest and macro-averaged; f1_of_means, the harmonic mean of macro
+        precision and macro recall (how the published figure is built); sensitivity and specificity for the positive class.
 
     Raises
     ------
