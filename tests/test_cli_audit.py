@@ -67,9 +67,12 @@ def test_a_folder_is_audited(folder, tmp_path):
     decisions = tmp_path / "overrides.csv"
     decisions.write_text(
         "dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n"
-        "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\n"
+        "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\nPictures,a.png,Pictures,b.png,reject,\n"
     )
-    assert audit(folder, "--out", tmp_path / "again", "--overrides", decisions).exit_code == 0
+    again = audit(folder, "--out", tmp_path / "again", "--overrides", decisions)
+    assert again.exit_code == 0 and "no data set of that name is audited: Pictures." in again.output
+    inside = audit(folder, "--out", folder / "Mpox" / "out")
+    assert inside.exit_code == 1 and "lies in the folder of the data set" in inside.output
     assert pd.read_csv(tmp_path / "again" / "pairs.csv").empty
     assert pd.read_csv(tmp_path / "again" / "weak_pairs.csv")["reason"].tolist() == ["looked at it"]
     (tmp_path / "file").write_text("")

@@ -21,7 +21,7 @@ from mpox.book.run import declared_parameters, list_notebooks, load_profile, rea
 from mpox.data.dataset import Dataset
 from mpox.data.frozen import Frozen, Source, write_frozen
 from mpox.data.manifest import PATIENTS_FILE, patients_table
-from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate
+from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate, refuse_inside
 from mpox.models.backbones import load_pretrained
 from mpox.models.weights import find_weights, weights_origin
 from mpox.runs.store import RECORDED, RunStore, store_folder
@@ -84,6 +84,7 @@ def freeze(
     if out.exists():
         raise MpoxError(f"{out} exists: remove it, or name another --out.")
     names, backbones = asked_for(profile, overrides, data_dir)
+    refuse_inside(out, names, data_dir=data_dir)
     datasets = {name: store.dataset(name, data_dir=data_dir) for name in names}
     files: dict[str, Source] = {}
     for name, data in datasets.items():
