@@ -16,8 +16,8 @@
 # **Question.** How well does the network recognise Mpox in people it has never met, and how much can meeting them beforehand add to a
 # figure like the published one?
 #
-# The same model, the same pictures, the same number of folds: only the rule by which pictures are dealt to folds differs.
-# Under `random_image` each picture is dealt by itself, as in much of the published work. Under `patient` all pictures of a
+# The same model, the same pictures, the same number of folds: only the rule by which images are assigned to folds differs.
+# Under `random_image` each picture is assigned by itself, as in much of the published work. Under `patient` all pictures of a
 # patient stay together, under `source` also all copies of a photograph that the audit of chapter 1 finds. Everything else,
 # penalty and stopping included, is chosen inside the training part.
 #
@@ -127,7 +127,7 @@ predictions = {
 
 # %% [markdown]
 # One more row shows a practice that inflates further {cite}`kapoor2023`. Every picture is first multiplied by augmentation
-# (mirrored, turned, shifted, zoomed, brightened), then the copies are dealt to folds like pictures: `augment_before_split`. It
+# (mirrored, turned, shifted, zoomed, brightened), then the copies are assigned to folds like pictures: `augment_before_split`. It
 # differs from the other rows in three ways at once: copies cross folds, training is several times as large, and the augmented
 # copies are tested too. The interval resamples the patients behind them.
 
@@ -156,7 +156,7 @@ done = [
 report.show(
     pd.DataFrame(done),
     name="cross-validations",
-    caption="The cross-validations of this chapter, each trained on all classes of its data set; in each repeat the folds are dealt anew.",
+    caption="The cross-validations of this chapter, each trained on all classes of its data set; in each repeat the folds are assigned anew.",
 )
 
 # %%
@@ -302,7 +302,7 @@ else:
 # %% [markdown]
 # ## The price of leakage: a dose-response
 #
-# Two protocols differ in more than their leak: the test sets are dealt differently. Here only the leak changes. The test
+# Two protocols differ in more than their leak: the test sets are assigned differently. Here only the leak changes. The test
 # pictures are those of the random split, always. Their *siblings*, training pictures of the same patient or the same photograph,
 # are all removed at dose 0; at each higher dose more of them stay, and as many unrelated pictures of the same class are
 # removed instead, so that the amount of training data stays the same as far as there are such pictures. At the last dose all siblings that the random split has are
@@ -351,7 +351,7 @@ def more_data(row):
         return ""
     return (
         f" Training grew on the way from {less:.0f} to {row.n_train:.0f} pictures, by {row.n_train / less - 1:.0%}, because unrelated pictures "
-        "ran out: part of the change may be due to more data. The test pictures that have no sibling learn from the same additional "
+        "ran out: part of the change may be due to more data. The test images that have no sibling learn from the same additional "
         "pictures; [what they gain](#table-dose) is the measure of that."
     )
 
@@ -401,7 +401,7 @@ for name, part in mechanism.groupby("dataset", sort=False):
 #
 # Where pictures are multiplied before they are divided, it can suffice to find the copy; how far that goes, a nearest neighbour shows
 # ([its rows](#table-metrics-others)). All the leak there is exceeds the published figures and says nothing more. So take less of it. All
-# pictures are multiplied, and trained on. The copies of a share of the groups are dealt to folds one by one; every other
+# pictures are multiplied, and trained on. The copies of a share of the groups are assigned to folds one by one; every other
 # group stays in one fold with all its copies. Tested are the pictures, never their copies. A share of none is honest; a share of
 # all leaks as `augment_before_split` does. [The curve](#fig-copies) crosses the published values where [the table](#table-copies) says.
 
@@ -422,7 +422,7 @@ if needed:
 else:
     report.prose("*Not computed on this page: its profile names no share (`CROSSING_SHARES`), or no copies (`AUGMENTED_VIEWS`).*")
 
-# %% mystnb={"image": {"alt": "F1 and ROC AUC over the share of tested pictures that have an augmented copy in training, with 95 percent bands and the published values as lines, one column a data set."}, "figure": {"name": "copies", "caption": "F1 (harmonic mean of the averaged precision and recall) and ROC AUC of the linear probe over the share of the tested pictures that have an augmented copy in training, with 95 % intervals from resampling groups. Dashed: the published values."}}
+# %% mystnb={"image": {"alt": "F1 and ROC AUC over the share of tested images that have an augmented copy in training, with 95 percent bands and the published values as lines, one column a data set."}, "figure": {"name": "copies", "caption": "F1 (harmonic mean of the averaged precision and recall) and ROC AUC of the linear probe over the share of the tested images that have an augmented copy in training, with 95 % intervals from resampling groups. Dashed: the published values."}}
 if crossing:
     drawn = pd.concat(crossing, ignore_index=True)
     drawn["measure"] = [{key[:2]: name for name, key in held.items()}.get(key) for key in zip(drawn["metric"], drawn["class"], strict=True)]
@@ -1093,7 +1093,7 @@ for name in datasets:
 #
 # ## Take-aways
 #
-# - The rule by which pictures are dealt to folds is part of the result ([the same model under each](#fig-auroc-by-protocol)). A figure
+# - The rule by which images are assigned to folds is part of the result ([the same model under each](#fig-auroc-by-protocol)). A figure
 #   without it cannot be read.
 # - Resample patients, not pictures. The interval then answers the question that a new patient asks.
 # - "p > 0.05" shows no equality ([how often it is said](#fig-fold-tests)). State a margin, and show that the interval lies inside.
@@ -1174,7 +1174,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "differences", "written down
 # %% [markdown] tags=["solution"]
 # Nothing was learnt by copying a list, but the plain test takes every copy for new evidence and its p value collapses. The
 # corrected variance has a term that no number of repeats can shrink, because the folds share training pictures however often they
-# are dealt. Its p value falls at first, since more differences seem to tell more of how they spread, and then stays where it is. It
+# are assigned. Its p value falls at first, since more differences seem to tell more of how they spread, and then stays where it is. It
 # can be fooled by copies, too, but not without end.
 
 # %% [markdown] tags=["exercise"]
@@ -1223,7 +1223,7 @@ for name, data in datasets.items():
 # %% [markdown] tags=["solution"]
 # *A model answer.*
 #
-# 1. How were pictures dealt to folds, and what was done with several pictures of one patient, and with copies of one photograph?
+# 1. How were images assigned to folds, and what was done with several pictures of one patient, and with copies of one photograph?
 #    Was augmentation done before or after?
 # 2. Where do the intervals come from, and what was resampled: patients or pictures?
 # 3. Which test was used between folds, on what, and which difference between folds would it have found with a probability of 80 %?

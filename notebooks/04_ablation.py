@@ -18,7 +18,7 @@
 #
 # One factor at a time is changed from a reference; folds stay the same, so that every difference is paired. The paper
 # reports that "performance first rises, then falls" as the network grows. This chapter tests what can be tested of that
-# with the networks whose weights are at hand.
+# with the networks whose weights are available.
 #
 # **After this chapter you can**
 #
@@ -185,7 +185,7 @@ report.prose(
 absent = pd.DataFrame(missing, columns=["dataset", "level"]).groupby("dataset", sort=False)["level"].agg("; ".join)
 for levels, names in absent.groupby(absent, sort=False):
     where = " and ".join(map(plots.dataset_title, names.index))
-    report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not at hand.")
+    report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not available.")
 untrained = [plots.dataset_title(name) for name in datasets if name not in TRAINED_DATASETS]
 if untrained and TRAINED_DATASETS:
     report.prose(
@@ -511,7 +511,7 @@ else:
 # %% [markdown]
 # ## Does it rise, then fall?
 #
-# The networks of the list of backbones whose weights are at hand grow in width and depth, and as a rule in input; the reference keeps its size. "First rises, then falls"
+# The networks of the list of backbones whose weights are available grow in width and depth, and as a rule in input; the reference keeps its size. "First rises, then falls"
 # means that some network in between is better than both ends. That is a hypothesis, and the same groups are resampled for
 # all sizes to test it: *shown* if a size in between beats both ends, *contradicted* if none is as good as both, and otherwise
 # it cannot be told ([the sizes](#table-growth)). A second test compares a monotone with a rising-then-falling row {cite}`robertson1988`.
@@ -529,7 +529,7 @@ for name in datasets:
             sizes[backbone] = (cost, predictions[name, *key])
     ordered = {backbone: table for backbone, (_, table) in sorted(sizes.items(), key=lambda item: item[1][0])}
     if len(ordered) < 3:
-        report.prose(f"*{plots.dataset_title(name)}: fewer than three sizes are at hand, so that nothing can rise and fall.*")
+        report.prose(f"*{plots.dataset_title(name)}: fewer than three sizes are available, so that nothing can rise and fall.*")
         continue
     found = rise_and_fall(ordered)
     grown.append(
@@ -694,7 +694,7 @@ for name in datasets:
         f"on the test folds instead would add {report.with_interval(*(100 * luck), digits=1)} points of accuracy that are luck."
     )
 verdicts = "; ".join(f"{plots.dataset_title(row['data set'])}: {row['verdict']}" for row in grown)
-said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are at hand'}.")
+said.append(f"Does performance first rise, then fall as the network grows? {verdicts or 'Fewer than three sizes are available'}.")
 at_the_top.fill(*said)
 
 # %% [markdown]
@@ -730,7 +730,7 @@ for name in datasets:
 # ## What could be wrong
 #
 # - One factor at a time misses interactions; only network and input size were crossed.
-# - Networks whose pretrained weights were not at hand are missing; few sizes can hardly show a rise and a fall.
+# - Networks whose pretrained weights were not available are missing; few sizes can hardly show a rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
 #   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Fine-tuning may be

@@ -184,7 +184,7 @@ from mpox.data.changes import ALTERATIONS as MEANINGS
 meanings = pd.DataFrame([(name, MEANINGS[name].meaning) for name in ALTERATIONS], columns=["alteration", "what it does"])
 report.show(meanings, name="alterations", caption="The alterations of this chapter.")
 
-# %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are at hand."}, "figure": {"name": "altered-forms", "caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
+# %% mystnb={"image": {"alt": "One picture of Mpox in every altered form, one sheet a data set where its pictures are available."}, "figure": {"name": "altered-forms", "caption": "One picture of Mpox in every altered form. Where the true lesion mask is known, the last forms use it."}}
 from mpox.data.pixels import load_pixels
 from mpox.protocols.copies import with_copies
 
@@ -254,7 +254,7 @@ for name in datasets:
 #
 # How far would one get with a single number that has nothing to do with lesions? Each fact is asked out-of-fold, in the same honest
 # folds: the rate of Mpox in each of eight bins of the training pictures is the score of a test picture that falls into it. The
-# dashed line of [the figure](#fig-facts) is what the *best* of so many facts reaches by chance: labels are dealt anew to whole groups many
+# dashed line of [the figure](#fig-facts) is what the *best* of so many facts reaches by chance: labels are assigned anew to whole groups many
 # times, and 95 % of the best AUROCs lie below it {cite}`westfall1993`.
 
 # %%

@@ -90,7 +90,7 @@ at_the_top = report.key_findings()
 # runs the chapters again. The same model is tested in ways that differ only in what
 # may be on both sides of a fold, from the most flattering to the strictest: `augment_before_split`, `random_image`, `patient`,
 # `source` (chapter 3). The honest one, whose interval decides, is named by the parameter `HONEST_PROTOCOL`. *Other data* is the same model trained on all of one
-# collection and tested on the other, without the pictures that have a sibling in training (chapter 6, other data).
+# collection and tested on the other, without the images that have a sibling in training (chapter 6, other data).
 
 # %% tags=["nbval-check-output"]
 paper = verdict.read_paper()
@@ -193,7 +193,7 @@ for name, data in datasets.items():
             grown[backbone] = (cost, table)
     growth[name] = {backbone: table for backbone, (_, table) in sorted(grown.items(), key=lambda item: item[1][0])}
 if left_out:
-    report.prose(f"The weights of {', '.join(sorted(set(left_out)))} are not at hand; the growth is judged without them.")
+    report.prose(f"The weights of {', '.join(sorted(set(left_out)))} are not available; the growth is judged without them.")
 
 # %% [markdown]
 # ## Claim by claim
@@ -256,7 +256,7 @@ plt.show()
 # ## Does another regime change a judgement?
 #
 # Other regimes were run under fewer protocols, with fewer repeats and at their own input size. The same rules apply; but a leak under
-# which a regime was not run can neither reproduce nor exceed anything. Pictures that are multiplied
+# which a regime was not run can neither reproduce nor exceed anything. Images that are multiplied
 # before the division were tried with the linear probe alone, for the cost of training on so many ([their judgements](#table-other-regimes)).
 
 # %%
@@ -378,7 +378,7 @@ at_the_top.fill(*said)
 # - `source` keeps apart what the audit found. What it missed still flatters, and the honest column is then an upper limit.
 # - On other data, classes and sources differ too (Mpox against other rashes, without healthy skin), so that an average over classes
 #   there is over other classes.
-# - "Performance" is read as the AUROC of a linear probe, and the sizes at hand are few and of one family.
+# - "Performance" is read as the AUROC of a linear probe, and the sizes available are few and of one family.
 # - Sensitivity and specificity are at one threshold, the most probable class. Another threshold trades one for the other.
 # - Pictures from collections are not the patients of a clinic. The answer is about these collections; Mpox is confirmed in the laboratory.
 #
