@@ -122,7 +122,7 @@ plt.show()
 #
 # The name of a file is all that tells who is on a picture, where it tells anything. One patient with many pictures weighs
 # more than one with a single picture, unless groups are resampled. (Three pictures of each class are in
-# [the sheet above](#fig-examples), where the pictures are at hand.)
+# [the sheet above](#fig-examples), where the pictures are available.)
 
 # %% tags=["nbval-check-output"]
 rows = []
@@ -140,7 +140,7 @@ if len(patients):
 # %% [markdown]
 # ## The same photograph twice
 #
-# Candidates are pairs of pictures that share rare local features (SIFT {cite}`lowe2004`), or whose thumbnails agree. For each
+# Candidates are pairs of images that share rare local features (SIFT {cite}`lowe2004`), or whose thumbnails agree. For each
 # we fit the affine map that lays the first picture on the second, or its mirror image, and correlate the two where they overlap. A
 # score from 0 to 1 sums up how well they agree and how many features speak for it: from 0.5 a pair is accepted, from 0.1 it is
 # doubtful. What was found by the same file or the same pixels needs no such judgement. [The bars](#fig-pairs-by-method) tell by which of
@@ -709,7 +709,7 @@ report.show(pd.DataFrame(rows, columns=["data set", "folds", "test images with a
 # ### Exercise 3 (medium)
 #
 # Audit a folder of your own with `mpox audit FOLDER --out REPORT --review`, and open `REPORT/review.html`. If you have none, make
-# one of two pictures that come with scikit-image (`skimage.data.chelsea` and `coffee`): of each the original, its mirror image, a
+# one of two images that come with scikit-image (`skimage.data.chelsea` and `coffee`): of each the original, its mirror image, a
 # grey version, the middle half and a small corner. Which versions are found?
 
 # %% tags=["solution"]

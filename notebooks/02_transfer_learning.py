@@ -107,7 +107,7 @@ report.prose(
 # That is an inference from one number, and this book treats it as one. Where several readings fit, the reference model is
 # EfficientNet-Lite1 with a plain linear head, because a plain head is what "transfer" usually means; the rival reading is
 # B0 with a hidden layer of 100 units. [Chapter 4](04_ablation.ipynb) puts such a layer on the reference; B0 itself is in its list, and
-# is run only where its weights are at hand.
+# is run only where its weights are available.
 #
 # ## Are the weights real?
 #
@@ -199,7 +199,7 @@ for name, part in plane.groupby("dataset"):
 # - The **linear probe** leaves the backbone alone and fits a logistic regression to the features. The strength of its
 #   penalty is chosen by log loss on the inner folds, which lie inside the training groups.
 # - **Fine-tuning** first trains the head on frozen features {cite}`kumar2022`, then opens the backbone, early stages more
-#   slowly than late ones, on pictures that are mirrored and cropped anew at every epoch. One inner fold decides when
+#   slowly than late ones, on images that are mirrored and cropped anew at every epoch. One inner fold decides when
 #   to stop. Batch-norm statistics stay those of ImageNet, because our batches are small.
 #
 # Both are run here under the honest protocol of each data set. The test fold is never looked at for a choice. How training went, epoch
@@ -283,7 +283,7 @@ plt.show()
 # %%
 times = ", ".join(f"{regime.replace('_', ' ')} {repeats}" for regime, repeats in REPEATS.items() if regime in models)
 report.prose(
-    f"How many times the cross-validation was repeated, each time with the folds dealt anew: {times}. The same model has a slightly "
+    f"How many times the cross-validation was repeated, each time with the folds assigned anew: {times}. The same model has a slightly "
     "different figure wherever it is averaged over another number of deals, or tested on one deal alone; this book says each time over "
     "how many, and compares two models on the deals that both have. Such differences are small beside the intervals."
 )
@@ -365,7 +365,7 @@ for data in datasets:
 # - Test that weights are there by what only they can do. A program that fell back to random ones would still run.
 # - Frozen features and a linear head are a strong baseline that costs seconds. Whatever is trained beyond has to beat it, with an
 #   interval.
-# - Nothing is chosen on the test fold: penalty and stopping come from inner folds.
+# - Nothing is chosen on the test fold: penalty and stopping come from inner folds. The constants were settled in trial runs on MSLD v1.0.
 #
 # ## Check yourself
 

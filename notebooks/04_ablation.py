@@ -18,7 +18,7 @@
 #
 # One factor at a time is changed from a reference; folds stay the same, so that every difference is paired. The paper
 # reports that "performance first rises, then falls" as the network grows. This chapter tests what can be tested of that
-# with the networks whose weights are at hand.
+# with the networks whose weights are available.
 #
 # **After this chapter you can**
 #
@@ -189,7 +189,7 @@ report.prose(
 absent = pd.DataFrame(missing, columns=["dataset", "level"]).groupby("dataset", sort=False)["level"].agg("; ".join)
 for levels, names in absent.groupby(absent, sort=False):
     where = " and ".join(map(plots.dataset_title, names.index))
-    report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not at hand.")
+    report.prose(f"**Not run** on {where}: {levels}. The pretrained weights that they begin with are not available.")
 untrained = [plots.dataset_title(name) for name in datasets if name not in TRAINED_DATASETS]
 if untrained and TRAINED_DATASETS:
     report.prose(
@@ -718,7 +718,7 @@ for name in datasets:
 # ## What could be wrong
 #
 # - One factor at a time misses interactions; only network and input size were crossed ([as here](#table-growth)).
-# - Networks whose pretrained weights were not at hand are missing; few sizes can hardly show a rise and a fall.
+# - Networks whose pretrained weights were not available are missing; few sizes can hardly show a rise and a fall.
 # - The hidden head is fitted without class weights, which the linear one has.
 # - Fine-tuning differs from the reference in its input size too, and training from scratch for so few epochs on so few
 #   pictures is under-trained: it shows what these data can teach alone, not what the architecture could learn. Fine-tuning may be

@@ -122,7 +122,7 @@ for name, cells in confusions.items():
 # ## The most confident mistakes, and the hardest pictures
 #
 # A mistake made with 0.99 is of another kind than one made with 0.51: either the picture misleads, or its label is wrong. They are
-# [listed](#table-confident-mistakes), and [shown](#fig-confident-mistakes) where the pictures are at hand.
+# [listed](#table-confident-mistakes), and [shown](#fig-confident-mistakes) where the pictures are available.
 
 # %%
 for name, table in errors.items():
@@ -135,7 +135,7 @@ for name, table in errors.items():
         "a probability above 0.9."
     )
 
-# %% mystnb={"image": {"alt": "Sheets of the pictures that were misclassified with the highest confidence, with true and predicted class."}, "figure": {"name": "confident-mistakes", "caption": "The most confident mistakes: true class, predicted class, probability given to it."}}
+# %% mystnb={"image": {"alt": "Sheets of the images that were misclassified with the highest confidence, with true and predicted class."}, "figure": {"name": "confident-mistakes", "caption": "The most confident mistakes: true class, predicted class, probability given to it."}}
 for name, data in datasets.items():
     worst = errors[name][errors[name]["wrong"]].head(N_WORST)
     captions = [f"{row.label}\nas {row.predicted}, {row.confidence:.2f}" for row in worst.itertuples()]
@@ -162,7 +162,7 @@ for name, table in errors.items():
 # %% [markdown]
 # ## Slices set by hand
 #
-# A *slice* is a set of pictures that share something that is known without the model: the class, the size of the group, a copy in
+# A *slice* is a set of images that share something that is known without the model: the class, the size of the group, a copy in
 # the set, skin tone, light, contrast, sharpness, text, a border, the region of the map further below (a cluster of features). Numbers
 # are cut into quarters. Skin tone *within* Mpox is not among them: that question came up after the answer had been seen, so that no correction here
 # would count it rightly; [chapter 6](06_shortcuts.ipynb) asks it on other images. The tables of chapter 1 are asked for again, and any other table with an
@@ -286,7 +286,7 @@ report.show(pd.concat(checked, ignore_index=True), name="finder", caption="What 
 # ## Doubtful labels
 #
 # Labels come from web pages, and some mistakes may be theirs. Confident learning {cite}`northcutt2021` suspects a label when the
-# picture's probability for another class is as high as it usually is for pictures that bear that class's label. It knows nothing but
+# picture's probability for another class is as high as it usually is for images that bear that class's label. It knows nothing but
 # the probabilities. The audit of chapter 1 knows something else: photographs that are filed under two labels. Do they agree
 # ([side by side](#table-suspects))?
 
@@ -384,7 +384,7 @@ for name, part in errors_by_cluster.groupby("dataset", sort=False):
 # the last feature maps by how much they raise the score of the predicted class; integrated gradients {cite}`sundararajan2017` add up the
 # gradient on the way from a grey picture. (The package also has occlusion {cite}`zeiler2014`, which covers parts and sees what is lost; it costs a
 # hundred times as much and is not tested here.) [The sheet](#fig-grad-cam) shows surest hits, then surest misses, of pictures of Mpox,
-# where the pictures are at hand.
+# where the pictures are available.
 
 # %% mystnb={"image": {"alt": "Pictures of confident hits and misses for Mpox with Grad-CAM heat maps laid over them."}, "figure": {"name": "grad-cam", "caption": "Grad-CAM for the predicted class: up to six of the surest hits, then up to six of the surest misses, among pictures of Mpox."}}
 from mpox.studies.saliency import Explanations, choose_images
@@ -403,7 +403,7 @@ plt.show()
 # %% [markdown]
 # ## Can a heat map be believed?
 #
-# A warm spot on a lesion convinces at once, and proves nothing. Three tests, on pictures that are recognised correctly, one a group:
+# A warm spot on a lesion convinces at once, and proves nothing. Three tests, on images that are recognised correctly, one a group:
 #
 # 1. **Random weights** {cite}`adebayo2018`. Draw the head anew, then everything. A map that stays as it was does not show what was
 #    learnt ([rank correlations](#fig-randomised)). For scale: how alike are two maps of *different* pictures?
@@ -569,12 +569,12 @@ at_the_top.fill(*summary)
 # - Groups that do not have the same number of pictures exchange mistakes only nearly fairly in the permutations; the tests are
 #   cautious where groups are large.
 # - What is known of lesions is planted on the phantom. On real pictures only an automatic map could say it.
-# - The intervals of the tests of heat maps are not corrected for their number, and rest on a few pictures that were recognised.
+# - The intervals of the tests of heat maps are not corrected for their number, and rest on a few images that were recognised.
 # - A random head or backbone is drawn once; another draw gives other maps.
-# - The planted labels are drawn at random. Real mistakes fall on pictures that are hard, which are harder to find.
+# - The planted labels are drawn at random. Real mistakes fall on images that are hard, which are harder to find.
 # - Confident learning trusts the probabilities of the probe, and they are not calibrated here (chapter 7 does that).
 # - A prediction averages a picture and its mirror image; its heat map is of the picture as it is.
-# - Deleting pixels makes pictures that no camera takes; a network's answer to them is an extrapolation. The random map suffers from the
+# - Deleting pixels makes images that no camera takes; a network's answer to them is an extrapolation. The random map suffers from the
 #   same, which is why only the difference is read.
 # - The clusters, and the map, see ImageNet features; what these do not tell apart cannot be a region.
 #

@@ -616,7 +616,7 @@ report.show(pd.DataFrame(rows, columns=["direction", "groups", "width of the int
 # Of the three readings, *without shared* is defined, if your pictures are yours. *All pictures* is then the same thing, and *shared
 # only* is not defined, because there is nothing to look up. The width falls about with the square root of the number of groups: four
 # times as many patients halve it. With twenty pictures an interval is so wide that it can hardly contradict anybody, the page's own
-# figure included. Note that the narrowest of the drawn intervals are those of an AUROC near 1: a bootstrap of twenty pictures that happen
+# figure included. Note that the narrowest of the drawn intervals are those of an AUROC near 1: a bootstrap of twenty images that happen
 # to be all in order finds no way to be wrong.
 
 # %% [markdown] tags=["exercise"]

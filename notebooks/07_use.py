@@ -18,7 +18,7 @@
 #
 # A score that ranks pictures well is not yet of use. This chapter takes the probabilities of the judged model, the linear probe
 # under the honest protocol, and asks what can be done with them. Whatever is fitted here (a temperature, a threshold, a conformal
-# set, a warning) is fitted for each fold on predictions of training pictures that were held out in turn, and judged on the test
+# set, a warning) is fitted for each fold on predictions of training images that were held out in turn, and judged on the test
 # pictures of the fold. All intervals resample groups.
 #
 # **After this chapter you can**
@@ -138,7 +138,7 @@ POINTS = {
     "{floor.estimate:.3f} (95 % of simulations {floor.low:.3f} to {floor.high:.3f}) on as many images. That error has no sign; the intercept has: {intercept_as_they_are}, above 0 where Mpox is said too rarely, below where too readily. The Brier "
     "score is {brier_as_they_are}, and after calibration inside the training groups {brier_temperature} (temperature) or {brier_isotonic} (isotonic).",
     "threshold": "one that aims at a {aim} has a sensitivity of {sensitivity} on test images, and a specificity of {specificity}.",
-    "not sure": "sets that are to hold the true class in {level:g} of the cases, of which {proved:g} is the most that is proved, hold it in {coverage}, and for Mpox in "
+    "not sure": "sets that are to hold the true class in {level:g} of the cases hold it in {coverage}, and for Mpox in "
     "{coverage_mpox}; the answer is a single class for {certain} of the test images, and right in {right} of those.",
     "images of something else": "of {no_skin} images without any skin, most of them drawn by a program, {warned_no_skin} raise a warning (of the own test "
     "images {warned_own}); without it, {certain_no_skin} of them would have been given a single class, and the highest probability of Mpox among them is "
@@ -170,7 +170,7 @@ for name in datasets:
     for key, text in quoted.items():
         report.finding(f"use_{report.short_name(name)}_{key}", text)
     shown = {about: text for about, text in POINTS.items() if about != "another collection" or name in outside}
-    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, proved=2 * level - 1, floor=floor)}" for about, text in shown.items()]
+    said += [f"**{plots.dataset_title(name)}, {about}**: {text.format(**quoted, **values, aim=aim, level=level, floor=floor)}" for about, text in shown.items()]
 at_the_top.fill(*said)
 
 # %% [markdown]
@@ -406,7 +406,7 @@ else:
 # %% [markdown]
 # ## A cat, a page and a wall
 #
-# A classifier divides whatever it is shown among its classes. [Shown](#fig-oddities) are pictures that nobody should ask it about: drawn by a
+# A classifier divides whatever it is shown among its classes. [Shown](#fig-oddities) are images that nobody should ask it about: drawn by a
 # program, or shipped with scikit-image {cite}`vanderwalt2014`. Two kinds are controls: healthy skin of drawn people, which is out of
 # place among photographs but in place among drawings, and, where there are two collections, pictures of the other one that share
 # nothing with this one.
@@ -414,7 +414,7 @@ else:
 # A warning is possible: the distance of a picture's features to the fifth nearest training picture {cite}`sun2022`. It is given
 # above the distance that 95 % of held-out training pictures stay below ([by kind](#fig-novelty), [in numbers](#table-strange)).
 
-# %% mystnb={"image": {"alt": "Pictures of a page, walls, landscapes, noise, a dermoscopy-like drawing, drawn healthy skin, a cat and other things, each with the probability of Mpox and whether a warning was given."}, "figure": {"name": "oddities", "caption": "What the probes of the first data set say to pictures that are nobody's: mean probability of Mpox over the folds, and in how many folds a warning is given."}}
+# %% mystnb={"image": {"alt": "Pictures of a page, walls, landscapes, noise, a dermoscopy-like drawing, drawn healthy skin, a cat and other things, each with the probability of Mpox and whether a warning was given."}, "figure": {"name": "oddities", "caption": "What the probes of the first data set say to images that are nobody's: mean probability of Mpox over the folds, and in how many folds a warning is given."}}
 first = next(iter(datasets))
 kinds = dict.fromkeys(oddity.kind for oddity in oddities)
 chosen = [next(oddity for oddity in oddities if oddity.kind == kind) for kind in kinds]
@@ -487,7 +487,7 @@ for name in datasets:
 # ## What this means
 #
 # Probabilities can be honest while the model is not good enough: calibration says that a doubt is a real doubt, not that there are
-# few of them. What a user meets is the share of pictures that are answered "not sure", the share of the healthy that is
+# few of them. What a user meets is the share of images that are answered "not sure", the share of the healthy that is
 # sent on, and what a positive result is worth where hardly anybody has the disease. [The model card](../book/model_card.md)
 # gathers these figures.
 #
@@ -496,7 +496,7 @@ for name in datasets:
 # - Everything that is fitted here stands on models that were trained on three quarters of the training part, and is applied to one
 #   that was trained on all of it. That model may be a little better, and its probabilities a little sharper.
 # - Each fold has its own model, temperature and threshold; what is pooled is the procedure, not one model.
-# - The pictures that are no rash are few, and each is easy to tell. A warning that catches a cat may pass a burn or another rash.
+# - The images that are no rash are few, and each is easy to tell. A warning that catches a cat may pass a burn or another rash.
 # - A novelty score by features of photographs warns of drawings because they are drawings. That it warns of walls does not mean
 #   that it warns where it matters: the last lines of its table are pictures of rashes from another collection.
 # - A missed case is taken to cost the same whoever is missed. [One page](../book/limitations.md) has what bounds every chapter.
@@ -620,16 +620,16 @@ for name, table in strange.items():
         least = table.loc[wanted, "neighbours"].min()
         rows.append((plots.dataset_title(name), aim, least, (own >= least).mean()))
     rows.append((plots.dataset_title(name), "as on this page", 1.0, (own > 1).mean()))
-columns = ["data set", "choice", "multiple of the threshold", "share of its own test pictures that are warned of"]
+columns = ["data set", "choice", "multiple of the threshold", "share of its own test images that are warned of"]
 report.show(pd.DataFrame(rows, columns=columns), digits=2)
 
 # %% [markdown] tags=["solution"]
 # *A model answer.* A threshold that lets no wall pass is set by the single most skin-like wall: it is a minimum over few pictures, and
 # the next wall may lie below it. If its multiple is above 1, the warning of this page is already stricter than it has to be for
 # walls; if it is far below 1, many pictures of real rashes are refused for the sake of one wall, and a user who is warned at every other picture
-# will switch the warning off. I would not choose by walls at all. Nobody is harmed by a wall that is called Mpox. The pictures that
+# will switch the warning off. I would not choose by walls at all. Nobody is harmed by a wall that is called Mpox. The images that
 # matter are burns, tumours and rashes that are not in the collection, and no program can draw these. So: keep the share of one's own
-# pictures that are refused at a value that users bear, say one in twenty; report, for each kind, what passes; and gather the kinds
+# images that are refused at a value that users bear, say one in twenty; report, for each kind, what passes; and gather the kinds
 # that matter before the model is used by anybody.
 
 # %% [markdown]

@@ -409,6 +409,10 @@ class TestDecisions:
         path.write_text(",".join(COLUMNS) + "\npics-2,Mpox/crop.png,pics,Mpox/7.png,reject,seen\n")
         with pytest.raises(MpoxError, match="images that are not there, pics: Mpox/7.png"):
             run_audit(manifests, overrides=read_overrides(path), progress=False)
+        two = "\npics-2,Mpox\\crop.png,pics, ./Mpox/1.png,reject,seen\npics,Mpox/1.png,pics-2 ,Mpox/crop.png,confirm,seen\n"
+        path.write_text(",".join(COLUMNS) + two)
+        with pytest.raises(MpoxError, match="decide twice, and differently, on pics-2/Mpox/crop.png and pics/Mpox/1.png"):
+            read_overrides(path)
         path.write_text(",".join(COLUMNS) + "\npics,Mpox/1.png,pics,Mpox/1.png,reject,seen\n")
         with pytest.raises(MpoxError, match="with itself"):
             read_overrides(path)

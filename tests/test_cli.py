@@ -11,8 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mpox._core import Unwritable, explaining
+from mpox._core import Unwritable, cache_dir, explaining, project_root
 from mpox.cli import main
+from mpox.runs.store import store_folder
 
 
 def test_help_lists_every_command():
@@ -30,6 +31,15 @@ def test_help_lists_every_command():
         (["run", "09_nothing"], "no notebook"),
         (["record", "no-such-run"], "no run in"),
         (["book", "no-such-run"], "no run in"),
+        (["runs", "list", "--store", __file__], "There is no run store in"),
+        (["run", "--out", ""], "--out is empty"),
+        (["run", "--out="], "--out is empty"),
+        (["runs", "list", "--store", ""], "--store is empty"),
+        (["data", "path", ""], "A value is empty"),
+        (["predict", "", "--run", "1234"], "A value is empty"),
+        (["audit", "~nosuch/x", "--out", "o"], "~nosuch/x begins with '~', but no such home folder"),
+        (["audit", "x", "--out", "~nosuch/x"], "~nosuch/x begins with '~', but no such home folder"),
+        (["runs", "list", "--store", "~nosuch/x"], "~nosuch/x begins with '~', but no such home folder"),
     ],
 )
 def test_a_slip_is_one_line_that_says_what_to_do(words, said):
@@ -37,6 +47,12 @@ def test_a_slip_is_one_line_that_says_what_to_do(words, said):
     assert result.exit_code == 1
     assert result.stderr.startswith("mpox: ") and said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_data_folder_that_is_not_there_is_said():
+    for place, why in (("/no/where", "does not exist"), (__file__, "is a file")):
+        result = CliRunner().invoke(main, ["data", "list", "--data-dir", place])
+        assert result.exit_code == 2 and f"'{place}' {why}" in result.stderr and not result.stdout
 
 
 def test_a_librarys_warning_is_one_line_without_its_source(monkeypatch):
@@ -98,6 +114,25 @@ def test_a_relative_folder_is_one_of_where_the_command_runs_for_every_option(tmp
         "DATASETS": [mine, "msid"], "EXTERNAL": [["msid", mine]], "RUN_STORE": str(tmp_path / "store"),
         "BACKBONE": "mine", "SEED": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["~/a", "{0}/a"])
+def test_a_tilde_is_the_home_folder_for_every_option_and_variable(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place, asked = place.format(tmp_path), {}
+    ask = lambda *words, **options: asked.update(options, words=words) or SimpleNamespace(failure=None)  # noqa: E731
+    for function in ("mpox.book.run.run_notebooks", "mpox.audit.pages.audit_folder"):
+        monkeypatch.setattr(function, ask)
+    there = tmp_path / "a"
+    assert CliRunner().invoke(main, ["run", "--out", place, "--data-dir", place, "--overrides", place]).exit_code == 0
+    assert [asked[name] for name in ("out", "data_dir", "decisions")] == [there] * 3
+    there.mkdir()
+    words = ["audit", "x", "--out", place, "--overrides", place, "--patients", place, "--data-dir", place]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert [asked["words"][1], *(asked[name] for name in ("overrides", "patients", "data_dir"))] == [there] * 4
+    for variable, folder in {"MPOX_CACHE": cache_dir, "MPOX_PROJECT": project_root, "MPOX_RUN_STORE": store_folder}.items():
+        monkeypatch.setenv(variable, place)
+        assert folder() == there
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ESTALE, errno.EIO])

@@ -1,6 +1,9 @@
 """``mpox audit`` as a user meets it: a folder of pictures in, tables and plain sentences out, never a traceback."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -64,9 +67,12 @@ def test_a_folder_is_audited(folder, tmp_path):
     decisions = tmp_path / "overrides.csv"
     decisions.write_text(
         "dataset_a,image_id_a,dataset_b,image_id_b,decision,reason\n"
-        "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\n"
+        "pictures,Other/P9_1.jfif,pictures,Mpox/P0_1.png,reject,looked at it\nPictures,a.png,Pictures,b.png,reject,\n"
     )
-    assert audit(folder, "--out", tmp_path / "again", "--overrides", decisions).exit_code == 0
+    again = audit(folder, "--out", tmp_path / "again", "--overrides", decisions)
+    assert again.exit_code == 0 and "no data set of that name is audited: Pictures." in again.output
+    inside = audit(folder, "--out", folder / "Mpox" / "out")
+    assert inside.exit_code == 1 and "lies in the folder of the data set" in inside.output
     assert pd.read_csv(tmp_path / "again" / "pairs.csv").empty
     assert pd.read_csv(tmp_path / "again" / "weak_pairs.csv")["reason"].tolist() == ["looked at it"]
     (tmp_path / "file").write_text("")
@@ -111,6 +117,15 @@ def test_a_mistake_is_one_sentence(folder, tmp_path, arguments, message):
     assert result.exit_code == 1
     assert message in result.output and result.output.count("mpox: ") == 1
     assert "Traceback" not in result.output
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_terminal_is_named_and_costs_no_table(folder, tmp_path):
+    words = [sys.executable, "-m", "mpox.cli", "audit", str(folder), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "mpox: The output cannot be written (No space left on device)" in done.stderr
+    assert (tmp_path / "out" / "pairs.csv").is_file()
 
 
 def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):

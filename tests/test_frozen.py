@@ -164,6 +164,8 @@ def test_the_command_line(laptop, tmp_path):
     for profile, out, said in [("quick", "new", "exists: remove it"), ("recorded", "other", "needs no images")]:
         done = invoke("--profile", profile, *words[:6], tmp_path / out)
         assert done.exit_code == 1 and said in done.stderr and done.stderr.startswith("mpox: ")
+    done = invoke("--profile", "quick", *words[:6], laptop[0] / "data/tiny/frozen")
+    assert done.exit_code == 1 and "lies in the folder of the data set tiny" in done.stderr
 
 
 def test_what_a_profile_asks_for_is_found_in_its_values_and_in_the_chapters():

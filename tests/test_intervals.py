@@ -149,7 +149,7 @@ def test_the_simulated_probe_is_scikit_learns():
             known = LogisticRegression(C=strengths[k, row], tol=1e-8).fit(x[inside], y[inside], weights[row, inside])
             assert scores[row, ~inside] == pytest.approx(known.decision_function(x[~inside]), abs=1e-4)
     side, drawn = np.arange(40) % 2, rng.integers(0, 3, (5, 40))
-    folds = intervals._dealt(rng, side, drawn, 4)
+    folds = intervals._assigned(rng, side, drawn, 4)
     for row in range(5):
         counts = pd.crosstab(side[drawn[row] > 0], folds[row, drawn[row] > 0])
         assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()

@@ -383,10 +383,18 @@ def table(tmp_path, text: str, encoding: str = "utf-8"):
         "image_id,patient_id\nMpox/a.png,NA\nMpox/a.png,007\nMpox/a.png,?\nNormal/a.png,N1\n",
         '\r\nsep=;\r\n"image_id";"notes";"patient_id";"notes"\r\nMpox/a.png;,,,;007;\r\nNormal/a.png;,;N1\r\n',
         "image_id,patient_id\rMpox/a.png,007\rNormal/a.png,N1\r",
+        "image_id,patient_id\nMpox/a.png,\u200b007 \nMpox/a.png,007\nNormal/a.png,N1\n",
     ],
 )
 def test_tables_as_people_write_them(tmp_path, text):
     assert read_patients(table(tmp_path, text), IDS, rejected=["Mpox/cut.png"]) == {"Mpox/a.png": "007", "Normal/a.png": "N1"}
+
+
+def test_a_table_in_utf_16_and_one_patient_in_two_unicode_forms_are_read(tmp_path):
+    text = "image_id\tpatient_id\nMpox/a.png\tJos\u00e9  B\nNormal/a.png\tJose\u0301 B\n"
+    assert set(read_patients(table(tmp_path, text, "utf-16"), IDS).values()) == {"Jos\u00e9 B"}
+    root = save(tmp_path / "d", "Mpox/Pe\u0301_1.png", "Mpox/P\u00e9_2.png", "Normal/Q_1.png")
+    assert scan(root, patient_pattern=r"^(?P<patient>.+)_\d")["patient_id"].nunique() == 2
 
 
 QUOTE = '"'
@@ -410,6 +418,14 @@ NO_PATIENT = [
     "-",
     "?",
     "--",
+    "#NV",
+    "#N/D",
+    "unknown patient",
+    "not documented",
+    "anonymised",
+    "n.d.",
+    "-1",
+    "-99",
 ]
 
 
@@ -501,7 +517,8 @@ def test_the_case_of_the_table_of_patients_does_not_matter(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["patient.csv", "patients.csv.txt", "patients.txt", "patients", "patients.xlsx", "Patients (1).csv", "pateints.csv",
-     " patients.csv", "patient_ids.tsv", "Normal/patients.csv", "Monkeypox/sub/Patient.csv"],
+     " patients.csv", "patient_ids.tsv", "Copy of patients.csv", "patient_data.csv", "subjects.csv", "patients.cvs",
+     "Normal/patients.csv", "Monkeypox/sub/Patient.csv"],
 )  # fmt: skip
 def test_a_table_of_patients_that_would_not_be_read_is_an_error(tmp_path, name):
     root = save(two_classes(tmp_path / "d"), "Monkeypox/sub/patient.png", "patient/patient_1.png")
@@ -529,6 +546,10 @@ def test_folders_of_the_system_are_passed_over_and_named(tmp_path):
         "Normal/System Volume Information",
         "Thumbs",
         "Normal/_thumbnails",
+        "Normal/Thumbnail",
+        "Recycle Bin",
+        "Normal/Lightroom.lrdata",
+        "#recycle.bin",
     ]
     save(root, *(f"{folder}/thumb.png" for folder in system), "Normal/.thumbnails/a.png", "Normal/#1/b.png")
     frame = build_manifest(root)

@@ -200,6 +200,19 @@ def test_one_number_is_judged_in_its_better_direction_with_an_interval_from_grou
         auroc_of_number(np.where(positive, number, np.nan), positive, one_a_group)
 
 
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 3), st.sampled_from([1, -1, 0]))
+def test_a_number_that_ranks_all_pairs_right_has_the_exact_interval_of_evaluate(n_positive, n_negative, images, sign):
+    positive = np.repeat(np.arange(n_positive + n_negative) < n_positive, images)
+    groups = np.repeat(np.arange(n_positive + n_negative), images).astype(str)
+    predictions = pd.DataFrame({"repeat": 0, "image_id": np.arange(len(groups)), "group_id": groups})
+    predictions = predictions.assign(label=np.where(positive, "Mpox", "Others"), p_Mpox=positive * 1.0, p_Others=~positive * 1.0)
+    table = evaluate(predictions, n_bootstrap=200).set_index(["metric", "class"]).loc[("auroc", "Mpox")]
+    area, low, high = auroc_of_number(sign * positive, positive, groups, n_bootstrap=200)
+    if sign:
+        assert (area, low, high) == pytest.approx(tuple(table[["estimate", "low", "high"]])) and high - low > 0.05
+    assert low < high
+
+
 def test_without_a_class_the_others_keep_their_proportions_and_its_images_are_gone():
     p = np.random.default_rng(5).dirichlet(np.ones(3), 60)
     predictions = table(np.repeat([0, 1, 2], 20), p, np.arange(60) // 2, classes=["Mpox", "Normal", "Other"])

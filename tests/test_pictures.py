@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from skimage.color import lab2rgb
 
 import mpox.data.pictures
@@ -179,6 +179,9 @@ def test_numbers_of_unknown_range_are_refused(tmp_path, values):
         read_rgb(tmp_path / "a.tif")
 
 
+P3_OTHERS = ((0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
+
+
 def icc(space: bytes = b"RGB ", gamma: float = 2.2, red: tuple = (0.5151, 0.2412, -0.0011)) -> bytes:
     """A profile of matrix and curve, by default about Display P3; of grey; or of CMYK, a table in which paper is cream."""
 
@@ -212,9 +215,9 @@ def cmyk_table() -> bytes:
     return b"mft2" + struct.pack(">IBBBx", 0, 4, 3, 2) + matrix + struct.pack(">HH", 2, 2) + linear * 4 + values + linear * 3
 
 
-def by_hand(values: np.ndarray, red: tuple, gamma: float = 2.2) -> np.ndarray:
+def by_hand(values: np.ndarray, red: tuple, gamma: float = 2.2, others: tuple = P3_OTHERS) -> np.ndarray:
     """The profile's formula and that of sRGB (IEC 61966-2-1), written down here once more; 0 to 255."""
-    to_xyz = np.transpose([red, (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841)])
+    to_xyz = np.transpose([red, *others])
     srgb = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])  # adapted to D50
     linear = ((values / 255.0) ** gamma @ (np.linalg.inv(srgb) @ to_xyz).T).clip(0, 1)
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -308,8 +311,8 @@ def test_the_chunks_of_a_png_tell_its_colours(tmp_path, chunks, gamma):
 
 
 @pytest.mark.parametrize("broken", [b"nothing", b"\0" * 500, P3[:150], P3[:-40], P3.replace(b"acsp", b"xxxx"),
-    P3.replace(b"rTRC", b"xTRC"), P3[:128] + bytes(len(P3) - 128), icc(b"GRAY"), icc(b"CMYK"), icc(gamma=0)],
-    ids=range(10))  # fmt: skip
+    P3.replace(b"rTRC", b"xTRC"), P3[:128] + bytes(len(P3) - 128), icc(b"GRAY"), icc(b"CMYK"), icc(gamma=0), icc(gamma=40)],
+    ids=range(11))  # fmt: skip
 def test_a_broken_profile_or_one_for_other_colours_is_ignored_and_named(tmp_path, broken):
     for suffix in (".png", ".tif", ".jpg"):
         SKIN.save(tmp_path / f"plain{suffix}")
@@ -320,11 +323,33 @@ def test_a_broken_profile_or_one_for_other_colours_is_ignored_and_named(tmp_path
 
 
 @pytest.mark.parametrize("chunks", [{"gAMA": bytes(4)}, {"cHRM": bytes(32)}, {"cHRM": LINEAR * 8}, {"cICP": bytes([9, 16, 0, 1])},
-    {"cICP": bytes([12, 13, 1, 1])}, {"cICP": bytes([99, 13, 0, 1])}, {"iCCP": b"x\0\0broken"}], ids=str)  # fmt: skip
+    {"cICP": bytes([12, 13, 1, 1])}, {"cICP": bytes([99, 13, 0, 1])}, {"iCCP": b"x\0\0broken"},
+    {"gAMA": b"12"}, {"cHRM": WIDE[:20]}, {"sRGB": b""}, {"iCCP": b""}, {"iCCP": b"name"}, {"gAMA": b"", "cHRM": b""},
+    {"gAMA": struct.pack(">I", 10000)}, {"gAMA": struct.pack(">I", 900000)},
+    {"cHRM": WIDE[:8] + struct.pack(">2I", 168000, 32000) + WIDE[16:]},
+    ], ids=str)  # fmt: skip
 def test_chunks_without_a_meaning_are_ignored_and_named(tmp_path, chunks):
     save_png(tmp_path / "a.png", SKIN, **chunks)
     assert np.array_equal(colours(tmp_path / "a.png"), np.asarray(SKIN))
     assert " ignored: " in read_rgb(tmp_path / "a.png").info["colour_profile"]
+
+
+def test_a_cut_chunk_takes_nothing_from_a_whole_one(tmp_path):
+    save_png(tmp_path / "a.png", SKIN, gAMA=b"1", iCCP=b"x\0\0" + zlib.compress(P3))
+    assert np.abs(colours(tmp_path / "a.png") - by_hand(np.asarray(SKIN), RED)).max() <= 2
+    assert read_rgb(tmp_path / "a.png").info["colour_profile"] == "gAMA ignored: it is cut short; ICC profile: converted"
+
+
+@pytest.mark.parametrize(("index", "said"), [("R03", "EXIF (Adobe RGB): converted"), ("R98", None)])
+def test_adobe_rgb_without_a_profile_is_converted(tmp_path, index, said):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
+    SKIN.save(tmp_path / "a.jpg", exif=exif)
+    SKIN.save(tmp_path / "plain.jpg")
+    shown, plain = colours(tmp_path / "a.jpg").astype(int), colours(tmp_path / "plain.jpg").astype(int)
+    wanted = by_hand(plain, (0.60974, 0.31111, 0.01947), 563 / 256, ((0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)))
+    assert np.abs(shown - (wanted if said else plain)).max() <= 3
+    assert read_rgb(tmp_path / "a.jpg").info.get("colour_profile") == said
 
 
 def test_libtiff_prints_nothing_of_its_own(tmp_path, capfd):

@@ -280,8 +280,9 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
     monkeypatch.setattr("mpox.data.pictures.MAX_PIXELS", 30_000)
     bad = [tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "huge.png", tmp_path / "small.png"]
     done = invoke(*bad, tested[1][0], "--run", use_study.run_id, "--json")
-    said = json.loads(done.stdout)
+    said = json.loads(done.stdout, parse_constant=pytest.fail)
     assert done.exit_code == 1 and [image["file"] for image in said["images"]] == [str(tested[1][0])]
+    assert said["images"][0]["heat_map"] is None
     why = {error["file"]: error["error"] for error in said["errors"]}
     assert set(why) == set(map(str, bad))
     reasons = (
@@ -304,7 +305,11 @@ def test_bad_images_are_named_and_the_others_predicted(invoke, use_study, tested
         (["--run", "ab"], "too short"),
         (["--confidence", "1.5"], "between 0 and 1"),
         (["--json", "--csv"], "choose one"),
-        pytest.param(["--device", "cuda"], "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")),
+        pytest.param(
+            ["--device", "cuda"],
+            "no GPU here: use 'cpu' (--device,",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
+        ),
     ],
 )
 def test_wrong_asks_are_one_line(invoke, use_study, tested, words, said):

@@ -192,6 +192,25 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
         ("03", {"PROTOCOLS": {"phantom": "source"}}, "Each value of PROTOCOLS must be a list"),
         ("04", {"TRAINING": {"epochs": 0}}, "epochs must be a whole number"),
+        ("03", {"PROTOCOLS": {"phantom": ["source", "sauce"]}}, "Unknown protocol 'sauce': choose one of random_image"),
+        ("03", {"PROTOCOLS": {"phantom": []}}, "Each value of PROTOCOLS must have at least one item"),
+        ("03", {"DOSE_FINE_TUNED": [None]}, "Each item of DOSE_FINE_TUNED must be text, as 'phantom'; None is nothing"),
+        ("04", {"TRAINED_BACKBONES": [1]}, "Each item of TRAINED_BACKBONES must be text"),
+        ("04", {"TAIL_FACTORS": [None]}, "Each item of TAIL_FACTORS must be text"),
+        ("04", {"FACTORIAL_SIZES": ["x"]}, "Each item of FACTORIAL_SIZES must be a whole number"),
+        ("06_other_data", {"OWN_SHARES": [float("nan")]}, "Each item of OWN_SHARES must be from"),
+        ("06_shortcuts", {"BLANKED": [None]}, "Each item of BLANKED must be text"),
+        *[
+            (chapter, {name: []}, f"{name} must have at least one item")
+            for chapter, names in {
+                "03": ("DOSES", "FRACTIONS", "SEEDS"),
+                "04": ("BACKBONES",),
+                "07": ("SENSITIVITIES", "CONFIDENCES"),
+                "06_shortcuts": ("STRENGTHS",),
+            }.items()
+            for name in names
+        ],
+        ("04", {"TRAINING": {1: 2}}, "Training has no 1: it takes"),
         ("04", {"TAIL_TRAINING": {"epoch": 3}}, "Training has no epoch"),
         ("04", {"MIXED": ["phantom"]}, "MIXED must be a list of pairs"),
         ("07", {"EXTERNAL": [["phantom"]]}, "EXTERNAL must be a list of pairs"),

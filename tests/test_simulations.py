@@ -24,7 +24,7 @@ N, REPLICATES, GROUPS, IMAGES, CORRELATION = 200, 400, 80, 3, 0.6
 def chapter() -> SimpleNamespace:
     """What the cells of the chapter that define functions define."""
     cells = jupytext.read(project_root() / "notebooks" / "03_cross_validation.py").cells
-    known = {"pd": pd, "corrected_t_test": corrected_t_test}
+    known = {"np": np, "pd": pd, "corrected_t_test": corrected_t_test}
     for cell in cells:
         if any(name in cell.source for name in ("def fold_test_experiment", "def type_one_error")):
             exec(cell.source, known)

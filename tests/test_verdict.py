@@ -26,11 +26,13 @@ from mpox.studies.verdict import (
     NOT_TESTABLE,
     OTHER,
     OTHER_MARGINS,
+    PASSED,
     REPRODUCED,
-    SATURATED,
     STRICTNESS,
     WELL_ENOUGH,
+    Claim,
     Interval,
+    answer_rules,
     at_margins,
     conclusion,
     criteria,
@@ -63,18 +65,42 @@ KINDS = {
     "wide": [between(np.nextafter(LEAST, 0), VALUE), between(VALUE, np.nextafter(MOST, 1)), between(0.1, 0.99)],
     "above": [between(ABOVE, 0.80), between(ABOVE, 1.0)],
 }
-FLATTERED = {"missing": NOT_REPRODUCED, "below": NOT_REPRODUCED, "wide": NOT_REPRODUCED, "contains": LEAKING, "above": SATURATED}
+FLATTERED = {"missing": NOT_REPRODUCED, "below": NOT_REPRODUCED, "wide": NOT_REPRODUCED, "contains": LEAKING, "above": PASSED}
 HONEST = {"missing": NOT_TESTABLE, "wide": NOT_TESTABLE, "contains": REPRODUCED, "above": EXCEEDED}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flattering", KINDS)
 def test_each_combination_of_intervals_has_its_one_verdict(kind, flattering):
-    expected = HONEST.get(kind, FLATTERED[flattering])
     for honest, lax in product(KINDS[kind], KINDS[flattering]):
+        expected = HONEST.get(kind, FLATTERED[flattering])
+        if expected == LEAKING and lax.low <= honest.high:
+            expected = NOT_REPRODUCED  # intervals that overlap show no difference
         assert judge(VALUE, MARGIN, {"random_image": lax}, honest).verdict == expected
         if lax is None:
             assert judge(VALUE, MARGIN, {}, honest).verdict == expected
+
+
+def test_the_honest_interval_is_judged_first_and_nothing_saturates():
+    """A laxer interval just above a value says nothing of others; one that nearly coincides with the honest says nothing."""
+    honest, above, near = between(0.80, 0.849), between(0.851, 0.89), between(0.801, 0.851)
+    assert judge(0.85, 0.1, {"random_image": above}, honest).verdict == "not reproduced; exceeded under a leaking protocol"
+    found = judge(0.85, 0.1, {"random_image": near}, honest)
+    assert found.verdict == "not reproduced" and "contained, overlapping the honest interval, under random" in found.sentence
+
+
+def test_a_published_value_stands_for_all_that_round_to_it():
+    printed = {claim.key: claim.rounding for claim in PAPER.figures.values()}
+    assert printed == pytest.approx({key: 5e-4 if "auc" in key else 5e-5 for key in printed}, rel=1e-9)
+    assert Claim("k", "s", "96 %").rounding == 0.005 and np.isnan(Claim("k", "s", "high").rounding)
+    half = 2**-10
+    for interval, exact, rounded in (
+        (between(VALUE + half, 0.8), EXCEEDED, REPRODUCED),
+        (between(np.nextafter(VALUE + half, 1), 0.8), EXCEEDED, EXCEEDED),
+        (between(0.7, VALUE - half), NOT_REPRODUCED, REPRODUCED),
+        (between(0.7, np.nextafter(VALUE - half, 0)), NOT_REPRODUCED, NOT_REPRODUCED),
+    ):
+        assert [judge(VALUE, MARGIN, {}, interval, rounding=by).verdict for by in (0, half)] == [exact, rounded]
 
 
 def test_of_several_laxer_protocols_one_that_contains_the_value_decides_then_one_above_it():
@@ -87,7 +113,7 @@ def test_of_several_laxer_protocols_one_that_contains_the_value_decides_then_one
     for kinds in permutations(KINDS):
         assert verdict(*kinds) == LEAKING
     for kinds in permutations(["above", "below", "wide", "missing"]):
-        assert verdict(*kinds) == SATURATED
+        assert verdict(*kinds) == PASSED
     assert verdict("wide", "below", "missing") == NOT_REPRODUCED
 
 
@@ -99,7 +125,7 @@ def test_the_margin_counts_alike_on_both_sides_and_for_every_protocol():
         one, other = (judge(VALUE, MARGIN, {}, interval).verdict for interval in (here, there))
         assert {one, other} in ({REPRODUCED}, {NOT_TESTABLE}, {EXCEEDED, NOT_REPRODUCED})
         lax = judge(VALUE, MARGIN, {"patient": here}, between(0.1, 0.2)).verdict
-        assert (lax == LEAKING) == (one == REPRODUCED) and (lax == SATURATED) == (one == EXCEEDED)
+        assert (lax == LEAKING) == (one == REPRODUCED) and (lax == PASSED) == (one == EXCEEDED)
 
 
 def test_a_larger_margin_only_turns_too_wide_into_reproduced():
@@ -107,11 +133,11 @@ def test_a_larger_margin_only_turns_too_wide_into_reproduced():
     for flattering, honest in np.sort(rng.uniform(size=(200, 2, 2)), axis=2):
         said = [judge(VALUE, margin, {"patient": between(*flattering)}, between(*honest)).verdict for margin in (0, 0.1, 0.3, 1)]
         changes = {(a, b) for a, b in pairwise(said) if a != b}
-        assert changes <= {(NOT_TESTABLE, REPRODUCED), (NOT_REPRODUCED, LEAKING), (SATURATED, LEAKING)}
+        assert changes <= {(NOT_TESTABLE, REPRODUCED), (NOT_REPRODUCED, LEAKING), (PASSED, LEAKING)}
 
 
 def test_a_higher_published_value_passes_from_exceeded_to_missed():
-    order = [{EXCEEDED}, {REPRODUCED, NOT_TESTABLE}, {SATURATED}, {LEAKING}, {NOT_REPRODUCED}]
+    order = [{EXCEEDED}, {REPRODUCED, NOT_TESTABLE}, {PASSED}, {LEAKING}, {NOT_REPRODUCED}]
     for flattering, honest in np.sort(np.random.default_rng(0).uniform(size=(50, 2, 2)), axis=2):
         values, lax = np.linspace(0, 1, 30), {"patient": between(*flattering)}
         verdicts = [judge(value, 1.0, lax, between(*honest)).verdict for value in values]
@@ -120,7 +146,7 @@ def test_a_higher_published_value_passes_from_exceeded_to_missed():
 
 
 def test_a_judgement_says_what_each_laxer_protocol_does():
-    honest, above, near = between(0.6, 0.7), between(0.8, 0.9), between(0.7, 0.8)
+    honest, above, near = between(0.6, 0.7), between(0.8, 0.9), between(0.71, 0.8)
     sentence = judge(VALUE, MARGIN, {"augment_before_split": above, "random_image": near, "patient": honest}, honest).sentence
     said = "exceeded under augment_before_split; contained under random_image; not reached under patient."
     assert sentence == f"The honest interval ends at 0.700, below 0.75; {said}"
@@ -147,6 +173,30 @@ def test_what_is_registered_for_the_next_record():
         "pr_auc_mpox": ("auprc", "Mpox", 0.03),
     }
     assert STRICTNESS == ("augment_before_split", "random_image", "patient", "source") and (ENOUGH, CHANCE) == (0.90, 0.50)
+    assert list(zip(rules()["if"], rules()["judgement"], strict=True)) == [
+        ("there is no honest interval", "not testable here"),
+        ("the honest interval contains the value, too widely", "not testable here"),
+        ("the honest interval contains the value", "reproduced"),
+        ("the honest interval lies above the value", "exceeded"),
+        (
+            "it lies below, and a laxer one, wholly above it, contains the value",
+            "not reproduced; contained under a leaking protocol",
+        ),
+        ("it lies below, and a laxer one lies above the value", "not reproduced; exceeded under a leaking protocol"),
+        ("it lies below", "not reproduced"),
+    ]
+    assert answer_rules().to_numpy().tolist() == [
+        [
+            "in one of the tests the interval of the AUROC for Mpox begins at 0.50 or below, or is missing",
+            "not shown to be better than chance",
+        ],
+        [
+            "in one of them the interval of sensitivity or specificity begins below 0.90, or is missing",
+            "better than chance, not shown to be well enough",
+        ],
+        ["none of them is on other data", "well enough at home, not tested on other data"],
+        ["otherwise", "well enough"],
+    ]
 
 
 def test_a_pass_excludes_the_figure_that_its_margin_comes_from():
@@ -246,12 +296,12 @@ def test_each_cell_is_the_interval_of_its_metric_and_each_judgement_follows(stud
         found = {name: Interval(*cells.loc[(name, claim.metric, claim.label)]) for name in (*STRICTNESS, OTHER)}
         assert {name: row[name] for name in found} == {name: str(interval) for name, interval in found.items()}
         laxer = {name: found[name] for name in flattering_protocols("source")}
-        judged = judge(claim.published, claim.margin, laxer, found["source"])
+        judged = judge(claim.published, claim.margin, laxer, found["source"], rounding=claim.rounding)
         assert (row["judgement"], row["why"]) == (judged.verdict, judged.sentence)
         assert all(name in row["why"] for name in laxer)
     assert set(table["judgement"]) == {NOT_TESTABLE, LEAKING, NOT_REPRODUCED}
     without = verdict_table(metrics[metrics["protocol"] != "random_image"]).set_index("claim")["judgement"]
-    assert without["recall, averaged over classes"] == SATURATED
+    assert without["recall, averaged over classes"] == PASSED
 
 
 def test_the_table_follows_the_numbers(study):
@@ -265,6 +315,8 @@ def test_the_table_follows_the_numbers(study):
     why = verdict_table(raised, external).set_index("claim").loc["recall, averaged over classes"]
     assert why["judgement"] == REPRODUCED and "On other data it ends at" in why["why"]
     assert "On other data" not in verdict_table(raised).set_index("claim").loc["recall, averaged over classes", "why"]
+    rounded = raised.assign(low=raised["low"].mask(raised["low"] == 0.90, 0.95694))  # rounds to 95.69 %
+    assert verdict_table(rounded).set_index("claim").loc["recall, averaged over classes", "judgement"] == REPRODUCED
     assert set(verdict_table(metrics[metrics["protocol"] != "source"])["judgement"]) == {NOT_TESTABLE}
     for column in ("dataset", "regime"):
         with pytest.raises(MpoxError, match="one data set and one regime"):
@@ -319,6 +371,7 @@ def test_a_full_text_that_says_something_else_is_judged_otherwise(study, correct
         ("published: 0.9569", "published: 95.69", "recall: a metric needs"),
         ("published: 0.9569", "published: high", "'<' not supported"),
         ("published: 0.9569, ", "", "recall: a metric needs"),
+        ("says: 95.69 %", "says: high", "recall: a metric needs"),
         ("  f1:\n", "  f_1:\n", "chapters read the claims f1"),
         ("  split:", "  division:", "'split'"),
         ("metric: recall", "metric: recal", "recall: a metric needs"),
@@ -368,12 +421,17 @@ SURE, COIN = np.nextafter(CHANCE, 1), CHANCE
         ((GOOD, GOOD, SURE), (GOOD, FAIR, SURE), BETTER),
         ((GOOD, GOOD, COIN), (GOOD, GOOD, SURE), NO_BETTER),
         ((GOOD, GOOD, SURE), (GOOD, GOOD, COIN), NO_BETTER),
+        ((GOOD, GOOD, SURE), (GOOD, GOOD, np.nan), NO_BETTER),  # what is missing is not shown
+        ((GOOD, GOOD, np.nan), (GOOD, GOOD, SURE), NO_BETTER),
+        ((GOOD, GOOD, SURE), (GOOD, GOOD), NO_BETTER),
+        ((GOOD, np.nan, SURE), (GOOD, GOOD, SURE), BETTER),
+        ((GOOD, GOOD, SURE), (np.nan, GOOD, SURE), BETTER),
     ],
 )
 def test_the_rule_of_the_answer_at_each_border(honest, other, word):
-    def one_test(lows: tuple[float, float, float], **about) -> pd.DataFrame:
-        about |= {"metric": ["sensitivity", "specificity", "auroc"], "class": "Mpox", "regime": "linear_probe"}
-        return pd.DataFrame({**about, "estimate": 0.95, "low": lows, "high": 0.99})
+    def one_test(lows: tuple[float, ...], **about) -> pd.DataFrame:
+        about |= {"metric": ["sensitivity", "specificity", "auroc"][: len(lows)], "class": "Mpox", "regime": "linear_probe"}
+        return pd.DataFrame({**about, "low": lows, "high": 0.99}).assign(estimate=lambda rows: rows["low"] * 0 + 0.95)
 
     flattering, counted = (
         one_test(lows, dataset="one", protocol=protocol) for protocol, lows in (("patient", (0, 0, 0)), ("source", honest))

@@ -58,21 +58,29 @@ class WeightsMissing(MpoxError):
     """The pretrained weights of a backbone cannot be had here: a table may say so in a row and go on."""
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """A path in which ``~`` stands for a home folder, as everywhere here; an `MpoxError` where nobody has that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MpoxError(f"{path} begins with '~', but no such home folder is known: name another path, or ./{path}.") from None
+
+
 def project_root() -> Path:
     """The folder that holds ``notebooks/`` and ``profiles/``: ``MPOX_PROJECT``, or the checkout of this (editable) package."""
     named = os.environ.get("MPOX_PROJECT")
-    return Path(named).resolve() if named else Path(__file__).resolve().parents[2]
+    return expanded(named).resolve() if named else Path(__file__).resolve().parents[2]
 
 
 def cache_dir() -> Path:
     """The folder for what can be computed again: ``MPOX_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("MPOX_CACHE") or platformdirs.user_cache_dir("mpox", appauthor=False))
+    return expanded(os.environ.get("MPOX_CACHE") or platformdirs.user_cache_dir("mpox", appauthor=False))
 
 
 def data_roots(data_dir: str | os.PathLike | None = None) -> list[Path]:
     """The folders in which data sets are looked for: the one named here, or else by ``MPOX_DATA``; and always the cache."""
     named = data_dir or os.environ.get("MPOX_DATA")
-    return [*([Path(named).expanduser().resolve()] if named else []), cache_dir() / "data"]
+    return [*([expanded(named).resolve()] if named else []), cache_dir() / "data"]
 
 
 @contextmanager
@@ -95,9 +103,7 @@ def _other(folder: Path) -> str:
     """How another folder is named in place of this one: by the option of the running command, or the variable, that named it."""
     command = click.get_current_context(silent=True)
     options = {one.opts[-1]: command.params.get(str(one.name)) for one in command.command.params} if command else {}
-    named = {
-        name: Path(value).expanduser().absolute() for name, value in options.items() if isinstance(value, str | Path) and value
-    }
+    named = {name: Path(value).absolute() for name, value in options.items() if isinstance(value, str | Path) and value}
     within = {name: len(path.parts) for name, path in named.items() if name.startswith("-") and folder.is_relative_to(path)}
     if within:
         return f"name another folder with {max(within, key=lambda name: within[name])}"
@@ -105,7 +111,7 @@ def _other(folder: Path) -> str:
         return "name another file with --out"
     if folder.is_relative_to(cache_dir().absolute()):
         return "set MPOX_CACHE"
-    store = project_root() / Path(os.environ.get("MPOX_RUN_STORE") or ".mpox/store").expanduser()
+    store = project_root() / expanded(os.environ.get("MPOX_RUN_STORE") or ".mpox/store")
     if "--store" in options or not command or folder.is_relative_to(store):
         return f"name another run store with {'--store' if '--store' in options else 'RUN_STORE or MPOX_RUN_STORE'}"
     return f"name another folder{' with --out' if '--out' in options else ''}"

@@ -4,36 +4,47 @@ import errno
 import io
 import json
 import os
+import re
 import shlex
 import sys
 import warnings
 from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mpox._core import MpoxError, atomic_write, csv_text, project_root
+from mpox._core import MpoxError, atomic_write, csv_text, expanded, project_root
 
-_PATH = click.Path(path_type=Path)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+class _Path(click.Path):
+    """A path of an option or an argument: ``~`` is expanded, as in the variables that name folders."""
+
+    def convert(self, value, parameter, context):
+        return super().convert(expanded(value), parameter, context)
+
+
+_PATH = _Path(path_type=Path)
+_FOLDER = _Path(path_type=Path, file_okay=False)
 _JOBS = click.IntRange(min=1)
 _COLUMNS = ["id", "dataset", "protocol", "regime", "backbone", "image_size", "seconds", "device", "bytes", "date", "damaged"]
-_data_dir = click.option("--data-dir", metavar="DIR", help="Where the data sets lie (default: MPOX_DATA, then the cache folder).")
+_THERE = _Path(path_type=Path, file_okay=False, exists=True)
+_data_dir = click.option("--data-dir", type=_THERE, help="Where the data sets lie (default: MPOX_DATA, then the cache folder).")
 
 
 def _from_here(value: str) -> str:
     """A store's folder, relative to where the command runs, as a whole path; the record and the default keep their names."""
-    return value if value in ("", "recorded") or not isinstance(value, str) else str(Path(value).expanduser().absolute())
+    return value if value in ("", "recorded") or not isinstance(value, str) else str(expanded(value).absolute())
 
 
 def _folders_from_here(value):
     """The same of data sets, where there is such a folder: other names are looked for in the data roots."""
     if isinstance(value, list):
         return [_folders_from_here(one) for one in value]
-    here = isinstance(value, str) and value and Path(value).expanduser().is_dir()
-    return str(Path(value).expanduser().absolute()) if here else value
+    here = isinstance(value, str) and value and expanded(value).is_dir()
+    return str(expanded(value).absolute()) if here else value
 
 
 def _given(pairs) -> dict:
@@ -76,6 +87,14 @@ class _Group(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*args, **options)
 
+    def resolve_command(self, context: click.Context, args: list[str]):
+        """Refuse an empty value, as an unset variable of a shell gives: it would be the current folder, or the default."""
+        for before, word in pairwise(["", *args]):
+            if not word or re.fullmatch("--[a-z-]+=", word):
+                what = word.rstrip("=") or (before if before.startswith("-") else "A value")
+                raise MpoxError(f"{what} is empty (a variable that is not set?): give it a value, or leave it out.")
+        return super().resolve_command(context, args)
+
     def invoke(self, context: click.Context):
         warnings.formatwarning = _one_line
         try:
@@ -86,7 +105,8 @@ class _Group(click.Group):
             if error.errno is None or error.errno == errno.EPIPE:
                 raise
             named = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
-            _say(f"mpox: {named or 'A file'} cannot be used ({error.strerror}): name another path, or mend that one.")
+            what = f"{named} cannot be used" if named else "The output cannot be written"
+            _say(f"mpox: {what} ({error.strerror}): name another path, or mend that one.")
         sys.exit(1)
 
 
@@ -148,7 +168,11 @@ def audit(datasets, out, **options):
 
     if len(datasets) > 1 and (options["patients"] or options["patient_pattern"]):
         raise MpoxError("--patients and --patient-pattern describe one data set: audit it alone, or put a patients.csv in it.")
-    audit_folder(datasets, out, say=click.echo, **options)
+    said: list[str] = []
+    try:
+        audit_folder(datasets, out, say=said.append, **options)
+    finally:  # only now: a terminal that takes no more would cost the tables
+        click.echo("\n".join(said), nl=bool(said))
 
 
 @main.group()
@@ -213,9 +237,7 @@ def verify(name, data_dir):
 
 @data.command("fetch")
 @click.argument("name")
-@click.option(
-    "--data-dir", metavar="DIR", help="The folder to put the data set's folder into (default: the user's cache folder)."
-)
+@click.option("--data-dir", type=_PATH, help="The folder to put the data set's into (default: the user's cache folder).")
 @click.option("--licence-read", is_flag=True, help="You have read the licence of a data set that wants it read, and may use it.")
 def fetch_data(name, data_dir, licence_read):
     """Download the data set NAME, check it, and put it in place whole or not at all.
@@ -230,7 +252,7 @@ def fetch_data(name, data_dir, licence_read):
 @data.command("freeze")
 @click.option("--profile", required=True, metavar="NAME|FILE", help="Freeze what a run of this profile asks for.")
 @_pairs
-@click.option("--out", required=True, metavar="FOLDER", help="The new folder.")
+@click.option("--out", required=True, type=_PATH, metavar="FOLDER", help="The new folder.")
 @_data_dir
 def freeze_data(profile, pairs, out, data_dir):
     """Write what a profile's run asks for into one FOLDER, for a machine without a network.
@@ -253,10 +275,10 @@ def freeze_data(profile, pairs, out, data_dir):
 @click.argument("notebooks", nargs=-1)
 @click.option("--profile", default="quick", show_default=True, metavar="NAME|FILE", help="quick, recorded, cpu, gpu, or a .yml.")
 @_pairs
-@click.option("--out", metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
+@click.option("--out", type=_PATH, metavar="FOLDER", help="The run folder; _runs/<profile> by default. It is started over.")
 @click.option("--resume", is_flag=True, help="Keep what is done with the same parameters and source; do the rest.")
-@click.option("--data-dir", metavar="DIR", help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
-@click.option("--overrides", "decisions", metavar="FILE", help="Your decisions on pairs (or set MPOX_OVERRIDES).")
+@click.option("--data-dir", type=_PATH, help="Where the data sets lie, or a frozen folder (MPOX_DATA for the notebooks).")
+@click.option("--overrides", "decisions", type=_PATH, help="Your decisions on pairs (or set MPOX_OVERRIDES).")
 @click.option("--workers", type=_JOBS, metavar="N", help="Processes that compute runs, or read the record.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers compute runs (or MPOX_SCHEDULER).")
 def run(notebooks, pairs, **options):
@@ -389,7 +411,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
     for row in failed.itertuples():
         _say(f"mpox: {row.file} {row.error}")
     if as_json:
-        click.echo(json.dumps(as_dict(predictor, table, confidence, performance), indent=1))
+        click.echo(json.dumps(as_dict(predictor, table, confidence, performance), indent=1, allow_nan=False))
     elif as_csv:
         joined = {name: table[name].str.join(" | ") for name in ("set", "in_training")}
         click.echo(csv_text(table.assign(**joined)), nl=False)
@@ -400,7 +422,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 
 @main.command()
 @_run_id
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file.")
+@click.option("--out", required=True, type=_Path(path_type=Path, dir_okay=False), help="The file.")
 @click.option("--int8", is_flag=True, help="Write convolutions in 8 bits; what that loses on the run's test fold is told.")
 @click.option("--raw", is_flag=True, help="Leave out the temperature: the probabilities of the run's own predictions.")
 @_store

@@ -180,7 +180,7 @@ def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: 
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]
     work = list(zip(missing["pixel_sha256"], missing["path"], strict=True))
-    for _ in parallel(_write_features, work, title="audit: local features", jobs=jobs, progress=progress):
+    for _ in parallel(_write_features, work, title="audit 1/3: local features", jobs=jobs, progress=progress):
         pass
     return len(work)
 
@@ -193,7 +193,8 @@ def parallel(function, work: list[tuple], *, title: str, jobs: int | None = None
     else:
         pool = Parallel(jobs, return_as="generator", batch_size=chunk, pre_dispatch=8 * jobs * chunk)
         results = pool(delayed(function)(*item) for item in work)
-    return tqdm(results, total=len(work), desc=title, delay=3, leave=False, disable=not progress)
+    shown = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"  # no time left: the first items start processes
+    return tqdm(results, total=len(work), desc=title, delay=3, leave=False, disable=not progress, bar_format=shown)
 
 
 THUMBNAIL_SIDE = 16

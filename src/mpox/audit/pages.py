@@ -19,7 +19,7 @@ from mpox.audit.quality import image_quality, skin_tone
 from mpox.audit.result import COLUMNS, DECISIONS, package_decisions, read_overrides, rejected_files
 from mpox.data.manifest import PASSED_OVER, say_passed_over, scan, shown, some
 from mpox.data.pictures import read_rgb
-from mpox.data.registry import REGISTRY, DatasetSpec
+from mpox.data.registry import REGISTRY, DatasetSpec, refuse_inside
 
 
 def audit_folder(
@@ -42,11 +42,17 @@ def audit_folder(
     usable picture at all, or `out` cannot be written.
     """
     decisions = read_overrides(overrides)
+    refuse_inside(out, names, data_dir=data_dir)
     manifests = []
     for name in names:
         found = scan(name, data_dir=data_dir, patients=patients, patient_pattern=patient_pattern, jobs=jobs)
         manifests.append(found)
         _say_scan(found, say)
+    named = {*decisions["dataset_a"], *decisions["dataset_b"]} - {*REGISTRY, *(found.attrs["source"] for found in manifests)}
+    if named:
+        say(
+            f"Decisions that change nothing here, because no data set of that name is audited: {some(sorted(map(shown, named)))}."
+        )
     rejected = csv_text(rejected_files(manifests))
     atomic_write(out / "rejected.csv", rejected)  # first: it is what a user needs where nothing can be used
     audit = run_audit(manifests, overrides=decisions, jobs=jobs)

@@ -97,7 +97,7 @@ def verify(pairs: pd.DataFrame, *, jobs: int | None = None, progress: bool = Tru
     missing = missing.loc[missing["_merge"] == "left_only", _KEY].sort_values(_KEY)
     work = list(missing.itertuples(index=False, name=None))
     rows, kept = [], 0
-    verdicts = parallel(_compare, work, title="audit: pairs", jobs=jobs, chunk=64, progress=progress)
+    verdicts = parallel(_compare, work, title="audit 3/3: pairs", jobs=jobs, chunk=64, progress=progress)
     try:
         for key, verdict in zip(work, verdicts, strict=True):
             rows.append(_row(key, verdict))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mpox._core import MpoxError, atomic_write, csv_text
 from mpox.data.groups import connected, same_value_links
-from mpox.data.manifest import no_value, read_user_table
+from mpox.data.manifest import as_posix, no_value, read_user_table, shown
 
 PAIR_COLUMNS = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "method", "score", "transform"]
 EVIDENCE = [
@@ -213,10 +213,19 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     table = read_user_table(path, COLUMNS)
     table["decision"] = table["decision"].str.split().str.join(" ").str.casefold()
+    for side in "ab":
+        table[f"dataset_{side}"] = table[f"dataset_{side}"].str.strip()
+        table[f"image_id_{side}"] = table[f"image_id_{side}"].map(as_posix)
     table["reason"] = table["reason"].where(~table["reason"].map(no_value), "")
     if ((table["dataset_a"] == table["dataset_b"]) & (table["image_id_a"] == table["image_id_b"])).any():
         raise MpoxError(f"The overrides {path} have a pair of an image with itself: remove that line.")
     unknown = sorted(set(table["decision"]) - set(DECISIONS))
     if unknown:
         raise MpoxError(f"The overrides {path} have the decision '{unknown[0]}': write confirm, reject or {SAME_PERSON}.")
+    pairs = pd.Series(
+        [frozenset(ends) for ends in zip(*(full_name(table[f"dataset_{s}"], table[f"image_id_{s}"]) for s in "ab"), strict=True)]
+    )
+    if (both := table["decision"].groupby(pairs).nunique() > 1).any():
+        pair = " and ".join(map(shown, sorted(both.index[both][0])))
+        raise MpoxError(f"The overrides {path} decide twice, and differently, on {pair}: keep one of the lines.")
     return table

@@ -299,7 +299,7 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
     rows = alike(thumbnails, N_BY_WHOLE)
     work = [(index, start, keys[start : start + _BATCH]) for start in range(0, len(keys), _BATCH)]
-    for found in parallel(_by_details, work, title="audit: candidates", jobs=jobs, chunk=1, progress=progress):
+    for found in parallel(_by_details, work, title="audit 2/3: candidates", jobs=jobs, chunk=1, progress=progress):
         rows += found
     table = pd.DataFrame(rows, columns=["a", "b", "mirrored"])
     table = table.assign(a=table[["a", "b"]].min(axis=1), b=table[["a", "b"]].max(axis=1))

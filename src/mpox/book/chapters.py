@@ -134,7 +134,7 @@ def update_readme(results: Path, readme: Path) -> None:
 
 
 def readme_table(results: Path) -> str:
-    """The README's table from a folder of recorded results, in Markdown: the reference model, images dealt one by one and apart.
+    """The README's table from a folder of recorded results, in Markdown: the reference model, images one by one and apart.
 
     Apart also without healthy skin, and at the threshold that chapter 7 carries over from inside the training groups.
     """

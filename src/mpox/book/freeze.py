@@ -15,13 +15,13 @@ import sklearn
 import timm
 from safetensors.torch import save
 
-from mpox._core import MpoxError, WeightsMissing, csv_text
+from mpox._core import MpoxError, WeightsMissing, csv_text, expanded
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_notebook, resolve_parameters
 from mpox.data.dataset import Dataset
 from mpox.data.frozen import Frozen, Source, write_frozen
 from mpox.data.manifest import PATIENTS_FILE, patients_table
-from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate
+from mpox.data.registry import LABEL_ALIASES, REGISTRY, get_spec, locate, refuse_inside
 from mpox.models.backbones import load_pretrained
 from mpox.models.weights import find_weights, weights_origin
 from mpox.runs.store import RECORDED, RunStore, store_folder
@@ -80,10 +80,11 @@ def freeze(
     `store` keeps the audits (the default store if not given); `say` is told the size before anything is written, and which
     weights are not available. `MpoxError` if there is nothing to freeze, a data set is missing, or `out` exists.
     """
-    out, store = Path(out).expanduser().resolve(), store or RunStore(store_folder())
+    out, store = expanded(out).resolve(), store or RunStore(store_folder())
     if out.exists():
         raise MpoxError(f"{out} exists: remove it, or name another --out.")
     names, backbones = asked_for(profile, overrides, data_dir)
+    refuse_inside(out, names, data_dir=data_dir)
     datasets = {name: store.dataset(name, data_dir=data_dir) for name in names}
     files: dict[str, Source] = {}
     for name, data in datasets.items():

@@ -26,10 +26,11 @@ import nbformat
 import yaml
 from tqdm.auto import tqdm
 
-from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, locked, project_root
+from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, expanded, locked, project_root
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.models.config import DEVICES, ModelConfig
 from mpox.models.hardware import torch_device
+from mpox.protocols.splits import get_protocol
 from mpox.runs.store import RECORDED
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
@@ -54,6 +55,13 @@ _NEEDED = {
     ("ALTERATIONS", "covered"): "which is compared with covered_random",
     ("ALTERATIONS", "covered_random"): "with which covered is compared",
 }
+#: What the items of a list that is empty by default are like.
+_ITEMS: dict[str, Any] = {
+    "DOSE_FINE_TUNED": "phantom", "TRAINED_BACKBONES": "resnet50", "TAIL_FACTORS": "views", "BLANKED": "phantom",
+    "FACTORIAL_SIZES": 224, "OWN_SHARES": 0.5,
+}  # fmt: skip
+#: Lists of which a chapter needs an item.
+_NOT_EMPTY = ("SENSITIVITIES", "CONFIDENCES", "FRACTIONS", "SEEDS", "DOSES", "BACKBONES", "STRENGTHS", "PROTOCOLS")
 _SHOWN_LINES = 25
 #: Set to 1 where notebooks run side by side.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -119,7 +127,7 @@ def load_profile(name_or_file: str | Path) -> Profile:
     """Read a profile, as ``papermill -f`` does: ``profiles/<name>.yml`` or a path ending in ``.yml`` or ``.yaml``."""
     from papermill.iorw import read_yaml_file
 
-    path = Path(name_or_file).expanduser()
+    path = expanded(name_or_file)
     if path.suffix not in (".yml", ".yaml"):
         path = project_root() / "profiles" / f"{name_or_file}.yml"
     if not path.is_file():
@@ -183,12 +191,17 @@ def _fit(key: str, value: Any, default: Any, notebook: str) -> Any:
     if isinstance(default, int | float) and type(default) is not bool and name in _RANGES:
         wanted = _KINDS[type(low)]
     if default is not None and kind != wanted and (type(value), wanted) != (int, _KINDS[float]):
-        raise MpoxError(f"{key} must be {wanted}, as {default!r} in notebooks/{notebook}.py; {value!r} is {kind}.")
+        where = "" if name in _ITEMS and key != name else f" in notebooks/{notebook}.py"
+        raise MpoxError(f"{key} must be {wanted}, as {default!r}{where}; {value!r} is {kind}.")
     if wanted in (_KINDS[int], _KINDS[float]) and not (low <= value <= high or (value == 0 and name in _OWN_SIZE)):
         own = " (or 0: the network's own)" if name in _OWN_SIZE else ""
         raise MpoxError(f"{key} must be from {low} to {high}{own}, not {value!r}: correct it.")
     if name == "DEVICE" and value not in DEVICES:
         raise MpoxError(f"{key} must be {' or '.join(DEVICES)}, not {value!r}.")
+    if name == "PROTOCOLS" and isinstance(value, str):
+        get_protocol(value)
+    if name in _NOT_EMPTY and value == []:
+        raise MpoxError(f"{key} must have at least one item: add one, or leave it out.")
     if key == "DATASETS" and (not value or len(set(map(str, value))) < len(value)):
         raise MpoxError(f"DATASETS must name a data set, and each only once; it is {value!r}.")
     if key in ("EXTERNAL", "MIXED"):
@@ -196,7 +209,7 @@ def _fit(key: str, value: Any, default: Any, notebook: str) -> Any:
             raise MpoxError(f"{key} must be a list of pairs of data sets, as [[msld-v1, msid]]; it is {value!r}.")
     elif key in _TRAINED:
         ModelConfig(_TRAINED[key], training=value)
-    elif isinstance(default, list) and (item := _alike(default)) is not None:
+    elif isinstance(default, list) and (item := _alike(default) or _ITEMS.get(key)) is not None:
         return [_fit(f"Each item of {key}", each, item, notebook) for each in value]
     elif isinstance(default, dict) and (item := _alike(default.values())) is not None:
         return {one: _fit(f"Each value of {key}", each, item, notebook) for one, each in value.items()}
@@ -263,7 +276,7 @@ def kernel_environment(profile: str, **settings: Any) -> Iterator[None]:
     changes |= {name: str(value) for name, value in settings.items() if value}
     for name in ("MPOX_DATA", "MPOX_CACHE", "MPOX_PROJECT", "MPOX_OVERRIDES", "MPOX_WEIGHTS"):
         if path := changes.get(name) or before.get(name):  # kernels work in notebooks/: relative to here is not relative to there
-            changes[name] = str(Path(path).expanduser().resolve())
+            changes[name] = str(expanded(path).resolve())
     os.environ.update(changes)
     try:
         yield
@@ -352,12 +365,12 @@ def run_notebooks(
         echo(f"note: -p {key} changes nothing here, it belongs to other notebooks")
     for values in [] if scheduler else parameters.values():
         require_device(values)
-    if data_dir and not Path(data_dir).expanduser().is_dir():
+    if data_dir and not expanded(data_dir).is_dir():
         raise MpoxError(f"There is no data folder {data_dir}: name one that exists with --data-dir.")
-    in_force = hash_of_decisions(read_overrides(Path(decisions).expanduser() if decisions else None))
+    in_force = hash_of_decisions(read_overrides(expanded(decisions) if decisions else None))
     if decisions and any(values.get("RUN_STORE") == RECORDED for values in parameters.values()):
         raise MpoxError("--overrides has no effect on the recorded study, whose audit is made: leave it out.")
-    folder = (Path(out) if out else project_root() / "_runs" / asked.name).resolve()
+    folder = (expanded(out) if out else project_root() / "_runs" / asked.name).resolve()
     if not (folder / ".lock").exists():  # it would stay there
         _refuse_foreign(folder)
     with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ import pandas as pd
 import pooch
 import requests
 
-from mpox._core import MpoxError, cache_dir, explaining, locked, replacing_folder
+from mpox._core import MpoxError, cache_dir, expanded, explaining, locked, replacing_folder
 from mpox.data.manifest import is_passed_over
 from mpox.data.pictures import EXTENSIONS
 from mpox.data.registry import REGISTRY, Archive, DatasetSpec, find_here, get_spec, locate
@@ -212,7 +212,7 @@ def fetch(
         raise MpoxError("The phantom is not fetched but generated when it is needed: `mpox data path phantom` does so.")
     if spec.archive is None and spec.kaggle is None:
         raise MpoxError(f"{spec.name} is a folder of your own: there is nothing to fetch, use it as it is.")
-    root = Path(data_dir).expanduser().resolve() if data_dir else cache_dir() / "data"
+    root = expanded(data_dir).resolve() if data_dir else cache_dir() / "data"
     target = root / spec.folder
     here = _good_copy(spec, target, data_dir)
     if here is not None:

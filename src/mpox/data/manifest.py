@@ -1,5 +1,6 @@
 """A folder of images becomes a table: who is on them, of which class, and the hash of each file."""
 
+import codecs
 import csv
 import difflib
 import hashlib
@@ -23,7 +24,10 @@ from mpox.data.registry import LABEL_ALIASES, REGISTRY, DatasetSpec, get_spec, l
 #: The file of patient ids in a data set's folder; it is no image, and not rejected as one.
 PATIENTS_FILE = "patients.csv"
 #: Endings of tables that may be meant as `PATIENTS_FILE`.
-_TABLES = {".csv", ".tsv", ".tab", ".xls", ".xlsx", ".xlsm", ".ods", ".numbers"}
+_TABLES = {
+    ".csv", ".cvs", ".tsv", ".tab", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".numbers", ".json", ".parquet", ".gz",
+    ".bak", ".part",
+}  # fmt: skip
 COLUMNS = ["image_id", "path", "sha256", "pixel_sha256", "width", "height", "label", "patient_id", "source"]
 #: Pixels that an image's shorter side must have.
 MIN_SIDE = 32
@@ -35,7 +39,8 @@ UNLABELLED = "unlabelled"
 PASSED_OVER = "is a folder of the system (thumbnails, deleted files): passed over"
 #: Folders that drives and systems put beside the user's and do not hide; most hold smaller copies, or what was deleted.
 _SYSTEM = re.compile(
-    r"[@$].+|[#~](recycle|snapshot)|_?thumb(nail)?s(\.db)?|__macosx|__pycache__|_vti_\w+|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
+    r"[@$].+|[#~](recycle|snapshot)(\.bin)?|_?thumb(nail)?s(\.db)?|_thumb|thumbnail|thmbnl|__macosx|__pycache__|_vti_\w+|lost\+found|"
+    r"lost\.dir|found\.\d+|recycle([dr]|.bin)|trash(box|es)?|papierkorb|appledouble|ipod photo cache|.+\.(lrdata|photoslibrary)|"
     r"system volume information|network trash folder|temporary items|thevolumesettingsfolder",
     re.IGNORECASE,
 )
@@ -45,7 +50,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _NO_VALUE = {
     "na", "nan", "nana", "nat", "null", "none", "nil", "1ind", "1qnan", "missing", "unk", "unknown", "notknown", "notavailable",
     "notapplicable", "notrecorded", "notprovided", "notspecified", "unspecified", "undefined", "nodata", "tbd", "blank", "empty",
-    "anonymous", "nacharacter", "nainteger", "nareal", "pdna",
+    "anonymous", "nacharacter", "nainteger", "nareal", "pdna", "npnan", "undef", "unkn", "tbc", "tobedetermined", "unidentified",
+    "notidentified", "anonymised", "anonymized", "notdocumented", "notstated", "notgiven", "notreported", "unavailable",
+    "withheld", "missingvalue", "noid", "nopatient", "unknownpatient", "unknownna",
 }  # fmt: skip
 
 #: (sha256, pixel_sha256, width, height) of an image, or the reason why a file cannot be used.
@@ -109,7 +116,7 @@ def no_value(cell: str) -> bool:
     [True, True, True, True, True, False]
     """
     word = "".join(filter(str.isalnum, cell.casefold()))
-    return not word or word in _NO_VALUE or bool(re.fullmatch(r"\\N|#[A-Z0/]+[!?]", cell.strip()))
+    return not word or word in _NO_VALUE or bool(re.fullmatch(r"\\N|#[A-Z0/]+[!?]|#\D+|n\.d\.|-1|-9+", cell.strip()))
 
 
 def _class_folders(spec: DatasetSpec, root: Path) -> list[str]:
@@ -226,7 +233,9 @@ def read_user_table(path: str | os.PathLike, columns: Sequence[str]) -> pd.DataF
     """
     name = Path(path).name
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig").lstrip("\r\n")
+        content = Path(path).read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # what Excel calls Unicode text
+        text = content.decode("utf-16" if wide else "utf-8-sig").lstrip("\r\n")
         declared = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # for Excel
         text = text[declared.end() :] if declared else text
         separator = declared[1] if declared else max(",;\t", key=text.split("\n", 1)[0].count)
@@ -260,6 +269,16 @@ def _index(image_ids: Collection[str], *, bare_names: bool) -> dict[str, set[str
     return index | {image_id: {image_id} for image_id in image_ids}
 
 
+def as_posix(written: str) -> str:
+    """The path of an image as the manifest has it, however people write it."""
+    return written.strip().replace("\\", "/").removeprefix("./")
+
+
+def _one_form(patient: str) -> str:
+    """A patient's id in one Unicode form, without what cannot be seen, and with single blanks: else it is two patients."""
+    return re.sub(r"[ \xa0]+", " ", re.sub(r"[\u200b-\u200d\u2060\ufeff]", "", unicodedata.normalize("NFC", patient))).strip()
+
+
 def read_patients(path: str | Path, image_ids: Collection[str], *, rejected: Collection[str] = ()) -> dict[str, str]:
     """Patient ids from a table: ``image_id`` -> patient id, for the images whose patient is known."""
     written = _written_patients(path, image_ids, rejected)
@@ -273,8 +292,8 @@ def _written_patients(path: str | Path, image_ids: Collection[str], rejected: Co
     index = _index({*image_ids, *rejected}, bare_names=key == "file")
     unknown, unclear, twice = set[str](), set[str](), set[str]()
     found: dict[str, str] = {}
-    for written, patient in zip(frame[key].str.strip(), frame["patient_id"].str.strip(), strict=True):
-        plain = unicodedata.normalize("NFC", shown(written.replace("\\", "/").removeprefix("./")))
+    for written, patient in zip(frame[key].str.strip(), frame["patient_id"].map(_one_form), strict=True):
+        plain = unicodedata.normalize("NFC", shown(as_posix(written)))
         matches = index.get(written) or index.get(plain, set())
         if len(matches) != 1:
             (unclear if matches else unknown).add(written)
@@ -307,7 +326,8 @@ def _refuse_misplaced(root: Path, names: Collection[str], table: Path | None) ->
         folder, name = os.path.split(image_id.casefold())
         stem, suffix = re.sub(r"[\W\d_]", "", name.strip().partition(".")[0]), os.path.splitext(name.strip())[1]
         alike = suffix in _TABLES or (suffix in ("", ".txt", ".dat") and not folder)
-        alike = alike and bool(difflib.get_close_matches(stem, [Path(PATIENTS_FILE).stem], cutoff=0.75))
+        named = suffix in _TABLES and re.search("patient|subjects", stem)
+        alike = alike and bool(named or difflib.get_close_matches(stem, [Path(PATIENTS_FILE).stem], cutoff=0.75))
         in_vain = name == PATIENTS_FILE if table else alike
         if in_vain and not name.startswith((".", "~$")) and not (root / image_id).is_dir() and (root / image_id) != table:
             raise MpoxError(
@@ -426,7 +446,8 @@ def scan(
             rows.append((image_id, path, *finding, LABEL_ALIASES.get(label.lower(), label), None, source))
     frame = pd.DataFrame(rows, columns=COLUMNS).sort_values("image_id", ignore_index=True)
     frame = frame.astype({column: "int64" if column in ("width", "height") else "str" for column in COLUMNS})
-    said = _patients(spec, root, frame["image_id"].tolist(), rejected, patients, patient_pattern)
+    written = _patients(spec, root, frame["image_id"].tolist(), rejected, patients, patient_pattern)
+    said = {image_id: _one_form(patient) for image_id, patient in written.items()}
     known = {image_id: patient for image_id, patient in said.items() if not no_value(patient)}
     frame["patient_id"] = frame["image_id"].map(known).astype("string")
     used = {folder for image_id, _, folder in files if image_id not in rejected}

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import stat
 import struct
 import threading
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import PIL
-from PIL import Image, ImageCms, UnidentifiedImageError, _imaging
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, _imaging
 
 from mpox._core import MpoxError
 
@@ -31,8 +32,8 @@ MAX_BYTES = 2**30
 LARGE_PIXELS = 20_000_000
 #: Rows that are hashed at once.
 STRIP = 1024
-#: Raised by one whenever the pixels of some file change; 3: what a file says of its colours is heeded.
-DECODER = 3
+#: Raised by one whenever the pixels of some file change; 4: impossible colours are ignored, Adobe RGB is converted.
+DECODER = 4
 #: Formats of Pillow that are left out: they call other programs, have no decoder, or unpack before their size is known.
 _NOT_DECODED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 
@@ -133,6 +134,7 @@ _PRIMARIES = {
     9: (*_D65, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046), 11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
     12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), 22: (*_D65, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
 }  # fmt: skip
+_ADOBE = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 #: From stored to linear values: an exponent, or the parametric curve of type 3 of ICC.1.
 _SRGB_CURVE, _BT709 = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045), (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 _TRANSFER = dict.fromkeys((1, 6, 11, 12, 14, 15), _BT709) | {
@@ -147,8 +149,8 @@ _SAME = 3
 def _icc(chromaticities: Sequence[float], curve: Sequence[float]) -> bytes:
     """A minimal ICC profile of an RGB space."""
     x, y = np.reshape(chromaticities, (4, 2)).T
-    if not (y > 0).all():
-        raise ValueError("a primary without a colour")
+    if not ((y > 0) & (x >= 0) & (x + y <= 1)).all():
+        raise ValueError("a primary that is no colour")
     xyz = np.stack([x, y, 1 - x - y]) / y
     colours = xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
     gain = (_BRADFORD @ _D50) / (_BRADFORD @ xyz[:, 0])
@@ -182,22 +184,37 @@ def _transform(icc: bytes, modes: tuple[str, ...]) -> tuple[str, str, ImageCms.I
     probe = Image.fromarray(grid)
     probe = probe.getchannel("R") if mode == "L" else probe.convert(mode)
     found = np.asarray(change.apply(probe)).astype(int)
-    if found[0, -1].mean() - found[0, 0].mean() < 64:
-        raise ValueError("it makes white as dark as black")
+    if found[0, -1].mean() - found[0, 0].mean() < 64 or np.median(found) in (0, 255):
+        raise ValueError("it makes most colours black, or white")
     same = mode != "CMYK" and np.abs(found - np.asarray(probe.convert("RGB"))).max() <= _SAME
     name = "".join(letter for letter in profile.profile.profile_description or "" if letter.isprintable()).strip()
     return name[:60], mode, None if same else change
 
 
-def _cicp(stream: BufferedReader) -> bytes | None:
-    """The four numbers of a PNG's chunk cICP, which Pillow passes over."""
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+#: How the colour chunks of a PNG begin: Pillow refuses the whole image for one that does not, and passes over cICP.
+_CHUNKS = {b"gAMA": b".{4}", b"cHRM": b".{32}", b"sRGB": b".", b"iCCP": rb"[^\0]*\0\0", b"cICP": b""}
+
+
+def _colour_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, bytes]]:
+    """Kind, where it begins, and content of each of `_CHUNKS` that a PNG has."""
+    stream.seek(0)
+    start, png = 8, stream.read(8) == b"\x89PNG\r\n\x1a\n"
+    while png and len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
         length = int.from_bytes(head[:4])
-        if head[4:] == b"cICP":
-            return stream.read(length)
-        stream.seek(length + 4, os.SEEK_CUR)
-    return None
+        if head[4:] in _CHUNKS:
+            yield head[4:], start, stream.read(length)
+        start += length + 12
+        stream.seek(start)
+
+
+def _without_broken_chunks(stream: BinaryIO) -> tuple[BinaryIO, list[str]]:
+    """The file without colour chunks that Pillow would refuse it for, and what is said of them."""
+    broken = [found for found in _colour_chunks(stream) if not re.match(_CHUNKS[found[0]], found[2], re.DOTALL)]
+    for _, start, body in reversed(broken):
+        stream.seek(0)
+        stream = BytesIO(stream.read(start) + stream.read()[len(body) + 12 :])
+    stream.seek(0)
+    return stream, [f"{kind.decode()} ignored: it is cut short" for kind, *_ in broken]
 
 
 def _from_cicp(numbers: bytes) -> bytes:
@@ -208,7 +225,7 @@ def _from_cicp(numbers: bytes) -> bytes:
 
 def _from_gamma(gamma: float | None, chromaticities: Sequence[float] | None) -> bytes:
     """Of a PNG's chunks gAMA and cHRM. The gamma 1/2.2 stands for the curve of sRGB, as in other decoders."""
-    if gamma is not None and not 0.1 <= gamma <= 10:
+    if gamma is not None and not 0.2 <= gamma <= 5:
         raise ValueError(f"a gamma of {gamma}")
     curve = _SRGB_CURVE if gamma is None or abs(gamma * 2.2 - 1) < 0.05 else (1 / gamma,)
     return _icc(_PRIMARIES[1] if chromaticities is None else chromaticities, curve)
@@ -220,10 +237,10 @@ def _unpacked(icc: object) -> bytes:
     return icc
 
 
-def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _profiles(image: Image.Image, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """What a file says of its colours, as ICC profiles; what the PNG standard lets win comes first."""
     about, png = image.info, image.format == "PNG"
-    if png and (numbers := _cicp(stream)) is not None:
+    if png and (numbers := next((body for kind, _, body in _colour_chunks(stream) if kind == b"cICP"), None)) is not None:
         yield "cICP", lambda: _from_cicp(numbers)
     if "icc_profile" in about:
         yield "ICC profile", lambda: _unpacked(about["icc_profile"])
@@ -231,11 +248,13 @@ def _profiles(image: Image.Image, stream: BufferedReader) -> Iterator[tuple[str,
         yield "sRGB chunk", lambda: _icc(_PRIMARIES[1], _SRGB_CURVE)
     if png and {"gamma", "chromaticity"} & about.keys():
         yield "gAMA and cHRM", lambda: _from_gamma(about.get("gamma"), about.get("chromaticity"))
+    with suppress(Exception):  # damaged metadata tell nothing
+        if image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03":  # how a camera says Adobe RGB (DCF 2.0)
+            yield "EXIF (Adobe RGB)", lambda: _icc(_ADOBE, (563 / 256,))
 
 
-def _to_srgb(image: Image.Image, plain: Image.Image, stream: BufferedReader) -> tuple[Image.Image, str | None]:
-    """The colours of `plain` (the image as RGB or RGBA) as sRGB, and what was made of what the file says of them."""
-    notes = []
+def _to_srgb(image: Image.Image, plain: Image.Image, stream: BinaryIO, notes: list[str]) -> tuple[Image.Image, str | None]:
+    """The colours of `plain` (the image as RGB or RGBA) as sRGB, and the notes of what was made of what the file says of them."""
     modes: tuple[str, ...] = ("CMYK",) if image.mode == "CMYK" else () if image.mode == "LAB" else ("RGB",)
     if image.mode in ("1", "L", "LA", "La", "F", "I") or image.mode.startswith("I;16"):
         modes += ("L",)
@@ -262,7 +281,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _decode(stream: BufferedReader) -> Image.Image:
+def _decode(file: BufferedReader) -> Image.Image:
+    stream, notes = _without_broken_chunks(file)
     try:
         opened = Image.open(stream, formats=_decodable())
     except UnidentifiedImageError:  # its message names the stream
@@ -282,7 +302,7 @@ def _decode(stream: BufferedReader) -> Image.Image:
                 rgb = cast("Image.Image", ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))  # None only in place
             clear = rgb.has_transparency_data
             rgb = (rgb.convert("LA") if rgb.mode == "La" else rgb).convert("RGBA" if clear else "RGB")
-            rgb, note = _to_srgb(image, rgb, stream)
+            rgb, note = _to_srgb(image, rgb, stream, notes)
             if clear:
                 rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
             rgb = rgb if turn is None else rgb.transpose(turn)
@@ -316,9 +336,9 @@ def read_rgb(path: str | Path) -> Image.Image:
     """Decode an image as upright 8-bit sRGB.
 
     The content decides about the format, not the extension. EXIF orientation is applied; palettes, CMYK, YCbCr and LAB are
-    converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, or its gAMA
-    and cHRM; what is broken, or made for other colours, is ignored: ``info["colour_profile"]`` says what was done. Without any,
-    or with one of sRGB, the values stay as they are. Transparency is laid over white; of an animation the first frame is taken.
+    converted. Colours are converted to sRGB (relative colorimetric) by the embedded ICC profile, or by a PNG's cICP, its gAMA and
+    cHRM, or a camera's mark of Adobe RGB; what is broken, or made for other colours, is ignored: ``info["colour_profile"]`` says
+    so. Without any, or with sRGB, the values stay as they are. Transparency is laid over white; an animation is its first frame.
     16-bit grey is scaled by the range of its type (65,535 is white; 4,095 in a 12-bit TIFF), never by its brightest pixel. Files
     do not tell the range of floating-point numbers: the smallest of 0 to 1, 0 to 255 and 0 to 65,535 that holds all is taken.
 

@@ -2,12 +2,12 @@
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpox._core import MpoxError, data_roots
+from mpox._core import MpoxError, data_roots, expanded
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def get_spec(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = No
     """
     if str(name) in REGISTRY:
         return REGISTRY[str(name)]
-    places = [Path(name).expanduser(), *(root / Path(name).name for root in data_roots(data_dir))]
+    places = [expanded(name), *(root / Path(name).name for root in data_roots(data_dir))]
     folder = next((place for place in places if str(name) and place.is_dir()), None)
     if folder is None:
         raise MpoxError(
@@ -99,6 +99,15 @@ def find_here(spec: DatasetSpec, *, data_dir: str | os.PathLike | None = None) -
     """The folder of a registered data set on this machine, or ``None``; nothing is generated."""
     folders = (root / spec.folder for root in data_roots(data_dir))
     return next((folder for folder in folders if folder.is_dir() and any(child.is_dir() for child in folder.iterdir())), None)
+
+
+def refuse_inside(out: Path, names: Iterable[str], *, data_dir: str | os.PathLike | None = None) -> None:
+    """An `MpoxError` if `out` lies in the folder of one of these data sets, of which it would become a part."""
+    for name in names:
+        if out.resolve().is_relative_to(locate(name, data_dir=data_dir).resolve()):
+            raise MpoxError(
+                f"{out} lies in the folder of the data set {name}, and would become a part of it: name another --out."
+            )
 
 
 def locate(name: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> Path:

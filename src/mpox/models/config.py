@@ -29,7 +29,7 @@ INPUT_SIZES = {
 
 def _from_dict(cls, values: dict):
     known = {field.name for field in fields(cls)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(map(str, set(values) - known))
     if unknown:
         raise MpoxError(f"{cls.__name__} has no {', '.join(unknown)}: it takes {', '.join(sorted(known))}.")
     return cls(**values)

@@ -44,7 +44,7 @@ def torch_device(name: str) -> "torch.device":
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise MpoxError("The device 'cuda' was asked for, but torch finds no GPU here: use the profile 'cpu', or DEVICE: cpu.")
+        raise MpoxError("'cuda' was asked for, but torch finds no GPU here: use 'cpu' (--device, DEVICE or --profile).")
     if name == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are not float32: features would differ by 0.1 %

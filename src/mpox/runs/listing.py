@@ -31,7 +31,7 @@ def list_runs(store: str | Path = "") -> pd.DataFrame:
     damaged run.
     """
     root, recorded = store_folder(store), str(store) == RECORDED
-    if not (root / "runs.json" if recorded else root).exists():
+    if not ((root / "runs.json").is_file() if recorded else root.is_dir()):
         raise MpoxError(f"There is no run store in {root}: `mpox run` makes one, or name another with --store.")
     if recorded:
         entries, environments = (json.loads((root / f"{name}.json").read_text()) for name in ("runs", "environments"))

@@ -1,5 +1,6 @@
 """A run asked about other images: probabilities, conformal sets, a warning for unfamiliar images."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -329,7 +330,7 @@ def as_dict(predictor: Predictor, table: pd.DataFrame, confidence: float, perfor
         entry["in_training"] = row["in_training"] if isinstance(row["in_training"], list) else None
         entry["warnings"] = _warnings(row)
         images.append(entry | {"heat_map": row["heat_map"] or None})
-    return {
+    said = {
         "notice": NOTICE,
         "run": predictor.provenance,
         "performance": performance,
@@ -342,3 +343,4 @@ def as_dict(predictor: Predictor, table: pd.DataFrame, confidence: float, perfor
         "passed_over": table.attrs["passed_over"],
         "errors": table.loc[table["error"].notna(), ["file", "error"]].to_dict("records"),
     }
+    return json.loads(json.dumps(said), parse_constant=lambda _: None)  # JSON knows no NaN

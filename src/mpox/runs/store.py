@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mpox._core import MpoxError, atomic_write, csv_text, explaining, hash_of, locked, project_root, replacing_folder
+from mpox._core import MpoxError, atomic_write, csv_text, expanded, explaining, hash_of, locked, project_root, replacing_folder
 from mpox.audit import Audit, audit_rules, audit_version, decide_again, read_audit, run_audit
 from mpox.audit.result import hash_of_decisions, read_overrides
 from mpox.data.dataset import Dataset, make_dataset
@@ -234,4 +234,4 @@ def read_run(folder: Path) -> RunResult:
 def store_folder(name: str | os.PathLike = "") -> Path:
     """Where the store of a name lies, or would lie; see `open_store`."""
     folder = "results" if str(name) == RECORDED else name or os.environ.get("MPOX_RUN_STORE") or ".mpox/store"
-    return project_root() / Path(folder).expanduser()
+    return project_root() / expanded(folder)

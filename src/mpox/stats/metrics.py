@@ -158,14 +158,16 @@ def denominators(truth: np.ndarray, called: np.ndarray) -> dict[str, np.ndarray]
     return shares | {"ppv": np.any(called, axis=0), "npv": np.any(cleared, axis=0)}
 
 
+def _fewest(groups: np.ndarray, *masks: np.ndarray) -> np.ndarray:
+    """Of some sides or classes, bool (n,) each, the one with the fewest groups: what an area, or a mean, rests on."""
+    return min(masks, key=lambda mask: len(set(groups[mask])))
+
+
 def behind(repeats: list[pd.DataFrame], positive: str) -> dict[tuple[str, str], np.ndarray]:
     """The denominators of the metrics of `evaluate`; of an area the side, and of a mean the class, with the fewest groups."""
     classes, y, groups = class_names(repeats[0]), codes_of(repeats[0]), groups_of(repeats[0])
     said = np.stack([probabilities_of(part).argmax(axis=1) for part in repeats])
-
-    def fewest(*masks: np.ndarray) -> np.ndarray:
-        return min(masks, key=lambda mask: len(set(groups[mask])))
-
+    fewest = partial(_fewest, groups)
     everyone = np.ones(len(y), dtype=bool)
     found: dict[tuple[str, str], np.ndarray] = {("accuracy", OVERALL): everyone, ("kappa", OVERALL): everyone}
     for k, label in enumerate(classes):
@@ -361,14 +363,15 @@ def auroc_of_number(
     Returns
     -------
     estimate, low, high : float
-        AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5. NaN
-        where there are no positives, or nothing else.
+        AUROC, 0.5 to 1; percentiles of the replicates in the estimate's direction, so that the interval may reach below 0.5;
+        exact where no draw moves it, as in `evaluate`. NaN where there are no positives, or nothing else.
     """
     if np.isnan(number).any():
         raise MpoxError("An AUROC of a number needs that number of every image: leave out the images without one.")
     if np.unique(is_positive).size < 2:
         return np.nan, np.nan, np.nan
-    area = bootstrap(lambda weights: weighted_auroc(is_positive, number, weights), groups, **resampling)
+    among = _fewest(groups, is_positive, ~is_positive)
+    area = bootstrap(lambda weights: weighted_auroc(is_positive, number, weights), groups, among=among, **resampling)
     return tuple((area if area.estimate >= 0.5 else 1 - area).row().values())
 
 

@@ -209,7 +209,7 @@ def _study(rng, *, k, d, separation, n_draws, correlation=0.5, n_repeats=10, few
         return {"accuracy": right.sum(axis=1) / weights.sum(axis=1), "auroc": np.array(areas)}
 
     once = np.ones((n_repeats, len(y)))
-    folds = _dealt(rng, side, np.ones((n_repeats, n_groups)), k)[:, group]
+    folds = _assigned(rng, side, np.ones((n_repeats, n_groups)), k)[:, group]
     strengths = _chosen(rng, x, y, side, group, [once * (folds != fold) for fold in range(k)])
     scores, models = _out_of_fold(x, y, once, folds, strengths)
     estimate = {metric: values.mean() for metric, values in measured(scores, once).items()}
@@ -226,7 +226,7 @@ def _study(rng, *, k, d, separation, n_draws, correlation=0.5, n_repeats=10, few
     }
     deals = []
     for _ in range(N_DEALS):
-        again = _dealt(rng, side, drawn, k)[:, group]
+        again = _assigned(rng, side, drawn, k)[:, group]
         deals.append(measured(_out_of_fold(x, y, weights, again, np.full((k, n_draws), typical))[0], weights))
     every = np.column_stack([x, np.ones(len(y))]) @ _logistic(x, y, weights, np.full(n_draws, typical)).T
     bag = measured(every.T, (weights == 0).astype(float)), measured(every.T, weights)
@@ -249,7 +249,7 @@ def _study(rng, *, k, d, separation, n_draws, correlation=0.5, n_repeats=10, few
     return worth, found
 
 
-def _dealt(rng, side, drawn, k) -> np.ndarray:
+def _assigned(rng, side, drawn, k) -> np.ndarray:
     """Fold of each group in many samples, (b, groups), the drawn groups of each side spread evenly."""
     order, folds = rng.random(drawn.shape) + (drawn == 0), np.zeros(drawn.shape, dtype=int)
     for part in (side == 0, side == 1):
@@ -286,7 +286,7 @@ def _chosen(rng, x, y, side, group, training, n_inner=4) -> np.ndarray:
     """The strength with the least log loss over inner folds, (k, b), for the weights of each training part, k of (b, n)."""
     z, found = np.column_stack([x, np.ones(len(x))]), []
     for weights in training:
-        inner = _dealt(rng, side, np.ones((len(weights), len(side))), n_inner)[:, group]
+        inner = _assigned(rng, side, np.ones((len(weights), len(side))), n_inner)[:, group]
         loss = np.zeros((len(STRENGTHS), len(weights)))
         for number, strength in enumerate(STRENGTHS):
             for part in range(n_inner):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ from mpox.stats.metrics import OF_CLASS, class_names, probabilities_of
 #: The words of `judge`, one for each kind of outcome.
 REPRODUCED = "reproduced"
 EXCEEDED = "exceeded"
-LEAKING = "reproduced only under a leaking protocol"
-SATURATED = "exceeded under a protocol that saturates, reproduced under none"
 NOT_REPRODUCED = "not reproduced"
+LEAKING = f"{NOT_REPRODUCED}; contained under a leaking protocol"
+PASSED = f"{NOT_REPRODUCED}; exceeded under a leaking protocol"
 NOT_TESTABLE = "not testable here"
-JUDGEMENTS = (REPRODUCED, EXCEEDED, LEAKING, SATURATED, NOT_REPRODUCED, NOT_TESTABLE)
+JUDGEMENTS = (REPRODUCED, EXCEEDED, LEAKING, PASSED, NOT_REPRODUCED, NOT_TESTABLE)
 #: Margins at which the claims are counted beside their own.
 OTHER_MARGINS = (0.02, 0.05, 0.10, 0.15)
 #: From the most flattering protocol to the strictest: what comes before the honest one trains on relatives of test images.
@@ -59,6 +59,12 @@ class Claim:
     criterion: str = ""  #: what would count, where that is not an interval
     untestable: str = ""  #: why it cannot be judged here without a `Judgement` of its own
 
+    @property
+    def rounding(self) -> float:
+        """Half a unit of the last digit that the paper prints, as a share."""
+        printed = re.match(r"\d+\.?(\d*)( %)?", self.says)
+        return 0.5 * 10.0 ** -(len(printed[1]) + 2 * bool(printed[2])) if printed else nan
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -84,9 +90,10 @@ def read_paper(path: str | Path | None = None) -> Paper:
         claims = {key: Claim(key, **fields) for key, fields in found["claims"].items()}
         for claim in claims.values():
             known = claim.metric in (*OF_CLASS, "f1_of_means", "accuracy") and claim.label and claim.margin_from
-            if claim.metric and not (known and 0 < (claim.published or 0) <= 1 and 0 < claim.margin < 1):
+            if claim.metric and not (known and 0 < (claim.published or 0) <= 1 and 0 < claim.margin < 1 and claim.rounding > 0):
                 raise ValueError(
-                    f"{claim.key}: a metric needs a label, a published value and a margin from 0 to 1, and margin_from"
+                    f"{claim.key}: a metric needs a label, a published value, also as it is printed, and a margin from 0 to 1, "
+                    "and margin_from"
                 )
             if not claim.metric and not (claim.criterion and claim.untestable):
                 raise ValueError(f"{claim.key}: without a known metric it needs a criterion, and untestable")
@@ -108,26 +115,30 @@ class Judgement:
 
 
 _MISSING, _WIDE, _CONTAINS, _ABOVE, _BELOW = "missing", "contained, too widely to count,", "contained", "exceeded", "not reached"
+_OVERLAPS = "contained, overlapping the honest interval,"
 
 
-def _position(interval: Interval | None, published: float, margin: float) -> str:
+def _position(interval: Interval | None, published: float, margin: float, rounding: float) -> str:
     """Where an interval lies; the one place where a margin counts, the same for every protocol and on both sides."""
     if interval is None or isnan(interval.low) or isnan(interval.high):
         return _MISSING
-    if interval.low > published:
+    if interval.low > published + rounding:
         return _ABOVE
-    if interval.high < published:
+    if interval.high < published - rounding:
         return _BELOW
     return _CONTAINS if published - margin <= interval.low and interval.high <= published + margin else _WIDE
 
 
-def judge(published: float, margin: float, flattering: Mapping[str, Interval], honest: Interval | None) -> Judgement:
-    """Hold a published value against our intervals. The first rule that applies decides.
+def judge(
+    published: float, margin: float, flattering: Mapping[str, Interval], honest: Interval | None, *, rounding: float = 0.0
+) -> Judgement:
+    """Hold a published value, which may be off by ``rounding``, against our intervals. The first rule that applies decides.
 
     An interval counts as *containing* the value where it ends within ``margin`` of it on both sides; one that contains it and
-    reaches farther is too wide, and counts for nothing, whatever the protocol.
+    reaches farther is too wide, and counts for nothing, whatever the protocol. The honest interval is judged first; what laxer
+    protocols do is said beside *not reproduced*, of those whose intervals lie wholly above the honest one.
     """
-    where = _position(honest, published, margin)
+    where = _position(honest, published, margin, rounding)
     if honest is None or where == _MISSING:
         return Judgement(NOT_TESTABLE, "There is no interval under the honest protocol.")
     ends = f"{honest.low:.3f} to {honest.high:.3f}"
@@ -142,11 +153,12 @@ def judge(published: float, margin: float, flattering: Mapping[str, Interval], h
         return Judgement(EXCEEDED, f"The honest interval, {ends}, lies above {published:g}.")
     found: dict[str, list[str]] = {}
     for name, interval in flattering.items():
-        found.setdefault(_position(interval, published, margin), []).append(name)
+        place = _position(interval, published, margin, rounding)
+        found.setdefault(_OVERLAPS if place == _CONTAINS and interval.low <= honest.high else place, []).append(name)
     found.pop(_MISSING, None)
     others = [f"{position} under {' and '.join(names)}" for position, names in found.items()] or ["no other protocol was run"]
     sentence = f"The honest interval ends at {honest.high:.3f}, below {published:g}; {'; '.join(others)}."
-    verdict = LEAKING if _CONTAINS in found else SATURATED if _ABOVE in found else NOT_REPRODUCED
+    verdict = LEAKING if _CONTAINS in found else PASSED if _ABOVE in found else NOT_REPRODUCED
     return Judgement(verdict, sentence)
 
 
@@ -211,8 +223,9 @@ def verdict_table(
             found = {name: Interval(*row) for name, *row in part[["protocol", *_NUMBERS]].itertuples(index=False)}
             cells = {name: str(interval) for name, interval in found.items()}
             laxer = {name: found[name] for name in flattering if name in found}
-            judged = judge(claim.published, claim.margin if margin is None else margin, laxer, found.get(honest))
-            if judged.verdict == REPRODUCED and OTHER in found and found[OTHER].high < claim.published:
+            own = claim.margin if margin is None else margin
+            judged = judge(claim.published, own, laxer, found.get(honest), rounding=claim.rounding)
+            if judged.verdict == REPRODUCED and OTHER in found and found[OTHER].high < claim.published - claim.rounding:
                 judged = Judgement(REPRODUCED, f"{judged.sentence} On other data it ends at {found[OTHER].high:.3f}.")
         shown = {name: cells.get(name, "") for name in (*STRICTNESS, OTHER)}
         rows.append({"claim": claim.subject, "paper": claim.says, **shown, "judgement": judged.verdict, "why": judged.sentence})
@@ -251,9 +264,9 @@ def rules() -> pd.DataFrame:
         ("the honest interval contains the value, too widely", "Few groups must not be a pass, nor a failure.", good, wide),
         ("the honest interval contains the value", "Chance can explain the distance.", above, good),
         ("the honest interval lies above the value", "More than the claim was found; that is not the same figure.", good, above),
-        ("only a laxer protocol's interval contains it", "The way of testing can produce the figure.", good, poor),
-        ("none does, and a laxer protocol's lies above it", "There every such value is exceeded: it tells nothing.", above, poor),
-        ("all end below it, or are too wide", "No way of testing here produces the figure.", wide, poor),
+        ("it lies below, and a laxer one, wholly above it, contains the value", "That way of testing can give it.", good, poor),
+        ("it lies below, and a laxer one lies above the value", "That way of testing can give more than it.", above, poor),
+        ("it lies below", "No way of testing here is shown to give the value.", wide, poor),
     ]
     rows = [
         (
@@ -329,10 +342,10 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resam
 
 
 #: What the rules of `conclusion` can find.
-NO_BETTER = "no better than chance"
+NO_BETTER = "not shown to be better than chance"
 WELL_ENOUGH = "well enough"
 AT_HOME = "well enough at home, not tested on other data"
-BETTER = "better than chance, not well enough"
+BETTER = "better than chance, not shown to be well enough"
 #: To be well enough, the 95 % intervals of sensitivity and specificity must lie at or above this. A convention of ours.
 ENOUGH = 0.90
 #: The AUROC of a coin.
@@ -344,8 +357,7 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
 
     ``metrics`` and ``external`` as in `claim_intervals`, of one regime, and of as many data sets as there are; ``honest`` is data
     set to honest protocol (else ``source``). ``kind`` (``flattering``, ``honest`` or ``other data``), ``dataset`` (learnt from),
-    ``tested`` (the protocol, or the other collection), ``metric``, ``estimate``, ``low``, ``high``. An external test without an
-    AUROC is left out.
+    ``tested`` (the protocol, or the other collection), ``metric``, ``estimate``, ``low``, ``high``.
     """
     if metrics["regime"].nunique() != 1:
         raise MpoxError("An answer is about one regime: choose its rows of the metrics first.")
@@ -358,7 +370,7 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
     table = _with_outside(metrics, external)
     outside = table["protocol"] == OTHER
     kind = pd.Series([kinds.get(key) for key in zip(table["dataset"], table["protocol"], strict=True)]).mask(outside, OTHER)
-    counts = kind.notna() & (table["regime"] == metrics["regime"].iloc[0]) & (table["estimate"].notna() | ~outside)
+    counts = kind.notna() & (table["regime"] == metrics["regime"].iloc[0])
     counts &= (table["class"] == "Mpox") & table["metric"].isin(["sensitivity", "specificity", "auroc"])
     table = table.assign(kind=kind)[counts]
     return table[["kind", "dataset", "tested", "metric", *_NUMBERS]].reset_index(drop=True)
@@ -367,8 +379,8 @@ def mpox_tests(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
 def answer_rules() -> pd.DataFrame:
     """The rules of `conclusion` in their order, as a table."""
     rows = [
-        (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below", NO_BETTER),
-        (f"in one of them the interval of sensitivity or specificity begins below {ENOUGH:.2f}", BETTER),
+        (f"in one of the tests the interval of the AUROC for Mpox begins at {CHANCE:.2f} or below, or is missing", NO_BETTER),
+        (f"in one of them the interval of sensitivity or specificity begins below {ENOUGH:.2f}, or is missing", BETTER),
         ("none of them is on other data", AT_HOME),
         ("otherwise", WELL_ENOUGH),
     ]
@@ -379,10 +391,11 @@ def conclusion(metrics: pd.DataFrame, external: pd.DataFrame | None = None, *, h
     """`NO_BETTER`, `BETTER`, `AT_HOME` or `WELL_ENOUGH`, from `mpox_tests`; parameters as there. The first rule that applies
     decides; flattering tests do not count. The rules are ours."""
     counted = mpox_tests(metrics, external, honest=honest).query("kind != 'flattering'")
-    is_area = counted["metric"] == "auroc"
-    if (counted.loc[is_area, "low"] <= CHANCE).any():
+    lows = counted.pivot(index=["kind", "dataset", "tested"], columns="metric", values="low")
+    lows = lows.reindex(columns=["auroc", "sensitivity", "specificity"])
+    if lows.empty or not (lows["auroc"] > CHANCE).all():
         return NO_BETTER
-    if not (counted.loc[~is_area, "low"] >= ENOUGH).all():
+    if not (lows[["sensitivity", "specificity"]] >= ENOUGH).all(axis=None):
         return BETTER
     return WELL_ENOUGH if (counted["kind"] == OTHER).any() else AT_HOME
 
