@@ -106,7 +106,7 @@ report.prose(
 # %% [markdown]
 # That is an inference from one number, and this book treats it as one. Where several readings fit, the reference model is
 # EfficientNet-Lite1 with a plain linear head, because a plain head is what "transfer" usually means; the rival reading is
-# B0 with a hidden layer of 100 units. [Chapter 4](04_ablation.ipynb) puts such a layer on the reference; B0 itself is in its list, and
+# B0 with a hidden layer of 100 units. [Chapter 5](05_ablation.ipynb) puts such a layer on the reference; B0 itself is in its list, and
 # is run only where its weights are available.
 #
 # ## Are the weights real?
@@ -432,7 +432,7 @@ for data in datasets:
 
 # %% [markdown] tags=["solution"]
 # Random filters are not blind: they still pass on colours and coarse texture, and a linear head can use these. That is why the
-# figure may lie above 0.5, and why a chance of 0.5 is the wrong baseline for a network. Chapter 4 has a better one, a histogram
+# figure may lie above 0.5, and why a chance of 0.5 is the wrong baseline for a network. Chapter 5 has a better one, a histogram
 # of colours.
 
 # %% [markdown] tags=["exercise"]
@@ -473,7 +473,7 @@ plt.show()
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 3](03_cross_validation.ipynb) tests these models under rules from lax to strict, [chapter 4](04_ablation.ipynb)
+# [Chapter 3](03_cross_validation.ipynb) tests these models under rules from lax to strict, [chapter 5](05_ablation.ipynb)
 # varies what was fixed here. On why fine-tuning can spoil good features: Kumar et al. {cite}`kumar2022`; on the family of
 # networks: Tan and Le {cite}`tan2019`.
 

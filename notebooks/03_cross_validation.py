@@ -540,7 +540,7 @@ for name, part in blind[blind["test"] == blind["test"].iloc[0]].groupby("dataset
 # shared pictures differ from the others in class and difficulty as well, so the distance between the rows is not the effect of
 # sharing alone; but a figure that
 # rests on the shared ones is no external validation. [Where there are two collections](#fig-external) the three readings stand side by
-# side; [chapter 6](06_other_data.ipynb) goes on from there.
+# side; [chapter 8](08_other_data.ipynb) goes on from there.
 
 # %%
 crossed = []
@@ -1235,7 +1235,7 @@ for name, data in datasets.items():
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 4](04_ablation.ipynb) compares what a model is made of, with the tests of this chapter; [the verdict](08_verdict.ipynb)
+# [Chapter 5](05_ablation.ipynb) compares what a model is made of, with the tests of this chapter; [the verdict](10_verdict.ipynb)
 # holds the paper's claims against these intervals. On tests over folds: Nadeau and Bengio {cite}`nadeau2003`; on equivalence:
 # Schuirmann {cite}`schuirmann1987`; on a Bayesian reading: Benavoli et al. {cite}`benavoli2017`.
 

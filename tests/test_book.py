@@ -24,12 +24,12 @@ NAMES = [
     "01_data_exploration",
     "02_transfer_learning",
     "03_cross_validation",
-    "04_ablation",
-    "05_error_analysis",
-    "06_other_data",
-    "06_shortcuts",
-    "07_use",
-    "08_verdict",
+    "05_ablation",
+    "06_error_analysis",
+    "08_other_data",
+    "07_shortcuts",
+    "09_use",
+    "10_verdict",
 ]
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")}
 QUOTED = {key for text in PAGES.values() for key in re.findall(r"\{\{\s*(\w+)", text)}
@@ -139,7 +139,7 @@ def small(project) -> Path:
     """A project with one page and one chapter, which builds quickly."""
     page = "# Small\n\nMeasured: {{ key }}.\n\n:::{glossary}\nleakage\n  What must not be.\n:::\n"
     (project / "book/intro.md").write_text(page)
-    block = "  - caption: Chapters\n    numbered: 1\n    chapters:\n      - file: notebooks/04_ablation\n"
+    block = "  - caption: Chapters\n    numbered: 1\n    chapters:\n      - file: notebooks/05_ablation\n"
     (project / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nparts:\n{block}")
     return project
 
@@ -219,7 +219,7 @@ def test_provenance_decides_the_edition_and_two_of_one_are_refused(tmp_path, pro
 # ------------------------------------------------------------------------------------------------- staging
 def test_a_chapter_becomes_a_page(project, tmp_path):
     source, notes = staged(make_run(tmp_path / "recorded", phantom=False), project)
-    page = nbformat.read(source / "notebooks/04_ablation.ipynb", as_version=4)
+    page = nbformat.read(source / "notebooks/05_ablation.ipynb", as_version=4)
     assert notes == [] and "/home/someone" not in nbformat.writes(page)
     assert page.cells[0].source == "# Ablation"
     assert page.cells[1].source.startswith("::::{admonition} Key findings\n:class: tip mpox-findings\n\n- The AUROC is 0.5.")
@@ -265,7 +265,7 @@ def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(pro
     source, notes = staged(run, project)
     assert len(notes) == len(NAMES) - 2 and "03_cross_validation is left out" in notes[0]
     intro = (source / "book/intro.md").read_text()
-    assert "](../notebooks/08_verdict.ipynb)" not in intro and "](../notebooks/01_data_exploration.ipynb)" in intro
+    assert "](../notebooks/10_verdict.ipynb)" not in intro and "](../notebooks/01_data_exploration.ipynb)" in intro
     config = (source / "_config.yml").read_text()
     assert NOT_BUILT in config and "4 M" in config and "run mine; profile recorded; mpox 0.1.0" in " ".join(config.split())
 
@@ -298,7 +298,7 @@ def test_both_editions_build_and_ask_nothing_of_the_network(project, monkeypatch
         assert bool(phantom) == (edition == "instruments")
     assert all("mpox-phantom" in pages[f"instruments/notebooks/{name}.html"] for name in NAMES)
     assert "run recorded" in pages["study/book/glossary.html"] and "run quick" in pages["instruments/book/glossary.html"]
-    intro, ablation = pages["study/book/intro.html"], pages["study/notebooks/04_ablation.html"]
+    intro, ablation = pages["study/book/intro.html"], pages["study/notebooks/05_ablation.html"]
     assert "0.50 (95 % CI 0.40 to 0.60)" in intro and "{{" not in intro
     assert "../../instruments/index.html" in pages["study/book/how_to_read.html"]
     assert "Figure 4.1" in ablation and "Table 4.1" in ablation and 'alt="A rising curve."' in ablation
@@ -319,26 +319,26 @@ def test_a_run_of_some_chapters_on_a_folder_of_ones_own_becomes_a_book_from_end_
     drawn = generate(tmp_path / "drawn", PhantomSpec(n_patients=24, size=96, seed=1, copies=2))
     folder = shutil.copytree(drawn, tmp_path / "clinic")  # without the truth beside it: somebody's own
     asked = {**TINY, "DATASETS": [str(folder)], "RUN_STORE": str(tmp_path / "store")}
-    names = ["01_data_exploration", "06_other_data"]
+    names = ["01_data_exploration", "08_other_data"]
     run = run_notebooks(names, profile="quick", overrides=asked, out=tmp_path / "mine", echo=print)
     assert run.ok, run.failure
     lines: list[str] = []
     site = build_book([run.folder], out=tmp_path / "site", echo=lines.append).parent
     assert [line for line in lines if "03_cross_validation is left out" in line]
     pages = {page.stem: page.read_text() for page in site.rglob("*.html")}
-    assert set(names) < set(pages) and "08_verdict" not in pages
-    assert "it needs a second collection" in pages["06_other_data"] and "phantom and phantom-elsewhere" in pages["06_other_data"]
+    assert set(names) < set(pages) and "10_verdict" not in pages
+    assert "it needs a second collection" in pages["08_other_data"] and "phantom and phantom-elsewhere" in pages["08_other_data"]
     assert not [page for name, page in pages.items() if "mpox-phantom" in page]
-    assert "08_verdict.html" not in "".join(pages.values()) and "clinic" in pages["provenance"]
+    assert "10_verdict.html" not in "".join(pages.values()) and "clinic" in pages["provenance"]
 
 
 @pytest.mark.slow
 def test_broken_reference_fails_and_keeps_the_last_book(small, tmp_path):
-    good = make_run(tmp_path / "recorded", phantom=False, names=["04_ablation"], findings={"key": "0.5"})
+    good = make_run(tmp_path / "recorded", phantom=False, names=["05_ablation"], findings={"key": "0.5"})
     intro = build_book([good], echo=lambda line: None).parent / "study/book/intro.html"
     before = intro.read_text()
     assert "Measured: 0.5." in before
-    bad = make_run(tmp_path / "bad", phantom=False, names=["04_ablation"], findings={"key": "0.7"}, extra="[x](nowhere.md)")
+    bad = make_run(tmp_path / "bad", phantom=False, names=["05_ablation"], findings={"key": "0.7"}, extra="[x](nowhere.md)")
     lines: list[str] = []
     with pytest.raises(MpoxError, match=r"was not built: mend the 1 problem"):
         build_book([bad], echo=lines.append)

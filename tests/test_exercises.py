@@ -14,8 +14,6 @@ from mpox.data.phantom import PhantomSpec, generate
 
 CHAPTERS = list_notebooks()
 FOLDER = project_root() / "notebooks" / "exercises"
-#: Pages with a quiz of their own name, because another page has the same digits.
-OWN_QUIZ = ("06_other_data",)
 SOURCE = """# %% [markdown]
 # # A chapter
 
@@ -103,7 +101,7 @@ def test_the_command_writes_and_checks(project):
 
 # ------------------------------------------------------------------------------------- the project's own course
 def _quiz(name):
-    return name if name in OWN_QUIZ else name[:2]
+    return name[:2]
 
 
 def test_learner_notebooks_are_in_step_with_their_chapters():
@@ -188,8 +186,8 @@ FOUND = {
     "03": ["always naming", "mean gain in the probability of the true class"],
     "04": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
     "05": ["what is permuted", "chance of a mistake", "over five heads"],
-    "06_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
-    "06_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
+    "07_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
+    "08_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
     "07": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
     "08": ["closest is", "folds are shown to be equivalent"],
 }
@@ -211,7 +209,7 @@ def test_solutions_run_with_nothing_but_the_set_up(name, small_phantom, monkeypa
         "TRANSFORMS": [],
         "ODDITIES": 2,
     }
-    if name == "06_other_data":
+    if name == "08_other_data":
         overrides["EXTERNAL"] = [[str(small_phantom), str(request.getfixturevalue("elsewhere"))]]
     values = resolve_parameters([name], {}, overrides)[name]
     shown = "\n".join(_solve(name, values, monkeypatch))

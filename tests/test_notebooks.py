@@ -20,8 +20,8 @@ from mpox.data.phantom import PhantomSpec, generate
 from mpox.runs.recorded import open_store
 
 NAMES = [
-    "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_ablation", "05_error_analysis",
-    "06_other_data", "06_shortcuts", "07_use", "08_verdict",
+    "01_data_exploration", "02_transfer_learning", "03_cross_validation", "05_ablation", "06_error_analysis",
+    "08_other_data", "07_shortcuts", "09_use", "10_verdict",
 ]  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("04", {"IMAGE_SIZES": [0]}, "Each item of IMAGE_SIZES must be from 32"),
         ("03", {"REPEATS": {"linear_probe": "two"}}, "Each value of REPEATS must be a whole number"),
         ("05", {"REPEATS": {"tail_tune": 1}}, "REPEATS must have linear_probe,"),
-        ("06_shortcuts", {"ALTERATIONS": ["covered", "grey"]}, "ALTERATIONS must have covered_random, with which"),
+        ("07_shortcuts", {"ALTERATIONS": ["covered", "grey"]}, "ALTERATIONS must have covered_random, with which"),
         ("03", {"DOSES": [0, 2]}, "Each item of DOSES must be from 0.0 to 1.0, not 2"),
         ("03", {"MARGIN": float("nan")}, "MARGIN must be from"),
         ("03", {"PROTOCOLS": {"phantom": "source"}}, "Each value of PROTOCOLS must be a list"),
@@ -198,15 +198,15 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("04", {"TRAINED_BACKBONES": [1]}, "Each item of TRAINED_BACKBONES must be text"),
         ("04", {"TAIL_FACTORS": [None]}, "Each item of TAIL_FACTORS must be text"),
         ("04", {"FACTORIAL_SIZES": ["x"]}, "Each item of FACTORIAL_SIZES must be a whole number"),
-        ("06_other_data", {"OWN_SHARES": [float("nan")]}, "Each item of OWN_SHARES must be from"),
-        ("06_shortcuts", {"BLANKED": [None]}, "Each item of BLANKED must be text"),
+        ("08_other_data", {"OWN_SHARES": [float("nan")]}, "Each item of OWN_SHARES must be from"),
+        ("07_shortcuts", {"BLANKED": [None]}, "Each item of BLANKED must be text"),
         *[
             (chapter, {name: []}, f"{name} must have at least one item")
             for chapter, names in {
                 "03": ("DOSES", "FRACTIONS", "SEEDS"),
                 "04": ("BACKBONES",),
                 "07": ("SENSITIVITIES", "CONFIDENCES"),
-                "06_shortcuts": ("STRENGTHS",),
+                "07_shortcuts": ("STRENGTHS",),
             }.items()
             for name in names
         ],
@@ -243,10 +243,10 @@ def test_a_gpu_that_is_not_here_is_missed_at_once_and_only_by_what_needs_it(tmp_
     with pytest.raises(MpoxError, match="torch finds no GPU here"):
         run_notebooks(profile="gpu", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    values = declared_parameters("08_verdict") | {"DEVICE": "cuda"}
-    check_parameters("08_verdict", values | {"RUN_STORE": "recorded"})
+    values = declared_parameters("10_verdict") | {"DEVICE": "cuda"}
+    check_parameters("10_verdict", values | {"RUN_STORE": "recorded"})
     monkeypatch.setenv("MPOX_SCHEDULER", "tcp://there:8786")
-    check_parameters("08_verdict", values)
+    check_parameters("10_verdict", values)
 
 
 def test_overrides_are_yaml_and_a_folder_of_something_else_is_no_run_folder(project):

@@ -330,7 +330,7 @@ def reviews(page: Page) -> None:
 @pytest.mark.parametrize(
     ("chapter", "selector", "responds", "editions"),
     [
-        ("04_ablation", ".mpox-sortable", sorts, {"study", "instruments"}),
+        ("05_ablation", ".mpox-sortable", sorts, {"study", "instruments"}),
         ("01_data_exploration", ".mpox-review", reviews, {"instruments"}),  # it needs pictures, which the records have not
     ],
 )

@@ -265,7 +265,7 @@ def test_pixels_follow_the_rows_of_the_manifest(tiny_folder):
 
 @pytest.mark.slow
 def test_a_small_network_learns_from_nothing():
-    """The small network of chapter 4's comparison; it has no ``blocks``, as the EfficientNets have."""
+    """The small network of chapter 5's comparison; it has no ``blocks``, as the EfficientNets have."""
     rng = np.random.default_rng(5)
     y = np.tile([0, 1], 100)
     pixels = np.stack([draw(rng, spots=label == 0) for label in y])

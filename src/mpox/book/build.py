@@ -38,6 +38,11 @@ PHANTOM = "<span class='mpox-phantom'>Phantom, not patients</span>: every image 
 #: The tag of the cell whose figure the cover shows.
 COVER = "cover-figure"
 
+#: The tag of the cells that hold the prose against the numbers; a page shows them only where they have something to say.
+GUARD = "guard"
+#: The tag of a cell that a page shows unfolded, whatever it does.
+TEACHES = "show"
+
 _PAGE_LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\.(?:ipynb|md)(?:#[^)]*)?\)")
 _REFERENCE = re.compile(r"\[([^\[\]]*)\]\(#((?:fig|table)-[a-z0-9-]+)\)")
 #: Words that say no more than the number does.
@@ -106,23 +111,31 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     links = Links(there, whole, named, anchored, every - pages)
     for folder in ("book", "notebooks"):
         (source / folder).mkdir(parents=True)
+    texts = dict(edition.findings)
+
+    def quoted(name: str, text: str) -> None:
+        missing = [key for key in dict.fromkeys(re.findall(r"\{\{-?\s*([A-Za-z_]\w*)", text)) if key not in texts]
+        if missing and whole:
+            raise MpoxError(
+                f"{name} quotes {', '.join(missing)}, which no chapter has computed: glue it with "
+                "`mpox.book.report.finding` and run the notebooks again, or mend the page."
+            )
+        texts.update(dict.fromkeys(missing, NOT_BUILT))
+
     for name, notebook in notebooks.items():
+        _of_edition(notebook, edition.name if whole else "")
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                quoted(f"notebooks/{name}.py", cell.source)
         _as_page(notebook, edition.chapters[name], links)
         nbformat.write(notebook, source / "notebooks" / f"{name}.ipynb")
 
-    texts = dict(edition.findings)
     for name in sorted(name for name in pages if name.startswith("book/")):
         page = source / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         text = (project / f"{name}.md").read_text(encoding="utf-8")
         text = _filled(text, edition, notebooks, page, project=project, others=others)
-        missing = [key for key in dict.fromkeys(re.findall(r"\{\{-?\s*([A-Za-z_]\w*)", text)) if key not in texts]
-        if missing and whole:
-            raise MpoxError(
-                f"{name}.md quotes {', '.join(missing)}, which no chapter has computed: glue it with "
-                "`mpox.book.report.finding` and run the notebooks again, or mend the page."
-            )
-        texts |= dict.fromkeys(missing, NOT_BUILT)
+        quoted(f"{name}.md", text)
         page.write_text(links(text, name), encoding="utf-8")
 
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
@@ -256,13 +269,19 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
     notebook.cells = cells
 
 
+def _of_edition(notebook: NotebookNode, name: str) -> None:
+    """Leave out the cells of other editions, and what only guards the prose."""
+    apart = {GUARD, *CONTENTS} - {name}
+    notebook.cells = [cell for cell in notebook.cells if cell.get("outputs") or not apart & set(cell.metadata.get("tags", []))]
+
+
 def _prompt(cell: NotebookNode) -> str:
     return cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
 
 
 def _is_plumbing(cell: NotebookNode) -> bool:
     """Whether a reader would rather have a cell folded: it puts results on the page, is long, or only imports."""
-    if cell.cell_type != "code" or "hide-input" in cell.metadata.get("tags", []):
+    if cell.cell_type != "code" or {"hide-input", TEACHES} & set(cell.metadata.get("tags", [])):
         return False
     lines = [line for line in cell.source.splitlines() if line.strip()]
     imports = all(line.startswith(("import ", "from ")) for line in lines)

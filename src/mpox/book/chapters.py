@@ -136,12 +136,12 @@ def update_readme(results: Path, readme: Path) -> None:
 def readme_table(results: Path) -> str:
     """The README's table from a folder of recorded results, in Markdown: the reference model, images one by one and apart.
 
-    Apart also without healthy skin, and at the threshold that chapter 7 carries over from inside the training groups.
+    Apart also without healthy skin, and at the threshold that chapter 9 carries over from inside the training groups.
     """
     store = RecordedStore(results)
     asked = store.study["parameters"]
     probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=asked["IMAGE_SIZE"])
-    aim = Aim("sensitivity", declared_parameters("07_use")["SENSITIVITIES"][0])
+    aim = Aim("sensitivity", declared_parameters("09_use")["SENSITIVITIES"][0])
     shown = {"Accuracy": ("accuracy", "all", 2), "Macro F1": ("f1", "macro", 2), "AUROC (Mpox)": ("auroc", "Mpox", 3)}
     head = ["Data set", "Folds made by", *shown, f"Sensitivity (aim {aim.level:g})*", "Specificity*"]
     lines = [head, ["---"] * len(head)]

@@ -139,7 +139,7 @@ def sortable_html(table: pd.DataFrame, *, caption: str) -> str:
 
 # --------------------------------------------------------------------------------------------------------- a quiz
 def read_quiz(chapter: str) -> list[dict]:
-    """The questions in ``notebooks/quizzes/<chapter>.yml``: a chapter's digits, or its name where two have the same digits."""
+    """The questions in ``notebooks/quizzes/<chapter>.yml``: a chapter's digits."""
     path = project_root() / "notebooks" / "quizzes" / f"{chapter}.yml"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yml"))) or "none"

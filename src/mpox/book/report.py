@@ -1,10 +1,12 @@
 """What a notebook says in words and small tables: computed prose, findings that other pages quote, provenance."""
 
+import base64
 import html
 import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from datetime import date
 
 import pandas as pd
@@ -16,9 +18,11 @@ from mpox.book.wording import as_read, number_text
 from mpox.data.dataset import Dataset
 from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
-from mpox.runs.store import RunStore
+from mpox.runs.store import RECORDED, RunStore
 from mpox.stats.resample import EXACT
 
+#: The real collections, and the edition that is made of them.
+STUDY = frozenset({"msld-v1", "msid"})
 #: How MyST-NB names what is kept in a notebook and not shown.
 RECORD = "application/papermill.record/"
 #: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
@@ -38,6 +42,21 @@ def finding(key: str, text: str) -> None:
     """
     bundle = {f"{RECORD}text/plain": repr(text)}
     display(bundle, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": RECORD}})
+
+
+def is_study(datasets: Iterable[str]) -> bool:
+    """Whether a chapter works on both real collections, of which the prose of the edition *study* speaks."""
+    return set(datasets) >= STUDY
+
+
+def guard(sentence: str, holds: bool) -> None:
+    """Hold a sentence of the edition *study* against the numbers: an error in the recorded study, a warning in any other run."""
+    if holds:
+        return
+    said = f"These numbers do not support the sentence '{sentence}'"
+    if os.environ.get("MPOX_PROFILE") == RECORDED:
+        raise MpoxError(f"{said}: mend the prose of the chapter.")
+    prose(f"**{said} of this page, which was written for the recorded study.**")
 
 
 def estimate(table: pd.DataFrame, metric: str, label: str, *, digits: int = 2) -> str:
@@ -153,6 +172,13 @@ def sortable(table: pd.DataFrame, *, caption: str, digits: int = 3, name: str = 
     texts = as_read(table, digits)
     page = sortable_html(texts, caption=caption)
     display({"text/html": page, "text/plain": f"{caption}\n{texts.to_string(index=False)}"}, raw=True)
+
+
+def download(table: pd.DataFrame, name: str) -> None:
+    """Show a link that saves a table as ``NAME.csv``; the page carries the table itself, so that it works offline."""
+    content = base64.b64encode(table.to_csv(index=False).encode()).decode()
+    link = f'<a download="{name}.csv" href="data:text/csv;base64,{content}">{name}.csv</a>'
+    display({"text/html": f"<p>{link} ({len(table)} rows)</p>", "text/plain": f"{name}.csv, {len(table)} rows"}, raw=True)
 
 
 def quiz(chapter: str) -> None:

@@ -77,8 +77,9 @@ class Profile:
 
 
 def list_notebooks() -> list[str]:
-    """The stems of ``notebooks/NN_name.py``, in the order in which they run."""
-    names = sorted(path.stem for path in (project_root() / "notebooks").glob("[0-9][0-9]_*.py"))
+    """The stems of ``notebooks/NN_name.py``, and of the appendices ``A_name.py``, in the order in which they run."""
+    folder = project_root() / "notebooks"
+    names = [path.stem for shape in ("[0-9][0-9]_*.py", "[A-Z]_*.py") for path in sorted(folder.glob(shape))]
     if not names:
         raise MpoxError(f"No notebooks in {project_root()}: install a checkout with 'pip install -e .', or set MPOX_PROJECT.")
     return names
@@ -89,7 +90,7 @@ def select_notebooks(wanted: Iterable[str] = ()) -> list[str]:
     names, chosen = list_notebooks(), set()
     for text in wanted:
         name = Path(text).name.removesuffix(".py").removesuffix(".ipynb")
-        found = [n for n in names if name in (n, n[:2], n[3:])]
+        found = [n for n in names if name in (n, *n.split("_", 1))]
         if not found:
             raise MpoxError(f"There is no notebook {text!r}{_did_you_mean(name, names)}; there are {', '.join(names)}.")
         chosen.update(found)

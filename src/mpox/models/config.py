@@ -75,7 +75,7 @@ class Training:
 
 
 #: What ``tail_tune`` adds to `Training` where nothing else is said: of what was tried, the cheapest that loses nothing against
-#: ``fine_tune`` by the loss on the inner validation folds of MSLD v1 (chapter 4 shows the others).
+#: ``fine_tune`` by the loss on the inner validation folds of MSLD v1 (chapter 5 shows the others).
 TAIL = {"frozen_stages": 6, "views": 8}
 
 

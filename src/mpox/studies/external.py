@@ -155,7 +155,7 @@ def _intercept(score: np.ndarray, observed: np.ndarray, weights: np.ndarray) -> 
     return np.where((observed > 0) & (observed < 1), (low + high) / 2, np.nan)
 
 
-#: Single facts of an image that `fact_differences` is asked about in chapter 6, with their units.
+#: Single facts of an image that `fact_differences` is asked about in chapter 7, with their units.
 FACTS = {
     "lightness": "lightness (CIELAB L*)",
     "contrast": "contrast (SD of L*)",

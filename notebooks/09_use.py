@@ -64,7 +64,7 @@ from mpox.stats.conformal import CERTAIN, NOTHING, UNSURE, conformal_sets, cover
 from mpox.stats.decisions import ADVANTAGE, MODEL, Aim, carry_thresholds, decision_curve, operating_replicates, useful_range
 from mpox.studies.unfamiliar import from_elsewhere, kept_table, novelty_measures, said_to
 
-check_parameters("07_use", globals())
+check_parameters("09_use", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
@@ -513,12 +513,12 @@ for name in datasets:
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("07")
+report.quiz("09")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/07_use.ipynb`. Here each exercise is followed by a solution, folded in the book.
+# With blanks to be filled in: `notebooks/exercises/09_use.ipynb`. Here each exercise is followed by a solution, folded in the book.
 # Try first.
 
 # %% [markdown] tags=["exercise"]
@@ -635,9 +635,9 @@ report.show(pd.DataFrame(rows, columns=columns), digits=2)
 # %% [markdown]
 # ## What to read next
 #
-# [The verdict](08_verdict.ipynb) puts the claims of the paper beside these figures. On calibration: Guo et al. {cite}`guo2017` and Van
+# [The verdict](10_verdict.ipynb) puts the claims of the paper beside these figures. On calibration: Guo et al. {cite}`guo2017` and Van
 # Calster et al. {cite}`vancalster2019`; on decision curves: Vickers and Elkin {cite}`vickers2006`; on conformal sets: Angelopoulos and
 # Bates {cite}`angelopoulos2023`.
 
 # %% tags=["hide-input"]
-report.provenance("07_use", store, list(datasets.values()), device=DEVICE)
+report.provenance("09_use", store, list(datasets.values()), device=DEVICE)

@@ -16,7 +16,7 @@
 # **Question.** Claim by claim: what does the paper say, what do we get when we test in a way that lets pictures leak, and
 # what remains when we do not? And then the question of its title: can deep learning really recognize Mpox?
 #
-# Nothing new is trained here. The runs are those of chapters 3 and 4; what is new are rules that turn intervals into a judgement.
+# Nothing new is trained here. The runs are those of chapters 3 and 5; what is new are rules that turn intervals into a judgement.
 # Whoever disagrees with a judgement can say with which rule.
 #
 # **After this chapter you can**
@@ -26,7 +26,7 @@
 # - write down a rule before you look, and see how the judgement depends on it;
 # - say a result in words that a clinician can use.
 #
-# **You need** [chapters 3](03_cross_validation.ipynb) and [4](04_ablation.ipynb).
+# **You need** [chapters 3](03_cross_validation.ipynb) and [4](05_ablation.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -63,7 +63,7 @@ from mpox.studies import verdict
 from mpox.studies.external import external_metrics, external_pair
 from mpox.studies.verdict import answer_rules, conclusion, folds_finding, growth_finding, mpox_tests, size_finding
 
-check_parameters("08_verdict", globals())
+check_parameters("10_verdict", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
@@ -89,7 +89,7 @@ at_the_top = report.key_findings()
 # runs the chapters again. The same model is tested in ways that differ only in what
 # may be on both sides of a fold, from the most flattering to the strictest: `augment_before_split`, `random_image`, `patient`,
 # `source` (chapter 3). The honest one, whose interval decides, is named by the parameter `HONEST_PROTOCOL`. *Other data* is the same model trained on all of one
-# collection and tested on the other, without the images that have a sibling in training (chapter 6, other data).
+# collection and tested on the other, without the images that have a sibling in training (chapter 8).
 
 # %% tags=["nbval-check-output"]
 paper = verdict.read_paper()
@@ -170,7 +170,7 @@ report.show(verdict.criteria(), name="criteria", caption="The criterion of each 
 # - *Precision, recall and F1* are read as averages over the classes. The published F1 is the harmonic mean of the published
 #   precision and recall (chapter 3), and is held against the same mean of ours.
 # - *ROC AUC and PR AUC* can be averages over classes, or Mpox against the rest. Both are judged, a row each.
-# - *Growth.* By chapter 4's test of rise and fall: reproduced, if a middle size is shown to be better than both ends; not
+# - *Growth.* By chapter 5's test of rise and fall: reproduced, if a middle size is shown to be better than both ends; not
 #   reproduced, if it is shown that none is as good as both and the smallest is better than the largest; otherwise, or with fewer
 #   than three sizes, not testable.
 # - *Folds.* A test on our own folds shows what a large p is worth.
@@ -359,7 +359,7 @@ at_the_top.fill(*said)
 # form of no. It says that the claim, as it is worded in the abstract, gives a reader nothing to hold against it, or that our data are too few.
 #
 # The [chapter on cross-validation](03_cross_validation.ipynb) shows how much the folds differ, and why a large p says so little;
-# the [ablation](04_ablation.ipynb) has the networks that stand behind the row on growth.
+# the [ablation](05_ablation.ipynb) has the networks that stand behind the row on growth.
 #
 # ## What could be wrong
 #
@@ -390,12 +390,12 @@ at_the_top.fill(*said)
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("08")
+report.quiz("10")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/08_verdict.ipynb`. Here each exercise is followed by a solution, folded
+# With blanks to be filled in: `notebooks/exercises/10_verdict.ipynb`. Here each exercise is followed by a solution, folded
 # in the book. Try first.
 
 # %% [markdown] tags=["exercise"]
@@ -510,4 +510,4 @@ for name in datasets:
 # {cite}`thieme2023`.
 
 # %% tags=["hide-input"]
-report.provenance("08_verdict", store, list(datasets.values()), device=DEVICE)
+report.provenance("10_verdict", store, list(datasets.values()), device=DEVICE)

@@ -54,7 +54,7 @@ from mpox.book import plots, report
 from mpox.book.run import check_parameters
 from mpox.studies.errors import confusion_table, error_table, sibling_errors
 
-check_parameters("05_error_analysis", globals())
+check_parameters("06_error_analysis", globals())
 
 # %%
 at_the_top = report.key_findings()
@@ -165,7 +165,7 @@ for name, table in errors.items():
 # A *slice* is a set of images that share something that is known without the model: the class, the size of the group, a copy in
 # the set, skin tone, light, contrast, sharpness, text, a border, the region of the map further below (a cluster of features). Numbers
 # are cut into quarters. Skin tone *within* Mpox is not among them: that question came up after the answer had been seen, so that no correction here
-# would count it rightly; [chapter 6](06_shortcuts.ipynb) asks it on other images. The tables of chapter 1 are asked for again, and any other table with an
+# would count it rightly; [chapter 7](07_shortcuts.ipynb) asks it on other images. The tables of chapter 1 are asked for again, and any other table with an
 # `image_id` joins in; on the phantom those of the planted lesions do.
 
 # %% tags=["exercise-setup"]
@@ -572,7 +572,7 @@ at_the_top.fill(*summary)
 # - The intervals of the tests of heat maps are not corrected for their number, and rest on a few images that were recognised.
 # - A random head or backbone is drawn once; another draw gives other maps.
 # - The planted labels are drawn at random. Real mistakes fall on images that are hard, which are harder to find.
-# - Confident learning trusts the probabilities of the probe, and they are not calibrated here (chapter 7 does that).
+# - Confident learning trusts the probabilities of the probe, and they are not calibrated here (chapter 9 does that).
 # - A prediction averages a picture and its mirror image; its heat map is of the picture as it is.
 # - Deleting pixels makes images that no camera takes; a network's answer to them is an extrapolation. The random map suffers from the
 #   same, which is why only the difference is read.
@@ -589,12 +589,12 @@ at_the_top.fill(*summary)
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("05")
+report.quiz("06")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/05_error_analysis.ipynb`. Here each exercise is followed by a solution, folded
+# With blanks to be filled in: `notebooks/exercises/06_error_analysis.ipynb`. Here each exercise is followed by a solution, folded
 # in the book. Try first.
 
 # %% [markdown] tags=["exercise"]
@@ -720,9 +720,9 @@ for name, data in datasets.items():
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 6](06_shortcuts.ipynb) takes lesions and their surroundings away, instead of asking a map; [chapter 7](07_use.ipynb) asks
+# [Chapter 7](07_shortcuts.ipynb) takes lesions and their surroundings away, instead of asking a map; [chapter 9](09_use.ipynb) asks
 # what the mistakes would cost. On sanity checks of heat maps: Adebayo et al. {cite}`adebayo2018`; on the search for failing slices:
 # Chung et al. {cite}`chung2019`; on labels: Northcutt et al. {cite}`northcutt2021`.
 
 # %% tags=["hide-input"]
-report.provenance("05_error_analysis", store, list(datasets.values()), device=DEVICE)
+report.provenance("06_error_analysis", store, list(datasets.values()), device=DEVICE)

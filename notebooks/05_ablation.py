@@ -77,7 +77,7 @@ from mpox.stats.comparison import compare_folds, corrected_intervals, friedman, 
 from mpox.stats.metrics import repeat_spread
 from mpox.stats.selection import ensemble
 
-check_parameters("04_ablation", globals())
+check_parameters("05_ablation", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
@@ -739,12 +739,12 @@ for name in datasets:
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("04")
+report.quiz("05")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/04_ablation.ipynb`. Here each exercise is followed by a solution, folded
+# With blanks to be filled in: `notebooks/exercises/05_ablation.ipynb`. Here each exercise is followed by a solution, folded
 # in the book. Try first.
 #
 # Five variants are enough for them.
@@ -891,9 +891,9 @@ for name, data in datasets.items():
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 5](05_error_analysis.ipynb) looks at the pictures behind the figures; [the verdict](08_verdict.ipynb) uses this
+# [Chapter 6](06_error_analysis.ipynb) looks at the pictures behind the figures; [the verdict](10_verdict.ipynb) uses this
 # chapter's test of growth. On comparing several classifiers: Demšar {cite}`demsar2006`; on what choosing does to a figure: Cawley
 # and Talbot {cite}`cawley2010`.
 
 # %% tags=["hide-input"]
-report.provenance("04_ablation", store, list(datasets.values()), device=DEVICE)
+report.provenance("05_ablation", store, list(datasets.values()), device=DEVICE)

@@ -29,7 +29,7 @@
 # - describe a shift before you blame it;
 # - say what each remedy may look at, and what it is paid for with.
 #
-# **You need** [chapter 3](03_cross_validation.ipynb) and [the shortcuts](06_shortcuts.ipynb).
+# **You need** [chapter 3](03_cross_validation.ipynb) and [the shortcuts](07_shortcuts.ipynb).
 
 # %% tags=["parameters"]
 DATASETS = ["phantom"]
@@ -54,7 +54,7 @@ from mpox import ModelConfig, evaluate, open_store
 from mpox.book import plots, report
 from mpox.book.run import check_parameters
 
-check_parameters("06_other_data", globals())
+check_parameters("08_other_data", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 
@@ -487,7 +487,7 @@ at_the_top.fill(*(lines or ["Nothing could be compared on this page."]))
 #
 # An external test is worth what its unshared pictures are worth. Shared photographs lift it, and hard pictures lower it, and neither is what
 # one wanted to know; the ceiling on the same pictures tells [the two](#fig-transport) apart. Not only the order of the pictures has to travel, but also the
-# number at which one acts: a threshold, a probability, a promise of coverage (chapter 7) belong to the place where they were made, until
+# number at which one acts: a threshold, a probability, a promise of coverage (chapter 9) belong to the place where they were made, until
 # they have been measured elsewhere. A remedy that needs no labels of the new place has to show in the table above that it helps.
 #
 # ## What could be wrong
@@ -510,12 +510,12 @@ at_the_top.fill(*(lines or ["Nothing could be compared on this page."]))
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("06_other_data")
+report.quiz("08")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/06_other_data.ipynb`. Here each exercise is followed by a solution, folded in the
+# With blanks to be filled in: `notebooks/exercises/08_other_data.ipynb`. Here each exercise is followed by a solution, folded in the
 # book. Try first.
 #
 # For each direction they take the predictions of the unshared pictures of the target, and those of held-out training pictures.
@@ -657,10 +657,10 @@ report.show(pd.DataFrame(rows, columns=["direction", "groups", "width of the int
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 7](07_use.ipynb) asks what probabilities and thresholds are good for; [the verdict](08_verdict.ipynb) uses the figures of
+# [Chapter 9](09_use.ipynb) asks what probabilities and thresholds are good for; [the verdict](10_verdict.ipynb) uses the figures of
 # this page. On shift and weights: Sugiyama et al. {cite}`sugiyama2007`; on telling two collections apart: Gretton et al.
 # {cite}`gretton2012`; on reports of such tests: Collins et al. {cite}`collins2024`.
 
 # %% tags=["hide-input"]
 named = dict.fromkeys(sum(map(list, asked), list(DATASETS)))
-report.provenance("06_other_data", store, [store.dataset(name, data_dir=DATA_DIR or None) for name in named], device=DEVICE)
+report.provenance("08_other_data", store, [store.dataset(name, data_dir=DATA_DIR or None) for name in named], device=DEVICE)

@@ -59,7 +59,7 @@ from mpox.protocols.splits import make_splits
 from mpox.stats.metrics import difference
 from mpox.studies.shortcuts import CORRUPTED, only_tested, survival, train_and_test, train_with_copies
 
-check_parameters("06_shortcuts", globals())
+check_parameters("07_shortcuts", globals())
 plots.use_style()
 store = open_store(RUN_STORE)
 loaded = store.datasets(DATASETS, data_dir=DATA_DIR or None)
@@ -636,12 +636,12 @@ at_the_top.fill(*said)
 # ## Check yourself
 
 # %% tags=["hide-input"]
-report.quiz("06")
+report.quiz("07")
 
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to be filled in: `notebooks/exercises/06_shortcuts.ipynb`. Here each exercise is followed by a solution, folded in the
+# With blanks to be filled in: `notebooks/exercises/07_shortcuts.ipynb`. Here each exercise is followed by a solution, folded in the
 # book. Try first.
 #
 # The honest folds and the corrupted test pictures are enough for them.
@@ -818,9 +818,9 @@ for name, data in datasets.items():
 # %% [markdown]
 # ## What to read next
 #
-# [Other data](06_other_data.ipynb) asks what a model that leans on such things is worth elsewhere; [chapter 7](07_use.ipynb), what
+# [Other data](08_other_data.ipynb) asks what a model that leans on such things is worth elsewhere; [chapter 9](09_use.ipynb), what
 # using it would mean. On boxes over lesions: Vega et al. {cite}`vega2023`; on corruptions: Hendrycks and Dietterich
 # {cite}`hendrycks2019`; on what a report on such pictures has to say: Daneshjou et al. {cite}`daneshjou2022`.
 
 # %% tags=["hide-input"]
-report.provenance("06_shortcuts", store, list(datasets.values()), device=DEVICE)
+report.provenance("07_shortcuts", store, list(datasets.values()), device=DEVICE)
