@@ -184,12 +184,12 @@ FOUND = {
     "01": ["In no pair: cat/corner.png, cup/corner.png."],
     "02": ["espresso", "B0 rounds to 4.14 M with 100 to 107 hidden units."],
     "03": ["always naming", "mean gain in the probability of the true class"],
-    "04": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
-    "05": ["what is permuted", "chance of a mistake", "over five heads"],
+    "05": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
+    "06": ["what is permuted", "chance of a mistake", "over five heads"],
     "07_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
     "08_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
-    "07": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
-    "08": ["closest is", "folds are shown to be equivalent"],
+    "09": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
+    "10": ["published minus upper end", "sensitivity and specificity from"],
 }
 
 

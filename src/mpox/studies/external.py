@@ -19,7 +19,7 @@ from mpox.protocols.copies import augmented
 from mpox.protocols.pairs import combine, mixed_splits, part_of
 from mpox.protocols.sizes import learning_splits
 from mpox.protocols.splits import inner_folds, make_external_split, make_splits
-from mpox.runs.cross_validation import compute_run, predict_nested, predict_splits
+from mpox.runs.cross_validation import compute_run, predict_nested, predict_splits, validate_externally
 from mpox.runs.recorded import Store
 from mpox.runs.store import RunResult
 from mpox.stats.metrics import N_BOOTSTRAP, check_paired, evaluate, groups_of, matched_repeats, replicates
@@ -69,6 +69,21 @@ def external_pair(
                 "Mpox and other rashes, each in a sub-folder of its class."
             )
     return both, loaded[str(train)].name, loaded[str(test)].name
+
+
+def tested_on(
+    store: Store,
+    train: str,
+    test: str,
+    model: ModelConfig,
+    *,
+    study: Sequence[str] = (),
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Predictions of all of ``test`` by a model trained on all of ``train``; see `external_pair`, `validate_externally`."""
+    both, trained, tested = external_pair(store, train, test, study=study, data_dir=data_dir)
+    return validate_externally(store, both, trained, tested, model, seed=seed)
 
 
 def unshared_part(predictions: pd.DataFrame) -> pd.DataFrame:

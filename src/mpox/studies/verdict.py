@@ -1,7 +1,8 @@
 """The paper's claims held against our figures, by rules stated beforehand; published figures; the table of all methods."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
@@ -11,8 +12,12 @@ import pandas as pd
 import yaml
 from scipy.stats import chi2_contingency
 
-from mpox._core import MpoxError
+from mpox._core import MpoxError, WeightsMissing
+from mpox.data.dataset import Dataset
+from mpox.models.config import ModelConfig
 from mpox.protocols.splits import PROTOCOLS
+from mpox.runs.cross_validation import cross_validate
+from mpox.runs.recorded import Store
 from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
 from mpox.stats.metrics import OF_CLASS, class_names, probabilities_of
 
@@ -339,6 +344,38 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resam
         f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it: {why}."
     )
     return Judgement(verdict, sentence, {honest: f"peak {contrast}"})
+
+
+def other_findings(
+    store: Store,
+    data: Dataset,
+    model: ModelConfig,
+    backbones: Sequence[str],
+    predictions: Mapping[str, pd.DataFrame],
+    honest: str,
+    *,
+    n_repeats: int = 1,
+    **folds: int,
+) -> dict[str, Judgement]:
+    """Judgements of the claims that are no single metric: size, folds, and growth over ``backbones`` whose weights are there.
+
+    ``predictions`` are the model's by protocol, ``n_repeats`` and ``folds`` those of the growth (`mpox.cross_validate`).
+    """
+    from mpox.models.backbones import describe_model  # imports torch, which the rules do not need
+
+    grown = {}
+    for backbone in backbones:
+        with suppress(WeightsMissing):
+            one = model.with_(backbone=backbone)
+            cost = describe_model(backbone, "linear", len(data.classes)).multiply_adds
+            grown[backbone] = (cost, cross_validate(store, data, honest, one, n_repeats=n_repeats, **folds))
+    ordered = {backbone: table for backbone, (_, table) in sorted(grown.items(), key=lambda item: item[1][0])}
+    parameters = describe_model(model.backbone, "linear", len(data.classes)).parameters
+    return {
+        "size": size_finding(model.backbone, parameters),
+        "folds": folds_finding(predictions, honest),
+        "growth": growth_finding(ordered, honest),
+    }
 
 
 #: What the rules of `conclusion` can find.
