@@ -133,7 +133,7 @@ def test_a_kept_table_is_of_one_model_only(monkeypatch, tmp_path):
     changes: list[dict] = [{}, {"mirror": False}, {"seed": 1}, {"weights": "random"}, {"head": "hidden"}]
     models = [plain.with_(**change) for change in changes]
     for model in [*models, plain]:
-        kept_table(Store(), data, None, None, model, [], protocol="source", n_folds=3, seed=0, n_oddities=2)
+        kept_table(Store(), data, None, None, model, protocol="source", n_folds=3, seed=0, n_oddities=2)
     assert len(set(keys)) == len(models) and keys[0] == keys[-1] and "mirror" not in keys[0][1]
 
 

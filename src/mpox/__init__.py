@@ -14,15 +14,19 @@ Data flows one way, and each step is a room of the house; a room imports only fr
     mpox.data        a folder of images becomes a data set; the phantom
     mpox.stats       predictions in, tables out: metrics, intervals, comparisons, decisions
 
-A notebook needs five names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
-fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals.
+A notebook needs few names: `open_store` for where runs live, the store's ``dataset`` for the data, `ModelConfig` for what is
+fitted, `cross_validate` for the out-of-fold predictions, and `evaluate` for metrics with intervals. What is chosen or fitted on
+held-out training images takes `make_splits` and `predict_nested`, a test on other data `validate_externally`.
 """
 
 from importlib import import_module
 from importlib.metadata import version
 
 __version__ = version("mpox")
-__all__ = ["ModelConfig", "MpoxError", "Training", "cross_validate", "evaluate", "open_store"]
+__all__ = [
+    "ModelConfig", "MpoxError", "Training", "cross_validate", "evaluate", "make_splits", "open_store", "predict_nested",
+    "validate_externally",
+]  # fmt: skip
 
 _HOME = {
     "ModelConfig": "models.config",
@@ -30,7 +34,10 @@ _HOME = {
     "Training": "models.config",
     "cross_validate": "runs.cross_validation",
     "evaluate": "stats.metrics",
+    "make_splits": "protocols.splits",
     "open_store": "runs.recorded",
+    "predict_nested": "runs.cross_validation",
+    "validate_externally": "runs.cross_validation",
 }
 
 

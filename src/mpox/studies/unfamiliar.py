@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
-from mpox.data.phantom.oddities import Oddity
+from mpox.data.phantom.oddities import Oddity, draw_oddities
 from mpox.models import heads
 from mpox.models.backbones import build_backbone
 from mpox.models.config import HANDCRAFTED, ModelConfig
@@ -118,18 +118,18 @@ def kept_table(
     split: pd.DataFrame,
     nested: pd.DataFrame,
     model: ModelConfig,
-    oddities: Sequence[Oddity],
-    elsewhere: pd.DataFrame | None = None,
+    other: Dataset | None = None,
     *,
     protocol: str,
     n_folds: int,
     seed: int,
     n_oddities: int,
 ) -> pd.DataFrame:
-    """`unfamiliar_table`, computed once and kept in the store under what it depends on.
+    """`unfamiliar_table` of `draw_oddities` and, `from_elsewhere`, of images of ``other``; computed once and kept in the store.
 
-    ``protocol``, ``n_folds`` and ``seed`` are what ``split`` was made with, ``n_oddities`` what `draw_oddities` was asked for.
+    ``protocol``, ``n_folds`` and ``seed`` are what ``split`` was made with, ``n_oddities`` how many of each kind are drawn.
     """
+    elsewhere = None if other is None else from_elsewhere(data, other, seed=seed)
     besides = {name: getattr(model, name) for name in ("head", "weights", "mirror", "seed", "device")}
     about = {
         "data": data.hash, "protocol": protocol, "n_folds": n_folds, "seed": seed, "backbone": model.backbone,
@@ -137,9 +137,12 @@ def kept_table(
         **{name: value for name, value in besides.items() if value != getattr(_PLAIN, name)},
         "elsewhere": [] if elsewhere is None else elsewhere["image_id"].tolist(), "version": 1,
     }  # fmt: skip
-    return store.table(
-        f"unfamiliar-{data.name}", about, lambda: unfamiliar_table(data, split, nested, model, oddities, elsewhere)
-    )
+
+    def compute() -> pd.DataFrame:
+        oddities = draw_oddities(model.image_size, n=n_oddities, seed=seed)
+        return unfamiliar_table(data, split, nested, model, oddities, elsewhere)
+
+    return store.table(f"unfamiliar-{data.name}", about, compute)
 
 
 def said_to(table: pd.DataFrame) -> pd.DataFrame:
