@@ -285,7 +285,7 @@ for name in datasets:
     part = rows[(rows["dataset"] == name) & (rows["protocol"] == honest[name])].set_index("claim")
     missing[name] = (part["published"] - part["high"]).sort_values()
     report.show(missing[name].rename("published minus upper end").reset_index())
-assert all(len(one) == len(readings) for one in missing.values()), "look again at which rows are of the honest protocol"
+assert all(len(one) == len(verdict.read_paper().figures) for one in missing.values()), "look again at which rows are of the honest protocol"
 
 # %% [markdown] tags=["solution"]
 # A negative number means that the interval reaches the published value; a judgement also asks that it does not reach far below. A
@@ -305,7 +305,7 @@ for enough in (usual, 0.80, 0.70):
     answers[enough] = verdict.conclusion(metrics, outside, honest=honest)
 verdict.ENOUGH = usual
 report.show(pd.DataFrame(answers.items(), columns=["sensitivity and specificity from", "answer"]), digits=2)
-assert answers[usual] == found, "put ENOUGH back to what it was"
+assert answers[usual] == verdict.conclusion(metrics, outside, honest=honest), "put ENOUGH back to what it was"
 
 # %% [markdown] tags=["solution"]
 # Whom the answer serves decides. To tell a person "stay at home until the laboratory has answered", a sensitivity of 0.80 may do: a
