@@ -57,8 +57,7 @@ import pandas as pd
 import mpox
 from mpox.book import plots, report
 from mpox.book.run import check_parameters
-from mpox.protocols.copies import augmented
-from mpox.studies import external, intervals, verdict
+from mpox.studies import verdict
 
 check_parameters("10_verdict", globals())
 plots.use_style()
@@ -69,36 +68,14 @@ honest = {name: HONEST_PROTOCOL.get(name, "source") for name in datasets}
 if "linear_probe" not in REPEATS:
     raise mpox.MpoxError("REPEATS needs linear_probe, the regime that is judged.")
 folds = {"n_folds": N_FOLDS, "seed": SEED}
-predictions, measured = {}, []
-for name, data in datasets.items():
-    for protocol in PROTOCOLS.get(name, ["random_image", "source"]):
-        table = mpox.cross_validate(store, data, protocol, probe, n_repeats=REPEATS["linear_probe"], **folds)
-        found = intervals.headline(store, data, protocol, probe, table, n_draws=DRAWS)
-        measured.append(found.assign(dataset=name, protocol=protocol, regime="linear_probe"))
-        predictions[name, protocol] = table
-    if AUGMENTED_VIEWS:
-        protocol = "augment_before_split"
-        table = mpox.cross_validate(store, augmented(data, AUGMENTED_VIEWS, SEED), protocol, probe, **folds)
-        measured.append(mpox.evaluate(table).assign(dataset=name, protocol=protocol, regime="linear_probe", interval=intervals.FIXED))
-metrics = pd.concat(measured, ignore_index=True)
-elsewhere = [
-    external.external_metrics(external.tested_on(store, train, test, probe, study=DATASETS, data_dir=DATA_DIR or None, seed=SEED))
-    .assign(train=train, test=test, regime="linear_probe") for train, test in EXTERNAL
-]  # fmt: skip
-outside = pd.concat(elsewhere, ignore_index=True) if elsewhere else None
+options = {"views": AUGMENTED_VIEWS, "draws": DRAWS, "pairs": EXTERNAL, "data_dir": DATA_DIR or None}
+measured = verdict.measure(store, list(datasets.values()), probe, PROTOCOLS, n_repeats=REPEATS["linear_probe"], **folds, **options)
+metrics, outside = measured.metrics, measured.external
 
 # %% tags=["cover-figure"] mystnb={"image": {"alt": "F1 and ROC AUC of one model, a panel each, with a marker a data set: with copies made first and image by image both are high; with groups kept apart and on other data they are lower. The published values are dashed lines."}, "figure": {"name": "one-model", "caption": "One model, tested in several ways: F1 and ROC AUC of the linear probe on each data set, with 95 % intervals. Dashed: the published values. Copies made first: altered copies of all images are assigned to folds. Image by image: each image is assigned by itself. Patients, or patients and copies of photographs, kept apart: nobody is on both sides. Other data: trained on this collection, tested on what another does not share with it."}}
-said = {
-    "augment_before_split": "copies made first", "random_image": "image by image", "patient": "patients kept apart",
-    "source": "patients and copies kept apart", verdict.OTHER: "other data",
-}  # fmt: skip
 held = verdict.claim_intervals(metrics, outside).dropna(subset=["estimate"])
-held["protocol"] = pd.Categorical(held["protocol"].map(said), said.values())
-two = held[held["claim"].isin(["f1", "roc_auc_mpox"])].replace({"claim": {"f1": "F1", "roc_auc_mpox": "ROC AUC"}})
-two["claim"] += "; published " + two["published"].astype(str)
-values = two.drop_duplicates("claim")[["claim", "published"]].rename(columns={"published": "estimate"}).assign(label="published")
-look = {"hue": "protocol", "style": "dataset", "row": "claim", "reference": values, "width": 4.8}
-plots.forest(two, "protocol", xlabel="value, with 95 % interval", **look)
+held = held.assign(protocol=verdict.in_words(held["protocol"]))
+plots.answer(held)
 plt.show()
 
 # %% [markdown]
@@ -116,7 +93,7 @@ plt.show()
 # ## What we know of the paper
 #
 # The abstract, and nothing else ([what it leaves open](#table-paper)). A judgement here says what *our* data give, never what the
-# authors did. All that we read stands in one file, `src/mpox/studies/claims.yml`; whoever has the full text fills it in and runs the
+# authors did. All that we read is in one file, `src/mpox/studies/claims.yml`; whoever has the full text fills it in and runs the
 # chapter again.
 
 # %% tags=["show", "nbval-check-output"]
@@ -169,7 +146,7 @@ report.show(criteria, name="criteria", caption="For each published figure, what 
 tables = {}
 for name, data in datasets.items():
     mine = metrics[metrics["dataset"] == name]
-    asked = {protocol: table for (set_name, protocol), table in predictions.items() if set_name == name}
+    asked = {protocol: table for (of, protocol), table in measured.predictions.items() if of == name}
     findings = verdict.other_findings(store, data, probe, BACKBONES, asked, honest[name], n_repeats=N_REPEATS, **folds)
     tables[name] = verdict.verdict_table(mine, outside, honest=honest[name], findings=findings)
 
@@ -218,7 +195,7 @@ tests = tests.assign(share=[report.with_interval(*row, digits=0) for row in perc
 words = {"sensitivity": "of 100 Mpox images it recognises", "specificity": "of 100 others it clears"}
 index = ["kind", "dataset", "tested"]
 wide = tests.pivot(index=index, columns="metric", values="share").rename(columns=words).rename_axis(columns=None).reset_index()
-wide = wide.replace({"tested": said}).rename(columns={"kind": "test", "dataset": "trained on", "tested": "tested with, or on"})
+wide = wide.replace({"tested": verdict.IN_WORDS}).rename(columns={"kind": "test", "dataset": "trained on", "tested": "tested with, or on"})
 report.show(wide, name="answer-tests", caption="What the network does with Mpox and other images in each honest test, with 95 % intervals.")
 counts = tests.pivot(index=index, columns="metric", values="whole").dropna().astype(int)
 counts = counts.sort_values(["sensitivity", "specificity"], ascending=[True, False])

@@ -477,7 +477,7 @@ def record_study(run_folder, out):
 
     No picture and no model is kept. Without RUN_FOLDER the README's table and croissant.json are made anew from the record.
     """
-    from mpox.book.chapters import record, update_readme
+    from mpox.book.chapters import draw_answer, record, update_readme
     from mpox.runs.croissant import write_description
     from mpox.runs.recorded import RecordedStore
 
@@ -488,6 +488,7 @@ def record_study(run_folder, out):
         write_description(target)
     if out is None:
         update_readme(target, project_root() / "README.md")
+        draw_answer(target, project_root() / "book" / "_static_mpox" / "answer.svg")
 
 
 @main.command("sync")

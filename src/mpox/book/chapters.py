@@ -9,20 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import nbformat
 
 from mpox._core import MpoxError, atomic_write, project_root
+from mpox.book import plots
 from mpox.book.report import estimate, with_interval
 from mpox.book.run import declared_parameters, read_run_folder
 from mpox.models.config import ModelConfig
 from mpox.protocols.splits import make_splits
-from mpox.runs.cross_validation import cross_validate, predict_nested
+from mpox.runs.cross_validation import predict_nested
 from mpox.runs.recorded import RecordedStore, write_record
 from mpox.runs.store import RECORDED, RunStore, store_folder
 from mpox.stats.decisions import Aim, carry_thresholds, operating_replicates
 from mpox.stats.metrics import evaluate, without_class
 from mpox.stats.resample import with_kind
+from mpox.studies.verdict import Measured, claim_intervals, in_words, measure
 
+#: Data sets as prose names them.
+TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
 README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 
 
@@ -134,31 +139,53 @@ def update_readme(results: Path, readme: Path) -> None:
 
 
 def readme_table(results: Path) -> str:
-    """The README's table from a folder of recorded results, in Markdown: the reference model, images one by one and apart.
-
-    Apart also without healthy skin, and at the threshold that chapter 9 carries over from inside the training groups.
-    """
-    store = RecordedStore(results)
-    asked = store.study["parameters"]
-    probe = ModelConfig(backbone="tf_efficientnet_lite1", image_size=asked["IMAGE_SIZE"])
+    """The README's table from a folder of recorded results, in Markdown: the reference model in each honest test."""
+    store, judged = RecordedStore(results), judged_record(results)
     aim = Aim("sensitivity", declared_parameters("09_use")["SENSITIVITIES"][0])
-    shown = {"Accuracy": ("accuracy", "all", 2), "Macro F1": ("f1", "macro", 2), "AUROC (Mpox)": ("auroc", "Mpox", 3)}
-    head = ["Data set", "Folds made by", *shown, f"Sensitivity (aim {aim.level:g})*", "Specificity*"]
+    shown = {"Accuracy": ("accuracy", "all"), "AUROC (Mpox)": ("auroc", "Mpox")}
+    head = ["Trained and tested on", *shown, f"Sensitivity (aim {aim.level:g})*", "Specificity*"]
     lines = [head, ["---"] * len(head)]
-    for name in asked["DATASETS"]:
-        data, folds = store.dataset(name), asked["N_FOLDS"]
-        repeated = {"n_folds": folds, "n_repeats": asked["REPEATS"]["linear_probe"]}
-        dealt, apart = (cross_validate(store, data, protocol, probe, **repeated) for protocol in ("random_image", "source"))
+    probe, folds = _reference(store), store.study["parameters"]["N_FOLDS"]
+    for name in store.study["parameters"]["DATASETS"]:
+        data, apart = store.dataset(name), judged.predictions[name, "source"]
         inside = predict_nested(store, data, make_splits(data.manifest, "source", n_folds=folds), probe)
         carried = carry_thresholds(apart.query("repeat == 0"), inside, aim)
-        rows = [(name, "random_image", dealt, None), (name, "source", apart, carried)]
+        found = judged.metrics.query("dataset == @name and protocol == 'source'")
+        rows = [(f"{TITLES[name]}, patients and copies kept apart", found, carried)]
         if "Normal" in data.classes:
-            rashes = without_class(apart, "Normal"), carried[carried["label"] != "Normal"]
-            rows.append((f"{name} without healthy skin", "source", *rashes))
-        for title, protocol, table, at in rows:
-            metrics = evaluate(table)
-            values = [estimate(metrics, *key, digits=digits) for *key, digits in shown.values()]
-            reached = operating_replicates(at) if at is not None else {}
-            values += [with_interval(*with_kind(reached[key])) if reached else "" for key in ("sensitivity", "specificity")]
-            lines.append([title, f"`{protocol}`", *values])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("95 % CI ", "")
+            rashes = evaluate(without_class(apart, "Normal"))
+            rows.append((f"{TITLES[name]}, the same without healthy skin", rashes, carried[carried["label"] != "Normal"]))
+        for title, metrics, at in rows:
+            reached = operating_replicates(at)
+            values = [estimate(metrics, *key) for key in shown.values()]
+            values += [with_interval(*with_kind(reached[key])) for key in ("sensitivity", "specificity")]
+            lines.append([title, *values])
+    outside = judged.external[judged.external["subset"] == "without shared"]
+    for (train, test), metrics in outside.groupby(["train", "test"], sort=False):
+        title = f"Trained on {TITLES[train]}, tested on what {TITLES[test]} does not share with it"
+        lines.append([title, *(estimate(metrics, *key) for key in shown.values()), "", ""])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _reference(store: RecordedStore) -> ModelConfig:
+    return ModelConfig(backbone="tf_efficientnet_lite1", image_size=store.study["parameters"]["IMAGE_SIZE"])
+
+
+def judged_record(results: Path) -> Measured:
+    """What chapter 10 judges, from a folder of recorded results."""
+    store = RecordedStore(results)
+    asked = store.study["parameters"]
+    options = {"n_folds": asked["N_FOLDS"], "n_repeats": asked["REPEATS"]["linear_probe"], "views": asked["AUGMENTED_VIEWS"]}
+    options |= {"draws": asked["DRAWS"], "pairs": asked["EXTERNAL"]}
+    return measure(store, store.datasets(asked["DATASETS"]), _reference(store), asked["PROTOCOLS"], **options)
+
+
+def draw_answer(results: Path, target: Path) -> None:
+    """The cover's figure from a folder of recorded results, as an SVG for the README; the same record gives the same file."""
+    judged = judged_record(results)
+    held = claim_intervals(judged.metrics, judged.external).dropna(subset=["estimate"])
+    plots.use_style()
+    with plt.rc_context({"svg.hashsalt": "mpox", "svg.fonttype": "none"}):
+        figure = plots.answer(held.assign(protocol=in_words(held["protocol"])))
+        figure.savefig(target, metadata={"Date": None})
+        plt.close(figure)

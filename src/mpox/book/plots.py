@@ -175,6 +175,19 @@ def forest(
     return panels.finish(entries if legend else [])
 
 
+def answer(intervals: pd.DataFrame) -> Figure:
+    """The answer in one figure: F1 and ROC AUC of one model in every test, with the published values.
+
+    ``intervals`` are of `mpox.studies.verdict.claim_intervals`, the tests in words.
+    """
+    names = {"f1": "F1", "roc_auc_mpox": "ROC AUC"}
+    table = intervals[intervals["claim"].isin(names)].replace({"claim": names})
+    table = table.assign(claim=table["claim"] + "; published " + table["published"].astype(str))
+    values = table.drop_duplicates("claim")[["claim", "published"]].rename(columns={"published": "estimate"})
+    look: dict[str, Any] = {"hue": "protocol", "style": "dataset", "row": "claim", "width": 4.8}
+    return forest(table, "protocol", reference=values.assign(label="published"), xlabel="value, with 95 % interval", **look)
+
+
 def bands(
     table: pd.DataFrame,
     x: str,

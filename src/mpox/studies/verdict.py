@@ -1,5 +1,6 @@
 """The paper's claims held against our figures, by rules stated beforehand; published figures; the table of all methods."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,11 +16,14 @@ from scipy.stats import chi2_contingency
 from mpox._core import MpoxError, WeightsMissing
 from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
+from mpox.protocols.copies import augmented
 from mpox.protocols.splits import PROTOCOLS
 from mpox.runs.cross_validation import cross_validate
 from mpox.runs.recorded import Store
 from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
-from mpox.stats.metrics import OF_CLASS, class_names, probabilities_of
+from mpox.stats.metrics import OF_CLASS, class_names, evaluate, probabilities_of
+from mpox.studies.external import external_metrics, tested_on
+from mpox.studies.intervals import FIXED, N_DRAWS, headline
 
 #: The words of `judge`, one for each kind of outcome.
 REPRODUCED = "reproduced"
@@ -34,6 +38,11 @@ OTHER_MARGINS = (0.02, 0.05, 0.10, 0.15)
 #: From the most flattering protocol to the strictest: what comes before the honest one trains on relatives of test images.
 STRICTNESS = ("augment_before_split", "random_image", "patient", "source")
 OTHER = "other data"
+#: The same for readers.
+IN_WORDS = {
+    "augment_before_split": "copies made first", "random_image": "image by image", "patient": "patients kept apart",
+    "source": "patients and copies kept apart", OTHER: OTHER,
+}  # fmt: skip
 _NUMBERS = ["estimate", "low", "high"]
 
 
@@ -186,6 +195,11 @@ def claim_intervals(metrics: pd.DataFrame, external: pd.DataFrame | None = None,
     claims = pd.DataFrame((paper or read_paper()).figures.values()).rename(columns={"key": "claim", "label": "class"})
     found = claims.merge(_with_outside(metrics, external), on=["metric", "class"])
     return found[["claim", "dataset", "regime", "protocol", *_NUMBERS, "published"]]
+
+
+def in_words(protocols: pd.Series) -> pd.Categorical:
+    """The tests of `claim_intervals` in words, in their order from the most flattering to the strictest."""
+    return pd.Categorical(protocols.map(IN_WORDS), list(IN_WORDS.values()))
 
 
 def flattering_protocols(honest: str) -> tuple[str, ...]:
@@ -344,6 +358,52 @@ def growth_finding(predictions: Mapping[str, pd.DataFrame], honest: str, **resam
         f"p = {found.p_rise_and_fall:.2g} for a rise and fall, {found.p_no_rise_and_fall:.2g} against it: {why}."
     )
     return Judgement(verdict, sentence, {honest: f"peak {contrast}"})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is judged: rows of `claim_intervals`' ``metrics`` and ``external``, and predictions by (data set, protocol)."""
+
+    metrics: pd.DataFrame
+    external: pd.DataFrame | None
+    predictions: dict[tuple[str, str], pd.DataFrame]
+
+
+def measure(
+    store: Store,
+    datasets: Sequence[Dataset],
+    model: ModelConfig,
+    protocols: Mapping[str, Sequence[str]],
+    *,
+    n_folds: int,
+    n_repeats: int,
+    views: int = 0,
+    draws: int = N_DRAWS,
+    pairs: Sequence[Sequence[str]] = (),
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> Measured:
+    """One model under the ``protocols`` of each data set, with copies made first (``views``), and on other data (``pairs``).
+
+    The intervals are those of `mpox.studies.intervals.headline` with so many ``draws``.
+    """
+    predictions, rows, outside = {}, [], []
+    for data in datasets:
+        for protocol in protocols.get(data.name, ("random_image", "source")):
+            folds = {"n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
+            predictions[data.name, protocol] = table = cross_validate(store, data, protocol, model, **folds)
+            found = headline(store, data, protocol, model, table, n_draws=draws)
+            rows.append(found.assign(dataset=data.name, protocol=protocol, regime=model.regime))
+        if views:
+            protocol = "augment_before_split"
+            table = cross_validate(store, augmented(data, views, seed), protocol, model, n_folds=n_folds, seed=seed)
+            about = {"dataset": data.name, "protocol": protocol, "regime": model.regime, "interval": FIXED}
+            rows.append(evaluate(table, positive=data.positive).assign(**about))
+    study = [data.name for data in datasets]
+    for train, test in pairs:
+        table = tested_on(store, train, test, model, study=study, data_dir=data_dir, seed=seed)
+        outside.append(external_metrics(table).assign(train=train, test=test, regime=model.regime))
+    return Measured(pd.concat(rows, ignore_index=True), pd.concat(outside, ignore_index=True) if outside else None, predictions)
 
 
 def other_findings(
