@@ -58,6 +58,9 @@ _FOLDED = {
 }
 _SHOW_CODE = "Show the code"
 _SHOWING = re.compile(r"\b(report|plt|plots|figures\w*)\.|_widget\(|_explorer\(")
+#: Figures that hold images of a data set; all others are drawn, and turn dark with the page.
+_SHOWS_IMAGES = re.compile(r"\b(sheet|imshow)\(")
+DRAWN = "mpox-drawn"
 #: Lines of code that a page shows without being asked.
 SHORT = 8
 
@@ -261,6 +264,8 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
             if cells and fold == _SHOW_CODE == _prompt(cells[-1]) and not cells[-1].outputs and not _sortable(cell):
                 cell.source = f"{cells.pop().source}\n\n{cell.source}"  # folded code that puts out nothing is one with the next
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if figure and not _SHOWS_IMAGES.search(cell.source):
+            cell.metadata["mystnb"].setdefault("image", {})["classes"] = DRAWN
         if "caption" in figure:
             figure["caption"] = links(figure["caption"], page)
         for data in (output.data for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
@@ -330,8 +335,8 @@ def _cover(target: Path, notebooks: dict[str, NotebookNode]) -> str:
             about = cell.metadata["mystnb"]
             target.write_bytes(base64.b64decode(images[0]))
             name, caption = about["figure"].get("name"), about["figure"]["caption"]
-            where = f" In its chapter it is [the last figure](#{name})." if name else ""
-            return f":::{{figure}} {target.name}\n:alt: {about['image']['alt']}\n\n{caption}{where}\n:::"
+            where = f" ([In its chapter](#{name}).)" if name else ""
+            return f":::{{figure}} {target.name}\n:alt: {about['image']['alt']}\n:class: {DRAWN}\n\n{caption}{where}\n:::"
     return NOT_BUILT
 
 
