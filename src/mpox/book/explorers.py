@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from mpox.stats.resample import bootstrap, weighted_mean
 THRESHOLDS = np.linspace(0, 1, 101)
 #: How many replicates of each operating point go into the page on costs; its intervals are read off these.
 N_SHIPPED = 400
+#: Of how many people the page on costs speaks: enough that all counts are whole at the lowest prevalence.
+PEOPLE = 10_000
 _VERDICT = {True: "Right.", False: "Not this one."}
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
@@ -97,6 +100,13 @@ def show_explorer(curves: Mapping[str, pd.DataFrame], *, caption: str) -> None:
     display({"text/html": explorer_html(curves, caption=caption), "text/plain": text}, raw=True)
 
 
+def show_drawing(name: str, alt: str) -> None:
+    """Show ``book/_static_mpox/NAME.svg`` in a notebook, set into the page so that its lines take the colour of the text."""
+    drawing = (project_root() / "book" / "_static_mpox" / f"{name}.svg").read_text(encoding="utf-8")
+    page = drawing.replace("<svg", f'<svg aria-label="{escape(alt)}"', 1)
+    display({"text/html": page, "text/plain": alt}, raw=True)
+
+
 # ------------------------------------------------------------------------------------------ the costs of screening
 def shipped(replicates: Mapping[str, np.ndarray]) -> list[list[float]]:
     """Sensitivities and specificities as the page gets them: the estimate, then `N_SHIPPED` replicates, rounded."""
@@ -106,7 +116,7 @@ def shipped(replicates: Mapping[str, np.ndarray]) -> list[list[float]]:
 
 
 def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: float, costs: Costs, caption: str) -> str:
-    """A calculator: what a screened person costs under each strategy, and how many of 1000 are missed or alarmed."""
+    """A calculator: what a screened person costs under each strategy, and how many of `PEOPLE` are missed or alarmed."""
     if not points or not 0.001 <= prevalence <= 0.5:
         raise MpoxError("The calculator needs an operating point and a prevalence from 0.001 to 0.5.")
     known = {name: shipped(replicates) for name, replicates in points.items()}
@@ -114,10 +124,25 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
     table = strategy_costs(prevalence, sensitivity, specificity, costs)
     values = {
         "caption": caption, "points": known, "prevalence": prevalence, "place": np.log10(prevalence), "costs": vars(costs),
-        "rows": table.to_dict("records"), "cheapest": table["strategy"][table["estimate"].idxmin()], "ill": 1000 * prevalence,
-        "missed": 1000 * prevalence * (1 - sensitivity[0]), "alarms": 1000 * (1 - prevalence) * (1 - specificity[0]),
+        "rows": table.to_dict("records"), "cheapest": table["strategy"][table["estimate"].idxmin()],
+        "says": people_text(prevalence, sensitivity[0], specificity[0]),
     }  # fmt: skip
     return _piece("screening_widget", "mpoxScreening", known, **values)
+
+
+def people_text(prevalence: float, sensitivity: float, specificity: float) -> str:
+    """What becomes of `PEOPLE` at an operating point, in whole people, and of 100 alarms.
+
+    Examples
+    --------
+    >>> people_text(0.01, 0.95, 0.8)
+    'Of 10,000 people 100 have Mpox: the model finds 95, misses 5, and sends on 1,980 of the others. Of 100 alarms 95 are false.'
+    """
+    ill = int(PEOPLE * prevalence + 0.5)  # rounded as in the page's script
+    missed, alarms = int(PEOPLE * prevalence * (1 - sensitivity) + 0.5), int(PEOPLE * (1 - prevalence) * (1 - specificity) + 0.5)
+    false = f"Of 100 alarms {int(100 * alarms / total + 0.5)} are false." if (total := alarms + ill - missed) else "No alarm."
+    found = f"the model finds {ill - missed:,}, misses {missed:,}, and sends on {alarms:,} of the others. {false}"
+    return f"Of {PEOPLE:,} people {ill:,} have Mpox: {found}"
 
 
 def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: float, costs: Costs, caption: str) -> None:
@@ -126,7 +151,12 @@ def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
     first = next(iter(points))
     sensitivity, specificity = np.array(shipped(points[first]))
     table = strategy_costs(prevalence, sensitivity, specificity, costs)
-    text = f"{caption}\n{first}, prevalence {100 * prevalence:g} %\n{table.to_string(index=False, float_format='{:.2f}'.format)}"
+    text = "\n".join(
+        [
+            caption, f"{first}, prevalence {100 * prevalence:g} %", table.to_string(index=False, float_format="{:.2f}".format),
+            people_text(prevalence, sensitivity[0], specificity[0]),
+        ]
+    )  # fmt: skip
     display({"text/html": page, "text/plain": text}, raw=True)
 
 

@@ -10,11 +10,21 @@ function mpoxScreeningCosts(prevalence, pairs, costs) {
     costs.picture + (1 - prevalence) * (1 - specificities[k]) * costs.false_alarm + prevalence * (1 - sensitivity) * costs.missed);
   const replicates = all.slice(1).sort((a, b) => a - b);
   const everyone = (1 - prevalence) * costs.false_alarm, nobody = prevalence * costs.missed;
-  const missed = 1000 * prevalence * (1 - sensitivities[0]);
   return {
     rows: [[all[0], quantile(replicates, 0.025), quantile(replicates, 0.975)], [everyone, everyone, everyone], [nobody, nobody, nobody]],
-    ill: 1000 * prevalence, missed: missed, alarms: 1000 * (1 - prevalence) * (1 - specificities[0]),
+    says: mpoxScreeningPeople(prevalence, sensitivities[0], specificities[0]),
   };
+}
+
+function mpoxScreeningPeople(prevalence, sensitivity, specificity) {
+  "use strict";
+  const people = 10000, word = (count) => count.toLocaleString("en-GB");
+  const ill = Math.floor(people * prevalence + 0.5);
+  const missed = Math.floor(people * prevalence * (1 - sensitivity) + 0.5);
+  const alarms = Math.floor(people * (1 - prevalence) * (1 - specificity) + 0.5), total = alarms + ill - missed;
+  const wrong = total ? `Of 100 alarms ${Math.floor(100 * alarms / total + 0.5)} are false.` : "No alarm.";
+  return `Of ${word(people)} people ${word(ill)} have Mpox: the model finds ${word(ill - missed)}, misses ${word(missed)}, ` +
+    `and sends on ${word(alarms)} of the others. ${wrong}`;
 }
 
 function mpoxScreening(id, points) {
@@ -24,11 +34,17 @@ function mpoxScreening(id, points) {
   const field = (name) => form.elements.namedItem(name);
 
   function update() {
-    const costs = {};
-    for (const name of ["picture", "false_alarm", "missed"]) {
+    const costs = {}, wrong = [];
+    for (const [name, label] of [["picture", "an image"], ["false_alarm", "a false alarm"], ["missed", "a missed case"]]) {
       costs[name] = parseFloat(field(name).value);
-      if (!(costs[name] >= 0)) { return; }  // being typed
+      const valid = Number.isFinite(costs[name]) && costs[name] >= 0;
+      field(name).setAttribute("aria-invalid", String(!valid));
+      if (!valid) { wrong.push(label); }
     }
+    const what = wrong.join(" and of ");
+    root.querySelector(".invalid").textContent =
+      wrong.length ? `The cost of ${what} must be a number, at least 0. Until then the table keeps the last valid costs.` : "";
+    if (wrong.length) { return; }
     const prevalence = Math.pow(10, parseFloat(field("place").value));
     field("prevalence").value = `${(100 * prevalence).toPrecision(2)} %`;
     const found = mpoxScreeningCosts(prevalence, points[field("point").value], costs);
@@ -39,9 +55,7 @@ function mpoxScreening(id, points) {
       line.cells[2].textContent = `${low} to ${high}`;
       line.className = k === cheapest ? "cheapest" : "";
     });
-    root.querySelector(".people").textContent =
-      `Of 1000 people ${found.ill.toFixed(1)} have Mpox: the model finds ${(found.ill - found.missed).toFixed(1)}, ` +
-      `misses ${found.missed.toFixed(1)}, and sends on ${found.alarms.toFixed(1)} of the others.`;
+    root.querySelector(".people").textContent = found.says;
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
