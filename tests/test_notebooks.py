@@ -20,8 +20,9 @@ from mpox.data.phantom import PhantomSpec, generate
 from mpox.runs.recorded import open_store
 
 NAMES = [
-    "01_data_exploration", "02_transfer_learning", "03_cross_validation", "05_ablation", "06_error_analysis",
+    "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_power", "05_ablation", "06_error_analysis",
     "08_other_data", "07_shortcuts", "09_use", "10_verdict",
+    "C_intervals",
 ]  # fmt: skip
 
 

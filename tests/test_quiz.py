@@ -10,7 +10,7 @@ from mpox._core import MpoxError
 from mpox.book import report
 from mpox.book.explorers import quiz_html, quiz_text, read_quiz
 
-CHAPTERS = ["01", "02", "03", "05", "06", "07", "08", "09", "10"]
+CHAPTERS = ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10"]
 EVIL = "<script>alert(1)</script>\"'&"
 QUESTIONS = [
     {"ask": f"Which {EVIL}?", "options": [

@@ -1,5 +1,6 @@
-"""The simulations of chapter 3, and one of fixed scores, against closed forms and SciPy: are intervals and tests right?"""
+"""The simulations of chapter 4 and appendix C, and one of fixed scores, against closed forms and SciPy."""
 
+import ast
 from types import SimpleNamespace
 
 import jupytext
@@ -11,7 +12,7 @@ from scipy.special import expit, ndtr, ndtri
 from scipy.stats import multivariate_normal, norm, t
 
 from mpox._core import project_root
-from mpox.stats.comparison import corrected_t_test
+from mpox.stats import comparison, resample
 from mpox.stats.delong import clustered_auroc, placement_values
 from mpox.stats.metrics import group_weights, weighted_auroc
 from mpox.stats.resample import bca_interval, leave_one_out_weights, percentile_interval, wilson
@@ -22,25 +23,36 @@ N, REPLICATES, GROUPS, IMAGES, CORRELATION = 200, 400, 80, 3, 0.6
 
 @pytest.fixture(scope="module")
 def chapter() -> SimpleNamespace:
-    """What the cells of the chapter that define functions define."""
-    cells = jupytext.read(project_root() / "notebooks" / "03_cross_validation.py").cells
-    known = {"np": np, "pd": pd, "corrected_t_test": corrected_t_test}
-    for cell in cells:
-        if any(name in cell.source for name in ("def fold_test_experiment", "def type_one_error")):
-            exec(cell.source, known)
+    """What the cells that define the simulations define: of chapter 4 and of appendix C."""
+    known: dict = {"np": np, "pd": pd, "stats": stats, "comparison": comparison, "resample": resample}
+    for name, wanted in (("04_power", "def fold_test_experiment"), ("C_intervals", "def type_one_error")):
+        cells = jupytext.read(project_root() / "notebooks" / f"{name}.py").cells
+        (source,) = [cell.source for cell in cells if wanted in cell.source]
+        body = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+        exec(compile(ast.Module(body, []), name, "exec"), known)
     return SimpleNamespace(**known)
 
 
-def test_the_tests_of_folds_are_scipys(chapter):
+def test_the_test_of_folds_is_scipys(chapter):
     rng = np.random.default_rng(3)
     sizes = np.array([46, 46, 46, 45, 45])
     right = rng.binomial(sizes, [0.7, 0.75, 0.8, 0.85, 0.9], size=(20, 5))
-    for row, p, q in zip(right, *chapter.fold_p_values(right, sizes), strict=True):
+    for row, p in zip(right, chapter.chi_square_p(right, sizes), strict=True):
         assert p == pytest.approx(stats.chi2_contingency([row, sizes - row], correction=False).pvalue)
-        single = (np.repeat([1, 0], (hits, n - hits)) for hits, n in zip(row, sizes, strict=True))
-        assert q == pytest.approx(stats.f_oneway(*single)[1])
-    chi_square, anova = chapter.fold_p_values(np.array([sizes, 0 * sizes, [46, 46, 0, 0, 0]]), sizes)
-    assert chi_square[:2].tolist() == anova[:2].tolist() == [1, 1] and anova[2] == 0
+    assert chapter.chi_square_p(np.array([sizes, 0 * sizes]), sizes).tolist() == [1, 1]
+    assert chapter.chi_square_p(np.array([[46, 46, 0, 0, 0]]), sizes) < 1e-40
+
+
+def test_an_analysis_of_variance_of_right_answers_is_nearly_the_same_test(chapter):
+    """As the chapter says: F is a function of chi-square."""
+    rng = np.random.default_rng(4)
+    sizes = np.array([46, 46, 46, 45, 45])
+    right = rng.binomial(sizes, [0.75, 0.78, 0.8, 0.82, 0.85], size=(200, 5))
+    ours = chapter.chi_square_p(right, sizes)
+    anova = [
+        stats.f_oneway(*(np.repeat([1, 0], (hits, n - hits)) for hits, n in zip(row, sizes, strict=True)))[1] for row in right
+    ]
+    assert np.abs(ours - anova).max() < 0.01
 
 
 def test_few_images_cannot_tell_folds_apart_that_really_differ(chapter):
@@ -48,7 +60,7 @@ def test_few_images_cannot_tell_folds_apart_that_really_differ(chapter):
         fold = np.arange(n // per_group) % 5
         groups, options = np.repeat(np.arange(n // per_group), per_group), {"n_simulations": simulations, "seed": 0}
         table = chapter.fold_test_experiment(np.repeat(fold, per_group), groups, 0.8, correlation, spreads, **options)
-        return table[table["test"] == "chi-square"]["share_not_significant"].tolist()
+        return table["share_not_significant"].tolist()
 
     few, many = not_significant(228, simulations=4000), not_significant(20_000, simulations=100)
     assert abs(few[0] - 0.95) < 0.013 and few[1] > 0.7 and many[1] == 0

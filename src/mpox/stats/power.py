@@ -12,7 +12,7 @@ from mpox.stats.metrics import MACRO, fold_metrics
 
 #: The probability with which a study should find what is there, by convention.
 POWER = 0.8
-REPEAT, FOLD, SEED = "repeat (the deal)", "fold within repeat", "seed (same folds)"
+REPEAT, FOLD, SEED = "fold assignment (repeats)", "fold within repeat", "seed (same folds)"
 SAMPLING = "sampling of test images (binomial)"
 #: The metrics that are a share of images, and so have a binomial variance.
 PROPORTIONS = ("accuracy", "recall", "sensitivity", "specificity")
