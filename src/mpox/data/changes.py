@@ -293,8 +293,8 @@ ALTERATIONS = {
         ("border_only", False, _border_only, f"all but a frame of {FRAME:.1%} of the side in grey"),
         ("tiny", False, partial(_through, 8), "8 x 8 pixels, blown up"),
         ("colour_only", False, lambda picture, mask, rng: rng.permutation(picture.reshape(-1, 3)).reshape(picture.shape),
-         "all pixels dealt anew: the colours are left, and no form"),
-        ("shuffled", False, _shuffled, f"{GRID} x {GRID} patches dealt anew: lesions are left, their arrangement is not"),
+         "all pixels shuffled: the colours are left, and no form"),
+        ("shuffled", False, _shuffled, f"{GRID} x {GRID} patches shuffled: lesions are left, their arrangement is not"),
         ("grey", False, lambda picture, mask, rng: np.asarray(Image.fromarray(picture).convert("L").convert("RGB")), "no colour"),
     )
 }  # fmt: skip

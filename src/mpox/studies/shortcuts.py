@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from mpox._core import MpoxError
-from mpox.data.changes import GRID, UNTOUCHED, lesion_boxes, lesion_map, to_lab, true_mask
+from mpox.data.changes import GRID, SET_ON, UNTOUCHED, change, lesion_boxes, lesion_map, to_lab, true_mask
 from mpox.data.dataset import Dataset
 from mpox.data.manifest import build_manifest
 from mpox.data.phantom import PhantomSpec, ensure_phantom, read_truths
+from mpox.data.pictures import read_rgb
 from mpox.data.pixels import load_pixels
 from mpox.models.config import ModelConfig
 from mpox.protocols.copies import altered, copies_in_test, copies_in_training, has_true_masks, true_mask_paths, with_copies
@@ -134,6 +135,22 @@ def fact_table(manifest: pd.DataFrame, quality: pd.DataFrame, tones: pd.DataFram
     table = table.merge(quality.drop(columns=["dataset", "label"]), on="image_id", validate="1:1")
     table = table.merge(tones[["image_id", "ita"]], on="image_id", validate="1:1")
     return table[["image_id", "label", *FACTS]].astype(dict.fromkeys(FACTS, float))
+
+
+def measured_facts(store: Store, data: Dataset) -> pd.DataFrame:
+    """`fact_table` of a data set, from the tables of chapter 1, computed where missing; skin tone is its column ``ita``."""
+    from mpox.audit import quality
+    from mpox.data import skintone
+
+    measures = {
+        "image-quality": (quality.QUALITY_VERSION, quality.image_quality),
+        "skin-tone": (skintone.SKIN_TONE_VERSION, quality.skin_tone),
+    }
+    tables = [
+        store.table(name, {"data": data.hash, "version": version}, partial(compute, data.manifest))
+        for name, (version, compute) in measures.items()
+    ]
+    return fact_table(data.manifest, *tables)
 
 
 def rate_scores(values: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -298,6 +315,19 @@ def cell_name(row: int, column: int) -> str:
     return f"{words} ({vertical} {horizontal})" if vertical and horizontal else words
 
 
+def drawn_forms(recipes: list[str], *, size: int = 224) -> list[np.ndarray]:
+    """One drawn image of Mpox (a phantom, not a patient) under each recipe, RGB of uint8; `UNTOUCHED` is the image as it is.
+
+    Lesions are taken to be where `mpox.data.changes.lesion_map` finds them.
+    """
+    root = ensure_phantom(PhantomSpec(n_patients=4, size=size, copies=0, label_conflicts=0))
+    picture = np.asarray(read_rgb(sorted((root / "Mpox").glob("*.png"))[0]))
+    mask = lesion_map(picture)
+    return [picture if recipe == UNTOUCHED else change(picture, recipe, mask=mask) for recipe in recipes]
+
+
+#: The phantom on which the lesion map is checked: another than that on which its constants were set.
+CHECKED_ON = PhantomSpec(seed=SET_ON + 1, n_patients=36, size=160, copies=0, label_conflicts=0, corner_mark=False)
 #: Share of a lesion's pixels from which it counts as found.
 FOUND = 0.5
 
@@ -327,7 +357,7 @@ def lesion_table(data: Dataset, size: int) -> pd.DataFrame:
 def phantom_lesions(spec: PhantomSpec, size: int) -> pd.DataFrame:
     """`lesion_table` of a phantom, with the truth and ``fitzpatrick`` (skin type, 1 to 6).
 
-    ``spec`` is another one than that on which the map's constants were set (`mpox.data.changes.SET_ON`).
+    ``spec`` is another one than that on which the map's constants were set, for instance `CHECKED_ON`.
     """
     root = ensure_phantom(spec)
     manifest = build_manifest(str(root))
