@@ -84,15 +84,14 @@ probe = mpox.ModelConfig("linear_probe", BACKBONE, image_size=IMAGE_SIZE, seed=S
 # %% tags=["hide-input"]
 spec = {"studies": STUDIES, "seed": SEED, "features": list(intervals.SETTINGS)}
 held = store.table("coverage", spec, lambda: intervals.coverage(STUDIES, seed=SEED))
-reach = 2 * held["standard_error"]
-held = held.assign(low=held["coverage"] - reach, high=(held["coverage"] + reach).clip(upper=1))
+held[["low", "high"]] = [resample.wilson(share * STUDIES, STUDIES)[1:] for share in held["coverage"]]
 spans = held.groupby("method")["coverage"].agg(["min", "max"])
 spans = spans.apply("{0[min]:.2f} to {0[max]:.2f}".format, axis=1)
 report.finding("coverage_refitted", spans[intervals.REFITTED])
 report.finding("coverage_fixed", spans[intervals.FIXED])
 report.finding("coverage_studies", str(STUDIES))
 
-# %% mystnb={"image": {"alt": "Share of simulated studies whose 95 percent interval contains the truth, for five ways to make an interval, accuracy and AUROC, one panel for each number of features; 0.95 is marked."}, "figure": {"name": "coverage", "caption": "Share of simulated studies whose 95 % interval contains the truth, for five ways to make the interval; whiskers are two standard errors of the simulation. Right is 0.95; to the left of it an interval is too narrow."}}
+# %% mystnb={"image": {"alt": "Share of simulated studies whose 95 percent interval contains the truth, for five ways to make an interval, accuracy and AUROC, one panel for each number of features; 0.95 is marked."}, "figure": {"name": "coverage", "caption": "Share of simulated studies whose 95 % interval contains the truth, for five ways to make the interval; whiskers are 95 % intervals of that share. Right is 0.95; to the left of it an interval is too narrow."}}
 folds_of = [f"{intervals.CORRECTED}, {repeats} repeats" for repeats in (10, 3)]
 drawn = held[held["method"].isin([intervals.REFITTED, intervals.FIXED, *folds_of, "images as independent (Wilson)"])]
 drawn = drawn.assign(features=drawn["features"].map("{} features".format), metric=drawn["metric"].replace({"auroc": "AUROC"}))
@@ -269,9 +268,9 @@ for (name, protocol), table in predictions.items():
     accuracies.append({**about, "Wilson, images": wilson, "within folds": inside["accuracy"]})
 
 # %%
-caption = f"AUROC for Mpox of the linear probe, {REPEATS['linear_probe']} repeats, with three 95 % intervals."
+caption = "AUROC for Mpox of the linear probe with three 95 % intervals."
 report.show(pd.DataFrame(areas), name="two-intervals", caption=caption)
-caption = f"Accuracy of the linear probe, {REPEATS['linear_probe']} repeats, with three 95 % intervals."
+caption = "Accuracy of the linear probe with three 95 % intervals."
 report.show(pd.DataFrame(accuracies), name="three-intervals", caption=caption)
 
 # %% [markdown]
