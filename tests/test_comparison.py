@@ -12,23 +12,11 @@ from mpox.stats.comparison import (
     compare_folds,
     corrected_t_test,
     fold_differences,
-    friedman,
     holm,
     mcnemar,
     tost,
 )
 from mpox.stats.metrics import difference
-
-#: Demsar 2006, table 6: AUC of C4.5 plain, +m, +cf, +m+cf on 14 data sets. In 'voting' the rounded 0.975 are not tied there.
-DEMSAR = pd.DataFrame(
-    [
-        (0.763, 0.768, 0.771, 0.798), (0.599, 0.591, 0.590, 0.569), (0.954, 0.971, 0.968, 0.967), (0.628, 0.661, 0.654, 0.657),
-        (0.882, 0.888, 0.886, 0.898), (0.936, 0.931, 0.916, 0.931), (0.661, 0.668, 0.609, 0.685), (0.583, 0.583, 0.563, 0.625),
-        (0.775, 0.838, 0.866, 0.875), (1.000, 1.000, 1.000, 1.000), (0.940, 0.962, 0.965, 0.962), (0.619, 0.666, 0.614, 0.669),
-        (0.972, 0.981, 0.9751, 0.975), (0.957, 0.978, 0.946, 0.970),
-    ],
-    columns=["C4.5", "+m", "+cf", "+m+cf"],
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -98,29 +86,6 @@ def test_what_cannot_be_tested_is_refused():
     for method in (tost, bayesian_correlated_t):
         with pytest.raises(MpoxError, match="above 0"):
             method(np.zeros(5), 0, 5)
-    with pytest.raises(MpoxError, match="three or more models"):
-        friedman(pd.DataFrame({"a": [1.0, 2], "b": [2.0, 1]}))
-
-
-def test_ranks_and_critical_difference_are_demsars():
-    found = friedman(DEMSAR)
-    assert found.mean_ranks.round(3).tolist() == [3.143, 2.000, 2.893, 1.964]
-    assert round(found.critical_difference, 2) == 1.25
-    sums = (found.mean_ranks**2).sum() - 4 * 5**2 / 4
-    assert 12 * 14 / (4 * 5) * sums == pytest.approx(9.28, abs=0.005)  # his chi-square leaves ties as they are
-    untied = friedman(DEMSAR + np.arange(4) * 1e-6)
-    ranks = untied.mean_ranks
-    assert untied.statistic == pytest.approx(8.4 * ((ranks**2).sum() - 25))
-    assert untied.p == pytest.approx(stats.chi2.sf(untied.statistic, 3))
-    # Demsar 2006, table 5a: q at 0.05 for 2 to 10 models
-    for models, q in zip(range(3, 11), (2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164), strict=True):
-        scores = pd.DataFrame(np.random.default_rng(models).random((6, models)) + np.arange(models) / 4)
-        found = friedman(scores)
-        assert found.critical_difference == pytest.approx(q * np.sqrt(models * (models + 1) / 36), abs=2e-3)
-        gaps = np.abs(np.subtract.outer(found.mean_ranks.to_numpy(), found.mean_ranks.to_numpy()))
-        assert ((found.nemenyi.to_numpy() < 0.05) == (gaps > found.critical_difference)).all()  # both say the same
-    tied = friedman(pd.DataFrame(np.ones((4, 3))))
-    assert (tied.statistic, tied.p, tied.mean_ranks.tolist()) == (0, 1, [2, 2, 2])
 
 
 def test_holm_by_hand():

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from mpox import MpoxError
 from mpox.cli import main
 from mpox.runs import export
-from mpox.runs.export import asking, export_run
+from mpox.runs.export import asking, compare_forms, export_run
 from mpox.runs.predict import NOTICE
 
 onnx = pytest.importorskip("onnx")
@@ -73,6 +73,16 @@ def test_every_form_is_asked_about_the_test_fold(exported, use_study):
         assert table["image_id"].tolist() == rows["image_id"].tolist() and table["group_id"].notna().all()
         apart[form] = np.abs(table[columns] - exported.predictions["torch"][columns]).to_numpy().max()
     assert apart["torch"] == 0 and apart["onnx"] <= 1e-4 < apart["onnx int8"] < 0.5
+
+
+def test_forms_are_compared_with_torch_and_the_8_bit_one_is_the_smallest(exported, use_study, monkeypatch):
+    monkeypatch.setattr(export, "export_run", lambda *_, **__: exported)
+    table = compare_forms(use_study.store, [use_study.run_id], use_study.folder, rounds=1).set_index("form")
+    assert list(table.index) == ["torch", "onnx", "onnx int8"] and (table["images"] == len(exported.predictions["torch"])).all()
+    assert table["size_mb"].idxmin() == "onnx int8" and (table.filter(regex="latency") > 0).all(axis=None)
+    assert table.loc["torch", ["max_abs_difference", "accuracy_loss", "auroc_loss"]].tolist() == [0, 0, 0]
+    assert 1e-4 < table.loc["onnx int8", "max_abs_difference"] < 0.5
+    assert (table["auroc"] + table["auroc_loss"]).to_numpy() == pytest.approx(table.loc["torch", "auroc"])
 
 
 def test_the_command_writes_the_file_and_says_what_was_checked(invoke, exported, tmp_path, monkeypatch):

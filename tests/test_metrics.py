@@ -19,7 +19,6 @@ from mpox.stats.metrics import (
     evaluate,
     fold_metrics,
     precision_at,
-    repeat_spread,
     replicates,
     sensitivity_at,
     weighted_auprc,
@@ -129,9 +128,6 @@ def test_repeats_are_averaged_and_folds_are_by_themselves():
     each = [lookup(evaluate(part, n_bootstrap=0)) for _, part in predictions.groupby("repeat")]
     assert all(both[key] == pytest.approx((each[0][key] + each[1][key]) / 2) for key in both)
     assert each[0]["accuracy", "all"] != each[1]["accuracy", "all"]
-    apart = each[0]["accuracy", "all"] - each[1]["accuracy", "all"]
-    assert repeat_spread(predictions, "accuracy", "all") == pytest.approx(abs(apart) / 2**0.5)
-    assert np.isnan(repeat_spread(predictions[predictions["repeat"] == 0], "accuracy", "all"))
     folds = fold_metrics(predictions)
     assert folds[["repeat", "fold"]].drop_duplicates().values.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     accuracy = fold_metrics(predictions, [("accuracy", "all")])

@@ -15,11 +15,14 @@ import torch
 from mpox._core import MpoxError
 from mpox.data.pixels import load_pixels
 from mpox.data.registry import REGISTRY
-from mpox.models.backbones import Deployable
+from mpox.models.backbones import Deployable, fold_batch_norm
+from mpox.models.costs import latency
+from mpox.models.hardware import device_name
 from mpox.runs.listing import find_run, training_data
 from mpox.runs.predict import BATCH, NOTICE, Predictor, build_predictor, outputs
 from mpox.runs.recorded import RecordedStore
 from mpox.runs.store import RunStore
+from mpox.stats.metrics import difference, evaluate
 
 #: Version of ONNX's set of operators.
 OPSET = 18
@@ -101,6 +104,54 @@ def export_run(
     columns = [f"p_{label}" for label in predictor.classes]
     said = {} if about is None else {form: about.join(pd.DataFrame(part, columns=columns)) for form, part in found.items()}
     return Exported(predictor, network, models, float(apart), said)
+
+
+def compare_forms(
+    store: RunStore | RecordedStore, run_ids: list[str], data_dir: str | None = None, *, rounds: int = 20
+) -> pd.DataFrame:
+    """Torch and both ONNX forms of the runs of a cross-validation: what each costs, and what it loses against torch.
+
+    Parameters
+    ----------
+    store, data_dir
+        As in `export_run`.
+    run_ids : list of str
+        Runs whose test folds belong together; size and time are of the first.
+    rounds : int
+        Timed predictions of each batch size.
+
+    Returns
+    -------
+    DataFrame
+        A row a form (``torch``, ``onnx``, ``onnx int8``): ``size_mb``, ``device``, ``images`` (tested), ``max_abs_difference``
+        (of a probability), ``latency_ms_1``, ``latency_p95_ms_1`` and the same for batches of 16 (an image, on one thread),
+        ``accuracy`` and ``auroc``, and what they lose, ``accuracy_loss`` and ``auroc_loss``, each with ``_low`` and ``_high``
+        (paired, over groups).
+    """
+    runs = [export_run(store, run_id, data_dir, int8=True) for run_id in run_ids]
+    network, models, positive = runs[0].network, runs[0].models, runs[0].predictor.positive
+    size = runs[0].predictor.model.image_size
+    fold_batch_norm(network.network, torch.zeros(1, 3, size, size))
+    ways: dict[str, Callable] = {"torch": lambda pixels: outputs(network, pixels)}
+    ways |= {form: asking(model, threads=1) for form, model in models.items()}
+    sizes = {"torch": sum(part.nbytes for part in network.network.state_dict().values())}
+    sizes |= {form: len(model) for form, model in models.items()}
+    rows = []
+    for form, ask in ways.items():
+        first, said = (pd.concat([run.predictions[which] for run in runs], ignore_index=True) for which in ("torch", form))
+        row = {"form": form, "size_mb": sizes[form] / 1e6, "device": device_name("cpu", threads=1), "images": len(said)}
+        row["max_abs_difference"] = (first.filter(regex="^p_") - said.filter(regex="^p_")).abs().max(axis=None)
+        for batch in (1, 16):
+            pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+            timed = latency(lambda ask=ask, pixels=pixels: ask(pixels), images=batch, rounds=rounds)
+            row[f"latency_ms_{batch}"], row[f"latency_p95_ms_{batch}"] = timed
+        for metric, label in (("accuracy", "all"), ("auroc", positive)):
+            found = evaluate(said, positive=positive, n_bootstrap=0).set_index(["metric", "class"])
+            row[metric] = found.loc[(metric, label), "estimate"]
+            lost = difference(first, said, metric, label, positive=positive)
+            row |= dict(zip((f"{metric}_loss{end}" for end in ("", "_low", "_high")), lost, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _as_onnx(network: Deployable, predictor: Predictor, calibrated: bool) -> bytes:

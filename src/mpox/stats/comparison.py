@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scikit_posthocs
 from scipy import stats
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
@@ -167,47 +166,6 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     found = contingency_tables.mcnemar([[(a & b).sum(), only_first], [only_second, (~a & ~b).sum()]], exact=True)
     return McNemar(len(a), only_first, only_second, (only_first + only_second) / len(a), float(found.pvalue))
-
-
-@dataclass(frozen=True)
-class Friedman:
-    """Chi-square with (models - 1) degrees of freedom, corrected for ties; ``mean_ranks`` of the models, 1 is best.
-
-    Mean ranks further apart than ``critical_difference`` differ at 0.05; ``nemenyi`` are the p values of all pairs, adjusted.
-    """
-
-    statistic: float
-    p: float
-    n_blocks: int
-    mean_ranks: pd.Series
-    critical_difference: float
-    nemenyi: pd.DataFrame
-
-
-def friedman(scores: pd.DataFrame) -> Friedman:
-    """Friedman's test over several models, with Nemenyi's comparison of all pairs.
-
-    Demsar 2006 (JMLR 7:1-30), section 3.2: models are ranked within each block, 1 for the best, ties get the mean rank; two mean
-    ranks differ at 0.05 if they are further apart than q sqrt(m (m + 1) / (6 N)) for m models and N blocks, q from the
-    studentized range over sqrt(2). The test wants independent blocks, such as data sets. Folds of one data set share training
-    images, so p is too small; take folds of one repeat, and read the result as a ranking with a warning.
-
-    Parameters
-    ----------
-    scores : DataFrame, shape (N, m)
-        Blocks in the rows, at least two, models in the columns, at least three; higher is better.
-    """
-    n_blocks, n_models = scores.shape
-    if n_blocks < 2 or n_models < 3 or scores.isna().any(axis=None):
-        raise MpoxError("Friedman's test needs three or more models (columns), each with a score in two or more blocks (rows).")
-    ranks = scores.rank(axis=1, ascending=False)
-    tied = bool((ranks.nunique(axis=1) == 1).all())  # every block ties all models: nothing to test
-    statistic, p = (0.0, 1.0) if tied else stats.friedmanchisquare(*scores.to_numpy().T)
-    q = stats.studentized_range.ppf(1 - ALPHA, n_models, np.inf) / np.sqrt(2)
-    critical = float(q * np.sqrt(n_models * (n_models + 1) / (6 * n_blocks)))
-    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(scores.to_numpy())
-    nemenyi = pd.DataFrame(nemenyi.to_numpy(), index=scores.columns, columns=scores.columns)
-    return Friedman(float(statistic), float(p), n_blocks, ranks.mean(), critical, nemenyi)
 
 
 def holm(p: pd.Series) -> pd.Series:

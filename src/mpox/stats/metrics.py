@@ -321,13 +321,6 @@ def fold_metrics(
     return pd.DataFrame(rows, columns=["repeat", "fold", "metric", "class", "estimate"])
 
 
-def repeat_spread(predictions: pd.DataFrame, metric: str, label: str, *, positive: str = "Mpox") -> float:
-    """The standard deviation of a metric of `evaluate` over the repeats (other folds, other random numbers); NaN for one."""
-    key = (metric, label)
-    parts = [replicates(part, [key], positive=positive, n_bootstrap=0)[key] for _, part in predictions.groupby("repeat")]
-    return float(np.std([part.estimate for part in parts], ddof=1)) if len(parts) > 1 else float("nan")
-
-
 def difference(
     first: pd.DataFrame, second: pd.DataFrame, metric: str, label: str, *, positive: str = "Mpox", **resampling: Any
 ) -> tuple[float, float, float]:
