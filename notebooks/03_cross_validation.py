@@ -62,11 +62,12 @@ DEVICE = "cpu"
 import pandas as pd
 
 import mpox.studies.verdict
-from mpox.book import explorers, plots, report, run
+from mpox.book import explorers, plots, report
+from mpox.book.run import check_parameters
 from mpox.protocols import copies, splits
 from mpox.studies import intervals, leakage
 
-run.check_parameters("03_cross_validation", globals())
+check_parameters("03_cross_validation", globals())
 published = {key: mpox.studies.verdict.read_paper().claims[key].published for key in ("f1", "roc_auc_mpox")}
 plots.use_style()
 store = mpox.open_store(RUN_STORE)
@@ -178,7 +179,7 @@ shares
 # %%
 probe, rule = models["linear_probe"], honest[data.name]
 table = mpox.cross_validate(store, data, rule, probe, n_folds=N_FOLDS, n_repeats=REPEATS["linear_probe"], seed=SEED)
-table.filter(regex="repeat|fold|group_id|label|^p_").head(3).round(2)
+table[["repeat", "fold", "group_id", "label", "p_Mpox"]].head(3).round(2)
 
 # %% [markdown]
 # The *linear probe* fits a linear classifier to the features of the frozen network. The *nearest neighbour* gives an image the
@@ -193,7 +194,7 @@ table.filter(regex="repeat|fold|group_id|label|^p_").head(3).round(2)
 
 # %%
 known = intervals.headline(store, data, rule, probe, table, n_draws=DRAWS)
-known[known["class"] == "Mpox"].round(3)
+known.loc[known["class"] == "Mpox", ["metric", "estimate", "low", "high", "interval"]].round(3)
 
 # %%
 wide = pd.DataFrame(said, columns=["data set", "measure", "rule", "text"]).query("rule != 'patients kept apart'")
@@ -324,8 +325,7 @@ for name, measure in [(name, measure) for name in leaky for measure in held]:
     needed.append((plots.dataset_title(name), measure, held[measure][2], middle, f"{low} to {high}"))
     report.finding(f"copies_{report.short_name(name)}_{held[measure][0]}", f"{middle} (95 % interval {low} to {high})")
 columns = ["data set", "measure", "published", "copies needed", "95 % interval"]
-caption = "Share of the tested images that must have a copy in training for the published value; 0% where none is needed."
-report.show(pd.DataFrame(needed, columns=columns), name="copies", caption=caption)
+report.show(pd.DataFrame(needed, columns=columns), name="copies", caption="Share of tested images that need a copy in training.")
 
 # %% mystnb={"image": {"alt": "F1 and ROC AUC over the share of tested images with a copy in training, one line a data set with a 95 percent band, and the published values as dashed lines."}, "figure": {"name": "copies", "caption": "F1 (harmonic mean of the averaged precision and recall) and ROC AUC of the linear probe over the share of the tested images that have an augmented copy in training, with 95 % intervals from resampling groups. Dashed: the published values."}}
 if leaky:

@@ -16,8 +16,8 @@
 # %% [markdown] tags=["study"]
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
-# - Of all rules, copies made first give the linear probe the highest value of every measure; image by image gives it higher values
-#   than groups kept apart in nearly all.
+# - Of all rules, copies made first give the linear probe the highest value of every measure; image by image gives it higher
+#   values than groups kept apart in nearly all.
 # - The two readings of F1 differ by at most {{ two_f1_largest }}, far less than the rules do.
 # - Among the rashes of MSID alone the AUROC is {{ cv_msid_rashes_only_auroc }}, with healthy skin
 #   {{ cv_msid_all_classes_auroc }}.
@@ -48,16 +48,17 @@ DRAWS = 25
 SEED = 0
 DEVICE = "cpu"
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import mpox
-from mpox.book import plots, report, run, wording
+from mpox.book import plots, report, wording
+from mpox.book.run import check_parameters
 from mpox.protocols import copies
 from mpox.stats import metrics
 from mpox.studies import intervals
 
-run.check_parameters("B_metrics", globals())
+check_parameters("B_metrics", globals())
 plots.use_style()
 store = mpox.open_store(RUN_STORE)
 datasets = {data.name: data for data in store.datasets(DATASETS, data_dir=DATA_DIR or None)}
@@ -153,9 +154,9 @@ report.finding("two_f1_largest", f"{readings['difference'].abs().max():.3f}")
 # %% [markdown]
 # ## With and without healthy skin
 #
-# Healthy skin is easily told from a rash, and a score with much of it flatters. Here the images of the class `Normal` are left
-# out of the test. The models are the same; the probability of `Normal` is shared out among the other classes. The AUPRC can rise,
-# because Mpox is then more common.
+# Healthy skin is easily distinguished from a rash, and a score with much of it flatters. Here the images of the class `Normal`
+# are left out of the test. The models are the same; the probability of `Normal` is shared out among the other classes. The AUPRC
+# can rise, because Mpox is then more common.
 
 # %%
 easy = {}

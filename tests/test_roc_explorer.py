@@ -61,9 +61,11 @@ def test_no_curve_and_too_many_are_refused(predictions, number):
 
 DOM = """
 const made = (name) => ({ attributes: {}, textContent: "", setAttribute(k, v) { this.attributes[k] = v; },
-  getAttribute(k) { return { x: 34, y: 34, width: 240, height: 240 }[k]; } });
+  getAttribute(k) { return { x: 34, y: 34, width: 240, height: 240 }[k]; },
+  addEventListener(kind, handler) { this.on = handler; },
+  getBoundingClientRect: () => ({ left: 10, top: 20, width: 480, height: 480 }) });
 const parts = {};
-const fields = { curve: { value: CURVE }, threshold: { value: "NUMBER" }, value: {} };
+const fields = { curve: { value: CURVE }, threshold: { value: "NUMBER" }, value: {}, prevalence: { value: "PERCENT" } };
 const form = { elements: { namedItem: (name) => fields[name] }, addEventListener() {} };
 const root = { querySelector: (q) => q === "form" ? form : (parts[q] = parts[q] || made(q)) };
 globalThis.document = { getElementById: () => root };
@@ -73,10 +75,39 @@ globalThis.document = { getElementById: () => root };
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed; the browser tests run the script, too")
 def test_the_script_shows_the_row_of_the_slider(predictions):
     table = operating_table(predictions, n_bootstrap=20)
-    page = explorer_html({"one": table, "two": table.assign(tp=7)}, caption="Curves")
-    script = page.split("<script>")[1].split("</script>")[0]
-    dom = DOM.replace("CURVE", '"two"').replace("NUMBER", "30")
-    last = "console.log(JSON.stringify([parts['[data-cell=tp]'].textContent, parts['.says'].textContent, fields.value.value]))"
-    out = subprocess.run(["node", "-e", dom + script + last], capture_output=True, text=True, check=True).stdout
-    tp, says, value = json.loads(out)
+    tp, says, value, alarms, *_ = run({"one": table, "two": table.assign(tp=7)}, "two", 30)
     assert tp == 7 and value == "0.30" and f"Sensitivity {table['sensitivity'].round(3)[30]:.2f}" in says
+    sensitivity, specificity = table.round(3).loc[30, ["sensitivity", "specificity"]]
+    predictive = 0.2 * sensitivity / (0.2 * sensitivity + 0.8 * (1 - specificity))  # Bayes' theorem
+    assert alarms == f"Where 20 % have Mpox, {100 * (1 - predictive):.0f} of 100 alarms are false."
+    assert run({"one": table}, "one", 30, percent="-3")[3] == "Give a prevalence from 0.1 to 50 %."
+    nobody = table.assign(sensitivity=0.0, specificity=1.0)
+    assert run({"one": nobody}, "one", 99)[3].endswith("nobody is called Mpox at this threshold.")
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed; the browser tests run the script, too")
+def test_a_click_chooses_the_nearest_point_of_any_curve(predictions):
+    table = operating_table(predictions, n_bootstrap=20)
+    other = table.assign(sensitivity=table["sensitivity"] / 2)
+    row = other.loc[20]
+    click = f"parts.svg.on({{ clientX: {10 + 480 * (1 - row['specificity'])}, clientY: {20 + 480 * (1 - row['sensitivity'])} }});"
+    *_, curve, number = run({"one": table, "other": other}, "one", 50, then=click)
+    place = other[["specificity", "sensitivity"]].round(3)
+    assert curve == "other" and place.loc[int(number)].equals(place.loc[20])
+
+
+def run(curves, curve, number, *, percent="20", then=""):
+    """What the page shows at a threshold of a curve, after the script ``then``."""
+    script = explorer_html(curves, caption="Curves").split("<script>")[1].split("</script>")[0]
+    dom = DOM.replace("CURVE", json.dumps(curve)).replace("NUMBER", str(number)).replace("PERCENT", percent)
+    shown = "[parts['[data-cell=tp]'].textContent, parts['.says'].textContent, fields.value.value, parts['.alarms'].textContent,"
+    last = f"{then} console.log(JSON.stringify({shown} fields.curve.value, fields.threshold.value]))"
+    return json.loads(subprocess.run(["node", "-e", dom + script + last], capture_output=True, text=True, check=True).stdout)
+
+
+def test_without_a_script_the_page_says_how_many_alarms_are_false(predictions):
+    table = operating_table(predictions, n_bootstrap=20)
+    half = table.round(3).iloc[50]
+    wrong, right = 99 * (1 - half["specificity"]), half["sensitivity"]
+    text = f"Where 1 % have Mpox, {100 * wrong / (wrong + right):.0f} of 100 alarms are false."
+    assert text in explorer_html({"one": table}, caption="Curves")

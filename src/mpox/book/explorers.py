@@ -24,6 +24,8 @@ from mpox.stats.resample import bootstrap, weighted_mean
 
 #: Thresholds from which the reader of an ROC curve chooses.
 THRESHOLDS = np.linspace(0, 1, 101)
+#: Prevalence, in per cent, at which the reader of an ROC curve begins.
+PREVALENCE = 1
 #: How many replicates of each operating point go into the page on costs; its intervals are read off these.
 N_SHIPPED = 400
 #: Of how many people the page on costs speaks: enough that all counts are whole at the lowest prevalence.
@@ -71,7 +73,7 @@ def operating_table(
 
 
 def explorer_html(curves: Mapping[str, pd.DataFrame], *, caption: str) -> str:
-    """The curves (name to `operating_table`, one to four), a slider for the threshold, and the confusion matrix there."""
+    """The curves (name to `operating_table`, one to four), a threshold to choose, the confusion matrix and false alarms."""
     if not 0 < len(curves) <= 4:
         raise MpoxError(f"The explorer shows one to 4 curves, not {len(curves)}.")
     shares, counts = (list(next(iter(curves.values())))[part] for part in (slice(1, 7), slice(7, None)))
@@ -80,9 +82,9 @@ def explorer_html(curves: Mapping[str, pd.DataFrame], *, caption: str) -> str:
         for name, table in curves.items()
     }
     data = {name: table[shares].round(3).join(table[counts]).to_numpy().tolist() for name, table in curves.items()}
-    half = next(iter(curves.values())).iloc[len(THRESHOLDS) // 2]
-    values = {"curves": drawn, "half": half[counts].astype(int), "says": _says(half), "caption": caption}
-    return _piece("roc_explorer", "mpoxRoc", data, **values)
+    half = next(iter(curves.values())).round(3).iloc[len(THRESHOLDS) // 2]
+    values = {"curves": drawn, "half": half[counts].astype(int), "says": _says(half), "alarms": _alarms(half), "caption": caption}
+    return _piece("roc_explorer", "mpoxRoc", data, prevalence=PREVALENCE, **values)
 
 
 def _says(row: pd.Series) -> str:
@@ -93,9 +95,18 @@ def _says(row: pd.Series) -> str:
     return f"{', '.join(sides)}.".replace("s", "S", 1)
 
 
+def _alarms(row: pd.Series) -> str:
+    wrong, right = (100 - PREVALENCE) * (1 - row["specificity"]), PREVALENCE * row["sensitivity"]
+    here = f"Where {PREVALENCE} % have Mpox, "
+    if wrong + right == 0:
+        return f"{here}nobody is called Mpox at this threshold."
+    return f"{here}{100 * wrong / (wrong + right):.0f} of 100 alarms are false."
+
+
 def show_explorer(curves: Mapping[str, pd.DataFrame], *, caption: str) -> None:
     """Show `explorer_html` in a notebook, and as text, at a threshold of one half, where there is no browser."""
-    half = [f"{name}: {_says(table.iloc[len(THRESHOLDS) // 2])}" for name, table in curves.items()]
+    rows = {name: table.round(3).iloc[len(THRESHOLDS) // 2] for name, table in curves.items()}
+    half = [f"{name}: {_says(row)} {_alarms(row)}" for name, row in rows.items()]
     text = "\n".join([caption, "At a threshold of 0.50:", *half])
     display({"text/html": explorer_html(curves, caption=caption), "text/plain": text}, raw=True)
 
