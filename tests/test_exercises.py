@@ -183,7 +183,7 @@ def elsewhere(tmp_path):
 FOUND = {
     "01": ["In no pair: cat/corner.png, cup/corner.png."],
     "02": ["espresso", "B0 rounds to 4.14 M with 100 to 107 hidden units."],
-    "03": ["always naming", "mean gain in the probability of the true class"],
+    "03": ["always naming", "resampling groups makes the interval"],
     "04": ["498 patients", "p, corrected", "Right."],
     "05": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
     "06": ["what is permuted", "chance of a mistake", "over five heads"],
