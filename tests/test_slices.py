@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mpox import MpoxError
+from mpox import ModelConfig, MpoxError
 from mpox.data.dataset import Dataset
 from mpox.data.phantom import PhantomSpec, generate, read_truths
 from mpox.stats.slices import check_finder, conditions, find_slices, permute_errors, slice_errors
-from mpox.studies.errors import image_metadata
+from mpox.studies.errors import all_metadata, feature_clusters, image_metadata
 
 
 def clustered(rng: np.random.Generator, *, n_groups: int = 70, rate: float = 0.25) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -204,5 +204,52 @@ def test_what_is_known_of_a_picture_is_joined():
     table = image_metadata(data, quality, tone, pd.DataFrame({"image_id": ["b"], "cluster": ["3"]}))
     assert table["lightness"].tolist() == [1, 2, 3] and table["text"].tolist() == [False, True, False]
     assert table["skin tone"].tolist() == ["tan", "no angle", "dark"]
-    assert table["pictures of the group"].tolist() == ["2", "2", "1"]
+    assert table["images of the group"].tolist() == ["2", "2", "1"]
     assert table["cluster"].isna().tolist() == [True, False, True]
+
+
+# ---------------------------------------------------------------------------------- what all slices are cut from
+@pytest.fixture(scope="module")
+def blobs() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.normal(0, 0.5, (60, 20)) + 8 * np.eye(20)[np.repeat([0, 1, 2], [30, 20, 10])]).astype(np.float32)
+
+
+def test_features_that_are_alike_are_one_cluster_and_the_largest_is_the_first(blobs):
+    found = feature_clusters(blobs, n_clusters=3, seed=0)
+    assert found.tolist() == [1] * 30 + [2] * 20 + [3] * 10
+    assert (feature_clusters(blobs, n_clusters=3, seed=0) == found).all()
+    with pytest.raises(MpoxError, match="8 clusters of 3 images"):
+        feature_clusters(blobs[:3])
+
+
+def test_each_data_set_gets_its_own_rows_of_the_common_clusters(blobs, monkeypatch):
+    """Both may call an image by the same name; a table that the store has is read, whatever else it has."""
+
+    class Kept:
+        def __init__(self):
+            self.asked = []
+
+        def table(self, name, spec, compute):
+            self.asked.append((name, sorted(spec)))
+            if name == "embedding":
+                return compute().assign(x=0.0)
+            if name == "skin-tone":
+                return pd.DataFrame({"image_id": ["a", "b"], "ita_class": ["tan", "dark"]})
+            return pd.DataFrame(
+                {"image_id": ["a", "b"], "lightness": 1.0, "contrast": 1.0, "blur": 1.0, "text_lines": 0, "border": 0.0}
+            )
+
+    datasets = []
+    for name in ("s", "t"):
+        about = {"label": ["Mpox", "Normal"], "source": name, "pixel_sha256": "0", "patient_id": pd.NA}
+        manifest = pd.DataFrame({"image_id": ["a", "b"], **about})
+        groups = pd.Series(["a", "b"], index=["a", "b"])
+        datasets.append(Dataset(name, manifest, groups, is_phantom=name == "t", has_pictures=False))
+    monkeypatch.setattr("mpox.models.features.features", lambda manifest, model: blobs[[0, 59, 30, 31]])
+    store = Kept()
+    found = all_metadata(store, datasets, ModelConfig(image_size=64), n_clusters=3)
+    assert sorted(found["s"]["cluster"]) == ["2", "3"] and found["t"]["cluster"].tolist() == ["1", "1"]
+    assert "x" not in found["s"] and found["t"]["class"].tolist() == ["Mpox", "Normal"]
+    assert store.asked[0] == ("embedding", ["backbone", "clusters", "data", "seed", "size", "version"]), "as it was recorded"
+    assert [name for name, _ in store.asked[1:]] == ["image-quality", "skin-tone"] * 2

@@ -1,13 +1,19 @@
-"""Which images are wrong, and where they lie among the others."""
+"""Which images are wrong, and what is known of them."""
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
+from mpox.data.phantom import read_truths
 from mpox.data.skintone import CLASSES
+from mpox.models.config import ModelConfig
+from mpox.runs.recorded import Store
 from mpox.stats.metrics import class_names, codes_of, groups_of, probabilities_of, weighted_confusion
 from mpox.stats.resample import bootstrap, ratio
 from mpox.stats.slices import NO_ANGLE
@@ -74,7 +80,7 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
     """What is known of every image of a data set, one column for each thing that slices can be cut by.
 
     ``quality`` and ``tone`` are from `mpox.audit.quality.image_quality` and `skin_tone`; all other columns of ``more``, tables
-    with ``image_id``, join in. Indexed by ``image_id``: ``class``, ``source``, ``pictures of the group``, ``has a copy``, ``skin
+    with ``image_id``, join in. Indexed by ``image_id``: ``class``, ``source``, ``images of the group``, ``has a copy``, ``skin
     tone``, ``lightness``, ``contrast``, ``blur``, ``text``, ``border``, and the columns of ``more``.
     """
     manifest = data.manifest.set_index("image_id")
@@ -86,7 +92,7 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
         {
             "class": manifest["label"],
             "source": manifest["source"],
-            "pictures of the group": sizes.reindex(manifest.index).map(lambda n: str(n) if n < 3 else "3 or more"),
+            "images of the group": sizes.reindex(manifest.index).map(lambda n: str(n) if n < 3 else "3 or more"),
             "has a copy": manifest.index.isin(copied),
             "skin tone": pd.Categorical(tone["ita_class"].fillna(NO_ANGLE), [*CLASSES, NO_ANGLE]),
             "lightness": quality["lightness"],
@@ -101,49 +107,73 @@ def image_metadata(data: Dataset, quality: pd.DataFrame, tone: pd.DataFrame, *mo
     return table
 
 
-#: Raised by one whenever the map of unchanged features changes.
+#: Raised by one whenever the clusters of unchanged features change.
 VERSION = 1
 N_COMPONENTS = 50
 N_CLUSTERS = 8
-PERPLEXITY = 30.0
 
 
-def embedding_map(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> pd.DataFrame:
-    """Features in the plane by t-SNE (van der Maaten and Hinton 2008), and their clusters by k-means.
+def feature_clusters(features: np.ndarray, *, n_clusters: int = N_CLUSTERS, seed: int = 0) -> np.ndarray:
+    """Clusters of features (shape (n, d)) by k-means on their first principal components; no label is seen.
 
-    Both see the first principal components of the features (shape (n, d)), not their labels. The layout starts from the first two
-    of them, which keeps more of the large distances than a random start (Kobak and Berens 2019), and makes it the same for the
-    same features. ``x``, ``y`` (rounded to 0.01), ``cluster`` (int, from 1, the largest first), in the order of the features.
+    Int, from 1, the largest first, in the order of the features.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    if len(features) < max(4, n_clusters):
-        raise MpoxError(
-            f"A map of {len(features)} images in {n_clusters} clusters is not possible: give at least 4 and {n_clusters}."
-        )
+    if len(features) < n_clusters:
+        raise MpoxError(f"There cannot be {n_clusters} clusters of {len(features)} images: ask for fewer, or give more images.")
     with threadpool_limits(1):  # sums in one order, whatever the number of cores
         pca = PCA(min(N_COMPONENTS, *features.shape), svd_solver="full", random_state=seed)
-        components = pca.fit_transform(features.astype(np.float64))
-        perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
-        places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(components)
-        labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(components)
+        labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(pca.fit_transform(features.astype(np.float64)))
     order = np.argsort(-np.bincount(labels), kind="stable")
-    x, y = np.round(places.astype(np.float64), 2).T
-    return pd.DataFrame({"x": x, "y": y, "cluster": np.argsort(order)[labels] + 1})
+    return np.argsort(order)[labels] + 1
 
 
-def map_table(place: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
-    """A map (``dataset``, ``image_id``, ``x``, ``y``) with what the model said of each image (`error_table` with ``dataset``).
+def all_metadata(
+    store: Store, datasets: Sequence[Dataset], model: ModelConfig, *, n_clusters: int = N_CLUSTERS, seed: int = 0
+) -> dict[str, pd.DataFrame]:
+    """What slices can be cut by, by data set: `image_metadata`, its tables read from the store or computed where missing.
 
-    ``image_id``, ``x``, ``y``, ``class``, ``predicted``, ``probability`` (of the predicted class), ``outcome`` (``right`` or
-    ``wrong``), ``source`` (the data set); right ones first, so that mistakes are drawn on top.
+    Parameters
+    ----------
+    store : Store
+    datasets : sequence of Dataset
+        Those whose images are put into clusters together.
+    model : ModelConfig
+        Its unchanged backbone, at its size, gives the features of the clusters.
+    n_clusters, seed : int
+        See `feature_clusters`.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        With ``cluster`` (str); for a phantom that is on this machine also ``lesion_count`` and ``lesion_fraction``.
     """
-    columns = ["dataset", "image_id", "label", "predicted", "confidence", "wrong"]
-    table = place.merge(errors[columns], on=["dataset", "image_id"], validate="1:1")
-    table = table.assign(outcome=table["wrong"].map({True: "wrong", False: "right"}))
-    table = table.sort_values("wrong", kind="stable", ignore_index=True)
-    table = table.rename(columns={"label": "class", "confidence": "probability", "dataset": "source"})
-    return table[["image_id", "x", "y", "class", "predicted", "probability", "outcome", "source"]]
+    from mpox.audit import quality
+    from mpox.data import skintone
+    from mpox.models.features import features
+
+    whole = pd.concat([data.manifest for data in datasets], ignore_index=True)
+    spec = {"data": [data.hash for data in datasets], "backbone": model.backbone, "size": model.image_size}
+    clusters = store.table(
+        "embedding",
+        {**spec, "clusters": n_clusters, "version": VERSION, "seed": seed},
+        lambda: whole[["image_id"]].assign(cluster=feature_clusters(features(whole, model), n_clusters=n_clusters, seed=seed)),
+    )[["image_id", "cluster"]].astype({"cluster": str})
+    known = {}
+    for data in datasets:
+        measured = [
+            store.table(name, {"data": data.hash, "version": version}, partial(compute, data.manifest))
+            for name, version, compute in (
+                ("image-quality", quality.QUALITY_VERSION, quality.image_quality),
+                ("skin-tone", skintone.SKIN_TONE_VERSION, quality.skin_tone),
+            )
+        ]
+        more = [clusters[(whole["source"] == data.name).to_numpy()]]
+        if data.is_phantom and data.has_pictures:
+            truths = read_truths(Path(data.manifest["path"].iloc[0]).parents[1])
+            more.append(truths[["image_id", "lesion_count", "lesion_fraction"]])
+        known[data.name] = image_metadata(data, *measured, *more)
+    return known
