@@ -181,15 +181,15 @@ def elsewhere(tmp_path):
 
 
 FOUND = {
-    "01": ["In no pair: cat/corner.png, cup/corner.png."],
+    "01": ["In no pair: cat corner.png, cup corner.png."],
     "02": ["espresso", "B0 rounds to 4.14 M with 100 to 107 hidden units."],
     "03": ["always naming", "resampling groups makes the interval"],
     "04": ["498 patients", "p, corrected", "Right."],
-    "05": ["most accuracy is lost with", "both vectors minus the frozen features alone"],
-    "06": ["what is permuted", "chance of a mistake", "over five heads"],
-    "07_shortcuts": ["the class changes most often", "after training on", "Without the mark: flagged none", "of the cover alone"],
+    "05": ["most accuracy is lost with", "points of accuracy by luck", "network and texture averaged"],
+    "06": ["confident mistakes", "what is permuted", "Mean rank correlation over six images"],
+    "07_shortcuts": ["painted over minus boxes", "at the threshold 0.50: sensitivity"],
     "08_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
-    "09": ["prevalence at which half are right", "isotonic, fitted on the test", "size, together", "no plain wall passes"],
+    "09": ["prevalence at which half are right", "all together", "prevalences at which the model is the cheapest"],
     "10": ["published minus upper end", "sensitivity and specificity from"],
 }
 

@@ -330,8 +330,8 @@ def reviews(page: Page) -> None:
 @pytest.mark.parametrize(
     ("chapter", "selector", "responds", "editions"),
     [
-        ("05_ablation", ".mpox-sortable", sorts, {"study", "instruments"}),
-        ("01_data_exploration", ".mpox-review", reviews, {"instruments"}),  # it needs pictures, which the records have not
+        ("D_costs", ".mpox-sortable", sorts, {"study", "instruments"}),
+        ("A_audit", ".mpox-review", reviews, {"instruments"}),  # it needs pictures, which the records have not
     ],
 )
 def test_an_interactive_part_responds(browser, html, served, chapter, selector, responds: Callable[[Page], None], editions):
