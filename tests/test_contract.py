@@ -104,7 +104,7 @@ def test_every_recorded_split_is_dealt_again(store):
 def ask_as_the_chapters_do(store: RecordedStore) -> None:
     """One model a split: the linear probe of the reference network, by every function of the package that deals a split."""
     asked = load_profile("recorded").parameters
-    for chapter in ("07_shortcuts", "08_other_data", "05_ablation", "03_cross_validation"):
+    for chapter in ("07_shortcuts", "F_robustness", "08_other_data", "05_ablation", "03_cross_validation"):
         asked = declared_parameters(chapter) | asked
     folds = {"n_folds": asked["N_FOLDS"], "seed": asked["SEED"]}
     probe = ModelConfig(backbone=asked["BACKBONE"], image_size=asked["IMAGE_SIZE"])

@@ -199,7 +199,7 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
         ("05", {"TAIL_FACTORS": [None]}, "Each item of TAIL_FACTORS must be text"),
         ("05", {"FACTORIAL_SIZES": ["x"]}, "Each item of FACTORIAL_SIZES must be a whole number"),
         ("08_other_data", {"OWN_SHARES": [float("nan")]}, "Each item of OWN_SHARES must be from"),
-        ("07_shortcuts", {"BLANKED": [None]}, "Each item of BLANKED must be text"),
+        ("F_robustness", {"BLANKED": [None]}, "Each item of BLANKED must be text"),
         *[
             (chapter, {name: []}, f"{name} must have at least one item")
             for chapter, names in {
@@ -207,7 +207,7 @@ def test_what_a_run_cannot_use_is_an_error_before_anything_is_written(project, m
                 "04": ("FRACTIONS", "SEEDS"),
                 "05": ("BACKBONES",),
                 "09": ("SENSITIVITIES", "CONFIDENCES"),
-                "07_shortcuts": ("STRENGTHS",),
+                "F_robustness": ("STRENGTHS",),
             }.items()
             for name in names
         ],

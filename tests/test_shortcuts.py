@@ -12,6 +12,7 @@ from mpox.data.changes import UNTOUCHED, cell_recipes
 from mpox.data.phantom import read_truths
 from mpox.protocols.copies import true_mask_paths
 from mpox.protocols.splits import make_splits
+from mpox.runs.store import RunStore
 from mpox.studies.shortcuts import (
     ALL_BAYES,
     ALL_TREES,
@@ -21,7 +22,9 @@ from mpox.studies.shortcuts import (
     cells_blanked,
     columnwise_auroc,
     dealt_labels,
+    drawn_forms,
     fact_table,
+    measured_facts,
     predictor_table,
     rate_scores,
     single_facts,
@@ -90,6 +93,24 @@ def test_all_facts_of_a_data_set(tmp_path):
     assert "width" not in found.index and "jpeg_quality" not in found.index and "ita" in found.index
     assert found["estimate"].drop(index=[ALL_BAYES, ALL_TREES]).idxmax() == "file_bytes" and found.loc["file_bytes", "p"] < 0.05
     assert found.loc[ALL_TREES, "low"] > 0.5 and np.isnan(found.loc[ALL_TREES, "p"])
+
+
+def test_facts_are_measured_once_and_then_read(tmp_path, monkeypatch):
+    data, store = planted(corner_mark=False, n_patients=12), RunStore(tmp_path)
+    facts = measured_facts(store, data)
+    assert list(facts) == ["image_id", "label", *FACTS] and facts["image_id"].equals(data.manifest["image_id"])
+    assert facts["lightness"].between(0, 100).all() and facts["ita"].notna().any() and len(store.used_tables) == 2
+    for measure in ("image_quality", "skin_tone"):
+        monkeypatch.setattr(f"mpox.audit.quality.{measure}", lambda manifest: pytest.fail("measured again"))
+    pd.testing.assert_frame_equal(measured_facts(store, data), facts)
+
+
+def test_a_drawn_image_takes_every_form():
+    whole, covered, mask, frame, blurred = drawn_forms([UNTOUCHED, "covered", "mask_only", "border_only", "blur-5"], size=96)
+    assert all(form.shape == (96, 96, 3) and form.dtype == np.uint8 for form in (whole, covered, mask, frame, blurred))
+    assert set(np.unique(mask)) == {0, 255} and (frame[48, 48] == 128).all() and (frame[0] == whole[0]).all()
+    lesions = mask[..., 0] == 255
+    assert (covered[lesions] != whole[lesions]).any(axis=1).mean() > 0.9 and not (blurred == whole).all()
 
 
 @pytest.mark.parametrize("corner_mark", [True, False])
