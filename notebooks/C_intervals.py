@@ -53,14 +53,13 @@ DRAWS = 25
 SEED = 0
 DEVICE = "cpu"
 
-# %% tags=["hide-input"]
+# %%
 import numpy as np
 import pandas as pd
 
-import mpox.protocols.splits
 import mpox.stats.delong
 from mpox.book import plots, report, run
-from mpox.stats import comparison, metrics, power, resample
+from mpox.stats import comparison, metrics, power
 from mpox.studies import intervals
 
 run.check_parameters("C_intervals", globals())
@@ -81,10 +80,10 @@ probe = mpox.ModelConfig("linear_probe", BACKBONE, image_size=IMAGE_SIZE, seed=S
 # cross-validated on it, groups kept apart. The truth is what such probes are worth on new people, on average. The number of
 # features, 20 or 40, says how strongly the model depends on who was in training.
 
-# %% tags=["hide-input"]
+# %%
 spec = {"studies": STUDIES, "seed": SEED, "features": list(intervals.SETTINGS)}
 held = store.table("coverage", spec, lambda: intervals.coverage(STUDIES, seed=SEED))
-held[["low", "high"]] = [resample.wilson(share * STUDIES, STUDIES)[1:] for share in held["coverage"]]
+held[["low", "high"]] = [mpox.stats.resample.wilson(share * STUDIES, STUDIES)[1:] for share in held["coverage"]]
 spans = held.groupby("method")["coverage"].agg(["min", "max"])
 spans = spans.apply("{0[min]:.2f} to {0[max]:.2f}".format, axis=1)
 report.finding("coverage_refitted", spans[intervals.REFITTED])
@@ -126,7 +125,7 @@ if report.is_study(datasets):
 # Two equally good models are compared over and over by repeated cross-validation, three images in each group. A test at the level
 # 0.05 should call them different in 5 % of the studies.
 
-# %% tags=["hide-input"]
+# %%
 def null_differences(
     rng, whole, *, correlation=0.6, n_groups=80, per_group=3, n_folds=5, n_repeats=5, n_features=10, separation=2.0
 ):
@@ -161,7 +160,7 @@ def type_one_error(n_simulations=1000, *, seed=0, **study):
         found = [null_differences(rng, whole, **study) for _ in range(n_simulations)]
         for test in ("corrected t", "plain t"):
             hits = sum(comparison.corrected_t_test(values, 5, corrected=test == "corrected t").p < 0.05 for values in found)
-            rows.append((folds_of, test, *resample.wilson(hits, n_simulations)))
+            rows.append((folds_of, test, *mpox.stats.resample.wilson(hits, n_simulations)))
     return pd.DataFrame(rows, columns=["folds_of", "test", "share_significant", "low", "high"])
 
 
@@ -192,7 +191,7 @@ if report.is_study(datasets):
 #
 # [Each point](#fig-folds) is the accuracy of the linear probe in one fold.
 
-# %% tags=["hide-input"]
+# %%
 predictions = {
     (name, protocol): mpox.cross_validate(
         store, datasets[name], protocol, probe, n_folds=N_FOLDS, n_repeats=REPEATS["linear_probe"], seed=SEED
@@ -248,7 +247,7 @@ else:
 # over folds, with the variance corrected for shared training images {cite}`nadeau2003`, ranks or counts only what one model said.
 # It does not hold where groups cross folds, and is left out there. Wilson's {cite}`wilson1927` takes each image for independent.
 
-# %% tags=["hide-input"]
+# %%
 areas, accuracies = [], []
 for (name, protocol), table in predictions.items():
     found = intervals.headline(store, datasets[name], protocol, probe, table, n_draws=DRAWS)
@@ -262,7 +261,7 @@ for (name, protocol), table in predictions.items():
     value = found.set_index(["metric", "class"])["estimate"]["accuracy", "all"]
     refitted = {one: report.estimate(found, one, label, digits=3) for one, label in (("auroc", "Mpox"), ("accuracy", "all"))}
     delong = report.with_interval(area.estimate, area.low, area.high, digits=3)
-    wilson = report.with_interval(*resample.wilson(value * n, n), digits=3)
+    wilson = report.with_interval(*mpox.stats.resample.wilson(value * n, n), digits=3)
     areas.append({**about, "as in chapter 3": refitted["auroc"], "DeLong, groups": delong, "within folds": inside["auroc"]})
     about["as in chapter 3"] = refitted["accuracy"]
     accuracies.append({**about, "Wilson, images": wilson, "within folds": inside["accuracy"]})
@@ -291,5 +290,5 @@ report.show(pd.DataFrame(accuracies), name="three-intervals", caption=caption)
 # [Chapter 4](04_power.ipynb) uses these tests; on tests over folds: Nadeau and Bengio {cite}`nadeau2003`; on refitting: Jiang et
 # al. {cite}`jiang2008`.
 
-# %% tags=["hide-input"]
+# %%
 report.provenance("C_intervals", store, list(datasets.values()), device=DEVICE)

@@ -11,8 +11,9 @@ from scipy import stats
 from scipy.special import expit, ndtr, ndtri
 from scipy.stats import multivariate_normal, norm, t
 
+import mpox
 from mpox._core import project_root
-from mpox.stats import comparison, resample
+from mpox.stats import comparison
 from mpox.stats.delong import clustered_auroc, placement_values
 from mpox.stats.metrics import group_weights, weighted_auroc
 from mpox.stats.resample import bca_interval, leave_one_out_weights, percentile_interval, wilson
@@ -24,7 +25,7 @@ N, REPLICATES, GROUPS, IMAGES, CORRELATION = 200, 400, 80, 3, 0.6
 @pytest.fixture(scope="module")
 def chapter() -> SimpleNamespace:
     """What the cells that define the simulations define: of chapter 4 and of appendix C."""
-    known: dict = {"np": np, "pd": pd, "stats": stats, "comparison": comparison, "resample": resample}
+    known: dict = {"np": np, "pd": pd, "stats": stats, "comparison": comparison, "mpox": mpox}
     for name, wanted in (("04_power", "def fold_test_experiment"), ("C_intervals", "def type_one_error")):
         cells = jupytext.read(project_root() / "notebooks" / f"{name}.py").cells
         (source,) = [cell.source for cell in cells if wanted in cell.source]
