@@ -22,7 +22,7 @@ from mpox.runs.recorded import open_store
 NAMES = [
     "01_data_exploration", "02_transfer_learning", "03_cross_validation", "04_power", "05_ablation", "06_error_analysis",
     "08_other_data", "07_shortcuts", "09_use", "10_verdict",
-    "C_intervals",
+    "C_intervals", "G_calibration",
 ]  # fmt: skip
 
 
