@@ -17,20 +17,21 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 # A network that learnt to name everyday objects, and was never trained on skin, describes images well enough for a simple linear
-# classifier to reach an AUROC (area under the ROC curve) for Mpox of {{ cv_msld_source_auroc }} on MSLD and {{ cv_msid_source_auroc }}
-# on MSID, on photographs and patients that it has not met. What it borrowed matters: with random weights in place of the learnt ones the
-# AUROC is lower by {{ imagenet_minus_random_msld }} and {{ imagenet_minus_random_msid }}. Training the network further on these images
-# showed no gain: the AUROC changed by {{ fine_tune_minus_probe_msld }} and {{ fine_tune_minus_probe_msid }}.
+# classifier to reach an AUROC (area under the ROC curve) for Mpox of {{ cv_msld_source_auroc }} on MSLD and
+# {{ cv_msid_source_auroc }} on MSID, on photographs and patients that it has not met. What it borrowed matters: with random
+# weights in place of the learnt ones the AUROC is lower by {{ imagenet_minus_random_msld }} and {{ imagenet_minus_random_msid }}.
+# Training the network further on these images showed no gain: the AUROC changed by {{ fine_tune_minus_probe_msld }} and
+# {{ fine_tune_minus_probe_msid }}.
 # :::
 
 # %% [markdown] tags=["instruments"]
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
-# The phantom's lesions were drawn so that a network has something to find, and a linear classifier on borrowed features finds it: its
-# AUROC (area under the ROC curve) for Mpox is {{ cv_phantom_source_auroc }} on patients that it has not met. With random weights in place
-# of those learnt on ImageNet the AUROC is lower by {{ imagenet_minus_random_phantom }}, so the comparison can show what was borrowed. A
-# short training of the whole network changes it by {{ fine_tune_minus_probe_phantom }}: this page trains for a few epochs, to show how it
-# is done and not how good it can get.
+# The phantom's lesions were drawn so that a network has something to find, and a linear classifier on borrowed features finds it:
+# its AUROC (area under the ROC curve) for Mpox is {{ cv_phantom_source_auroc }} on patients that it has not met. With random
+# weights in place of those learnt on ImageNet the AUROC is lower by {{ imagenet_minus_random_phantom }}, so the comparison can
+# show what was borrowed. A short training of the whole network changes it by {{ fine_tune_minus_probe_phantom }}: this page
+# trains for a few epochs, to show how it is done and not how good it can get.
 # :::
 
 # %% tags=["parameters"]
@@ -81,24 +82,24 @@ def out_of_fold(data, name):
 
 predictions = {(data.name, name): out_of_fold(data, name) for data in datasets for name in models}
 
-# %%
+# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals of a probe on random weights, a probe on ImageNet weights and a fine-tuned network, one panel a data set."}, "figure": {"name": "two-regimes", "caption": "AUROC for Mpox on held-out groups, with 95 % intervals from resampling groups. A probe is a linear classifier on features that stay as they are; a fine-tuned network is trained further."}}
 rows = []
 for (name, model), table in predictions.items():
     found = mpox.evaluate(table).query("metric == 'auroc' and `class` == 'Mpox'")
     rows.append(found.assign(dataset=name, model=model))
 areas = pd.concat(rows, ignore_index=True)
 titles = {"random weights": "probe, random weights", "linear_probe": "probe, ImageNet weights", "fine_tune": "fine-tuned"}
-
-# %% mystnb={"image": {"alt": "AUROC for Mpox with 95 percent intervals of a probe on random weights, a probe on ImageNet weights and a fine-tuned network, one panel a data set."}, "figure": {"name": "two-regimes", "caption": "AUROC for Mpox on held-out groups, with 95 % intervals from resampling groups. A probe is a linear classifier on features that stay as they are; a fine-tuned network is trained further."}}
 look = {"values": "{:.2f}", "legend": False, "xlabel": "AUROC (Mpox), with 95 % interval"}
-figure = plots.forest(areas.assign(line=areas["model"].map(titles)), "line", hue="model", row="dataset", reference={"chance": 0.5}, **look)
+figure = plots.forest(
+    areas.assign(line=areas["model"].map(titles)), "line", hue="model", row="dataset", reference={"chance": 0.5}, **look
+)
 
 # %% [markdown]
 # **Question.** What does a network that has learnt everyday objects know about skin, and how is it taught the rest?
 #
-# A few hundred images cannot train a network of millions of parameters. The way out is *transfer*: take a backbone whose filters were
-# learnt on the million images of ImageNet {cite}`deng2009`, put a small head on it, and train as much of the two as the data allow. The
-# paper did this with an EfficientNet {cite}`tan2019`, and so does this book.
+# A few hundred images cannot train a network of millions of parameters. The way out is *transfer*: take a backbone whose filters
+# were learnt on the million images of ImageNet {cite}`deng2009`, put a small head on it, and train as much of the two as the data
+# allow. The paper did this with an EfficientNet {cite}`tan2019`, and so does this book.
 #
 # **After this chapter you can**
 #
@@ -111,8 +112,8 @@ figure = plots.forest(areas.assign(line=areas["model"].map(titles)), "line", hue
 #
 # ## Which network has 4.14 M parameters?
 #
-# The abstract of the paper names a family of networks and a size, not a member. So we count. Each candidate is built from its definition
-# in timm {cite}`wightman2019`, without weights, and its parameters are counted for two, four and six classes.
+# The abstract of the paper names a family of networks and a size, not a member. So we count. Each candidate is built from its
+# definition in timm {cite}`wightman2019`, without weights, and its parameters are counted for two, four and six classes.
 
 # %% tags=["exercise-setup"]
 PUBLISHED_SIZE = 4.14  # million parameters
@@ -140,18 +141,18 @@ for n in (2, 4, 6):
 report.finding("params_b0_hidden", report.millions(cards["efficientnet_b0", "hidden", 2].parameters))
 
 # %% [markdown]
-# Two of [the nine candidates](#table-candidates) round to 4.14 M whatever the number of classes: EfficientNet-Lite1 with a plain linear head
-# ({{ params_2 }} for two classes, {{ params_4 }} for four, {{ params_6 }} for six) and EfficientNet-B0 with a hidden layer of 100 units
-# ({{ params_b0_hidden }}).
+# Two of [the nine candidates](#table-candidates) round to 4.14 M whatever the number of classes: EfficientNet-Lite1 with a plain
+# linear head ({{ params_2 }} for two classes, {{ params_4 }} for four, {{ params_6 }} for six) and EfficientNet-B0 with a hidden
+# layer of 100 units ({{ params_b0_hidden }}).
 #
-# That is an inference from one number, and this book treats it as one. Its reference model is EfficientNet-Lite1 with a linear head, because
-# a plain head is what "transfer" usually means and nothing had to be adjusted to make it fit. The rival reading stays in view:
-# [chapter 5](05_ablation.ipynb) puts such a hidden layer on the reference.
+# That is an inference from one number, and this book treats it as one. Its reference model is EfficientNet-Lite1 with a linear
+# head, because a plain head is what "transfer" usually means and nothing had to be adjusted to make it fit. The rival reading
+# stays in view: [chapter 5](05_ablation.ipynb) puts such a hidden layer on the reference.
 #
 # ## Are the weights real?
 #
-# A study of transfer stands or falls with the weights that it transfers. Code that quietly falls back to random weights would still run,
-# and only its scores would be lower. So we test for something that random weights cannot do: name a cat.
+# A study of transfer stands or falls with the weights that it transfers. Code that quietly falls back to random weights would
+# still run, and only its scores would be lower. So we test for something that random weights cannot do: name a cat.
 
 # %% tags=["exercise-setup"]
 pretrained = backbones.load_pretrained(BACKBONE)
@@ -179,18 +180,19 @@ report.prose(f"The weights come from {pretrained.origin}.")
 figure = plots.sheet([cat], [""], columns=1)
 
 # %% [markdown]
-# A checksum shows that a file is the right file. It does not show that its numbers went into the right layers, or that images are scaled
-# as they were in training. [The guesses](#table-cat) show all three at once: a network with random weights knows no breeds of cat.
+# A checksum shows that a file is the right file. It does not show that its numbers went into the right layers, or that images are
+# scaled as they were in training. [The guesses](#table-cat) show all three at once: a network with random weights knows no breeds
+# of cat.
 #
 # ## What frozen features see
 #
-# Without its classifier the network turns every image into a list of numbers, its *features*. Nothing in them was trained on skin. A
-# **linear probe** leaves the backbone as it is and fits a logistic regression to its features. How strongly the regression is penalised is
-# chosen by log loss on inner folds, inside the training groups.
+# Without its classifier the network turns every image into a list of numbers, its *features*. Nothing in them was trained on
+# skin. A **linear probe** leaves the backbone as it is and fits a logistic regression to its features. How strongly the
+# regression is penalised is chosen by log loss on inner folds, inside the training groups.
 #
-# What did ImageNet contribute? The same probe on the same folds, with random weights in the backbone, is the comparison that answers.
-# Random filters still pass on colour and coarse texture, so chance is the wrong baseline. Both models predict the same images, and the interval
-# of their difference comes from resampling the same groups for both.
+# What did ImageNet contribute? The same probe on the same folds, with random weights in the backbone, is the comparison that
+# answers. Random filters still pass on colour and coarse texture, so chance is the wrong baseline. Both models predict the same
+# images, and the interval of their difference comes from resampling the same groups for both.
 
 
 # %%
@@ -221,9 +223,9 @@ report.show(
 )
 
 # %% [markdown]
-# [The first line](#table-gains) is what was borrowed, [the second](#table-gains) what further training adds. The differences use the repeats
-# of the cross-validation that both models have; the probe's own AUROC, from all of its repeats, is that of
-# [chapter 3](03_cross_validation.ipynb).
+# [The first line](#table-gains) is what was borrowed, [the second](#table-gains) what further training adds. The differences use
+# the repeats of the cross-validation that both models have; the probe's own AUROC, from all of its repeats, is that of [chapter
+# 3](03_cross_validation.ipynb).
 
 # %% [markdown] tags=["study"]
 # On MSLD most of what the probe knows beyond chance was learnt on ImageNet. On MSID random filters alone reach an AUROC of
@@ -242,18 +244,19 @@ if report.is_study(data.name for data in datasets):
 # %% [markdown]
 # ## Two ways to learn from here
 #
-# **Fine-tuning** goes further than the probe. It first trains the head on frozen features {cite}`kumar2022`, then opens the backbone, early
-# stages more slowly than late ones, on images that are mirrored and cropped anew at every epoch. One inner fold decides when to stop.
-# The statistics of batch norm stay those of ImageNet: a batch of a few images, several of them of one arm, is too small to estimate them.
+# **Fine-tuning** goes further than the probe. It first trains the head on frozen features {cite}`kumar2022`, then opens the
+# backbone, early stages more slowly than late ones, on images that are mirrored and cropped anew at every epoch. One inner fold
+# decides when to stop. The statistics of batch norm stay those of ImageNet: a batch of a few images, several of them of one arm,
+# is too small to estimate them.
 #
-# Neither way looks at the test fold for any choice: penalty and stopping come from inner folds of the training groups. Both are tested with
-# groups kept apart, so that no patient and no photograph of the test is in training ([chapter 3](03_cross_validation.ipynb) shows what
-# happens otherwise).
+# Neither way looks at the test fold for any choice: penalty and stopping come from inner folds of the training groups. Both are
+# tested with groups kept apart, so that no patient and no photograph of the test is in training ([chapter
+# 3](03_cross_validation.ipynb) shows what happens otherwise).
 
 # %% [markdown] tags=["study"]
-# Whether opening the backbone pays stays open. On MSLD, gains and losses of about five points of AUROC fit the data; on MSID a gain of more
-# than a point does not. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most chapters judge. What is
-# trained further has to beat the probe, not chance, and with an interval.
+# Whether opening the backbone pays stays open. On MSLD, gains and losses of about five points of AUROC fit the data; on MSID a
+# gain of more than a point does not. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most
+# chapters judge. What is trained further has to beat the probe, not chance, and with an interval.
 
 # %% tags=["guard"]
 if report.is_study(data.name for data in datasets):
@@ -264,11 +267,12 @@ if report.is_study(data.name for data in datasets):
 # %% [markdown]
 # ## What could be wrong
 #
-# - The constants of schedule, augmentation and stopping were settled by a few trial runs on MSLD, by the loss on inner validation folds. That
-#   loss was never a test fold's, but the images of one fold's inner validation are tested in another, so this choice was not fully nested.
+# - The constants of schedule, augmentation and stopping were settled by a few trial runs on MSLD, by the loss on inner validation
+#   folds. That loss was never a test fold's, but the images of one fold's inner validation are tested in another, so this choice
+#   was not fully nested.
 # - Fine-tuning on a laptop means few epochs, a smaller input and first stages left frozen. A longer schedule may do better.
-# - That features separate the classes does not say by what: light, background and skin are in them too ([chapter 7](07_shortcuts.ipynb)).
-#   [One page](../book/limitations.md) lists what limits every chapter.
+# - That features separate the classes does not say by what: light, background and skin are in them too ([chapter
+#   7](07_shortcuts.ipynb)). [One page](../book/limitations.md) lists what limits every chapter.
 #
 # ## Check yourself
 
@@ -278,8 +282,8 @@ report.quiz("02")
 # %% [markdown]
 # ## Exercises
 #
-# With blanks to fill in: `notebooks/exercises/02_transfer_learning.ipynb`. Here each exercise is followed by a solution, folded in the
-# book. Try first.
+# With blanks to fill in: `notebooks/exercises/02_transfer_learning.ipynb`. Here each exercise is followed by a solution, folded
+# in the book. Try first.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1 (easy)
@@ -296,45 +300,48 @@ assert guesses["guess"][0] == "espresso", "The first guess should be a drink: is
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# EfficientNet-B0 ends in 1280 features. With a hidden layer of h units before the output it has more parameters than with a plain linear
-# head. For which h does it round to 4.14 M with two classes? What does that say about the inference from one number?
+# EfficientNet-B0 ends in 1280 features. With a hidden layer of h units before the output it has more parameters than with a plain
+# linear head. For which h does it round to 4.14 M with two classes? What does that say about the inference from one number?
 #
-# *Hint.* `backbones.describe_model("efficientnet_b0", "linear", 2).parameters` is the number with a plain linear head. A layer from a to b
-# units has (a + 1) times b parameters.
+# *Hint.* `backbones.describe_model("efficientnet_b0", "linear", 2).parameters` is the number with a plain linear head. A layer
+# from a to b units has (a + 1) times b parameters.
 
 # %% tags=["solution"]
 plain = backbones.describe_model("efficientnet_b0", "linear", 2).parameters - 1281 * 2
 hidden = {h: plain + 1281 * h + (h + 1) * 2 for h in range(1, 513)}
 widths = [h for h, parameters in hidden.items() if round(parameters / 1e6, 2) == PUBLISHED_SIZE]
 report.prose(f"B0 rounds to 4.14 M with {widths[0]} to {widths[-1]} hidden units.")
-assert hidden[100] == cards["efficientnet_b0", "hidden", 2].parameters, "Count again: each layer has a bias for each of its outputs."
+assert hidden[100] == cards["efficientnet_b0", "hidden", 2].parameters, (
+    "Count again: each layer has a bias for each of its outputs."
+)
 
 # %% [markdown] tags=["solution"]
-# Several widths fit, a round one among them, so B0 with a hidden layer cannot be excluded by counting. What speaks for the plain head of
-# EfficientNet-Lite1 is that nothing had to be adjusted to make it fit, and that it fits for any number of classes. That is an argument from
-# simplicity, not a proof.
+# Several widths fit, a round one among them, so B0 with a hidden layer cannot be excluded by counting. What speaks for the plain
+# head of EfficientNet-Lite1 is that nothing had to be adjusted to make it fit, and that it fits for any number of classes. That
+# is an argument from simplicity, not a proof.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3 (open)
 #
-# A colleague reads [the table](#table-gains) and says: "Fine-tuning is useless on skin." What is wrong with that sentence, and which
-# experiment would test it fairly? Say what you would change, what you would keep, and what result would convince you.
+# A colleague reads [the table](#table-gains) and says: "Fine-tuning is useless on skin." What is wrong with that sentence, and
+# which experiment would test it fairly? Say what you would change, what you would keep, and what result would convince you.
 #
-# *Hint.* `auroc_gain(name, model, baseline)` returns the estimate and the two ends of its interval; an interval is a statement about these
-# images and this training.
+# *Hint.* `auroc_gain(name, model, baseline)` returns the estimate and the two ends of its interval; an interval is a statement
+# about these images and this training.
 
 # %% [markdown] tags=["solution"]
-# *A model answer.* The interval contains zero, and it also contains gains that would matter. It speaks of one schedule, a small input and a
-# few hundred images, not of skin. A fair test would keep the images, the folds and the probe, and would change one thing at a time: a larger
-# input, a longer schedule, all stages open. Every choice comes from inner folds. Before looking, say which gain would be worth the cost; the
-# interval then shows a gain (its lower end above zero), shows that there is none worth having (its upper end below that gain), or leaves the
-# question open. If it stays open, the remedy is more patients, and [chapter 4](04_power.ipynb) says how many.
+# *A model answer.* The interval contains zero, and it also contains gains that would matter. It speaks of one schedule, a small
+# input and a few hundred images, not of skin. A fair test would keep the images, the folds and the probe, and would change one
+# thing at a time: a larger input, a longer schedule, all stages open. Every choice comes from inner folds. Before looking, say
+# which gain would be worth the cost; the interval then shows a gain (its lower end above zero), shows that there is none worth
+# having (its upper end below that gain), or leaves the question open. If it stays open, the remedy is more patients, and [chapter
+# 4](04_power.ipynb) says how many.
 
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 3](03_cross_validation.ipynb) tests these models under rules from lax to strict. On why fine-tuning can spoil good features: Kumar et
-# al. {cite}`kumar2022`; on the family of networks: Tan and Le {cite}`tan2019`.
+# [Chapter 3](03_cross_validation.ipynb) tests these models under rules from lax to strict. On why fine-tuning can spoil good
+# features: Kumar et al. {cite}`kumar2022`; on the family of networks: Tan and Le {cite}`tan2019`.
 
 # %% tags=["hide-input"]
 report.provenance("02_transfer_learning", store, datasets, device=DEVICE)

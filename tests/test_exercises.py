@@ -188,7 +188,7 @@ FOUND = {
     "05": ["most accuracy is lost with", "points of accuracy by luck", "network and texture averaged"],
     "06": ["confident mistakes", "what is permuted", "Mean rank correlation over six images"],
     "07_shortcuts": ["painted over minus boxes", "at the threshold 0.50: sensitivity"],
-    "08_other_data": ["sensitivity minus 0.95", "effective size", "width of the interval"],
+    "08_other_data": ["sensitivity minus 0.95", "effective size"],
     "09": ["prevalence at which half are right", "all together", "prevalences at which the model is the cheapest"],
     "10": ["published minus upper end", "sensitivity and specificity from"],
 }
