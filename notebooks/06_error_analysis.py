@@ -21,8 +21,9 @@
 # come by patient: an image of MSLD is wrong in {{ errors_msld_with_wrong_sibling }} of cases when another image of its group is,
 # and in {{ errors_msld_with_right_sibling }} when the other one is right. Kinds of image that differ from the rest after
 # correction: {{ errors_msld_slices_called }} of {{ errors_msld_slices_tested }} on MSLD, {{ errors_msid_slices_called }} of
-# {{ errors_msid_slices_tested }} on MSID, and no skin tone among them, though the intervals are wide. On neither collection does
-# a heat map show what the network heeds better than a plain blob in the middle of the image.
+# {{ errors_msid_slices_tested }} on MSID, and no skin tone among them, though the intervals are wide. Heat maps change with the
+# weights of the network, but on neither collection does one beat a plain blob in the middle of the image in both deletion and
+# insertion.
 # :::
 
 # %% [markdown] tags=["instruments"]
@@ -219,8 +220,8 @@ for name in datasets:
 #
 # A search over pairs of conditions finds more: {{ slices_msld_found }} of {{ slices_msld_searched }} combinations on MSLD and
 # {{ slices_msid_found }} of {{ slices_msid_searched }} on MSID stand out even when the whole search is corrected for
-# ([appendix E](E_slices.ipynb)). On MSLD the clearest is Mpox of low contrast, with an error rate of
-# {{ slices_msld_first_rate }}.
+# ([appendix E](E_slices.ipynb)). All those on MSLD are of Mpox images. The clearest is Mpox of low contrast, with an error rate
+# of {{ slices_msld_first_rate }}; Mpox on very light skin is another.
 
 # %% [markdown] tags=["instruments"]
 # The phantom's lesions are drawn alike in every slice, and the test calls {{ errors_phantom_slices_called }} of
