@@ -183,12 +183,18 @@ else:
 
 # %% tags=["guard"]
 if report.is_study(datasets):
-    areas = probe[probe["metric"] == "auroc"].set_index(["dataset", "protocol", "tested"])["estimate"]["msid", "source"]
+    areas = (
+        probe[probe["metric"] == "auroc"].set_index(["dataset", "protocol", "tested"])["estimate"].sort_index()["msid", "source"]
+    )
     report.guard("MSID: the AUROC is lower among the rashes alone", areas["rashes only"] < areas["all classes"])
     chosen = scores[pd.MultiIndex.from_frame(scores[["metric", "class"]]).isin(first) & (scores["regime"] == "linear_probe")]
     by = chosen.pivot(index=["dataset", "metric", "class"], columns="protocol", values="estimate")
     report.guard("copies made first give the highest value", (by["augment_before_split"] >= by["random_image"]).all())
     report.guard("image by image gives nearly all a higher value", (by["random_image"] > by["source"]).mean() > 0.8)
+    f1 = by.xs(("f1", "macro"), level=["metric", "class"])
+    report.guard(
+        "the rules differ more than the readings of F1", (f1["random_image"] - f1["source"]).min() > readings["difference"].max()
+    )
 
 # %% [markdown]
 # ## What could be wrong
