@@ -361,7 +361,7 @@ if report.is_study(datasets):
 # - Thresholds and sets are fitted with models that saw three quarters of the training images, and used with one that saw all.
 # - Bayes' theorem takes for granted that people elsewhere look the same; [chapter 8](08_other_data.ipynb) shows that they do not.
 # - The strange images are few and easy to recognise. A warning that catches a cat may pass a burn.
-# - A missed case costs the same whoever is missed; [chapter 7](07_shortcuts.ipynb) shows on whose skin more are missed.
+# - A missed case costs the same whoever is missed ([chapter 7](07_shortcuts.ipynb)). What bounds all: [Limits](../book/limitations.md).
 #
 # ## Check yourself
 
