@@ -13,24 +13,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from mpox._core import MpoxError, locked
 from mpox.book.build import NOT_BUILT, Links, _is_plumbing, build_book, external_requests, read_edition, stage
 from mpox.book.chapters import glued_texts
-from mpox.book.report import KEY_FINDINGS, NOT_YET
-from mpox.book.run import run_notebooks
+from mpox.book.run import list_notebooks, run_notebooks
 from mpox.book.wording import duration
 from mpox.cli import book as book_command
 from mpox.data.phantom import PhantomSpec, generate
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = [
-    "01_data_exploration",
-    "02_transfer_learning",
-    "03_cross_validation",
-    "05_ablation",
-    "06_error_analysis",
-    "08_other_data",
-    "07_shortcuts",
-    "09_use",
-    "10_verdict",
-]
+NAMES = list_notebooks()
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")}
 QUOTED = {key for text in PAGES.values() for key in re.findall(r"\{\{\s*(\w+)", text)}
 TABLES = {key for text in PAGES.values() for key in re.findall(r"\]\(#table-([\w-]+)\)", text)}
@@ -81,17 +70,18 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
     text = source.read_text(encoding="utf-8") if source.is_file() else ""
     sections = "\n\n".join(re.findall(r"^# (#{2,3} .+)$", text, re.M))  # other pages link to them
     key = f"curve-{name[:2]}{name[3:5]}"
-    top = {"text/markdown": f"{KEY_FINDINGS}\n\n- The AUROC is 0.5.\n- It is a guess."}
     said = [shown({"text/markdown": "The AUROC is **0.50**."}), *(glued(name, value) for name, value in findings.items())]
     cells = [
         new_markdown_cell(f"# {name[3:].replace('_', ' ').capitalize()}\n\nWhat can be learnt about {{term}}`leakage`? {extra}"),
         new_code_cell("SEED = 0", metadata={"tags": ["parameters"], "papermill": {"duration": 0.1}}),
         new_code_cell("# Parameters\nSEED = 1", metadata={"tags": ["injected-parameters"]}),
-        new_code_cell("report.key_findings()", outputs=[shown(top)]),
+        new_markdown_cell("It is {{ params_2 }} here.", metadata={"tags": ["study"]}),
+        new_markdown_cell("It was planted.", metadata={"tags": ["instruments"]}),
+        new_code_cell("report.guard('it is', True)", metadata={"tags": ["guard"]}),
         new_markdown_cell(f"## Result\n\nHere [the rise](#fig-{key}) is.\n\n{sections}"),
         figure_cell(key),
-        *(map(table_directive, ["own", *sorted(TABLES)]) if name.startswith("04") else ()),
-        *(map(figure_cell, sorted(FIGURES)) if name.startswith("04") else ()),
+        *(map(table_directive, ["own", *sorted(TABLES)]) if name.startswith("05") else ()),
+        *(map(figure_cell, sorted(FIGURES)) if name.startswith("05") else ()),
         new_code_cell("x = 1", outputs=said),
         new_code_cell("2", metadata={"tags": ["solution"]}),
         new_code_cell("provenance()", outputs=[glued("provenance", json.dumps(provenance))]),
@@ -105,7 +95,7 @@ def executed(name: str, *, phantom: bool, findings: dict, extra: str = "") -> nb
 def make_run(folder: Path, *, phantom: bool, names=NAMES, findings=None, extra="") -> Path:
     """A run folder as ``mpox run`` leaves it; the last chapter glues the findings."""
     folder.mkdir(parents=True)
-    findings = dict.fromkeys(QUOTED, "0.50 (95 % CI 0.40 to 0.60)") if findings is None else findings
+    findings = dict.fromkeys(QUOTED, "0.50 (0.40 to 0.60)") if findings is None else findings
     for name in names:
         notebook = executed(name, phantom=phantom, findings=findings if name == names[-1] else {}, extra=extra)
         nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -168,7 +158,7 @@ def rewrite(name: str, old: str, new: str):
 
 def add_chapter(folder: Path) -> None:
     shutil.rmtree(folder)
-    make_run(folder, phantom=False, names=[*NAMES, "09_more"])
+    make_run(folder, phantom=False, names=[*NAMES, "11_more"])
 
 
 def phantom_chapter(folder: Path) -> None:
@@ -189,10 +179,10 @@ def another_finding(folder: Path) -> None:
         (rewrite(f"{NAMES[1]}.ipynb", '"# Transfer', '"Transfer'), rf"{NAMES[1]}.ipynb has no title"),
         (phantom_chapter, "has chapters on real images and on the phantom"),
         (another_finding, r"`params_2` is 'another'"),
-        (rewrite(f"{NAMES[3]}.ipynb", "- The AUROC is 0.5.", NOT_YET), rf"{NAMES[3]}.ipynb has not said its key findings"),
-        (rewrite(f"{NAMES[-1]}.ipynb", "params_b0_hidden", "other"), r"book/intro.md quotes params_b0_hidden"),
+        (rewrite(f"{NAMES[3]}.ipynb", "{{ params_2 }}", "{{ gone }}"), rf"notebooks/{NAMES[3]}.py quotes gone"),
+        (rewrite(f"{NAMES[-1]}.ipynb", "verdict_alarms", "other"), r"book/intro.md quotes verdict_alarms"),
         (rewrite(f"{NAMES[3]}.ipynb", "#table-own", "#table-gone"), r"refers to 'table-gone', which no chapter names"),
-        (add_chapter, r"_toc.yml does not list 09_more"),
+        (add_chapter, r"_toc.yml does not list 11_more"),
     ],
 )
 def test_a_run_that_cannot_be_a_book_is_one_sentence(project, tmp_path, spoil, message):
@@ -221,18 +211,18 @@ def test_a_chapter_becomes_a_page(project, tmp_path):
     source, notes = staged(make_run(tmp_path / "recorded", phantom=False), project)
     page = nbformat.read(source / "notebooks/05_ablation.ipynb", as_version=4)
     assert notes == [] and "/home/someone" not in nbformat.writes(page)
-    assert page.cells[0].source == "# Ablation"
-    assert page.cells[1].source.startswith("::::{admonition} Key findings\n:class: tip mpox-findings\n\n- The AUROC is 0.5.")
-    assert KEY_FINDINGS not in nbformat.writes(new_notebook(cells=page.cells[2:]))
+    assert page.cells[0].source.startswith("# Ablation\n\nWhat can be learnt")
+    sources = [cell.source for cell in page.cells]
+    assert "It is {{ params_2 }} here." in sources and not {"It was planted.", "report.guard('it is', True)"} & set(sources)
     hidden = [cell for cell in page.cells if "hide-" in str(cell.metadata.get("tags"))]
     folded = {cell.source: cell.metadata.mystnb.code_prompt_show for cell in hidden}
     assert folded["SEED = 0"] == "Parameters and their defaults" and folded["2"] == "Show a solution"
     assert "x = 1" not in folded
     figure = next(cell for cell in page.cells if "image/png" in str(cell.get("outputs")))
-    assert figure.metadata.mystnb.figure == {"caption": "A curve, see {numref}`table-own`.", "name": "fig-curve-04ab"}
+    assert figure.metadata.mystnb.figure == {"caption": "A curve, see {numref}`table-own`.", "name": "fig-curve-05ab"}
     outputs = [output.data for cell in page.cells for output in cell.get("outputs", [])]
     assert not any("text/html" in data for data in outputs if "{table}" in str(data))
-    assert any("the rise ({numref}`fig-curve-04ab`)" in cell.source for cell in page.cells)
+    assert any("the rise ({numref}`fig-curve-05ab`)" in cell.source for cell in page.cells)
 
 
 def test_a_cell_that_shows_results_is_folded_and_a_short_one_that_computes_is_not():
@@ -266,6 +256,8 @@ def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(pro
     assert len(notes) == len(NAMES) - 2 and "03_cross_validation is left out" in notes[0]
     intro = (source / "book/intro.md").read_text()
     assert "](../notebooks/10_verdict.ipynb)" not in intro and "](../notebooks/01_data_exploration.ipynb)" in intro
+    page = (source / "notebooks" / f"{NAMES[0]}.ipynb").read_text()
+    assert "It is {{" not in page and "It was planted" not in page, "prose of one edition is of whole editions"
     config = (source / "_config.yml").read_text()
     assert NOT_BUILT in config and "4 M" in config and "run mine; profile recorded; mpox 0.1.0" in " ".join(config.split())
 
@@ -299,9 +291,9 @@ def test_both_editions_build_and_ask_nothing_of_the_network(project, monkeypatch
     assert all("mpox-phantom" in pages[f"instruments/notebooks/{name}.html"] for name in NAMES)
     assert "run recorded" in pages["study/book/glossary.html"] and "run quick" in pages["instruments/book/glossary.html"]
     intro, ablation = pages["study/book/intro.html"], pages["study/notebooks/05_ablation.html"]
-    assert "0.50 (95 % CI 0.40 to 0.60)" in intro and "{{" not in intro
+    assert "0.50 (0.40 to 0.60)" in intro and "{{" not in intro
     assert "../../instruments/index.html" in pages["study/book/how_to_read.html"]
-    assert "Figure 4.1" in ablation and "Table 4.1" in ablation and 'alt="A rising curve."' in ablation
+    assert "Figure 5.1" in ablation and "Table 5.1" in ablation and 'alt="A rising curve."' in ablation
     assert 'href="../book/glossary.html#term-leakage"' in ablation
     assert "Zhao" in pages["study/book/references.html"] and "mathjax" not in "".join(pages.values()).lower()
     assert 'id="mpox.data.groups.connected"' in pages["study/book/api/data.html"]

@@ -42,7 +42,7 @@ def legend(figure) -> list[str]:
 def test_forest_draws_estimates_whiskers_lines_and_panels():
     figure = plots.forest(estimates(), "regime", hue="protocol", row="dataset", xlabel="AUROC", reference={"published": 0.95})
     top, bottom = figure.axes
-    assert (top.get_title("left"), bottom.get_title("left")) == ("msld-v1", "msid")
+    assert (top.get_title("left"), bottom.get_title("left")) == ("MSLD", "MSID")
     assert words(top) == ["linear_probe", "fine_tune"] and top.get_ylim()[0] > top.get_ylim()[1], "the first line is on top"
     drawn = errorbars(top)
     assert np.allclose([one[:1] + one[2:4] for one in drawn], [(v, v - 0.1, v + 0.05) for v in (0.6, 0.62, 0.65, 0.67)])
@@ -75,7 +75,7 @@ def test_forest_tells_styles_apart_by_marker_and_fill_and_marks_goals():
     assert words(axis) == ["source", "patient"], "in the order of the categories"
     points = [bar.lines[0] for bar in axis.containers]
     assert {(line.get_marker(), line.get_markerfacecolor() == "white") for line in points} == {("o", False), ("s", True)}
-    assert legend(figure) == ["msld-v1", "msid"]
+    assert legend(figure) == ["MSLD", "MSID"]
     assert sum(bool(np.allclose(line.get_xdata(), 0.9)) for line in axis.lines) == len(table)
 
 
@@ -126,7 +126,7 @@ def test_bands_draw_a_line_a_unit_and_titles_leave_out_what_the_axes_name():
     names = {"roc": "sensitivity", "pr": "precision"}
     figure = plots.bands(table.assign(dataset="msid"), "x", hue="way", units="fold", row="dataset", col="kind", ylabel=names)
     assert [axis.get_ylabel() for axis in figure.axes] == ["sensitivity", "precision"]
-    assert [axis.get_title("left") for axis in figure.axes] == ["msid", ""]
+    assert [axis.get_title("left") for axis in figure.axes] == ["MSID", ""]
     assert len(figure.axes[0].lines) == 4
 
 
@@ -207,4 +207,4 @@ def test_what_has_a_meaning_has_one_look_and_no_two_values_of_a_figure_share_one
         == len({mark for _, mark in found.values()})
         == 4
     )
-    assert "not patients" in plots.dataset_title("phantom") and plots.dataset_title("msid") == "msid"
+    assert "not patients" in plots.dataset_title("phantom") and plots.dataset_title("msid") == "MSID"

@@ -1,6 +1,7 @@
 """Computed prose, tables as they are read, and images that are shown."""
 
 import ast
+import base64
 import json
 import re
 
@@ -48,7 +49,7 @@ def test_a_finding_is_what_myst_nb_glues(monkeypatch):
 def test_an_estimate_is_taken_from_the_table_and_has_no_negative_zero():
     row = {"metric": "accuracy", "class": "all", "estimate": -0.0001, "low": -0.02, "high": 0.01}
     table = pd.DataFrame([row, row | {"class": "Mpox", "estimate": 0.5}])
-    assert report.estimate(table, "accuracy", "all") == "0.00 (95 % CI -0.02 to 0.01)"
+    assert report.estimate(table, "accuracy", "all") == "0.00 (-0.02 to 0.01)"
 
 
 def test_provenance_names_the_runs_and_the_data(study, shown):
@@ -117,16 +118,22 @@ def test_a_caption_stands_above_a_table_and_in_its_text(shown):
         report.show(pd.DataFrame(), name="sets")
 
 
-def test_key_findings_fill_the_place_that_was_kept(monkeypatch):
-    texts = []
+def test_a_sentence_that_the_numbers_do_not_support_stops_the_record_and_warns_elsewhere(monkeypatch, shown):
+    assert report.is_study(["msid", "msld-v1", "phantom"]) and not report.is_study(["msid"])
+    monkeypatch.setenv("MPOX_PROFILE", "cpu")
+    report.guard("it rises", True)
+    assert shown == []
+    report.guard("it rises", False)
+    assert "do not support the sentence 'it rises'" in shown[0].data
+    monkeypatch.setenv("MPOX_PROFILE", "recorded")
+    with pytest.raises(MpoxError, match="'it rises': mend the prose"):
+        report.guard("it rises", False)
 
-    def display(first, display_id):
-        texts.append(first.data)
-        return type("Place", (), {"update": lambda self, other: texts.append(other.data)})()
 
-    monkeypatch.setattr(report, "display", display)
-    report.key_findings().fill("One is 0.5.", "Two.")
-    assert texts == [f"{report.KEY_FINDINGS} {report.NOT_YET}", f"{report.KEY_FINDINGS}\n\n- One is 0.5.\n- Two."]
+def test_a_table_to_download_is_in_the_page(shown):
+    report.download(pd.DataFrame({"a": [1, 2], "b": ["x", "y, z"]}), "both")
+    found = re.search(r'download="both.csv" href="data:text/csv;base64,([^"]+)"', shown[0]["text/html"])
+    assert base64.b64decode(found[1]).decode() == 'a,b\n1,x\n2,"y, z"\n' and "2 rows" in shown[0]["text/plain"]
 
 
 def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):

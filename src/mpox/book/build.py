@@ -25,8 +25,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from mpox._core import MpoxError, locked, project_root, replacing_folder
-from mpox.book.chapters import Chapter, read_chapters, title_cell
-from mpox.book.report import KEY_FINDINGS, NOT_YET
+from mpox.book.chapters import Chapter, read_chapters
 from mpox.book.wording import duration
 
 DEFAULT_RUNS = ("_runs/recorded", "_runs/quick")
@@ -244,11 +243,10 @@ def _sortable(cell: NotebookNode) -> list[str]:
 
 
 def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
-    """Make a page of a notebook: findings to the top, references resolved, plumbing folded; changed in place."""
+    """Make a page of a notebook: references resolved, plumbing folded; changed in place."""
     page = f"notebooks/{chapter.name}"
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
-    _findings_to_the_top(notebook, chapter)
     cells: list[NotebookNode] = []
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -291,24 +289,6 @@ def _is_plumbing(cell: NotebookNode) -> bool:
     lines = [line for line in cell.source.splitlines() if line.strip()]
     imports = all(line.startswith(("import ", "from ")) for line in lines)
     return bool(_SHOWING.search(cell.source)) or len(lines) > SHORT or imports
-
-
-def _findings_to_the_top(notebook: NotebookNode, chapter: Chapter) -> None:
-    """What `mpox.book.report.key_findings` shows, filled in at the notebook's end, becomes a box under the title."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            text = "".join(output.get("data", {}).get("text/markdown", ""))
-            if not text.startswith(KEY_FINDINGS):
-                continue
-            if NOT_YET in text:
-                raise MpoxError(f"{chapter.path} has not said its key findings: fill them in the notebook and run it again.")
-            cell.outputs.remove(output)
-            title = title_cell(notebook, chapter.path)
-            heading, _, rest = title.source.partition("\n")
-            box = f"::::{{admonition}} Key findings\n:class: tip mpox-findings\n\n{text.removeprefix(KEY_FINDINGS).strip()}\n::::"
-            place = notebook.cells.index(title)
-            notebook.cells[place : place + 1] = [new_markdown_cell(part) for part in (heading, box, rest) if part.strip()]
-            return
 
 
 # ---------------------------------------------------------------------------------------------------- pages

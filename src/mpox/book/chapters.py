@@ -26,8 +26,6 @@ from mpox.stats.metrics import evaluate, without_class
 from mpox.stats.resample import with_kind
 from mpox.studies.verdict import Measured, claim_intervals, in_words, measure
 
-#: Data sets as prose names them.
-TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
 README_MARKS = ("<!-- recorded results: begin -->", "<!-- recorded results: end -->")
 
 
@@ -151,10 +149,11 @@ def readme_table(results: Path) -> str:
         inside = predict_nested(store, data, make_splits(data.manifest, "source", n_folds=folds), probe)
         carried = carry_thresholds(apart.query("repeat == 0"), inside, aim)
         found = judged.metrics.query("dataset == @name and protocol == 'source'")
-        rows = [(f"{TITLES[name]}, patients and copies kept apart", found, carried)]
+        rows = [(f"{plots.dataset_title(name)}, patients and copies kept apart", found, carried)]
         if "Normal" in data.classes:
             rashes = evaluate(without_class(apart, "Normal"))
-            rows.append((f"{TITLES[name]}, the same without healthy skin", rashes, carried[carried["label"] != "Normal"]))
+            title = f"{plots.dataset_title(name)}, the same without healthy skin"
+            rows.append((title, rashes, carried[carried["label"] != "Normal"]))
         for title, metrics, at in rows:
             reached = operating_replicates(at)
             values = [estimate(metrics, *key) for key in shown.values()]
@@ -162,7 +161,7 @@ def readme_table(results: Path) -> str:
             lines.append([title, *values])
     outside = judged.external[judged.external["subset"] == "without shared"]
     for (train, test), metrics in outside.groupby(["train", "test"], sort=False):
-        title = f"Trained on {TITLES[train]}, tested on what {TITLES[test]} does not share with it"
+        title = f"Trained on {plots.dataset_title(train)}, tested on what {plots.dataset_title(test)} does not share with it"
         lines.append([title, *(estimate(metrics, *key) for key in shown.values()), "", ""])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

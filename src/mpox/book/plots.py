@@ -61,12 +61,24 @@ LOOKS = {
     "Normal": ("#7F7F7F", "^"),
     "msld-v1": ("#0072B2", "o"),
     "msid": ("#D55E00", "s"),
+    "MSLD": ("#0072B2", "o"),
+    "MSID": ("#D55E00", "s"),
     "not told apart": ("#7F7F7F", "o"),
     "more errors": ("#D55E00", "s"),
     "fewer errors": ("#0072B2", "D"),
     "right": ("#BDBDBD", "o"),
     "wrong": ("#D55E00", "s"),
 }
+_SAME = {
+    "random_image": "image by image", "patient": "patients kept apart", "augment_before_split": "copies made first",
+    "linear_probe": "linear probe", "fine_tune": "fine-tuned", "nearest_neighbour": "nearest neighbour",
+}  # fmt: skip
+LOOKS |= {words: LOOKS[name] for name, words in _SAME.items()}
+LOOKS |= dict.fromkeys(("groups kept apart", "patients and copies kept apart"), LOOKS["source"])
+
+
+#: Data sets as prose names them.
+TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
 
 
 def use_style() -> None:
@@ -82,9 +94,9 @@ def use_style() -> None:
 
 
 def dataset_title(name: str) -> str:
-    """The data set's name as a figure shows it; the phantom says what it is."""
+    """The data set's name as a reader knows it; the phantom says what it is."""
     spec = REGISTRY.get(name)
-    return f"{name}, not patients" if spec and spec.is_phantom else str(name)
+    return f"{name}, not patients" if spec and spec.is_phantom else TITLES.get(name, str(name))
 
 
 def looks(values: Iterable) -> dict[Any, tuple[str, str]]:
@@ -505,7 +517,7 @@ def _lines(axis: Axes, values: pd.Series) -> list:
 
 
 def _word(level: Any) -> str:
-    return str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " ")
+    return TITLES.get(level) or (str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " "))
 
 
 def _key(colour: str, marker: str, line: Any = "-", fill: str = "") -> Line2D:

@@ -25,9 +25,6 @@ from mpox.stats.resample import EXACT
 STUDY = frozenset({"msld-v1", "msid"})
 #: How MyST-NB names what is kept in a notebook and not shown.
 RECORD = "application/papermill.record/"
-#: How the key findings begin, by which the book finds them, and what stands there until the notebook has computed them.
-KEY_FINDINGS = "**Key findings.**"
-NOT_YET = "*They are written here when the notebook has run to its end.*"
 
 
 def prose(text: str) -> None:
@@ -60,7 +57,7 @@ def guard(sentence: str, holds: bool) -> None:
 
 
 def estimate(table: pd.DataFrame, metric: str, label: str, *, digits: int = 2) -> str:
-    """One metric of `mpox.evaluate`'s table in words, for instance ``0.87 (95 % CI 0.82 to 0.91)``."""
+    """One metric of `mpox.evaluate`'s table in words, for instance ``0.87 (0.82 to 0.91)``."""
     row = table[(table["metric"] == metric) & (table["class"] == label)].iloc[0]
     return with_interval(row["estimate"], row["low"], row["high"], row.get("interval"), digits=digits)
 
@@ -71,16 +68,16 @@ def with_interval(value: float, low: float, high: float, kind: str | None = None
     Examples
     --------
     >>> with_interval(0.8712, 0.8194, 0.9149)
-    '0.87 (95 % CI 0.82 to 0.91)'
+    '0.87 (0.82 to 0.91)'
     >>> with_interval(float("nan"), float("nan"), float("nan"))
     'not defined'
     >>> with_interval(1.0, 0.7151, 1.0, kind="exact")
-    '1.00 (exact 95 % CI 0.72 to 1.00)'
+    '1.00 (exact 0.72 to 1.00)'
     """
     if math.isnan(value):
         return "not defined"
     estimate, lower, upper = (number_text(number, digits) for number in (value, low, high))
-    return f"{estimate} ({'exact ' if kind == EXACT else ''}95 % CI {lower} to {upper})"
+    return f"{estimate} ({'exact ' if kind == EXACT else ''}{lower} to {upper})"
 
 
 def short_name(dataset: str) -> str:
@@ -102,21 +99,6 @@ def device_words(device: str) -> str:
 def millions(count: float) -> str:
     """A count in millions, for instance ``4.138 M``."""
     return f"{count / 1e6:.3f} M"
-
-
-class KeyFindings:
-    """A place near the top of a notebook for its key findings, known at its end; the book shows them as a box."""
-
-    def __init__(self) -> None:
-        self._place = display(Markdown(f"{KEY_FINDINGS} {NOT_YET}"), display_id=True)
-
-    def fill(self, *sentences: str) -> None:
-        """Write the findings, one point each; they may be Markdown."""
-        points = "\n".join(f"- {sentence}" for sentence in sentences)
-        self._place.update(Markdown(f"{KEY_FINDINGS}\n\n{points}"))
-
-
-key_findings = KeyFindings
 
 
 def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str = "") -> None:
