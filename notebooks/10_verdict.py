@@ -272,8 +272,8 @@ assert all(len(one) == len(verdict.read_paper().figures) for one in missing.valu
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 (medium)
 #
-# Set `verdict.ENOUGH` to 0.80 and then to 0.70 before calling `verdict.conclusion(metrics, outside, honest=honest)`, which returns the
-# answer as text. From which value on would *you* act differently? Decide before you look.
+# Set `verdict.ENOUGH` to 0.80 and then to 0.70. From which value on would *you* act differently? Decide before you look. *Hint*:
+# `verdict.conclusion(metrics, outside, honest=honest)` returns the answer as text.
 
 # %% tags=["solution"]
 usual, answers = verdict.ENOUGH, {}

@@ -127,7 +127,7 @@ def test_a_chapter_says_what_it_is_for_and_where_to_go_on(name):
     assert [part for part in order if part in prose] == sorted(order, key=prose.find) == list(order)
     assert any(cell.source == f'report.quiz("{_quiz(name)}")' for cell in cells)
     tasks = [cell.source for cell in cells if "exercise" in cell.metadata.get("tags", [])]
-    assert 2 <= len(tasks) <= 3 and all("*Hint" in task or "(open)" in task for task in tasks)
+    assert 2 <= len(tasks) <= 3 and all("Hint" in task or "(open)" in task for task in tasks)
     assert "(easy)" in tasks[0].splitlines()[0] and "(open)" in tasks[-1].splitlines()[0]
     assert "{term}" not in prose, "JupyterLab would show the role"
     assert [task.split()[2] for task in tasks] == [str(number) for number in range(1, len(tasks) + 1)]
