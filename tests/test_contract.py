@@ -25,7 +25,7 @@ from mpox import ModelConfig, cross_validate
 from mpox._core import project_root
 from mpox.audit import audit_version, run_audit
 from mpox.book.chapters import read_chapters
-from mpox.book.run import declared_parameters, load_profile, read_run_folder, run_notebooks
+from mpox.book.run import declared_parameters, list_notebooks, load_profile, read_run_folder, run_notebooks
 from mpox.data.changes import corruption_recipes, recipe_hash, view_hash
 from mpox.data.manifest import build_manifest, manifest_hash
 from mpox.data.phantom import PhantomSpec, generate
@@ -104,7 +104,7 @@ def test_every_recorded_split_is_dealt_again(store):
 def ask_as_the_chapters_do(store: RecordedStore) -> None:
     """One model a split: the linear probe of the reference network, by every function of the package that deals a split."""
     asked = load_profile("recorded").parameters
-    for chapter in ("07_shortcuts", "F_robustness", "08_other_data", "05_ablation", "03_cross_validation"):
+    for chapter in list_notebooks():
         asked = declared_parameters(chapter) | asked
     folds = {"n_folds": asked["N_FOLDS"], "seed": asked["SEED"]}
     probe = ModelConfig(backbone=asked["BACKBONE"], image_size=asked["IMAGE_SIZE"])
@@ -113,7 +113,9 @@ def ask_as_the_chapters_do(store: RecordedStore) -> None:
         data = datasets[name]
         for protocol in protocols:
             cross_validate(store, data, protocol, probe, n_repeats=asked["REPEATS"]["linear_probe"], **folds)
-        cross_validate(store, augmented(data, asked["AUGMENTED_VIEWS"]), "augment_before_split", probe, **folds)
+        views = augmented(data, asked["AUGMENTED_VIEWS"])
+        cross_validate(store, views, "augment_before_split", probe, **folds)
+        leak_dose(store, views, probe, doses=asked["CROSSING_SHARES"], **folds)
         leak_dose(store, data, probe, doses=asked["DOSES"], n_repeats=asked["DOSE_REPEATS"]["linear_probe"], **folds)
         shares, repeats = asked["FRACTIONS"], asked["CURVE_REPEATS"]
         learning_curve(store, data, protocols[-1], probe, fractions=shares, n_repeats=repeats, **folds)
