@@ -346,6 +346,8 @@ if report.is_study(datasets):
 #
 # ## What could be wrong
 #
+# [One page](../book/limitations.md) has what bounds the whole book. Of this chapter:
+#
 # - One change at a time misses interactions; only the sizes of network and image were crossed.
 # - Networks whose pretrained weights were not available are missing.
 # - Training from scratch for so few epochs on so few images is under-trained, and fine-tuning may be: all layers, larger images
