@@ -7,7 +7,7 @@ from scipy import stats
 
 from mpox import ModelConfig, MpoxError, evaluate, open_store
 from mpox.data.dataset import Dataset
-from mpox.studies.external import density_weights, effective_size, fact_differences, label_shares, predict_domain
+from mpox.studies.external import density_weights, effective_size, fact_differences, predict_domain
 
 MODEL = ModelConfig(backbone="colour_histogram", image_size=32)
 
@@ -131,11 +131,3 @@ def test_a_standardised_difference_is_the_textbooks_and_knows_groups():
     assert np.isnan(found.loc["tone", "estimate"]) and found.loc["tone", "n_first"] == 0
     back = fact_differences(both, facts, "two", "one", n_bootstrap=50).set_index("fact")
     assert back.loc["light", "estimate"] == pytest.approx(-expected)
-
-
-def test_how_common_the_finding_is():
-    both = make_both(400, mpox=(0.2, 0.7), seed=3)
-    shares = label_shares(both, n_bootstrap=100).set_index("source")
-    truth = both.manifest.groupby("source")["label"].apply(lambda labels: (labels == "Mpox").mean())
-    assert np.allclose(shares["estimate"], truth)
-    assert shares.loc["one", "high"] < shares.loc["two", "low"]

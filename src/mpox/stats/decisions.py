@@ -9,7 +9,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mpox._core import MpoxError, TooFewImages
 from mpox.stats.metrics import (
-    check_paired,
     class_names,
     denominators,
     groups_of,
@@ -201,16 +200,6 @@ def operating_point(
     """
     found = operating_replicates(predictions, threshold, positive=positive, **resampling)
     return pd.DataFrame([{"metric": name, **values.row(), "interval": values.kind} for name, values in found.items()])
-
-
-def operating_difference(first: pd.DataFrame, second: pd.DataFrame, *, positive: str = "Mpox", **resampling: Any) -> pd.DataFrame:
-    """``first`` minus ``second`` in every measure of `operating_point`, as its table; both are resampled with the same groups.
-
-    Both have ``threshold``, and the same images in the same groups; the numbers of repeats may differ.
-    """
-    check_paired(first, second)
-    one, other = (operating_replicates(table, positive=positive, **resampling) for table in (first, second))
-    return pd.DataFrame([{"metric": name, **(one[name] - other[name]).row()} for name in OPERATING])
 
 
 def at_prevalence(probability: np.ndarray, before: float, after: float) -> np.ndarray:

@@ -123,38 +123,26 @@ def two_sided(draws: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + beyond) / (1 + len(known))))
 
 
-def calibration_in_the_large(predictions: pd.DataFrame, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
-    """Whether the level of the predicted probabilities is right; parameters as in `mpox.evaluate`.
-
-    ``measure``, ``estimate``, ``low``, ``high``, averaged over the repeats: ``predicted`` (mean probability), ``observed`` (share
-    of positives), ``difference`` (predicted minus observed), ``intercept`` (what must be added to every log odds for the mean to
-    be right; 0 is right, below 0 the predictions are too high: Cox 1958, Biometrika 45:562-565).
-    """
-    found = _level(predictions, positive, **resampling)
-    return pd.DataFrame([{"measure": measure, **one.row()} for measure, one in found.items()])
-
-
 def calibration_shift(
     training: pd.DataFrame, target: pd.DataFrame, *, positive: str = "Mpox", seed: int = 0, **resampling
 ) -> tuple[float, float, float]:
-    """How far the intercept of `calibration_in_the_large` moves from held-out training images to another collection.
+    """How far the level of the probabilities moves from held-out training images to another collection.
 
-    The two are resampled independently. Target minus training with its 95 % interval, in log odds.
+    The intercept is what must be added to every log odds for the mean prediction to be right; 0 is right, below 0 the predictions
+    are too high (Cox 1958, Biometrika 45:562-565). The two are resampled independently; parameters as in `mpox.evaluate`. Target
+    minus training with its 95 % interval, in log odds.
     """
-    first = _level(training, positive, seed=seed, **resampling)["intercept"]
-    second = _level(target, positive, seed=seed + 1, **resampling)["intercept"]
+    first, second = (_level(part, positive, seed=seed + n, **resampling) for n, part in enumerate((training, target)))
     return tuple((second - first).row().values())
 
 
-def _level(predictions: pd.DataFrame, positive: str, **resampling) -> dict[str, Replicates]:
+def _level(predictions: pd.DataFrame, positive: str, **resampling) -> Replicates:
     _, repeats = matched_repeats(predictions, positive)
     scores = [part[f"p_{positive}"].to_numpy(dtype=float) for part in repeats]
 
-    def level(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def level(weights: np.ndarray) -> np.ndarray:
         observed = weighted_mean(repeats[0]["label"] == positive, weights)
-        predicted = np.mean([weighted_mean(score, weights) for score in scores], axis=0)
-        intercept = np.mean([_intercept(score, observed, weights) for score in scores], axis=0)
-        return {"predicted": predicted, "observed": observed, "difference": predicted - observed, "intercept": intercept}
+        return np.mean([_intercept(score, observed, weights) for score in scores], axis=0)
 
     return bootstrap(level, groups_of(repeats[0]), **resampling)
 
@@ -304,16 +292,6 @@ def _moments(values: pd.Series, weights: np.ndarray) -> dict[str, np.ndarray]:
     mean = weighted_mean(value, weights)
     square = (weights * (value - mean[:, None]) ** 2).sum(axis=1)
     return {"mean": mean, "variance": ratio(square, weights.sum(axis=1) - 1)}
-
-
-def label_shares(both: Dataset, *, positive: str = "Mpox", **resampling) -> pd.DataFrame:
-    """Share of positives in each collection: ``source``, ``images``, ``groups``, ``estimate``, ``low``, ``high``."""
-    rows = []
-    for name, part in both.manifest.groupby("source"):
-        among = np.ones(len(part), dtype=bool)
-        share = bootstrap(partial(weighted_mean, part["label"] == positive), groups_of(part), among=among, **resampling)
-        rows.append({"source": name, "images": len(part), "groups": part["group_id"].nunique(), **share.row()})
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
