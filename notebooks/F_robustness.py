@@ -145,7 +145,7 @@ table = pd.DataFrame({
     "class changes": views["text"],
     "probability moves by": [report.with_interval(row.moved, row.moved_low, row.moved_high) for row in views.itertuples()],
 })  # fmt: skip
-caption = "Share of images whose predicted class changes, and mean move of the probability of Mpox."
+caption = "Share of images whose class changes, and mean move of the probability of Mpox, with 95 % intervals."
 report.show(table, name="shown-otherwise", caption=caption)
 
 # %% [markdown]
@@ -170,7 +170,7 @@ for name, data in datasets.items():
     text["brown and dark skin"] = report.with_interval(*change, digits=3)
     report.finding(f"tone_copies_{report.short_name(name)}", text["all images"])
     rows.append({"data set": plots.dataset_title(name), **text})
-report.show(pd.DataFrame(rows), name="tone-copies", caption="AUROC for Mpox with tone copies in training minus without.")
+report.show(pd.DataFrame(rows), name="tone-copies", caption="AUROC for Mpox with tone copies in training minus without, with 95 % intervals.")
 
 # %% [markdown]
 # ## Equal tones
@@ -194,7 +194,7 @@ for name, how in equal.items():
     rows.append({"data set": plots.dataset_title(name), "images": how["images"].iloc[0], **words})
     report.finding(key, report.with_interval(*how.loc["re-weighted", ends]))
     report.finding(f"{key}_change", words["re-weighted minus as they are"])
-caption = "AUROC for Mpox: as it is, among pairs of images of one stratum, and with equal tones."
+caption = "AUROC for Mpox, with 95 % intervals: as it is, among pairs of one stratum, and with equal tones."
 report.show(pd.DataFrame(rows), name="equal-tones", caption=caption)
 
 # %% [markdown]
