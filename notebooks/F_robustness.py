@@ -170,7 +170,8 @@ for name, data in datasets.items():
     text["brown and dark skin"] = report.with_interval(*change, digits=3)
     report.finding(f"tone_copies_{report.short_name(name)}", text["all images"])
     rows.append({"data set": plots.dataset_title(name), **text})
-report.show(pd.DataFrame(rows), name="tone-copies", caption="AUROC for Mpox with tone copies in training minus without, with 95 % intervals.")
+caption = "AUROC for Mpox with tone copies in training minus without, with 95 % intervals."
+report.show(pd.DataFrame(rows), name="tone-copies", caption=caption)
 
 # %% [markdown]
 # ## Equal tones
