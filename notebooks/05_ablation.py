@@ -235,7 +235,7 @@ report.show(pd.concat(tails or [pd.DataFrame()], ignore_index=True), digits=3, n
 # The networks grow in width and depth, and each was made for an input size of its own. We compare them at that size and at one
 # size for all. To rise and fall means that a network in between is better than the smallest and the largest, both. We resample
 # the same groups for all sizes: the claim is *shown* if both differences are, *contradicted* if no network in between is as good
-# as both ends, and otherwise it cannot be told.
+# as both ends, and otherwise these sizes are too few to tell.
 
 # %%
 tail = models["training: tail-tuning"]

@@ -252,7 +252,7 @@ figure = plots.bands(drawn, "threshold", hue="strategy", row="dataset", width=5.
 
 # %%
 sets = {name: conformal.conformal_sets(predictions[name], nested[name], confidence=level) for name in datasets}
-sets[first].groupby("answer").head(2)[["label", *(f"in_{label}" for label in datasets[first].classes), "answer"]]
+sets[first].groupby("answer").head(2)[["label", *(f"in_{label}" for label in datasets[first].classes)]]
 
 # %% tags=["nbval-check-output"]
 KEYS = {"coverage": "coverage", conformal.CERTAIN: "certain", conformal.UNSURE: "not_sure", "right if certain": "right"}

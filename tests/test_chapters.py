@@ -47,7 +47,7 @@ def test_the_finding_comes_first_and_a_figure_soon(name):
     cells = read_notebook(name).cells
     assert re.fullmatch(r"# \S[^\n]*", cells[0].source) and is_tagged(cells[1], "study") and is_tagged(cells[2], "instruments")
     assert all(cell.source.startswith((":::{admonition}", "::::{admonition}")) for cell in cells[1:3])
-    assert all(30 < len(cell.source.split()) < 130 for cell in cells[1:3])
+    assert all(30 < len(re.sub(r"\{\{.*?\}\}", "0.5", cell.source).split()) < 125 for cell in cells[1:3])
     if re.match(r"\d", name):
         code = [cell for cell in cells if cell.cell_type == "code" and not is_tagged(cell, "parameters", GUARD)]
         assert any("figure" in cell.metadata.get("mystnb", {}) for cell in code[:4])
@@ -72,7 +72,7 @@ def test_what_the_study_says_is_guarded(name):
 def test_a_chapter_speaks_the_language_of_its_field(name):
     prose, _ = read(name)
     captions = [cell.metadata["mystnb"] for cell in read_notebook(name).cells if "mystnb" in cell.metadata]
-    said = "\n".join([*(cell.source for cell in prose), *map(str, captions)])
+    said = re.sub("`[^`]*`", "", "\n".join([*(cell.source for cell in prose), *map(str, captions)]))  # without names of the code
     assert re.findall(FORBIDDEN, said) == []
 
 
@@ -86,4 +86,4 @@ def test_tables_fit_the_column(name):
                 continue
             head, _, body = page.partition("</thead>")
             assert head.count("<th") - head.count("<thead") <= 6, head
-            assert body.count("<tr") <= 12, body
+            assert body.count("<tr") <= (12 if name[0].isdigit() else 25), body

@@ -66,7 +66,7 @@ def test_committed_notebooks_have_text_outputs_and_no_picture_path_or_warning(na
 def test_a_chapter_says_what_could_be_wrong_and_describes_its_figures(name):
     assert "## What could be wrong" in (source := (project_root() / "notebooks" / f"{name}.py").read_text())
     about = [cell.metadata["mystnb"] for cell in read_notebook(name).cells if "mystnb" in cell.metadata]
-    assert about and all(one["image"]["alt"] and one["figure"]["caption"] for one in about)
+    assert (about or not name[0].isdigit()) and all(one["image"]["alt"] and one["figure"]["caption"] for one in about)
     assert "PROFILE" not in source, "a notebook must not branch on the profile"
 
 

@@ -168,18 +168,19 @@ def test_the_recorded_study_is_small_and_has_no_picture():
 
 def test_the_cover_says_of_the_claims_what_was_judged():
     """Its sentences are prose; where the recorded study is judged otherwise, a person writes them anew."""
-    intro = (project_root() / "book" / "intro.md").read_text()
+    cover = " ".join((project_root() / "book" / "intro.md").read_text().split())
     found = json.loads((project_root() / "tests" / "contract_findings.json").read_text())["10_verdict"]
-    assert "What multiplying before the division does is to *exceed* most of them" in intro
-    for name, contained in (("msld", 1), ("msid", 2)):  # PR AUCs that round to 0.999
-        judged = {word: found[f"verdict_{name}_{word}"] for word in ("reproduced", "leaking", "passed")}
-        assert judged == {"reproduced": "0 of 7", "leaking": f"{contained} of 7", "passed": f"{7 - contained} of 7"}
-    assert found["verdict_found"] == BETTER and "better than chance in every test; it is not shown" in found["verdict_answer"]
+    assert "**Better than chance, and not well enough to rely on.**" in cover and found["verdict_found"] == BETTER
+    assert "Tests that leak give such figures to our network, too." in cover
+    for name in ("msld", "msid"):
+        judged = {
+            word: int(found[f"verdict_{name}_{word}"].removesuffix(" of 7")) for word in ("reproduced", "leaking", "passed")
+        }
+        assert judged["reproduced"] == 0 and judged["leaking"] + judged["passed"] == 7
 
 
-def test_only_augmenting_before_the_split_comes_near_the_published_figures():
-    """The introduction says so in words, under a table of numbers that are computed."""
-    assert "Only the last column comes near the published F1" in (project_root() / "book" / "intro.md").read_text()
+def test_only_copies_made_first_come_near_the_published_figures():
+    """The cover says that tests that leak give such figures; this one does, and no other on a single collection."""
     reference = {"regime": "linear_probe", "backbone": "tf_efficientnet_lite1", "image_size": 224, "head": "linear"}
     reference |= {"mirror": True, "seed": 0}
     tables: dict[tuple[str, str], list] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 
 from mpox._core import MpoxError, atomic_write, project_root
 from mpox.book import plots
@@ -159,8 +160,8 @@ def readme_table(results: Path) -> str:
             values = [estimate(metrics, *key) for key in shown.values()]
             values += [with_interval(*with_kind(reached[key])) for key in ("sensitivity", "specificity")]
             lines.append([title, *values])
-    outside = judged.external[judged.external["subset"] == "without shared"]
-    for (train, test), metrics in outside.groupby(["train", "test"], sort=False):
+    outside = pd.DataFrame() if judged.external is None else judged.external.query("subset == 'without shared'")
+    for (train, test), metrics in outside.groupby(["train", "test"], sort=False) if len(outside) else ():
         title = f"Trained on {plots.dataset_title(train)}, tested on what {plots.dataset_title(test)} does not share with it"
         lines.append([title, *(estimate(metrics, *key) for key in shown.values()), "", ""])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def compare_forms(
         row["max_abs_difference"] = (first.filter(regex="^p_") - said.filter(regex="^p_")).abs().max(axis=None)
         for batch in (1, 16):
             pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
-            timed = latency(lambda ask=ask, pixels=pixels: ask(pixels), images=batch, rounds=rounds)
+            timed = latency(partial(ask, pixels), images=batch, rounds=rounds)
             row[f"latency_ms_{batch}"], row[f"latency_p95_ms_{batch}"] = timed
         for metric, label in (("accuracy", "all"), ("auroc", positive)):
             found = evaluate(said, positive=positive, n_bootstrap=0).set_index(["metric", "class"])

@@ -129,7 +129,7 @@ def differences(predictions: Mapping[str, pd.DataFrame], table: pd.DataFrame, ma
     rows, known = [], table.set_index("variant")
     for variant, found in predictions.items():
         factor, _, level = variant.partition(": ")
-        row = {"variant": variant, "factor": factor, "level": level or factor}
+        row: dict[str, Any] = {"variant": variant, "factor": factor, "level": level or factor}
         row["against"] = known["against"].get(variant, REFERENCE)
         metrics = corrected_intervals(found, evaluate(found, n_bootstrap=0)).set_index(["metric", "class"])
         for name, key in MEASURES.items():
