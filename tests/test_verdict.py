@@ -394,6 +394,10 @@ def test_the_cover_and_the_readme_say_what_the_claims_file_says():
         assert f"F1 of {claims['f1'].says}" in text and f"ROC AUC of {claims['roc_auc_mpox'].says}" in text
 
 
+GOOD, FAIR = ENOUGH, np.nextafter(ENOUGH, 0)
+SURE, COIN = np.nextafter(CHANCE, 1), CHANCE
+
+
 @pytest.mark.parametrize(
     ("honest", "other", "word"),
     [
