@@ -17,13 +17,12 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 #
-# The model misclassifies {{ errors_msld_rate }} of the images of MSLD and {{ errors_msid_rate }} of those of MSID, and mistakes
-# come by patient: an image of MSLD is wrong in {{ errors_msld_with_wrong_sibling }} of cases when another image of its group is,
-# and in {{ errors_msld_with_right_sibling }} when the other one is right. Kinds of image that differ from the rest after
-# correction: {{ errors_msld_slices_called }} of {{ errors_msld_slices_tested }} on MSLD, {{ errors_msid_slices_called }} of
-# {{ errors_msid_slices_tested }} on MSID, and no skin tone among them, though the intervals are wide. Heat maps change with the
-# weights of the network, but on neither collection does one beat a plain blob in the middle of the image in both deletion and
-# insertion.
+# The model misclassifies {{ errors_msld_rate }} of MSLD and {{ errors_msid_rate }} of MSID, and mistakes come by patient: an
+# image of MSLD is wrong in {{ errors_msld_with_wrong_sibling }} of cases when another image of its group is, and in
+# {{ errors_msld_with_right_sibling }} when that one is right. Kinds of image that differ from the rest after correction:
+# {{ errors_msld_slices_called }} of {{ errors_msld_slices_tested }} on MSLD, {{ errors_msid_slices_called }} of
+# {{ errors_msid_slices_tested }} on MSID; no skin tone is among them. Heat maps change with the weights of the network, but on
+# neither collection does one beat a plain blob in the middle of the image in both deletion and insertion.
 # :::
 
 # %% [markdown] tags=["instruments"]

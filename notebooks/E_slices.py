@@ -73,8 +73,9 @@ mistakes = {name: errors.error_table(table) for name, table in predictions.items
 metadata = errors.all_metadata(store, list(datasets.values()), model, n_clusters=N_CLUSTERS, seed=SEED)
 
 
-def side_by_side(tables, n=N_WORST // len(datasets)):
+def side_by_side(tables):
     """The first rows of a table of each data set, one below the other, as they are shown."""
+    n = N_WORST // len(tables)
     parts = [table.head(n).assign(dataset=plots.dataset_title(name)) for name, table in tables.items()]
     table = pd.concat(parts, ignore_index=True)
     for column, low, high in (("error_rate", "low", "high"), ("difference", "difference_low", "difference_high")):
