@@ -262,9 +262,9 @@ response["model"] = response["regime"].map(words)
 top = response[response.groupby(["dataset", "regime"])["dose"].transform("max") == response["dose"]]
 for row in top[(top["subset"] == "all") & top["metric"].isin(["accuracy", "auroc"])].itertuples():
     key, auroc = f"dose_{report.short_name(row.dataset)}_{row.regime}", row.metric == "auroc"
-    text = report.with_interval(row.change, row.change_low, row.change_high, digits=3 if auroc else 2)
-    report.finding(f"{key}_auroc_difference" if auroc else f"{key}_difference", text)
-    report.finding(f"{key}_share", f"{row.share:.0%}")
+    change = report.with_interval(row.change, row.change_low, row.change_high, digits=3 if auroc else 2)
+    found = {"auroc_difference": change} if auroc else {"difference": change, "share": f"{row.share:.0%}"}
+    _ = [report.finding(f"{key}_{name}", text) for name, text in found.items()]
 
 # %% mystnb={"image": {"alt": "Accuracy over the share of test images with a sibling in training, one line a model with interval bars, one panel a data set."}, "figure": {"name": "dose-response", "caption": "Dose and response: the same test images, with more and more of their siblings in training in place of unrelated images. Bars are 95 % intervals from resampling groups with the models held fixed."}}
 drawn = response[(response["subset"] == "all") & (response["metric"] == "accuracy")]
