@@ -141,7 +141,7 @@ def readme_table(results: Path) -> str:
     """The README's table from a folder of recorded results, in Markdown: the reference model in each honest test."""
     store, judged = RecordedStore(results), judged_record(results)
     aim = Aim("sensitivity", declared_parameters("09_use")["SENSITIVITIES"][0])
-    shown = {"Accuracy": ("accuracy", "all"), "AUROC (Mpox)": ("auroc", "Mpox")}
+    shown = {"Accuracy": ("accuracy", "all", 2), "AUROC (Mpox)": ("auroc", "Mpox", 3)}
     head = ["Trained and tested on", *shown, f"Sensitivity (aim {aim.level:g})*", "Specificity*"]
     lines = [head, ["---"] * len(head)]
     probe, folds = _reference(store), store.study["parameters"]["N_FOLDS"]
@@ -157,13 +157,13 @@ def readme_table(results: Path) -> str:
             rows.append((title, rashes, carried[carried["label"] != "Normal"]))
         for title, metrics, at in rows:
             reached = operating_replicates(at)
-            values = [estimate(metrics, *key) for key in shown.values()]
+            values = [estimate(metrics, *key, digits=digits) for *key, digits in shown.values()]
             values += [with_interval(*with_kind(reached[key])) for key in ("sensitivity", "specificity")]
             lines.append([title, *values])
     outside = pd.DataFrame() if judged.external is None else judged.external.query("subset == 'without shared'")
     for (train, test), metrics in outside.groupby(["train", "test"], sort=False) if len(outside) else ():
         title = f"Trained on {plots.dataset_title(train)}, tested on what {plots.dataset_title(test)} does not share with it"
-        lines.append([title, *(estimate(metrics, *key) for key in shown.values()), "", ""])
+        lines.append([title, *(estimate(metrics, *key, digits=digits) for *key, digits in shown.values()), "", ""])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -54,7 +55,9 @@ class RecordedStore:
             raise MpoxError(f"There is no recorded study in {self.root}: make one with `mpox record`.")
         self._runs = {entry["id"]: entry for entry in json.loads((self.root / "runs.json").read_text())}
         self._environments = json.loads((self.root / "environments.json").read_text())
-        self._predictions = dict(list(pd.read_parquet(self.root / "predictions.parquet").groupby("run_id")))
+        predictions = pd.read_parquet(self.root / "predictions.parquet")
+        predictions = predictions.astype(dict.fromkeys(predictions.select_dtypes("floating"), float))
+        self._predictions = dict(list(predictions.groupby("run_id")))
         self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -200,6 +203,8 @@ def _write_runs(folder: Path, store: RunStore, results: list[RunResult]) -> None
     for name, tables in parts.items():
         table = pd.concat(tables, ignore_index=True)
         floats = [column for column in table if pd.api.types.is_float_dtype(table[column])]
+        if name == "predictions":
+            table = table.astype(dict.fromkeys(floats, np.float32))  # seven digits: no measure knows the rest
         table.to_parquet(  # small, because floats are split into their bytes
             folder / f"{name}.parquet", index=False, compression="zstd", compression_level=19,
             use_dictionary=[column for column in table if column not in floats], use_byte_stream_split=floats,
