@@ -254,15 +254,15 @@ if report.is_study(data.name for data in datasets):
 # 3](03_cross_validation.ipynb) shows what happens otherwise).
 
 # %% [markdown] tags=["study"]
-# Whether opening the backbone pays stays open. On MSLD, gains and losses of about five points of AUROC fit the data; on MSID a
-# gain of more than a point does not. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most
+# That opening the backbone pays is not shown. On MSLD a loss of five points of AUROC fits the data as well as a gain of two; on MSID
+# fine-tuning is a little worse than the probe, by {{ fine_tune_minus_probe_msid }}. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most
 # chapters judge. What is trained further has to beat the probe, not chance, and with an interval.
 
 # %% tags=["guard"]
 if report.is_study(data.name for data in datasets):
     _, low, high = gains["msld-v1", "fine_tune_minus_probe"]
-    report.guard("MSLD: gains and losses of about five points fit the data", -0.08 < low < -0.02 and 0.02 < high < 0.08)
-    report.guard("MSID: a gain of more than a point does not fit", gains["msid", "fine_tune_minus_probe"][2] < 0.0105)
+    report.guard("MSLD: a loss of five points fits the data as well as a gain of two", -0.06 < low < -0.04 and 0.01 < high < 0.03)
+    report.guard("MSID: fine-tuning is a little worse than the probe", -0.05 < gains["msid", "fine_tune_minus_probe"][2] < 0)
 
 # %% [markdown]
 # ## What could be wrong

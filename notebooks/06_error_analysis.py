@@ -22,7 +22,7 @@
 # {{ errors_msld_with_right_sibling }} when that one is right. Kinds of image that differ from the rest after correction:
 # {{ errors_msld_slices_called }} of {{ errors_msld_slices_tested }} on MSLD, {{ errors_msid_slices_called }} of
 # {{ errors_msid_slices_tested }} on MSID; no skin tone is among them. Heat maps change with the weights of the network, but on
-# neither collection does one beat a plain blob in the middle of the image in both deletion and insertion.
+# neither collection does one beat both random cells and a plain blob in the middle when pixels are deleted and inserted.
 # :::
 
 # %% [markdown] tags=["instruments"]
@@ -125,14 +125,14 @@ for name, table in confusions.items():
 
 # %% [markdown] tags=["study"]
 # On MSLD the most frequent confusion is Mpox taken for Others, that is for chickenpox or measles: {{ errors_msld_confusion }} of
-# all Mpox images. For a screening test this is the costly direction, a case that is missed. On MSID it is chickenpox taken for
-# normal skin, {{ errors_msid_confusion }}. Healthy skin is the easiest class there, so that MSID's error rate is no measure of
+# all Mpox images. For a screening test this is the costly direction, a case that is missed. On MSID chickenpox is mistaken most
+# often, for Mpox or for normal skin: {{ errors_msid_confusion }} for the more frequent of the two. Healthy skin is the easiest class there, so that MSID's error rate is no measure of
 # how well rashes are distinguished from each other.
 
 # %% tags=["guard"]
 if report.is_study(datasets):
     report.guard("MSLD: the most frequent confusion is Mpox taken for Others", worst["msld-v1"] == ("Mpox", "Others"))
-    report.guard("MSID: the most frequent confusion is chickenpox taken for Normal", worst["msid"] == ("Chickenpox", "Normal"))
+    report.guard("MSID: chickenpox is mistaken most often", worst["msid"] in (("Chickenpox", "Normal"), ("Chickenpox", "Mpox")))
     by_class = mistakes["msid"].groupby("label")["error"].mean()
     report.guard("MSID: healthy skin is the easiest class", by_class.idxmin() == "Normal")
 
@@ -317,16 +317,17 @@ for name, one in explained.items():
 
 # %% [markdown] tags=["study"]
 # Both methods pass the first test: with random weights their maps are different maps. The second is the harder one. On
-# {{ errors_msld_explained }} images of MSLD and {{ errors_msid_explained }} of MSID no method beats the blob in both deletion
-# and insertion. Random cells are beaten in both by {{ errors_msld_maps_random }} on MSLD and by {{ errors_msid_maps_random }} on
-# MSID. A figure that shows a few well-placed heat maps, as papers in this field do, is therefore no evidence that the network
+# {{ errors_msld_explained }} images of MSLD and {{ errors_msid_explained }} of MSID no method beats both rivals in both deletion
+# and insertion: the blob is beaten by {{ errors_msld_maps_centre }} on MSLD and by {{ errors_msid_maps_centre }} on MSID, random
+# cells by {{ errors_msld_maps_random }} and by {{ errors_msid_maps_random }}. A figure that shows a few well-placed heat maps, as papers in this field do, is therefore no evidence that the network
 # reads lesions.
 
 # %% tags=["guard"]
 if report.is_study(datasets):
     random_weights = ranks[ranks["compared"] != "another image"]
     report.guard("both methods change with the weights", (random_weights["high"] < 0.5).all())
-    report.guard("no heat map beats a blob in both deletion and insertion", not passed[:, :, "centre"].any())
+    both = passed[:, :, "centre"] & passed[:, :, "random"]
+    report.guard("no heat map beats both rivals in both deletion and insertion", not both.any())
 
 # %% [markdown] tags=["instruments"]
 # On the phantom the truth is known, so that a third test is possible, the pointing game {cite}`zhang2018`: is the hottest pixel

@@ -205,8 +205,8 @@ if points:
 # prediction to be right: below 0 the model says Mpox too readily {cite}`cox1958`, in part because Mpox is rarer there.
 
 # %% [markdown] tags=["study"]
-# The threshold nearly keeps its promise of sensitivity, {{ external_msld_msid_carried_sensitivity }} on MSID and
-# {{ external_msid_msld_carried_sensitivity }} on MSLD, and the others pay for it: on MSLD nearly nine of ten images without Mpox
+# The threshold misses its promise of 0.95 by some points, with a sensitivity of {{ external_msld_msid_carried_sensitivity }} on MSID
+# and {{ external_msid_msld_carried_sensitivity }} on MSLD, and the others pay even for that: on MSLD nearly nine of ten images without Mpox
 # are flagged. A new threshold changes little, because the order of these images is what is poor. Towards MSLD, where Mpox is
 # rarer, the level is lost as well: the intercept moves by {{ external_msid_msld_intercept }}, towards MSID by
 # {{ external_msld_msid_intercept }}.
@@ -217,7 +217,7 @@ if study:
     kept = {pair: at[directions[pair], "carried over"] for pair in (there, back)}
     report.guard("on MSLD nearly nine of ten others are flagged", 0.05 < kept[back]["specificity"] < 0.2)
     report.guard("a new threshold changes little", at[directions[back], "chosen anew", "specificity"] < 0.3)
-    report.guard("sensitivity is nearly kept", min(kept[there]["sensitivity"], kept[back]["sensitivity"]) > 0.88)
+    report.guard("sensitivity is missed by some points", all(0.84 < kept[pair]["sensitivity"] < 0.95 for pair in (there, back)))
     report.guard("towards MSLD the intercept falls", moved[back][2] < 0)
 
 # %% [markdown]
