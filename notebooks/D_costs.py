@@ -147,8 +147,8 @@ for name in datasets if EXPORTED_FOLDS else ():
     lost = [report.with_interval(*one, digits=3) for one in found[["auroc_loss", "auroc_loss_low", "auroc_loss_high"]].to_numpy()]
     forms.append(found.assign(dataset=name, lost=lost))
     report.finding(f"int8_loss_{report.short_name(name)}", lost[-1])
-    report.finding("int8_smaller", f"{found['size_mb'].iloc[0] / found['size_mb'].iloc[-1]:.1f}")
 if forms:
+    report.finding("int8_smaller", f"{found['size_mb'].iloc[0] / found['size_mb'].iloc[-1]:.1f}")
     table = pd.concat(forms, ignore_index=True).assign(size=lambda table: table["size_mb"] * 1e6 / 2**20)
     table = table[["dataset", "form", "size", "latency_ms_1", "max_abs_difference", "lost"]]
     table.columns = ["data set", "form", "file (MiB)", "ms, one image", "largest change of a probability", "AUROC lost"]
