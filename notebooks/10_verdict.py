@@ -19,9 +19,9 @@
 #
 # Tested on people and photographs that it has not met, the network recognises {{ verdict_fewest }} to {{ verdict_most }} of 100 Mpox
 # images, depending on the collection; where it recognises {{ verdict_most }}, it takes {{ verdict_alarms }} of 100 other images for Mpox.
-# Of seven readings of the five published figures, {{ verdict_msld_reproduced }} are reproduced on MSLD and {{ verdict_msid_reproduced }}
-# on MSID. Tests that leak exceed {{ verdict_msld_passed }} of them on MSLD and {{ verdict_msid_passed }} on MSID, which says how a figure
-# like the published one can arise, not how this one did.
+# Of our readings of the five published figures, {{ verdict_msld_reproduced }} are reproduced on MSLD and {{ verdict_msid_reproduced }}
+# on MSID. Tests that leak exceed {{ verdict_msld_passed }} on MSLD and {{ verdict_msid_passed }} on MSID, which says how a figure like the
+# published one can arise, not how this one did.
 # :::
 
 # %% [markdown] tags=["instruments"]

@@ -326,11 +326,11 @@ def test_a_run_of_some_chapters_on_a_folder_of_ones_own_becomes_a_book_from_end_
 
 @pytest.mark.slow
 def test_broken_reference_fails_and_keeps_the_last_book(small, tmp_path):
-    good = make_run(tmp_path / "recorded", phantom=False, names=["05_ablation"], findings={"key": "0.5"})
+    good = make_run(tmp_path / "recorded", phantom=False, names=["05_ablation"], findings={"key": "0.5", "params_2": "4 M"})
     intro = build_book([good], echo=lambda line: None).parent / "study/book/intro.html"
     before = intro.read_text()
     assert "Measured: 0.5." in before
-    bad = make_run(tmp_path / "bad", phantom=False, names=["05_ablation"], findings={"key": "0.7"}, extra="[x](nowhere.md)")
+    bad = make_run(tmp_path / "bad", phantom=False, names=["05_ablation"], findings={"key": "0.7", "params_2": "4 M"}, extra="[x](nowhere.md)")
     lines: list[str] = []
     with pytest.raises(MpoxError, match=r"was not built: mend the 1 problem"):
         build_book([bad], echo=lines.append)
