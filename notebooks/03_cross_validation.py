@@ -154,7 +154,7 @@ for name, rule in [key[:2] for key in every if key[2] == "linear_probe" and repo
 # Two images are *siblings* if they show the same patient, or the same photograph, as far as the audit of chapter 1 knows.
 # Siblings form a *group*.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three rules for the same five images. Dashed lines join siblings of which one is learnt from and the other is tested."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Five images of three groups and the folds that each of three rules gives them."}, "figure": {"caption": "Three rules for the same five images. Dashed lines join siblings of which one is learnt from and the other is tested."}}
 explorers.show_drawing("leakage", "Image by image and copies made first put siblings on both sides; groups kept apart does not.")
 
 # %% [markdown]

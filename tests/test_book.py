@@ -330,7 +330,13 @@ def test_broken_reference_fails_and_keeps_the_last_book(small, tmp_path):
     intro = build_book([good], echo=lambda line: None).parent / "study/book/intro.html"
     before = intro.read_text()
     assert "Measured: 0.5." in before
-    bad = make_run(tmp_path / "bad", phantom=False, names=["05_ablation"], findings={"key": "0.7", "params_2": "4 M"}, extra="[x](nowhere.md)")
+    bad = make_run(
+        tmp_path / "bad",
+        phantom=False,
+        names=["05_ablation"],
+        findings={"key": "0.7", "params_2": "4 M"},
+        extra="[x](nowhere.md)",
+    )
     lines: list[str] = []
     with pytest.raises(MpoxError, match=r"was not built: mend the 1 problem"):
         build_book([bad], echo=lines.append)

@@ -16,12 +16,11 @@ from mpox._core import project_root
 from mpox.audit import accuracy, pairs
 from mpox.audit.accuracy import hand_checked
 from mpox.audit.result import SAME_PERSON, package_decisions
-from mpox.book.chapters import README_MARKS, readme_table, update_readme
+from mpox.book.chapters import README_MARKS, draw_answer, readme_table, update_readme
 from mpox.protocols.pairs import combine
 from mpox.protocols.splits import make_splits, siblings_in_training
 from mpox.runs.croissant import describe_record, write_description
 from mpox.runs.recorded import RecordedStore, adopt, recorded_metrics, write_record
-from mpox.studies.intervals import FIXED
 from mpox.studies.verdict import BETTER
 
 RESULTS = project_root() / "results"
@@ -50,7 +49,8 @@ def test_predictions_read_from_the_record_are_the_computed_ones(recorded, monkey
     again = store.dataset(data.name)
     assert not again.has_pictures and again.hash == data.hash
     read = cross_validate(store, again, "source", MODEL, n_folds=3, n_repeats=2)
-    pd.testing.assert_frame_equal(read, live, check_exact=True)
+    pd.testing.assert_frame_equal(read, live, rtol=1e-7, atol=0)  # the record keeps seven digits
+    assert (read["p_Mpox"].rank() == live["p_Mpox"].rank()).all()
     metrics = recorded_metrics(store)
     assert metrics["runs"].unique().tolist() == [6]
     accuracy = metrics[metrics["metric"] == "accuracy"].iloc[0]
@@ -115,9 +115,9 @@ def test_the_readme_says_what_the_records_say(tmp_path):
     text = (project_root() / "README.md").read_text()
     between = text.split(README_MARKS[0])[1].split(README_MARKS[1])[0]
     assert between.strip() == readme_table(RESULTS)
-    simulated = pd.concat(map(pd.read_csv, (RESULTS / "tables").glob("coverage-*.csv")))
-    held = simulated.loc[simulated["method"] == FIXED, "coverage"]
-    assert f"such intervals held the truth in {100 * held.min():.0f} to {100 * held.max():.0f} of 100 simulated studies" in text
+    draw_answer(RESULTS, tmp_path / "answer.svg")
+    assert "(book/_static_mpox/answer.svg)" in text
+    assert (tmp_path / "answer.svg").read_text() == (project_root() / "book" / "_static_mpox" / "answer.svg").read_text()
 
 
 def described(folder) -> dict:
@@ -182,7 +182,7 @@ def test_the_cover_says_of_the_claims_what_was_judged():
 def test_only_copies_made_first_come_near_the_published_figures():
     """The cover says that tests that leak give such figures; this one does, and no other on a single collection."""
     reference = {"regime": "linear_probe", "backbone": "tf_efficientnet_lite1", "image_size": 224, "head": "linear"}
-    reference |= {"mirror": True, "seed": 0}
+    reference |= {"mirror": True, "seed": 0, "stages": 0}
     tables: dict[tuple[str, str], list] = {}
     for result in RecordedStore(RESULTS).results():
         model = asdict(result.config.model)
