@@ -245,11 +245,12 @@ def test_every_chapter_runs_from_a_frozen_folder_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("MPOX_WEIGHTS", f"{weights}-elsewhere")
     monkeypatch.setenv("MPOX_CACHE", str(tmp_path / "cache"))
     here = RunStore(tmp_path / "here")
+    clinic = here.datasets(TINY["DATASETS"])[0]  # with the groups of the study's sets together
     runs = {path.name: read_run(path) for path in (node / "store/runs").iterdir() if not path.name.startswith(".")}
     models = {result.config.model.regime: result.config.model for result in runs.values()
               if result.config.protocol == "source" and result.config.dataset == "clinic"}  # fmt: skip
     assert {"linear_probe", "fine_tune"} <= models.keys()
     for model in models.values():
-        table = cross_validate(here, here.dataset("clinic"), "source", model, n_folds=3)
+        table = cross_validate(here, clinic, "source", model, n_folds=3)
         for run_id in table["run_id"].unique():
             pd.testing.assert_frame_equal(read_run(here.root / "runs" / run_id).predictions, runs[run_id].predictions)
