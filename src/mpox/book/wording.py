@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-#: Column of the package's tables to how a reader is told of it. What is not in the list is shown as it is.
+#: Column of the package's tables to its words in the book. What is not in the list is shown as it is.
 COLUMN_WORDS = dict(pd.read_csv(Path(__file__).with_name("words.csv")).to_numpy())
 _END = re.compile(r"_(low|high|loss)$")
 #: Decimals below which no p value is rounded: three, as journals ask.

@@ -144,12 +144,12 @@ def differences(predictions: Mapping[str, pd.DataFrame], table: pd.DataFrame, ma
     return results
 
 
-def grow(
+def by_size(
     store: Store, data: Dataset, protocol: str, model: ModelConfig, backbones: Sequence[str], image_size: int, **folds
-) -> RiseAndFall | None:
-    """`mpox.stats.growth.rise_and_fall` of networks in the order of their multiply-adds; None for fewer than three.
+) -> dict[str, pd.DataFrame]:
+    """Backbone to out-of-fold predictions, in the order of multiply-adds; those whose weights are not available are left out.
 
-    ``image_size`` 0 is each network's own; networks whose pretrained weights are not available are left out.
+    ``image_size`` 0 is each network's own; ``folds`` are as in `mpox.cross_validate`.
     """
     from mpox.models.backbones import describe_model
 
@@ -159,7 +159,14 @@ def grow(
         with suppress(WeightsMissing):
             table = cross_validate(store, data, protocol, grown, **folds)
             found[backbone] = (describe_model(backbone, "linear", 2, image_size=grown.image_size).multiply_adds, table)
-    ordered = {backbone: table for backbone, (_, table) in sorted(found.items(), key=lambda item: item[1][0])}
+    return {backbone: table for backbone, (_, table) in sorted(found.items(), key=lambda item: item[1][0])}
+
+
+def grow(
+    store: Store, data: Dataset, protocol: str, model: ModelConfig, backbones: Sequence[str], image_size: int, **folds
+) -> RiseAndFall | None:
+    """`mpox.stats.growth.rise_and_fall` of `by_size`; None for fewer than three networks."""
+    ordered = by_size(store, data, protocol, model, backbones, image_size, **folds)
     return rise_and_fall(ordered) if len(ordered) > 2 else None
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 import yaml
 from scipy.stats import chi2_contingency
 
-from mpox._core import MpoxError, WeightsMissing
+from mpox._core import MpoxError
 from mpox.data.dataset import Dataset
 from mpox.models.config import ModelConfig
 from mpox.protocols.copies import augmented
@@ -22,6 +21,7 @@ from mpox.runs.cross_validation import cross_validate
 from mpox.runs.recorded import Store
 from mpox.stats.growth import CONTRADICTED, SHOWN, rise_and_fall
 from mpox.stats.metrics import OF_CLASS, class_names, evaluate, probabilities_of
+from mpox.studies.ablation import by_size
 from mpox.studies.external import external_metrics, tested_on
 from mpox.studies.intervals import FIXED, N_DRAWS, headline
 
@@ -423,18 +423,12 @@ def other_findings(
     """
     from mpox.models.backbones import describe_model  # imports torch, which the rules do not need
 
-    grown = {}
-    for backbone in backbones:
-        with suppress(WeightsMissing):
-            one = model.with_(backbone=backbone)
-            cost = describe_model(backbone, "linear", len(data.classes)).multiply_adds
-            grown[backbone] = (cost, cross_validate(store, data, honest, one, n_repeats=n_repeats, **folds))
-    ordered = {backbone: table for backbone, (_, table) in sorted(grown.items(), key=lambda item: item[1][0])}
+    grown = by_size(store, data, honest, model, backbones, model.image_size, n_repeats=n_repeats, **folds)
     parameters = describe_model(model.backbone, "linear", len(data.classes)).parameters
     return {
         "size": size_finding(model.backbone, parameters),
         "folds": folds_finding(predictions, honest),
-        "growth": growth_finding(ordered, honest),
+        "growth": growth_finding(grown, honest),
     }
 
 
