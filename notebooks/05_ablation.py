@@ -257,7 +257,7 @@ report.show(pd.DataFrame(grown), name="growth", caption="AUROC by size of the ne
 
 # %% tags=["guard"]
 if report.is_study(datasets):
-    report.guard("three sizes are too few to tell", all(row["verdict"] == "cannot be told" for row in grown))
+    report.guard("three sizes are too few to tell", all(row["verdict"] == "undecided" for row in grown))
 
 # %% [markdown] tags=["study"]
 # Three sizes are too few, and the data too small, to tell. A rise and a fall like that of the paper can come about by chance:

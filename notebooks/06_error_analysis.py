@@ -197,7 +197,7 @@ tested = {name: slices.slice_errors(mistakes[name], metadata[name], seed=SEED) f
 drawn = pd.concat([table.assign(dataset=name) for name, table in tested.items()], ignore_index=True)
 drawn["called"] = drawn["p_corrected"] < 0.05
 kinds = drawn["difference"].gt(0).map({True: "more errors", False: "fewer errors"})
-drawn["found"] = kinds.where(drawn["called"], "not told apart")
+drawn["found"] = kinds.where(drawn["called"], "not distinguished")
 drawn["line"] = drawn["column"] + ": " + drawn["slice"] + " (" + drawn["n_groups"].astype(str) + ")"
 rates = counts["error"].rename("estimate").reset_index().assign(label="all images")
 chosen = drawn[drawn["column"].isin(["class", "skin tone"]) | drawn["called"]]

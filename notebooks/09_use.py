@@ -30,7 +30,7 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 #
-# The phantom's lesions are drawn to be told apart: with a threshold fixed before the test, to find 95 of 100 Mpox images, the model finds
+# The phantom's lesions are drawn to be distinguishable: with a threshold fixed before the test, to find 95 of 100 Mpox images, the model finds
 # a share of {{ use_phantom_sensitivity_at_95 }} and clears {{ use_phantom_specificity_at_95 }} of the others.
 # Even so {{ use_phantom_false_alarms_1 }} of 100 alarms are false where one person in a hundred has Mpox.
 # Sets that aim to contain the true class of nine images in ten contain it for a share of {{ use_phantom_coverage }}, so that the

@@ -115,7 +115,7 @@ verdict.judge(0.958, 0.10, {"augment_before_split": lax}, fair)
 
 # %% [markdown]
 # [All rules](#table-rules), in their order. [For each claim](#table-criteria) there is a criterion, and a margin that comes from
-# somewhere: a pass must exclude the figure that a careful study reports, or the two could not be told apart.
+# somewhere: a pass must exclude the figure that a careful study reports, or the two could not be distinguished.
 
 # %% tags=["nbval-check-output"]
 rules = verdict.rules().drop(columns="because")

@@ -147,8 +147,11 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     run = f"run {first.path.parent.name}; profile {profile}; mpox {mpox}; device {device}; {day}"
     config["html"]["extra_footer"] += f" Edition: {edition.name}; {run}."
     config["html"]["announcement"] = PHANTOM if edition.name == "instruments" else ""
+    if not config.get("repository", {}).get("url"):
+        config.pop("launch_buttons", None)
     shutil.copytree(project / "book/_static_mpox", source / "book/_static_mpox")
-    shutil.copy(project / "book/references.bib", source / "book")
+    for file in ("references.bib", "search_scorer.js"):
+        shutil.copy(project / "book" / file, source / "book")
     for file, values in (("_config.yml", config), ("_toc.yml", toc)):
         (source / file).write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return [f"{name} is left out: the run does not have it." for name in absent]
@@ -221,7 +224,7 @@ def _label(notebook: NotebookNode) -> set[str]:
     """Give the figures and tables of an executed notebook their labels, each once, and return these."""
     labels: set[str] = set()
     for cell in notebook.cells:
-        shown = [output.data for output in cell.get("outputs", []) if "data" in output and "scrapbook" not in output.metadata]
+        shown = [output.data for output in _shown(cell) if "data" in output]
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         name = figure.pop("name", "")
         if name and len(shown) == 1 and "image/png" in shown[0]:  # of several outputs each would get the label
@@ -251,16 +254,19 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         tags = cell.metadata.get("tags", [])
-        fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), _SHOW_CODE if _is_plumbing(cell) else "")
+        hidden = "hide-input" in tags or _is_plumbing(cell)
+        fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), _SHOW_CODE if hidden else "")
         if cell.cell_type == "markdown":
             cell.source = links(cell.source, page)
             if "solution" in tags:
                 cell.source = f"::::{{dropdown}} {fold}\n{cell.source}\n::::"
         elif fold:
             cell.metadata["tags"] = [*tags, "hide-cell" if "solution" in tags else "hide-input"]
+            cell.source = f"# {fold}\n{cell.source}" if fold.startswith("Parameters") else cell.source
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = fold
-            if cells and fold == _SHOW_CODE == _prompt(cells[-1]) and not cells[-1].outputs and not _sortable(cell):
-                cell.source = f"{cells.pop().source}\n\n{cell.source}"  # folded code that puts out nothing is one with the next
+            if cells and _is_set_up(cell) and _is_set_up(cells[-1]) and not _shown(cells[-1]) and not _sortable(cell):
+                before = cells.pop()  # folded code that shows nothing is one with the next: one fold above the first figure
+                cell.source, cell.outputs = f"{before.source}\n\n{cell.source}", before.outputs + cell.outputs
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if figure and not _SHOWS_IMAGES.search(cell.source):
             cell.metadata["mystnb"].setdefault("image", {})["classes"] = DRAWN
@@ -278,8 +284,15 @@ def _of_edition(notebook: NotebookNode, name: str) -> None:
     notebook.cells = [cell for cell in notebook.cells if cell.get("outputs") or not apart & set(cell.metadata.get("tags", []))]
 
 
-def _prompt(cell: NotebookNode) -> str:
-    return cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
+def _is_set_up(cell: NotebookNode) -> bool:
+    """Whether a cell is folded, and is no solution."""
+    prompt = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
+    return bool(prompt) and prompt != _FOLDED["solution"]
+
+
+def _shown(cell: NotebookNode) -> list[NotebookNode]:
+    """The outputs of a cell that a page shows: all but findings, which are kept for other pages."""
+    return [output for output in cell.get("outputs", []) if "scrapbook" not in output.get("metadata", {})]
 
 
 def _is_plumbing(cell: NotebookNode) -> bool:
@@ -425,7 +438,7 @@ def _jupyter_book(source: Path) -> list[str]:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["--warningiserror", "--nitpick", "--keep-going"]
     with log.open("w", encoding="utf-8") as stream:
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=source.parent).returncode
+        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=source).returncode
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))  # without its colours
     log.write_text(text, encoding="utf-8")
     lines = text.splitlines()

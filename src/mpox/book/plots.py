@@ -3,7 +3,7 @@
 No number that is quoted is computed here. A table has a row a point, bar or cell; ``x``, ``y`` and
 their like name its columns; `low` and `high` are the ends of intervals. The first five share these keywords:
 
-- ``hue``: column told apart by colour and by marker, line or hatching; `LOOKS` has what looks the same throughout the book.
+- ``hue``: column shown by colour and by marker, line or hatching; `LOOKS` has what looks the same throughout the book.
 - ``row``, ``col``: columns whose values get a row or a column of panels each.
 - ``wrap``: panels in a row, with ``col`` alone.
 - ``xlabel``, ``ylabel``: a text, or a mapping from the panels' values to texts; the panels' titles then leave those values
@@ -63,7 +63,7 @@ LOOKS = {
     "msid": ("#D55E00", "s"),
     "MSLD": ("#0072B2", "o"),
     "MSID": ("#D55E00", "s"),
-    "not told apart": ("#7F7F7F", "o"),
+    "not distinguished": ("#7F7F7F", "o"),
     "more errors": ("#D55E00", "s"),
     "fewer errors": ("#0072B2", "D"),
     "right": ("#BDBDBD", "o"),
@@ -138,7 +138,7 @@ def forest(
     Parameters
     ----------
     style : str, optional
-        Column told apart by marker, filled for its first value and open for the others.
+        Column shown by marker, filled for its first value and open for the others.
     goal : str, optional
         Column with a value that is marked by a dash on the estimate's own line.
     missing : str, optional

@@ -115,7 +115,7 @@ def needed_groups(n: np.ndarray, values: np.ndarray, target: float) -> Needed:
     return Needed(laws[0], float(needed[0]), float(low), float(high), float(np.isinf(drawn).mean()))
 
 
-SHOWN, CONTRADICTED, OPEN = "shown", "contradicted", "cannot be told"
+SHOWN, CONTRADICTED, OPEN = "shown", "contradicted", "undecided"
 #: Probability of either wrong verdict, where it would be wrong.
 LEVEL = 0.05
 
@@ -146,7 +146,7 @@ class RiseAndFall:
         One-sided, against "no model in between is better than both ends", and against "some model is at least as good as both".
     p_unimodal : float
         Against "monotone in complexity", in favour of "rises, then falls", by order-restricted fits.
-    verdict : {"shown", "contradicted", "cannot be told"}
+    verdict : {"shown", "contradicted", "undecided"}
         ``shown`` where ``p_rise_and_fall`` is below `LEVEL`, ``contradicted`` where ``p_no_rise_and_fall`` is.
     """
 
