@@ -1,11 +1,17 @@
 # Two commands: "make book" and "make test". PYTHON names the interpreter that .venv is made with.
 PYTHON ?= python3
-.PHONY: book test coverage notebooks exercises lock lint clean
+.PHONY: book pdf test coverage notebooks exercises lock lint clean
 
 book: .venv/ready  ## the study from its records, the instruments live on the phantom, and an edition of the book of each
 	.venv/bin/mpox run --profile recorded
 	.venv/bin/mpox run --profile quick
 	.venv/bin/mpox book
+
+pdf: book  ## the edition of real images on paper, _site/study.pdf; needs Chromium
+	cd _book_src/study && ../../.venv/bin/jupyter-book build --builder singlehtml .
+	mv _book_src/study/_build/singlehtml/book/intro.html _book_src/study/_build/singlehtml/all.html
+	`command -v chromium chromium-browser google-chrome | head -1` --headless --no-sandbox --no-pdf-header-footer \
+		--print-to-pdf=_site/study.pdf _book_src/study/_build/singlehtml/all.html
 
 test: .venv/ready  ## all tests, the notebooks among them
 	.venv/bin/pytest

@@ -322,7 +322,9 @@ for name in datasets:
         report.finding(f"best_{short}_{metric}", report.with_interval(value, *ends, digits=3))
         report.finding(f"optimism_{short}_{metric}", luck)
 caption = f"The candidates, in how many folds each was chosen, and its AUROC on the test images; repeats: {N_REPEATS}."
-report.show(pd.DataFrame(listed).T.fillna("").rename_axis("candidate"), name="choices", caption=caption)
+listed = pd.DataFrame(listed).T.fillna("").rename_axis("candidate")
+listed.index = listed.index.to_series().replace({other: plots.dataset_title(other) for other, _ in MIXED}, regex=True)
+report.show(listed, name="choices", caption=caption)
 caption = "The choice inside the training groups, and how the best of the same candidates on the test images differs from it."
 report.show(pd.DataFrame(rows).replace({"measure": {"f1": "macro F1", "auroc": "AUROC"}}), name="best", caption=caption)
 

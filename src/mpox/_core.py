@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
 import platformdirs
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     import pandas as pd
 
+Result = TypeVar("Result")
 #: Ending of temporary names.
 TEMPORARY = ".tmp"
 #: What torch needs before Python starts. glibc keeps freed tensors instead of handing their pages back: a training step takes a
@@ -70,6 +72,20 @@ def project_root() -> Path:
     """The folder that holds ``notebooks/`` and ``profiles/``: ``MPOX_PROJECT``, or the checkout of this (editable) package."""
     named = os.environ.get("MPOX_PROJECT")
     return expanded(named).resolve() if named else Path(__file__).resolve().parents[2]
+
+
+def remembered(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Within a study run (``MPOX_REMEMBERED``: its folder) a result is kept by the content of its arguments, for all chapters."""
+
+    @wraps(function)
+    def look_up(*args, **kwargs):
+        if not (folder := os.environ.get("MPOX_REMEMBERED")):
+            return function(*args, **kwargs)
+        from joblib import Memory
+
+        return Memory(folder, verbose=0).cache(function)(*args, **kwargs)
+
+    return look_up
 
 
 def cache_dir() -> Path:

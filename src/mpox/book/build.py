@@ -246,15 +246,16 @@ def _sortable(cell: NotebookNode) -> list[str]:
 
 
 def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
-    """Make a page of a notebook: references resolved, plumbing folded; changed in place."""
+    """Make a page of a notebook: references resolved, plumbing folded, and all code before the first figure; changed in place."""
     page = f"notebooks/{chapter.name}"
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     cells: list[NotebookNode] = []
-    for cell in notebook.cells:
+    first = next((place for place, cell in enumerate(notebook.cells) if "figure" in cell.metadata.get("mystnb", {})), 0)
+    for place, cell in enumerate(notebook.cells):
         cell.metadata.pop("papermill", None)
         tags = cell.metadata.get("tags", [])
-        hidden = "hide-input" in tags or _is_plumbing(cell)
+        hidden = cell.cell_type == "code" and (place < first or "hide-input" in tags or _is_plumbing(cell))
         fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), _SHOW_CODE if hidden else "")
         if cell.cell_type == "markdown":
             cell.source = links(cell.source, page)

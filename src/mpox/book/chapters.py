@@ -167,9 +167,9 @@ def readme_table(results: Path) -> str:
     outside = pd.DataFrame() if judged.external is None else judged.external
     outside = outside.query("train == @train and test == @test and subset == 'without shared'") if len(outside) else outside
     if len(outside):
-        both, *pair = external.external_pair(store, train, test, study=store.study["parameters"]["DATASETS"])
+        both, near, far = external.external_pair(store, train, test, study=store.study["parameters"]["DATASETS"])
         options = {"n_folds": folds, "n_repeats": store.study["parameters"]["EXTERNAL_REPEATS"]}
-        own = external.with_remedy(store, both, *pair, probe, "target alone", **options)
+        own = external.with_remedy(store, both, near, far, probe, "target alone", **options)
         ceiling = external.auroc_replicates(external.unshared_part(own)).estimate
         title = f"Trained on {plots.dataset_title(train)}, tested on what {plots.dataset_title(test)} does not share with it"
         values = [estimate(outside, *key, digits=digits) for *key, digits in shown.values()]

@@ -1,5 +1,6 @@
 """Run the notebooks with papermill: a profile's values go in, executed notebooks and a summary of the run come out."""
 
+import ast
 import contextlib
 import difflib
 import hashlib
@@ -8,21 +9,21 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
+import tempfile
 import textwrap
 import threading
 import time
-from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import joblib
-import nbformat
 import yaml
 from tqdm.auto import tqdm
 
@@ -32,6 +33,9 @@ from mpox.models.config import DEVICES, ModelConfig
 from mpox.models.hardware import torch_device
 from mpox.protocols.splits import get_protocol
 from mpox.runs.store import RECORDED
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 #: From where to where a number may go, also each number of a list or mapping. Nothing but a whole number fits whole bounds.
@@ -97,7 +101,7 @@ def select_notebooks(wanted: Iterable[str] = ()) -> list[str]:
     return [name for name in names if name in chosen] if chosen else names
 
 
-def read_notebook(name: str) -> nbformat.NotebookNode:
+def read_notebook(name: str) -> "NotebookNode":
     """The notebook made from ``notebooks/<name>.py``: not executed, without outputs."""
     import jupytext
 
@@ -113,14 +117,18 @@ def read_notebook(name: str) -> nbformat.NotebookNode:
 # --------------------------------------------------------------------------------------------------- parameters
 def declared_parameters(name: str) -> dict[str, Any]:
     """The parameters that a notebook declares in its cell tagged ``parameters``, with their defaults; the cell is not run."""
-    from papermill import inspect_notebook
-
-    declared = {}
-    for key, parameter in inspect_notebook(read_notebook(name)).items():
-        try:
-            declared[key] = literal_eval(parameter["default"])
-        except (SyntaxError, ValueError) as error:
-            raise MpoxError(f"notebooks/{name}.py: the parameters cell may hold only literals; move {key} below it.") from error
+    source = (project_root() / "notebooks" / f"{name}.py").read_text(encoding="utf-8")
+    cell = re.search(r'^# %% tags=\["parameters"\]\n(.*?)(?=^# %%|\Z)', source, re.M | re.S)
+    declared: dict[str, Any] = {}
+    try:
+        for line in ast.parse(cell[1] if cell else "").body:
+            if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
+                raise ValueError(ast.unparse(line))
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            declared[ast.unparse(target)] = ast.literal_eval(line.value)
+    except (SyntaxError, ValueError) as error:
+        rest = "NAME = value, each value a literal; move the rest below it"
+        raise MpoxError(f"notebooks/{name}.py: the parameters cell may hold only literals, {rest} ({error}).") from error
     return declared
 
 
@@ -239,6 +247,7 @@ def execute(
     name: str, parameters: Mapping[str, Any], result: Path, *, mark: Any = None, log: TextIO | None = None, **options: Any
 ) -> None:
     """Execute ``notebooks/<name>.py`` within `kernel_environment` and write `result`, a partial notebook if it fails."""
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError, strip_color
@@ -404,6 +413,7 @@ def run_notebooks(
         jobs = _side_by_side(parameters, len(todo), workers=workers, scheduler=scheduler)
         if jobs > 1:
             settings |= {"MPOX_WORKERS": max(1, joblib.cpu_count() // jobs), **dict.fromkeys(_THREADS, 1)}
+        settings["MPOX_REMEMBERED"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="mpox-"))
         stack.enter_context(kernel_environment(asked.name, **settings))
         tasks = {name: (name, parameters[name], folder / f"{name}.ipynb", marks[name], folder / "run.log") for name in todo}
         for number, (name, took, failure) in enumerate(_outcomes(run, tasks, jobs, progress=progress), start=1 + len(skipped)):
@@ -494,6 +504,8 @@ def _attempt(name: str, parameters: dict, result: Path, mark: dict, log: Path, *
 
 def _done_before(path: Path, parameters: dict[str, Any], mark: dict[str, str]) -> float | None:
     """Seconds that an executed notebook took, if papermill's metadata say that it is the result of just this."""
+    import nbformat
+
     about = nbformat.read(path, as_version=4).metadata.get("papermill", {}) if path.is_file() else {}
     return about["duration"] if (about.get("parameters"), about.get("mpox")) == (parameters, mark) else None
 

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import urllib.request
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -182,6 +183,7 @@ def build_model(backbone: str, head: str, n_classes: int, *, weights: str = "ima
         return Classifier(trunk, make_head(head, feature_width(trunk), n_classes))
 
 
+@lru_cache(maxsize=256)  # both data sets and all repeats ask for the same
 def describe_model(backbone: str, head: str, n_classes: int, *, image_size: int | None = None) -> ModelCard:
     """Count a model's parameters and multiply-adds, without weights and without computing anything.
 

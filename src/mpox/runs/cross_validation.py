@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -38,16 +39,34 @@ CHECKPOINT = "model.safetensors"
 
 def split_runs(data: Dataset, protocol: str, split: pd.DataFrame, model: ModelConfig) -> list[Task]:
     """The configuration of each run of a split table, and its rows."""
-    parts = split.groupby(["repeat", "fold"])
     name = (data.name, data.hash, protocol)
-    return [(RunConfig(*name, split_hash(rows), int(repeat), int(fold), model), rows) for (repeat, fold), rows in parts]
+    return [(RunConfig(*name, identity, repeat, fold, model), rows) for identity, repeat, fold, rows in _hashed_folds(split)]
+
+
+#: What was asked for in this process, to its split table, and the folds of that with their hashes.
+_SPLITS: dict[tuple, tuple[pd.DataFrame, list[tuple[str, int, int, pd.DataFrame]]]] = {}
+
+
+def _splits(manifest: pd.DataFrame, protocol: str, n_folds: int, n_repeats: int, seed: int) -> pd.DataFrame:
+    """`make_splits`, and the hashes of its folds, once for all models of a chapter; not to be changed."""
+    key = (joblib.hash(manifest), protocol, n_folds, n_repeats, seed)
+    if key not in _SPLITS:
+        split = make_splits(manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+        _SPLITS[key] = split, _hashed_folds(split)
+    return _SPLITS[key][0]
+
+
+def _hashed_folds(split: pd.DataFrame) -> list[tuple[str, int, int, pd.DataFrame]]:
+    known = (folds for other, folds in _SPLITS.values() if other is split)
+    parts = split.groupby(["repeat", "fold"])
+    return next(known, None) or [(split_hash(rows), int(repeat), int(fold), rows) for (repeat, fold), rows in parts]
 
 
 def fold_configs(
     data: Dataset, protocol: str, model: ModelConfig, *, n_folds: int = 5, n_repeats: int = 1, seed: int = 0
 ) -> tuple[pd.DataFrame, list[RunConfig]]:
     """The split table of a cross-validation, and the configuration of each of its runs."""
-    split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    split = _splits(data.manifest, protocol, n_folds, n_repeats, seed)
     return split, [config for config, _ in split_runs(data, protocol, split, model)]
 
 
@@ -89,7 +108,7 @@ def cross_validate(
             f"The protocol '{protocol}' does not go with these images: 'augment_before_split' takes a data set made by "
             "`mpox.protocols.copies.augmented`, every other protocol the original one."
         )
-    split = make_splits(data.manifest, protocol, n_folds=n_folds, n_repeats=n_repeats, seed=seed)
+    split = _splits(data.manifest, protocol, n_folds, n_repeats, seed)
     return predict_splits(store, data, protocol, split, model)
 
 

@@ -58,6 +58,7 @@ class RecordedStore:
         predictions = pd.read_parquet(self.root / "predictions.parquet")
         predictions = predictions.astype(dict.fromkeys(predictions.select_dtypes("floating"), float))
         self._predictions = dict(list(predictions.groupby("run_id")))
+        self._results: dict[str, RunResult] = {}
         self._history = dict(list(pd.read_parquet(self.root / "history.parquet").groupby("run_id")))
 
     def dataset(self, name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset:
@@ -97,9 +98,12 @@ class RecordedStore:
     def _read(self, config: RunConfig) -> RunResult:
         entry = self._runs[config.id]
         self.used_runs[config.id] = entry["seconds"]
-        predictions = in_class_order(self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all"))
-        environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
-        return RunResult(config, predictions.reset_index(drop=True), self.history(config.id), environment)
+        if config.id not in self._results:
+            predictions = in_class_order(self._predictions[config.id].drop(columns="run_id").dropna(axis=1, how="all"))
+            environment = {**self._environments[entry["environment"]], "seconds": entry["seconds"]}
+            found = RunResult(config, predictions.reset_index(drop=True), self.history(config.id), environment)
+            self._results[config.id] = found
+        return self._results[config.id]
 
     def results(self) -> list[RunResult]:
         """Every recorded run."""

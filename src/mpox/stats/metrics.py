@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mpox._core import MpoxError
+from mpox._core import MpoxError, remembered
 from mpox.stats.resample import N_BOOTSTRAP, Replicates, bootstrap, ratio
 from mpox.stats.resample import group_weights as group_weights  # read from here by other rooms
 
@@ -260,10 +260,14 @@ def replicates(
     dict of (str, str) to Replicates
         (metric, class) to a mean over the repeats.
     """
+    dear = keys is None and resampling.get("n_bootstrap", N_BOOTSTRAP)  # chapters ask for all metrics of the same models
+    return (remembered(_replicates) if dear else _replicates)(predictions, keys and list(keys), positive, **resampling)
+
+
+def _replicates(predictions, keys, positive, **resampling) -> dict[tuple[str, str], Replicates]:
     _, repeats = matched_repeats(predictions, positive)
-    wanted, groups = None if keys is None else list(keys), groups_of(repeats[0])
-    statistic = partial(weighted_metrics, repeats, positive=positive, keys=wanted)
-    return bootstrap(statistic, groups, among=behind(repeats, positive), **resampling)
+    statistic = partial(weighted_metrics, repeats, positive=positive, keys=keys)
+    return bootstrap(statistic, groups_of(repeats[0]), among=behind(repeats, positive), **resampling)
 
 
 def evaluate(
