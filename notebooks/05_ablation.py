@@ -308,33 +308,31 @@ for name in datasets:
     report.finding(f"best_{short}_candidates", str(len(candidates[name])))
     counted, title = choices[name]["candidate"].value_counts(), plots.dataset_title(name)
     for word, table in candidates[name].items():
-        listed.setdefault(word, {})[f"{title}: chosen"] = f"{counted.get(word, 0)} of {len(choices[name])}"
-        listed[word][f"{title}: AUROC"] = report.estimate(mpox.evaluate(table), "auroc", "Mpox")
+        line = listed.setdefault(word.replace("msid", "MSID").replace("msld-v1", "MSLD"), {})
+        line[f"{title}: chosen"] = f"{counted.get(word, 0)} of {len(choices[name])}"
+        line[f"{title}: AUROC"] = report.estimate(mpox.evaluate(table), "auroc", "Mpox")
     for metric, key in ablation.MEASURES.items():
         value, *ends = found.loc[key, ["estimate", "low", "high"]]
         luck = selection.optimism(candidates[name], losses[name], *key).set_index("rule").loc[selection.BEST_ON_TEST]
-        gain = metrics.difference(chosen[name], candidates[name]["probe"], *key)
         aims = [f"{aim} {'reached' if value >= aim else 'missed'}" for aim in AIMS.get((name, metric), ())]
-        row = {"dataset": name, "measure": metric, "chosen inside": report.with_interval(value, *ends)}
-        row |= {"minus the probe": report.with_interval(*gain, digits=3)}
+        row = {"dataset": name, "measure": metric, "chosen inside": report.with_interval(value, *ends, digits=3)}
+        row |= {"minus the probe": report.with_interval(*metrics.difference(chosen[name], candidates[name]["probe"], *key), digits=3)}
         luck = report.with_interval(*luck[["optimism", "optimism_low", "optimism_high"]], digits=3)
         rows.append(row | {"best on test images minus it": luck, "aims": "; ".join(aims)})
         report.finding(f"best_{short}_{metric}", report.with_interval(value, *ends, digits=3))
         report.finding(f"optimism_{short}_{metric}", luck)
 caption = f"The candidates, in how many folds each was chosen, and its AUROC on the test images; repeats: {N_REPEATS}."
-listed = pd.DataFrame(listed).T.fillna("").rename_axis("candidate")
-listed.index = listed.index.to_series().replace({other: plots.dataset_title(other) for other, _ in MIXED}, regex=True)
-report.show(listed, name="choices", caption=caption)
+report.show(pd.DataFrame(listed).T.fillna("").rename_axis("candidate"), name="choices", caption=caption)
 caption = "The choice inside the training groups, and how the best of the same candidates on the test images differs from it."
 report.show(pd.DataFrame(rows).replace({"measure": {"f1": "macro F1", "auroc": "AUROC"}}), name="best", caption=caption)
 
 # %% tags=["guard"]
 if report.is_study(datasets):
-    report.guard("none of the farther aims is reached", all("reached" not in row["aims"].split("; ")[-1] for row in rows))
+    report.guard("none of the aims is reached", not any("reached" in row["aims"] for row in rows))
 
 # %% [markdown] tags=["study"]
-# The aims in [the last column](#table-best) were set beforehand, from what others report with patients kept apart and from what
-# would change practice. None of the farther ones is reached.
+# The aims in [the last column](#table-best) were set beforehand, a nearer and a farther one, from what others report with patients
+# kept apart and from what would change practice. None is reached, not even a nearer one.
 #
 # {{ best_msld_candidates }} candidates were compared on MSLD. The nested choice reaches an accuracy of {{ best_msld_accuracy }}.
 # Whoever reports the best of these same candidates on the test images reports a value that differs by

@@ -26,7 +26,9 @@ from nbformat.v4 import new_markdown_cell
 
 from mpox._core import MpoxError, locked, project_root, replacing_folder
 from mpox.book.chapters import Chapter, read_chapters
+from mpox.book.page_model import FOLDER, PAGE, POLICY, page_html, write_scripts
 from mpox.book.wording import duration
+from mpox.studies.page_model import read_page_models
 
 DEFAULT_RUNS = ("_runs/recorded", "_runs/quick")
 #: Edition to its table of contents, in the order in which a reader meets them.
@@ -97,12 +99,13 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     if unlisted := sorted(set(edition.chapters) - wanted):
         raise MpoxError(f"{CONTENTS[edition.name]} does not list {', '.join(unlisted)}; add the chapter there.")
     absent = sorted(wanted - set(edition.chapters))
-    parts = [block | {"chapters": _without(block["chapters"], absent)} for block in toc["parts"]]
-    toc["parts"] = [block for block in parts if block["chapters"]]
-    pages = _pages(toc)
     # a part of the chapters, or other data sets than the prose speaks of, cannot have every finding and figure
     known = {name for chapter in edition.chapters.values() for name in chapter.provenance["datasets"]}
     whole = not absent and (edition.name == "instruments" or {"msld-v1", "msid"} <= known)
+    left_out = [*absent, *([] if whole else [Path(PAGE).name])]
+    parts = [block | {"chapters": _without(block["chapters"], left_out)} for block in toc["parts"]]
+    toc["parts"] = [block for block in parts if block["chapters"]]
+    pages = _pages(toc)
 
     notebooks = {name: nbformat.read(chapter.path, as_version=4) for name, chapter in edition.chapters.items()}
     cells = [cell for notebook in notebooks.values() for cell in notebook.cells]
@@ -147,6 +150,8 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     run = f"run {first.path.parent.name}; profile {profile}; mpox {mpox}; device {device}; {day}"
     config["html"]["extra_footer"] += f" Edition: {edition.name}; {run}."
     config["html"]["announcement"] = PHANTOM if edition.name == "instruments" else ""
+    if PAGE in pages:
+        config["sphinx"]["config"]["html_static_path"].append("book/_static_page")
     if not config.get("repository", {}).get("url"):
         config.pop("launch_buttons", None)
     shutil.copytree(project / "book/_static_mpox", source / "book/_static_mpox")
@@ -317,6 +322,7 @@ def _filled(
         "citation": lambda: citation(project / "CITATION.cff"),
         "provenance tables": lambda: provenance_table(list(edition.chapters.values())),
         "other edition": lambda: link,
+        "page model": lambda: _page_model(page.parent / "_static_page" / FOLDER, edition, project),
     }
     return re.sub(rf"<!-- ({'|'.join(marks)}) -->", lambda mark: marks[mark[1]](), text)
 
@@ -332,6 +338,12 @@ def _cover(target: Path, notebooks: dict[str, NotebookNode]) -> str:
             where = f" ([In its chapter](#{name}).)" if name else ""
             return f":::{{figure}} {target.name}\n:alt: {about['image']['alt']}\n:class: {DRAWN}\n\n{caption}{where}\n:::"
     return NOT_BUILT
+
+
+def _page_model(target: Path, edition: Edition, project: Path) -> str:
+    models = read_page_models(project / "results")
+    made = write_scripts(project / "book" / FOLDER, models, target)
+    return f"````{{raw}} html\n{page_html(models, *made, edition.findings)}\n````"
 
 
 def citation(path: Path) -> str:
@@ -448,7 +460,7 @@ def _jupyter_book(source: Path) -> list[str]:
 
 
 def mend(html: Path) -> None:
-    """Three faults of the built pages that no option mends: captions of figures without an image, and two roles for readers."""
+    """What no option mends: captions of figures without an image, two roles for readers, and what the model's page may do."""
 
     def captioned(found: re.Match) -> str:
         if re.search(r"<(img|svg|canvas|table|video)\b", found["body"]):
@@ -459,6 +471,8 @@ def mend(html: Path) -> None:
     toggle = '<summary%s><span class="toctree-toggle"'  # what opens an entry of the contents; the theme gives it no name
     for page in (page for page in sorted(html.rglob("*.html")) if "_static" not in page.parts):
         text = figure.sub(captioned, page.read_text(encoding="utf-8"))
+        if page.with_suffix("").as_posix().endswith(PAGE):
+            text = text.replace("<head>", f'<head>\n    <meta http-equiv="Content-Security-Policy" content="{POLICY}">', 1)
         text = text.replace(toggle % "", toggle % ' aria-label="pages of this entry"')
         page.write_text(text.replace('role="doc-biblioentry"', 'role="listitem"'), encoding="utf-8")
 

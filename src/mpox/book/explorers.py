@@ -34,7 +34,7 @@ _VERDICT = {True: "Right.", False: "Not this one."}
 _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 
-def _piece(name: str, function: str, data: object = None, **values) -> str:
+def piece(name: str, function: str, data: object = None, **values) -> str:
     """A template filled in, with its style and script; ``%ID%`` becomes the element's id, made of its contents."""
     page, payload = _TEMPLATES.get_template(f"{name}.html").render(**values), json.dumps(data).replace("</", "<\\/")
     key = f"mpox-{hashlib.sha256(f'{payload}{page}'.encode()).hexdigest()[:12]}"
@@ -84,7 +84,7 @@ def explorer_html(curves: Mapping[str, pd.DataFrame], *, caption: str) -> str:
     data = {name: table[shares].round(3).join(table[counts]).to_numpy().tolist() for name, table in curves.items()}
     half = next(iter(curves.values())).round(3).iloc[len(THRESHOLDS) // 2]
     values = {"curves": drawn, "half": half[counts].astype(int), "says": _says(half), "alarms": _alarms(half), "caption": caption}
-    return _piece("roc_explorer", "mpoxRoc", data, prevalence=PREVALENCE, **values)
+    return piece("roc_explorer", "mpoxRoc", data, prevalence=PREVALENCE, **values)
 
 
 def _says(row: pd.Series) -> str:
@@ -138,7 +138,7 @@ def widget_html(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
         "rows": table.to_dict("records"), "cheapest": table["strategy"][table["estimate"].idxmin()],
         "says": people_text(prevalence, sensitivity[0], specificity[0]),
     }  # fmt: skip
-    return _piece("screening_widget", "mpoxScreening", known, **values)
+    return piece("screening_widget", "mpoxScreening", known, **values)
 
 
 def people_text(prevalence: float, sensitivity: float, specificity: float) -> str:
@@ -175,7 +175,7 @@ def show_widget(points: Mapping[str, Mapping[str, np.ndarray]], *, prevalence: f
 def sortable_html(table: pd.DataFrame, *, caption: str) -> str:
     """A table whose headers are buttons that sort its rows; its index is not shown, missing values are empty cells."""
     shown = table.astype(object).where(table.notna(), "")
-    return _piece("sortable", "mpoxSortable", caption=caption, columns=list(shown), rows=shown.to_numpy().tolist())
+    return piece("sortable", "mpoxSortable", caption=caption, columns=list(shown), rows=shown.to_numpy().tolist())
 
 
 # --------------------------------------------------------------------------------------------------------- a quiz
@@ -203,7 +203,7 @@ def read_quiz(chapter: str) -> list[dict]:
 
 def quiz_html(questions: list[dict]) -> str:
     """Multiple choice with a reason for every option, answered in the browser without a server."""
-    return _piece("quiz", "mpoxQuiz", questions=questions, verdict=_VERDICT)
+    return piece("quiz", "mpoxQuiz", questions=questions, verdict=_VERDICT)
 
 
 def quiz_text(questions: list[dict]) -> str:

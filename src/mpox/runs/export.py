@@ -16,7 +16,8 @@ import torch
 from mpox._core import MpoxError
 from mpox.data.pixels import load_pixels
 from mpox.data.registry import REGISTRY
-from mpox.models.backbones import Deployable, fold_batch_norm
+from mpox.models.backbones import Classifier, Deployable, build_backbone, fold_batch_norm
+from mpox.models.config import ModelConfig
 from mpox.models.costs import latency
 from mpox.models.hardware import device_name
 from mpox.runs.listing import find_run, training_data
@@ -180,6 +181,57 @@ def _as_onnx(network: Deployable, predictor: Predictor, calibrated: bool) -> byt
     onnx.helper.set_model_props(proto, facts)
     proto.doc_string = f"{NOTICE} Input: {INPUT_SAYS}."
     return proto.SerializeToString()
+
+
+class _Features(torch.nn.Module):
+    """Pixels from 0 to 255 in, the mean feature vector of an image and its mirror image out."""
+
+    def __init__(self, model: ModelConfig):
+        super().__init__()
+        network = Classifier(build_backbone(model.backbone, weights=model.weights), torch.nn.Identity())
+        self.network = Deployable(network, model)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.network.features(images)
+        return found.reshape(2 if self.network.mirror else 1, -1, found.shape[1]).mean(0)
+
+
+def backbone_as_onnx(model: ModelConfig) -> bytes:
+    """A backbone as ONNX, from pixels of shape (1, 3, size, size) to features (1, d), small enough for a page.
+
+    Weights of convolutions that widen are kept in 8 bits, a scale a channel; those that narrow or go channel by channel, in which
+    8 bits lose more, in 16. Only weights are rounded: whatever runs the file computes in float32.
+    """
+    import onnx
+
+    require_onnx()
+    network, example = _Features(model).eval(), torch.zeros(1, 3, model.image_size, model.image_size)
+    program: Any = torch.onnx.export(
+        network, (example,), dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=["features"], verbose=False
+    )
+    proto = program.model_proto
+    for weight in [one for one in proto.graph.initializer if len(one.dims) == 4]:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.shape[0] > values.shape[1] > 3:
+            scale = np.maximum(np.abs(values).max(axis=(1, 2, 3)) / 127, 1e-12).astype(np.float32)
+            parts = {"bytes": np.rint(values / scale[:, None, None, None]).astype(np.int8), "scale": scale}
+            operator: tuple[str, dict] = "DequantizeLinear", {"axis": 0}
+        else:
+            parts, operator = {"half": values.astype(np.float16)}, ("Cast", {"to": onnx.TensorProto.FLOAT})
+        named = {f"{weight.name}.{kind}": part for kind, part in parts.items()}
+        proto.graph.initializer.remove(weight)
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(part, name) for name, part in named.items())
+        proto.graph.node.insert(0, onnx.helper.make_node(operator[0], list(named), [weight.name], **operator[1]))
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def asking_features(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 images, (n, size, size, 3), to the features, (n, d), of a file from `backbone_as_onnx`."""
+    import onnxruntime
+
+    ready = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda pixels: np.concatenate([ready.run(None, _input(pixels[k : k + 1]))[0] for k in range(len(pixels))])
 
 
 def _in_8_bits(model: bytes, pixels: np.ndarray) -> bytes:
