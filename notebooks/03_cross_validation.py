@@ -19,7 +19,7 @@
 # - On people and photographs it has never met, the same classifier reaches an accuracy of {{ cv_msld_source_accuracy }} on MSLD
 #   and {{ cv_msid_source_accuracy }} on MSID; when copies are made before the division into folds,
 #   {{ cv_msld_augment_before_split_accuracy }} and {{ cv_msid_augment_before_split_accuracy }}.
-# - Siblings of test images in training are enough to raise a score: with nothing else changed, they raise the accuracy of a
+# - Siblings of test images in training are enough to raise a score: with the test images unchanged, they raise the accuracy of a
 #   nearest neighbour by {{ dose_msld_nearest_neighbour_difference }} on MSLD and by {{ dose_msid_nearest_neighbour_difference }}
 #   on MSID.
 # - Neither collection gives the published F1 and AUROC together unless copies cross folds; on MSLD (AUROC otherwise
@@ -145,7 +145,7 @@ for name, rule in [key[:2] for key in every if key[2] == "linear_probe" and repo
 # **What you learn**
 #
 # - to find the leak in a description of how data were divided;
-# - to measure what siblings of a test image are worth, with nothing else changed;
+# - to measure what siblings of a test image are worth, on the same test images;
 # - to read an interval that respects patients, and to say why one that does not is too narrow;
 # - to ask how much leak a published figure would take.
 #
@@ -368,7 +368,7 @@ for name in datasets:
 # ## What could be wrong
 #
 # - A copy that the audit missed can be on both sides even with groups kept apart, and on MSID so can a person whom nobody
-#   recognised: the honest scores are upper limits.
+#   recognised: both flatter the honest scores.
 # - Siblings in the dose-response replace unrelated images, so that a higher dose also means fewer different patients. This should
 #   work against the climb.
 # - Intervals of models held fixed, among them those of the dose-response and of the copies, are too narrow

@@ -257,7 +257,7 @@ report.download(compared, "comparisons")
 # The file has more tests: McNemar's, which takes trained models as fixed and images as independent, and Bayesian probabilities of
 # being worse, equivalent or better {cite}`benavoli2017`. Of its {{ compared }} comparisons the uncorrected t-test calls
 # {{ compared_uncorrected }} significant, the corrected one {{ compared_corrected }}, and after Holm's correction for their number
-# {{ compared_holm }} remain. Equivalence is shown in {{ compared_equivalent }}.
+# {{ compared_holm }} remain. Equivalence within the margin is shown for {{ compared_equivalent }} of them.
 
 # %% [markdown]
 # ## Which difference could have been shown?

@@ -266,7 +266,8 @@ if report.is_study(datasets):
 # %% [markdown]
 # ## The best honest model
 #
-# How good can a network of 4.14 M parameters be, with anything on top? We fixed a list of candidates before we saw their results:
+# How good can a network of 4.14 M parameters be, with anything on top? We fixed a list of candidates before this record was made
+# (what it holds owes something to earlier ones, see below):
 # the probe; its probabilities averaged over all input sizes; support vectors likewise; both together.
 
 # %%

@@ -17,9 +17,9 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 #
-# With a threshold fixed before the test, to find 95 of 100 Mpox images, the model clears only a share of
-# {{ use_msld_specificity_at_95 }} of the other rashes of MSLD, and {{ use_msid_specificity_at_95 }} of the other images of MSID, many of
-# which show healthy skin.
+# With a threshold fixed before the test, to find 95 of 100 Mpox images, the model clears a share of {{ use_msld_specificity_at_95 }}
+# of the other rashes of MSLD, and {{ use_msid_specificity_at_95 }} of the other images of MSID, more than half of which show healthy
+# skin.
 # Where one person in a hundred has Mpox, {{ use_msld_false_alarms_1 }} of 100 alarms are false with the model of MSLD and
 # {{ use_msid_false_alarms_1 }} with that of MSID.
 # A model that may answer 'not sure' names one class for a share of {{ use_msld_certain }} and {{ use_msid_certain }} of the images, and is
@@ -136,8 +136,7 @@ report.show(shown, name="probabilities", caption=caption)
 
 # %% [markdown] tags=["study"]
 # On MSLD the distance is no larger than chance makes it. On MSID the model states Mpox somewhat too rarely, as expected: it weighs all
-# classes alike in training, though Mpox is more common there than other rashes. At home, 0.8 means roughly eight in ten;
-# [appendix G](G_calibration.ipynb) tries to mend the rest.
+# classes alike in training, though Mpox is more common there than other rashes ([appendix G](G_calibration.ipynb) tries to mend it).
 
 # %% [markdown]
 # ## A threshold, fixed before the test
@@ -167,8 +166,8 @@ caption = "What thresholds reach on test images that were fixed before, on held-
 report.show(pd.DataFrame(rows), name="aims", caption=caption)
 
 # %% [markdown] tags=["study"]
-# The thresholds keep their promise: on both data sets the interval of the sensitivity contains the aim. The price differs. On MSLD, where
-# all others are chickenpox and measles, most of those raise an alarm, too. MSID looks kinder because its others include healthy skin,
+# No threshold is shown to miss its aim: the intervals of the sensitivity contain it, though with so few images they would contain
+# other aims, too. The price differs. On MSLD, where all others are chickenpox and measles, most of those raise an alarm. MSID looks kinder because its others include healthy skin,
 # which is easily cleared. A clinic sees rashes, so read MSLD first.
 
 # %% [markdown]
@@ -200,7 +199,7 @@ for name in datasets:
         if prevalence == 0.01:
             report.finding(f"use_{report.short_name(name)}_ppv_1", report.with_interval(*at["ppv"].row().values()))
             report.finding(f"use_{report.short_name(name)}_false_alarms_1", f"{100 * (1 - at['ppv'].estimate):.0f}")
-caption = f"What results mean at a threshold fixed before ({aims[0]}); 95 % intervals."
+caption = f"What results mean at a threshold fixed before ({aims[0]}), rounded to whole people; 95 % intervals."
 report.show(pd.DataFrame(rows), name="alarms", caption=caption)
 
 # %% [markdown]
@@ -238,9 +237,10 @@ axes_of = {"xlabel": "probability at which one would act", "ylabel": "net benefi
 figure = plots.bands(drawn, "threshold", hue="strategy", row="dataset", width=5.6, height=2.7, **axes_of)
 
 # %% [markdown] tags=["study"]
-# With as many cases as MSLD has, the model beats the simple strategies only if one acts at probabilities {{ use_msld_useful }}: who accepts
-# nine false alarms for a case does better to act on everyone. On MSID it does so {{ use_msid_useful }}. In the rarer clinic the
-# ranges are {{ use_msld_useful_rare }} and {{ use_msid_useful_rare }} (of thresholds up to 0.4).
+# With as many cases as MSLD has, the model is shown to beat both simple strategies if one acts at probabilities {{ use_msld_useful }},
+# where the 95 % band of the difference excludes zero; on MSID {{ use_msid_useful }}. For somebody who accepts nine false alarms for a
+# case (0.1), it is not shown to beat acting on everyone on MSLD. In the rarer clinic the ranges are {{ use_msld_useful_rare }} and
+# {{ use_msid_useful_rare }} (of thresholds up to 0.4).
 
 # %% [markdown]
 # ## 'Not sure' is an answer

@@ -17,7 +17,7 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 #
-# In simulated studies of MSLD's size, whose truth is known, the 95 % intervals of this book's main results contain it in
+# In simulated studies of MSLD's size, whose truth is known, the 95 % intervals that the cross-validated probe has in this book contain it in
 # {{ coverage_refitted }} of the studies; intervals that hold the trained model fixed contain it in {{ coverage_fixed }}. The
 # corrected t-test calls two equally good models different in {{ type_one_groups_corrected }} of the studies, the plain t-test in
 # {{ type_one_groups_plain }}; 5 % would be right. On MSLD the seed alone moves the accuracy of one fold of a trained network by a

@@ -217,7 +217,8 @@ def is_of_the_present_code(folder: Path) -> bool:
     if not (folder / "run.json").is_file():
         return False
     run = read_run_folder(folder)
-    sources = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in (project_root() / "notebooks").glob("*.py")}
+    folder = project_root() / "notebooks"
+    sources = {name: hashlib.sha256((folder / f"{name}.py").read_bytes()).hexdigest() for name in list_notebooks()}
     package = [path for path in PACKAGE.rglob("*.*") if path.suffix in (".py", ".csv", ".yml")]
     read = [*package, *RESULTS.rglob("*.*"), *(project_root() / "profiles").glob("*.yml")]
     newest = max(path.stat().st_mtime for path in read)

@@ -17,6 +17,7 @@ FINDINGS = {
 COMPARATORS = {
     "verdict_fewest": ("of 100 Mpox images", "depending on the collection"),
     "verdict_most": ("of 100 Mpox images", "depending on the collection"),
+    "verdict_most_interval": ("95 % interval",),
     "verdict_alarms": ("of 100 other images",),
     "data_msld_copies": ("{{ data_msld_images }}", "MSLD"),
     "data_msid_copies": ("{{ data_msid_images }}", "MSID"),
@@ -32,7 +33,7 @@ COMPARATORS = {
     ),
     "external_msid_msld_ceiling": ("trained on MSLD itself", "on the same images"),
     "use_msld_false_alarms_1": ("100 alarms", "one person in a hundred ill", "find 95 of 100", "MSLD"),
-    "use_msid_false_alarms_1": ("100 alarms", "one person in a hundred ill", "find 95 of 100", "MSID"),
+    "use_msid_false_alarms_1": ("100 alarms", "one person in a hundred ill", "find 95 of 100", "MSID", "healthy skin"),
 }
 
 

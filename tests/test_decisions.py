@@ -20,7 +20,6 @@ from mpox.stats.decisions import (
     at_prevalence,
     carry_thresholds,
     choose_threshold,
-    cost_curve,
     crossfit_thresholds,
     decision_curve,
     expected_cost,
@@ -229,7 +228,8 @@ def test_the_cost_is_that_of_counting_a_thousand_people():
 def test_between_its_limits_the_model_is_the_cheapest_and_nowhere_else():
     costs, grid = Costs(), np.linspace(0.0005, 0.6, 400)
     low, high = worthwhile_prevalences(0.9, 0.8, costs)
-    curve = cost_curve(grid, np.array([0.9]), np.array([0.8]), costs)
+    found = (strategy_costs(share, np.array([0.9]), np.array([0.8]), costs).assign(prevalence=share) for share in grid)
+    curve = pd.concat(found)
     wide = curve.pivot(index="prevalence", columns="strategy", values="estimate")
     assert ((wide.idxmin(axis=1) == "the model first") == ((grid > low) & (grid < high))).all()
     assert worthwhile_prevalences(0.9, 0.8, Costs(picture=1000)) is None

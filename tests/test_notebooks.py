@@ -163,19 +163,16 @@ def test_no_cell_samples_a_fixed_number_of_each_group():
         assert not re.search(r"groupby\([^\n]*\)\.sample\((n=)?[\dA-Z]", source), name
 
 
-def _nbval(folder, environment):
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider",
-         "--nbval-sanitize-with", str(project_root() / "tests" / "nbval_sanitize.cfg"), str(folder)],
-        cwd=folder, capture_output=True, text=True,
-        env={**environment, "PYTHONWARNINGS": "ignore:IProgress not found", "OMP_WAIT_POLICY": "PASSIVE"},
-    )  # fmt: skip
+def _nbval(environment, *arguments, **options):
+    environment = {**environment, "PYTHONWARNINGS": "ignore:IProgress not found", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 
 @pytest.mark.slow
 def test_committed_notebooks_still_hold(users_environment):
     """nbval executes them anew with their defaults and compares the cells that are tagged for it."""
-    done = _nbval(project_root() / "notebooks", users_environment)
+    done = _nbval(users_environment, "--nbval", "notebooks", cwd=project_root())  # as the README says
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-6000:]
 
@@ -187,5 +184,9 @@ def test_nbval_notices_a_wrong_number(tmp_path, users_environment):
     cells = [new_code_cell(f"print({k})", execution_count=k, outputs=[told[k - 1]], metadata=tagged) for k in (1, 2)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "wrong.ipynb")
-    done = _nbval(tmp_path, users_environment)
+    shutil.copy(project_root() / "notebooks" / "conftest.py", tmp_path)
+    sanitized = project_root() / "tests" / "nbval_sanitize.cfg"
+    (tmp_path.parent / "tests").mkdir(exist_ok=True)
+    shutil.copy(sanitized, tmp_path.parent / "tests")
+    done = _nbval(users_environment, "--nbval", tmp_path, cwd=tmp_path)
     assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout

@@ -25,7 +25,6 @@ from mpox.studies.unfamiliar import (
     kept_table,
     novelty_measures,
     picture_features,
-    said_to,
     unfamiliar_table,
 )
 
@@ -79,8 +78,8 @@ def test_own_pictures_meet_the_model_of_their_fold_and_others_all_of_them(asked,
 
 
 def test_colours_of_no_skin_raise_a_warning_and_most_test_pictures_none(asked):
-    said = said_to(asked[-1]).set_index("kind")
-    assert said.loc[OWN, "warned"] < 0.3 and said.loc["landscape", "warned"] > 0.8
+    warned = asked[-1].groupby("kind")["warned"].mean()
+    assert warned[OWN] < 0.3 and warned["landscape"] > 0.8
 
 
 def test_the_areas_are_scikit_learns(asked):

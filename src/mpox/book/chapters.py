@@ -19,6 +19,7 @@ from mpox.book.report import estimate, with_interval
 from mpox.book.run import declared_parameters, read_run_folder
 from mpox.models.config import ModelConfig
 from mpox.protocols.splits import make_splits
+from mpox.runs.croissant import write_description
 from mpox.runs.cross_validation import predict_nested
 from mpox.runs.recorded import RecordedStore, write_record
 from mpox.runs.store import RECORDED, RunStore, store_folder
@@ -26,6 +27,7 @@ from mpox.stats.decisions import Aim, carry_thresholds, operating_replicates
 from mpox.stats.metrics import evaluate, without_class
 from mpox.stats.resample import with_kind
 from mpox.studies import external
+from mpox.studies.page_model import PageModel, fit_page_model, write_page_models
 from mpox.studies.verdict import Measured, claim_intervals, in_words, measure
 
 #: The test on another collection that the cover and the README have: trained on, tested on.
@@ -125,9 +127,21 @@ def record(folder: str | os.PathLike, *, out: str | os.PathLike | None = None, s
     }
     target = Path(out) if out else project_root() / "results"
     store = RunStore(store_folder(run.parameters.get("RUN_STORE", "")))
+    models = _page_models(store, datasets, run.parameters) if set(OUTSIDE) <= set(datasets) else []
     write_record(target, store, runs=runs, tables=tables, datasets=datasets, audits=audits, about=about)
+    if models:
+        write_page_models(target, models)
+        write_description(target)
     say(f"Recorded {len(runs)} runs, {len(audits)} audits and {len(tables)} tables of {', '.join(datasets)} in {target}.")
     return target
+
+
+def _page_models(store: RunStore, datasets: list[str], asked: dict[str, Any]) -> list[PageModel]:
+    """The models that the page `book/try_it` runs, of the sets of `OUTSIDE`; needs their images."""
+    model = ModelConfig(backbone="tf_efficientnet_lite1", image_size=asked["IMAGE_SIZE"])
+    loaded = {data.name: data for data in store.datasets(datasets)}
+    pairs = (tuple(loaded[name] for name in names) for names in (OUTSIDE[::-1], OUTSIDE))
+    return [fit_page_model(store, own, other, model, n_folds=asked["N_FOLDS"]) for own, other in pairs]
 
 
 def update_readme(results: Path, readme: Path) -> None:

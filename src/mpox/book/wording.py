@@ -55,12 +55,6 @@ def p_text(value: float, digits: int = P_DIGITS) -> str:
     return f"< {least:.{digits}f}" if value < least else number_text(value, digits)
 
 
-def p_words(value: float) -> str:
-    """A p value in a sentence, ``p = 0.031`` or ``p < 0.001``."""
-    text = p_text(value)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
 def duration(seconds: float) -> str:
     """Seconds as a reader says them.
 

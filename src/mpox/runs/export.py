@@ -35,6 +35,8 @@ INPUT_SAYS = (
     "RGB from 0 to 255 (an image without a value above 1 is taken for one from 0 to 1, and gets NaN), upright (EXIF rotation is "
     "the caller's), the whole image squashed to a square (bicubic)"
 )
+#: Weights from which a widening convolution of a page's backbone is kept in 8 bits.
+LARGE = 60_000
 #: Training images that calibrate an 8-bit model, at most.
 CALIBRATION = 128
 
@@ -199,8 +201,8 @@ class _Features(torch.nn.Module):
 def backbone_as_onnx(model: ModelConfig) -> bytes:
     """A backbone as ONNX, from pixels of shape (1, 3, size, size) to features (1, d), small enough for a page.
 
-    Weights of convolutions that widen are kept in 8 bits, a scale a channel; those that narrow or go channel by channel, in which
-    8 bits lose more, in 16. Only weights are rounded: whatever runs the file computes in float32.
+    Weights of the large convolutions that widen are kept in 8 bits, a scale a channel; of others, in which 8 bits lose more for
+    what they save, in 16. Only weights are rounded: whatever runs the file computes in float32.
     """
     import onnx
 
@@ -212,7 +214,7 @@ def backbone_as_onnx(model: ModelConfig) -> bytes:
     proto = program.model_proto
     for weight in [one for one in proto.graph.initializer if len(one.dims) == 4]:
         values = onnx.numpy_helper.to_array(weight)
-        if values.shape[0] > values.shape[1] > 3:
+        if values.shape[0] > values.shape[1] > 1 and values.size >= LARGE:
             scale = np.maximum(np.abs(values).max(axis=(1, 2, 3)) / 127, 1e-12).astype(np.float32)
             parts = {"bytes": np.rint(values / scale[:, None, None, None]).astype(np.int8), "scale": scale}
             operator: tuple[str, dict] = "DequantizeLinear", {"axis": 0}

@@ -343,12 +343,6 @@ def strategy_costs(prevalence: float, sensitivity, specificity, costs: Costs) ->
     return pd.DataFrame([{"strategy": MODEL_FIRST, **model.row()}, *rows])
 
 
-def cost_curve(prevalences: np.ndarray, sensitivity, specificity, costs: Costs) -> pd.DataFrame:
-    """`strategy_costs` over prevalences, with a column ``prevalence``."""
-    tables = [strategy_costs(float(x), sensitivity, specificity, costs).assign(prevalence=float(x)) for x in prevalences]
-    return pd.concat(tables, ignore_index=True)
-
-
 def worthwhile_prevalences(sensitivity: float, specificity: float, costs: Costs) -> tuple[float, float] | None:
     """Between which prevalences the model is the cheapest of the three strategies; ``None`` if it never is.
 

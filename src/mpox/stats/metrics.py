@@ -1,6 +1,6 @@
 """Metrics of predictions, each a function of the images' weights, with groups resampled."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -386,84 +386,3 @@ def without_class(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
     total = kept[others].sum(axis=1)
     kept[others] = kept[others].div(total.where(total > 0, 1), axis=0).where(total > 0, 1 / len(others))
     return kept
-
-
-def sensitivity_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Height of the ROC curve over 1 - specificity, shape (b, k): for weights (b, n) and x (k,) from 0 to 1."""
-    hits, false_alarms, defined = _counts(is_positive, score, weights)
-    sensitivity, false_alarms = hits / hits[:, -1:], false_alarms / false_alarms[:, -1:]
-    found = np.full((len(weights), len(x)), np.nan)
-    before = _first(false_alarms, x + _TINY) - 1
-    after = np.minimum(before + 1, false_alarms.shape[1] - 1)
-    x0, x1 = (np.take_along_axis(false_alarms, index, axis=1) for index in (before, after))
-    y0, y1 = (np.take_along_axis(sensitivity, index, axis=1) for index in (before, after))
-    share = np.clip(np.divide(x - x0, x1 - x0, out=np.zeros_like(x0), where=x1 > x0), 0, 1)
-    found[defined] = y0 + share * (y1 - y0)
-    return found
-
-
-def precision_at(is_positive: np.ndarray, score: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Height of the precision-recall curve over recall, as `sensitivity_at`. The curve has steps: straight lines would be too
-    high (Davis and Goadrich 2006), and the area under the steps is the average precision."""
-    hits, false_alarms, defined = _counts(is_positive, score, weights)
-    found = np.full((len(weights), len(x)), np.nan)
-    index = _first(hits / hits[:, -1:], np.where(x > 0, x - _TINY, _TINY))
-    hits, false_alarms = (np.take_along_axis(counts, index, axis=1) for counts in (hits, false_alarms))
-    found[defined] = hits / (hits + false_alarms)
-    return found
-
-
-def _counts(is_positive, score, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weight of the positives and of the negatives above each threshold, the highest threshold (above all scores) first."""
-    counts = [np.pad(np.cumsum(side[:, ::-1], axis=1), ((0, 0), (1, 0))) for side in weight_by_score(is_positive, score, weights)]
-    defined = (counts[0][:, -1] > 0) & (counts[1][:, -1] > 0)
-    return counts[0][defined], counts[1][defined], defined
-
-
-def _first(rising: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Index of the first value above x in each row of shares; all rows are searched as one, each 2 above the row before."""
-    rows, columns = rising.shape
-    offset = 2.0 * np.arange(rows)[:, None]
-    found = np.searchsorted((rising + offset).ravel(), (x + offset).ravel(), side="right").reshape(rows, len(x))
-    return found - columns * np.arange(rows)[:, None]
-
-
-_CURVES: dict[str, Callable] = {"roc": sensitivity_at, "pr": precision_at}
-
-
-def curve_bands(
-    predictions: pd.DataFrame, kind: str = "roc", *, positive: str = "Mpox", grid: np.ndarray | None = None, **resampling: Any
-) -> pd.DataFrame:
-    """A ROC or precision-recall curve with a vertical, pointwise 95 % band from the clustered bootstrap.
-
-    At each x by itself the band is meant to hold the curve in 95 % of samples; a whole curve leaves it more often. Repeats are
-    averaged vertically, height by height (Fawcett 2006, 'vertical averaging'), and so are those of a replicate.
-
-    Parameters
-    ----------
-    predictions, positive, **resampling
-        As in `evaluate`. Scores of different folds are pooled within a repeat.
-    kind : {"roc", "pr"}
-        Sensitivity over 1 - specificity, or precision over recall.
-    grid : ndarray, shape (k,), optional
-        Values of x, from 0 to 1; without it 101 from 0 to 1.
-
-    Returns
-    -------
-    DataFrame
-        ``x``, ``estimate``, ``low``, ``high``, all from 0 to 1.
-    """
-    if kind not in _CURVES:
-        raise MpoxError(f"There is no curve '{kind}': choose one of {', '.join(_CURVES)}.")
-    x = np.linspace(0, 1, 101) if grid is None else np.asarray(grid, dtype=float)
-    if not ((x >= 0) & (x <= 1)).all():
-        raise MpoxError("A curve's grid holds values from 0 to 1.")
-    _, repeats = matched_repeats(predictions, positive)
-    is_positive = two_sides(repeats, positive)
-    scores = [part[f"p_{positive}"].to_numpy() for part in repeats]
-    heights = bootstrap(
-        lambda weights: sum(_CURVES[kind](is_positive, score, weights, x) for score in scores) / len(scores),
-        groups_of(repeats[0]),
-        **resampling,
-    )
-    return pd.DataFrame({"x": x, **heights.row()})

@@ -143,16 +143,3 @@ def kept_table(
         return unfamiliar_table(data, split, nested, model, oddities, elsewhere)
 
     return store.table(f"unfamiliar-{data.name}", about, compute)
-
-
-def said_to(table: pd.DataFrame) -> pd.DataFrame:
-    """What was said to each kind of image of `unfamiliar_table`, on average.
-
-    ``kind``, ``pictures``, ``p`` (mean probability of the positive class), ``p highest``, ``top`` (mean confidence), ``most
-    named``, ``certain`` (share of conformal sets with one class), ``warned`` (share of warnings).
-    """
-    rows = []
-    for kind, part in table.groupby("kind", sort=False):
-        p, top, certain, warned = (part[name].mean() for name in ("p", "top", "certain", "warned"))
-        rows.append((kind, len(part), p, part["p"].max(), top, part["named"].mode().iloc[0], certain, warned))
-    return pd.DataFrame(rows, columns=["kind", "pictures", "p", "p highest", "top", "most named", "certain", "warned"])
