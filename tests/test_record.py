@@ -171,7 +171,7 @@ def test_the_cover_says_of_the_claims_what_was_judged():
     cover = " ".join((project_root() / "book" / "intro.md").read_text().split())
     found = json.loads((project_root() / "tests" / "contract_findings.json").read_text())["10_verdict"]
     assert "**Better than chance, and not well enough to rely on.**" in cover and found["verdict_found"] == BETTER
-    assert "Tests that leak give such figures to our network, too." in cover
+    assert "One kind of leak, copies made before the division into folds, gives our network such figures, too." in cover
     for name in ("msld", "msid"):
         judged = {
             word: int(found[f"verdict_{name}_{word}"].removesuffix(" of 7")) for word in ("reproduced", "leaking", "passed")
