@@ -136,7 +136,7 @@ def test_the_croissant_description_is_of_the_files_as_they_are():
         assert entry["@type"] == "cr:FileObject" and entry["contentUrl"] == name and entry["encodingFormat"]
         assert entry["sha256"] == hashlib.sha256((RESULTS / name).read_bytes()).hexdigest()
     sets = {entry["@id"]: entry["field"] for entry in found["recordSet"]}
-    assert set(sets) == {"history", "manifests/msid", "manifests/msld-v1", "metrics", "predictions", "splits"}
+    assert set(sets) == {"history", "manifests/msid", "manifests/msld-v1", "metrics", "page_model", "predictions", "splits"}
     for name, fields in sets.items():
         (source,) = {field["source"]["fileObject"]["@id"] for field in fields}
         path = RESULTS / source

@@ -475,7 +475,7 @@ def export(run_id, out, int8, raw, store, data_dir, force):
 def record_study(run_folder, out):
     """Keep the tables of a finished RUN_FOLDER on real images as the recorded study, and bring the README in step.
 
-    No picture and no model is kept. Without RUN_FOLDER the README's table and croissant.json are made anew from the record.
+    No image is kept. Without RUN_FOLDER the README's table and croissant.json are made anew from the record.
     """
     from mpox.book.chapters import draw_answer, record, update_readme
     from mpox.runs.croissant import write_description

@@ -51,7 +51,7 @@ def describe_record(results: Path) -> dict[str, Any]:
         "description": (
             "What networks and linear probes said of every image of two public collections of photographs of skin (Mpox, other "
             "rashes, healthy skin), by the way the images were divided: manifests, audits of copies, divisions, configurations, "
-            "out-of-fold predictions and metrics. No image and no model is in it."
+            "out-of-fold predictions and metrics; of two linear probes also the coefficients. No image is in it."
         ),
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "license": "https://spdx.org/licenses/MIT",
