@@ -309,7 +309,7 @@ for name in datasets:
     report.finding(f"best_{short}_candidates", str(len(candidates[name])))
     counted, title = choices[name]["candidate"].value_counts(), plots.dataset_title(name)
     for word, table in candidates[name].items():
-        line = listed.setdefault(word.replace("msid", "MSID").replace("msld-v1", "MSLD"), {})
+        line = listed.setdefault(word, {})
         line[f"{title}: chosen"] = f"{counted.get(word, 0)} of {len(choices[name])}"
         line[f"{title}: AUROC"] = report.estimate(mpox.evaluate(table), "auroc", "Mpox")
     for metric, key in ablation.MEASURES.items():

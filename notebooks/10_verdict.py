@@ -169,7 +169,7 @@ plt.show()
 
 # %% tags=["show"]
 rows = {plots.dataset_title(name): verdict.at_margins(metrics[metrics["dataset"] == name], honest=honest[name]) for name in datasets}
-rows = pd.concat(rows, names=["data set"]).reset_index(0)
+rows = pd.concat(rows, names=["data set"]).reset_index(0).reset_index(drop=True)
 given = ["data set", "margin", *(word for word in verdict.JUDGEMENTS if word == verdict.REPRODUCED or rows[word].any())]
 report.show(rows[given], name="margins", caption=f"Judgements of the {len(readings)} published figures at their own margins and at others.")
 

@@ -35,6 +35,7 @@ from matplotlib.ticker import NullFormatter
 
 from mpox._core import MpoxError
 from mpox.book.report import prose
+from mpox.book.wording import TITLES
 from mpox.data.dataset import Dataset
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY
@@ -75,10 +76,6 @@ _SAME = {
 }  # fmt: skip
 LOOKS |= {words: LOOKS[name] for name, words in _SAME.items()}
 LOOKS |= dict.fromkeys(("groups kept apart", "patients and copies kept apart"), LOOKS["source"])
-
-
-#: Data sets as prose names them.
-TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
 
 
 def use_style() -> None:

@@ -9,6 +9,9 @@ import pandas as pd
 
 #: Column of the package's tables to its words in the book. What is not in the list is shown as it is.
 COLUMN_WORDS = dict(pd.read_csv(Path(__file__).with_name("words.csv")).to_numpy())
+#: Data set to the name that readers know.
+TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
+_NAMES = re.compile(rf"(?<![\w/-])({'|'.join(TITLES)})(?![\w/:-])")  # not in the id of an image
 _END = re.compile(r"_(low|high|loss)$")
 #: Decimals below which no p value is rounded: three, as journals ask.
 P_DIGITS = 3
@@ -69,8 +72,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def titled(value):
+    """A text with the names of data sets as readers know them; anything else as it is.
+
+    Examples
+    --------
+    >>> titled("msid, with msld-v1"), titled("msid/Measles/a.png")
+    ('MSID, with MSLD', 'msid/Measles/a.png')
+    """
+    return _NAMES.sub(lambda name: TITLES[name[0]], value) if isinstance(value, str) else value
+
+
 def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
-    """A table as it is read: columns and index in words, numbers rounded, p values never zero, nothing for what is missing."""
+    """A table as it is read: columns, index and data sets in words, numbers rounded, p values never zero, nothing for missing."""
     shown = table.astype(object).where(table.notna(), "")
     for place, name in enumerate(map(column_words, table.columns)):
         column = table.iloc[:, place]
@@ -82,4 +96,5 @@ def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
             text = partial(p_text, digits=max(digits, P_DIGITS))
         words = shown.iloc[:, place].map(lambda value, text=text: text(value) if pd.api.types.is_float(value) else value)
         shown.isetitem(place, words)
-    return shown.rename(columns=column_words).rename_axis([column_words(name) for name in shown.index.names])
+    shown = shown.map(titled).rename(columns=column_words).rename(index=titled)
+    return shown.rename_axis([column_words(name) for name in shown.index.names])
