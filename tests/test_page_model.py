@@ -161,6 +161,7 @@ FAULT = "document.querySelector('[data-part=fault]').textContent"
 @pytest.mark.parametrize("from_disk", [True, False])
 def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files, tmp_path, from_disk):
     folder, backbone = page
+    assert (folder / "_static" / FOLDER / "LICENSE").read_text() == (VENDORED / "LICENSE").read_text()
     expected = {
         file.name: [answer(model, asking_features(backbone)(read_square(file, 224)[None])[0]) for model in models]
         for file in files

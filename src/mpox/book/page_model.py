@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ DIGESTS = {
 #: What the page may do: run its own scripts and the WebAssembly, and fetch nothing.
 POLICY = (
     "default-src 'self' 'unsafe-inline' data: blob:; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
-    "connect-src 'none'; form-action 'none'; base-uri 'none'; frame-src 'none'"
+    "connect-src 'none'; form-action 'none'; base-uri 'none'; frame-src 'none'; object-src 'none'; worker-src 'none'"
 )
 CONFIDENCE = 0.9
 #: What each model tells apart, in words.
@@ -125,9 +126,11 @@ def write_scripts(vendored: Path, models: list[PageModel], target: Path) -> tupl
     }
     target.mkdir(parents=True)
     (target / "ort.wasm.min.js").write_bytes(runtime)
+    for name in ("LICENSE", "ThirdPartyNotices.txt.gz"):
+        shutil.copy(vendored / name, target)
     for name, (variable, payload) in contents.items():
         (target / name).write_text(f"window.{variable} = {json.dumps(payload)};\n", encoding="utf-8")
-    return backbone, sum(file.stat().st_size for file in target.iterdir())
+    return backbone, sum(file.stat().st_size for file in target.glob("*.js"))
 
 
 def page_html(models: list[PageModel], backbone: bytes, size_bytes: int, findings: Mapping[str, str]) -> str:
