@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,8 +53,18 @@ def page(models, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """The phantom image as files of each kind that a decoder may get wrong, large enough to be shrunk."""
+def real(request) -> list[Path]:
+    """A real image of either format, where they are here."""
+    try:
+        folder = request.getfixturevalue("data_dir")
+    except pytest.skip.Exception:
+        return []
+    return [min(folder.rglob(f"*.{end}")) for end in ("jpg", "png")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, real):
+    """The phantom image as files of each kind that a decoder may get wrong, large enough to be shrunk; and real ones."""
     folder, image = tmp_path_factory.mktemp("files"), Image.fromarray(examples(500)["phantom, drawn as Mpox"]).resize((640, 500))
     exif, veiled = Image.Exif(), image.copy()
     exif[0x0112] = 6
@@ -65,7 +76,7 @@ def files(tmp_path_factory):
     }  # fmt: skip
     for name, (one, options) in kinds.items():
         one.save(folder / name, **options)
-    return sorted(folder.iterdir())
+    return [*sorted(folder.iterdir()), *real]
 
 
 def test_the_runtime_is_the_published_one_with_its_licence(models, tmp_path):
@@ -159,8 +170,13 @@ FAULT = "document.querySelector('[data-part=fault]').textContent"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("from_disk", [True, False])
-def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files, tmp_path, from_disk):
+def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files, tmp_path, monkeypatch, from_disk):
     folder, backbone = page
+    served: list[str] = []
+    give = sitechecks.SimpleHTTPRequestHandler.do_GET
+    monkeypatch.setattr(
+        sitechecks.SimpleHTTPRequestHandler, "do_GET", lambda handler: (served.append(handler.path), give(handler))[1]
+    )
     assert (folder / "_static" / FOLDER / "LICENSE").read_text() == (VENDORED / "LICENSE").read_text()
     expected = {
         file.name: [answer(model, asking_features(backbone)(read_square(file, 224)[None])[0]) for model in models]
@@ -177,7 +193,7 @@ def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files
         until(tab, "document.querySelector('[data-part=progress]').textContent.includes('ready')")
         scripts = [url for url in asked if url.endswith(".js")]
         assert [url.rpartition("/")[2] for url in scripts] == ["ort.wasm.min.js", "runtime.js", "model.js"]
-        before = len(asked)
+        before, heard = len(asked), len(served)
         for file in files:
             tab.evaluate("delete document.querySelector('.mpox-page').dataset.said")
             tab.set_input_files("[data-part=file]", file)
@@ -188,7 +204,8 @@ def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files
                 apart = np.abs(np.subtract(said["probabilities"], list(wanted["probabilities"].values()))).max()
                 assert apart < TOLERANCE and said["strange"] == wanted["strange"], (file.name, number, apart)
             tab.check("input[type=radio][value='0']")
-        assert [url for url in asked[before:] if not url.startswith("blob:")] == []  # no channel that a browser reports
+        assert [url for url in asked[before:] if not url.startswith("blob:")] == []  # what the browser reports
+        assert len(served) == heard and bool(served) is not from_disk  # what a server on this machine hears
         tab.fill("[data-part=prevalence]", "50")
         assert tab.inner_text("[data-part=alarms]") == "10 of 100 alarms are false."
         tab.fill("[data-part=prevalence]", "0")
