@@ -408,7 +408,7 @@ assert answer.iloc[:, 1:].stack().between(0, 1).all(), "A share lies between 0 a
 
 # %% [markdown] tags=["solution"]
 # With k folds the training set has (k - 1)/k of the images. An image with one sibling meets it with about that probability, so
-# the share rises with k. Ten folds look more careful than three; under a random division they leak more.
+# the share rises with k. More folds look more careful; under a random division they leak more.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3 (open)

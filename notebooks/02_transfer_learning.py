@@ -255,7 +255,8 @@ if report.is_study(data.name for data in datasets):
 
 # %% [markdown] tags=["study"]
 # That opening the backbone pays is not shown. On MSLD a loss of five points of AUROC fits the data as well as a gain of two; on MSID
-# fine-tuning is a little worse than the probe, by {{ fine_tune_minus_probe_msid }}. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most
+# fine-tuning is a little worse than the probe, by {{ fine_tune_minus_probe_msid }} with models held fixed; the corrected test of
+# [chapter 4](04_power.ipynb) is the stricter judge. The probe costs seconds and fine-tuning costs minutes, so the probe is the model that most
 # chapters judge. What is trained further has to beat the probe, not chance, and with an interval.
 
 # %% tags=["guard"]
@@ -330,7 +331,7 @@ assert hidden[100] == cards["efficientnet_b0", "hidden", 2].parameters, (
 # about these images and this training.
 
 # %% [markdown] tags=["solution"]
-# *A model answer.* The interval contains zero, and it also contains gains that would matter. It speaks of one schedule, a small
+# *A model answer.* Look first whether the interval contains zero, and whether it contains gains that would matter. It speaks of one schedule, a small
 # input and a few hundred images, not of skin. A fair test would keep the images, the folds and the probe, and would change one
 # thing at a time: a larger input, a longer schedule, all stages open. Every choice comes from inner folds. Before looking, say
 # which gain would be worth the cost; the interval then shows a gain (its lower end above zero), shows that there is none worth

@@ -432,7 +432,7 @@ for name in datasets:
 # A methods section says: "The 228 images were augmented to 3,192 and divided 70:20:10 into training, validation and test sets at
 # random. We report the mean of five runs." What leaks here? Write three questions to the authors, the most important first.
 #
-# *Hint.* Ask of every step whether it knew who is on an image. The glossary's entry on leakage lists the usual ways.
+# *Hint.* Ask of every step whether it knew who is on an image, and whether it came before or after the division.
 
 # %% [markdown] tags=["solution"]
 # *A model answer.* Copies of one image are on all three sides, and so are other images of the patient. Five runs repeat the leak.
