@@ -98,7 +98,7 @@ name = next(iter(datasets))
 mended = calibration.calibrated(predictions[name], nested[name], "temperature")
 mended.groupby("fold")["temperature"].first().round(2)
 
-# %% tags=["nbval-check-output"]
+# %%
 parts = []
 for name, tables in changed.items():
     for how, table in tables.items():
@@ -127,7 +127,7 @@ report.download(measures.drop(columns=["value", "data set"]), "calibration")
 # probabilities are too extreme, the intercept above 0 where they are too low {cite}`vancalster2019`. The CSV has these for the
 # most probable class, too (`top`).
 
-# %% tags=["nbval-check-output"]
+# %%
 full = measures[(measures["of"] == "Mpox") & (measures["calibration"] == "as stated")]
 wide = full.pivot(index="measure", columns="data set", values="value").reindex(full["measure"].unique())[titles]
 report.show(wide.rename_axis(columns=None), name="calibration", caption="All measures of the probability of Mpox as stated.")
@@ -153,7 +153,7 @@ if report.is_study(datasets):
 surer = {name: calibration.with_temperature(table, 1 / 3) for name, table in predictions.items()}
 inside = {name: calibration.with_temperature(table, 1 / 3) for name, table in nested.items()}
 
-# %% tags=["nbval-check-output"]
+# %%
 rows = {}
 for name, table in predictions.items():
     versions = {"as stated": table, "made three times as sure": surer[name]}

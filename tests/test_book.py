@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = list_notebooks()
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "book").rglob("*.md")}
 QUOTED = {key for text in PAGES.values() for key in re.findall(r"\{\{\s*(\w+)", text)}
+QUOTED |= {f"use_{name}_{side}_at_95" for name in ("msld", "msid") for side in ("sensitivity", "specificity")}
 TABLES = {key for text in PAGES.values() for key in re.findall(r"\]\(#table-([\w-]+)\)", text)}
 FIGURES = {key for text in PAGES.values() for key in re.findall(r"\]\(#fig-([\w-]+)\)", text)}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -120,6 +121,9 @@ def project(tmp_path, monkeypatch) -> Path:
     shutil.copytree(ROOT / "book", folder / "book")
     for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / "results").mkdir()
+    for file in (ROOT / "results").glob("page_model.*"):
+        shutil.copy(file, folder / "results")
     monkeypatch.setenv("MPOX_PROJECT", str(folder))
     return folder
 
