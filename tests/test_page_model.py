@@ -154,7 +154,7 @@ def chromium():
         browser.close()
 
 
-def until(tab, expression: str, seconds: float = 60):
+def until(tab, expression: str, seconds: float = 120):
     """What a script's expression gives, as soon as it gives something; the page's policy forbids to wait inside it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -224,7 +224,7 @@ def test_a_browser_says_the_same_and_sends_nothing(chromium, page, models, files
             tab.click("[data-example='1']")
             until(tab, SAID)
             tab.click("[data-do=map]")
-            assert "row" in until(tab, "document.querySelector('[data-part=map]').textContent", 120)
+            assert "row" in until(tab, "document.querySelector('[data-part=map]').textContent", 300)
         tab.close()
 
 
