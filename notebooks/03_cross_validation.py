@@ -145,8 +145,8 @@ for name, rule in [key[:2] for key in every if key[2] == "linear_probe" and repo
 # **What you learn**
 #
 # - to find the leak in a description of how data were divided;
-# - to measure what siblings of a test image are worth, on the same test images;
-# - to read an interval that respects patients, and to say why one that does not is too narrow;
+# - to measure what siblings of a test image are worth;
+# - to read an interval that respects patients, and say why one that does not is too narrow;
 # - to ask how much leak a published figure would take.
 #
 # ## The experiment
@@ -343,8 +343,7 @@ for measure in held if report.is_study(datasets) and starts else ():
 
 # %% [markdown] tags=["study"]
 # [The table](#table-copies) gives the share at which [the curve](#fig-copies) crosses the published value. This does not show
-# that the paper tested so, of which we know nothing. It shows how much of this leak would be enough to turn our honest score into
-# theirs.
+# that the paper tested so, of which we know nothing. It shows how much of this leak would turn our honest score into theirs.
 
 # %% [markdown]
 # ## Curves

@@ -442,8 +442,7 @@ assert (even["effective size"].round(6) == even["training images"]).all(), "With
 # %% [markdown]
 # ## What to read next
 #
-# [Chapter 9](09_use.ipynb): what thresholds are good for. On shift {cite}`sugiyama2007,gretton2012`; on reporting
-# {cite}`collins2024`.
+# [Chapter 9](09_use.ipynb): what thresholds are for. On shift {cite}`sugiyama2007,gretton2012`; on reporting {cite}`collins2024`.
 
 # %% tags=["hide-input"]
 names = dict.fromkeys([*DATASETS, *given.values()])

@@ -18,8 +18,7 @@
 # :class: tip mpox-findings
 #
 # With a threshold fixed before the test, to find 95 of 100 Mpox images, the model clears a share of {{ use_msld_specificity_at_95 }}
-# of the other rashes of MSLD, and {{ use_msid_specificity_at_95 }} of the other images of MSID, more than half of which show healthy
-# skin.
+# of the other rashes of MSLD, and {{ use_msid_specificity_at_95 }} of the other images of MSID, most of which show healthy skin.
 # Where one person in a hundred has Mpox, {{ use_msld_false_alarms_1 }} of 100 alarms are false with the model of MSLD and
 # {{ use_msid_false_alarms_1 }} with that of MSID.
 # A model that may answer 'not sure' names one class for a share of {{ use_msld_certain }} and {{ use_msid_certain }} of the images, and is
@@ -100,12 +99,12 @@ figure = plots.bands(false, "prevalence", hue="dataset", width=6.2, height=3.6, 
 # - whether acting on it does more good than harm, and who says what a missed case costs;
 # - what a model may say in place of an answer.
 #
-# Whatever is fitted is fitted on training images that were held out in turn, and judged once on test images; intervals resample groups.
+# Whatever is fitted is fitted on training images held out in turn, and judged once on test images; intervals resample groups.
 #
 # ## Does 0.8 mean eight in ten?
 #
-# Sort the test images by the probability that the model states, and count how many show Mpox in each of ten bins. If the two agree, the
-# model is *calibrated* {cite}`guo2017`.
+# Sort the test images by the stated probability, and count how many show Mpox in each of ten bins. If the two agree, the model is
+# *calibrated* {cite}`guo2017`.
 
 # %%
 bins = {name: calibration.reliability_bins(table, "Mpox") for name, table in predictions.items()}

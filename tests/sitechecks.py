@@ -12,7 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import Browser, Page
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from mpox.book.build import OTHER
 
@@ -28,6 +29,17 @@ HEAVIEST = 3_000_000
 def chromium() -> str | None:
     """The Chromium or Chrome of this machine."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser for tests, which are skipped where there is none."""
+    if (executable := chromium()) is None:
+        pytest.skip("there is no Chromium here to look at pages with: install it, on Debian with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM)
+        yield browser
+        browser.close()
 
 
 def page_names(html: Path) -> list[str]:

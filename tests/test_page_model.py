@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import sitechecks
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from mpox import ModelConfig, MpoxError
 from mpox._core import project_root
@@ -145,13 +144,8 @@ def test_an_answer_is_a_set_or_none(models):
 
 @pytest.fixture(scope="module")
 def chromium():
-    executable = sitechecks.chromium()
-    if executable is None:
-        pytest.skip("there is no Chromium here: install it, on Debian with `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=sitechecks.CHROMIUM)
+    with sitechecks.launched() as browser:
         yield browser
-        browser.close()
 
 
 def until(tab, expression: str, seconds: float = 120):

@@ -1,10 +1,10 @@
 """The quizzes: every option has its reason, the page works without a server and without a script, and answers are told."""
 
 import re
-import shutil
 from collections import Counter
 
 import pytest
+import sitechecks
 
 from mpox._core import MpoxError
 from mpox.book import report
@@ -78,16 +78,11 @@ def test_a_terminal_reads_the_questions_and_then_the_answers(monkeypatch):
 
 @pytest.fixture
 def page():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not (program := shutil.which("chromium")):
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with sitechecks.launched() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         yield page
-        browser.close()
 
 
 def test_in_a_browser_answers_are_told_and_first_tries_counted(page):

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import sitechecks
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mpox._core import project_root
 from mpox.book.build import CONTENTS, mend
@@ -27,13 +27,8 @@ RULES = {"light": (), "dark": ("color-contrast",), "narrow": ("scrollable-region
 
 @pytest.fixture(scope="module")  # not for the whole session: its event loop would be in the way of other tests' notebooks
 def browser():
-    executable = sitechecks.chromium()
-    if executable is None:
-        pytest.skip("there is no Chromium here to look at the book with: install it, on Debian with `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=sitechecks.CHROMIUM)
+    with sitechecks.launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module", params=sorted(CONTENTS, reverse=True))

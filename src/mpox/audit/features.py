@@ -159,7 +159,7 @@ def read_features(key: str) -> LocalFeatures:
 
 @functools.lru_cache(maxsize=120)  # about a megabyte each; joblib replaces workers that grow by 300 megabytes
 def recent_features(key: str) -> LocalFeatures:
-    """`read_features`, remembering the pictures that were asked for last."""
+    """`read_features`, remembering the images asked for last."""
     return read_features(key)
 
 
@@ -176,7 +176,7 @@ def _write_features(key: str, path: str) -> None:
 
 
 def ensure_features(images: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> int:
-    """Compute the features of all pictures that are not in the cache yet."""
+    """Compute the features of all images not in the cache yet."""
     distinct = images.drop_duplicates("pixel_sha256")
     missing = distinct[[not _cached(key).is_file() for key in distinct["pixel_sha256"]]]
     work = list(zip(missing["pixel_sha256"], missing["path"], strict=True))
@@ -208,7 +208,7 @@ _BLOCK = 2048
 
 
 def alike(tables: list[np.ndarray], n_best: int) -> list[tuple[int, int, bool]]:
-    """For every picture the pictures that it resembles most, whole against whole or part."""
+    """For every image those that it resembles most, whole against whole or part."""
     parts = np.stack(tables)
     wholes = parts[:, 0]
     mirrored = wholes.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(len(parts), -1)

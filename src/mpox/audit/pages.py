@@ -254,7 +254,7 @@ _SIDES = COLUMNS[:4]
 _EVIDENCE = [
     "method", "score", "decision", "reason", "inliers", "matches", "correlation", "agreement", "overlap", "mirrored", "transform",
 ]  # fmt: skip
-#: What a table without pictures tells of a pair; all evidence is in the ``pairs.csv`` that `mpox audit` writes.
+#: What a table without images says about a pair; all evidence is in the ``pairs.csv`` that `mpox audit` writes.
 _TOLD = {"method": "found by", "score": "score", "decision": "decision"}
 
 

@@ -121,7 +121,7 @@ def best_of_both(verified: pd.DataFrame) -> pd.DataFrame:
 def same_photographs(
     keys: list[str], candidates: pd.DataFrame, *, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Verify the candidates, then every pair of pictures that are linked through others, in groups of up to 60 pictures."""
+    """Verify the candidates, then every pair of images linked through others, in groups of up to 60 images."""
     verified = verify(candidates, jobs=jobs, progress=progress)
     while True:
         asked = _closure(keys, verified)

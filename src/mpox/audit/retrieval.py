@@ -287,7 +287,7 @@ def _kept(keys: list[str]) -> Path:
 
 
 def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Pairs of pictures that may show the same photograph, directly or when one is mirrored; for known sets from the cache."""
+    """Pairs of images that may show the same photograph, directly or when one is mirrored; for known sets from the cache."""
     keys = sorted(keys)
     if len(keys) < 2:
         return pd.DataFrame({"a": [], "b": [], "mirrored": []}).astype({"a": str, "b": str, "mirrored": bool})

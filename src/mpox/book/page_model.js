@@ -106,7 +106,7 @@ function mpoxPage(id, about) {
     const raw = softmax(logits), probabilities = softmax(raw.map((p) => Math.log(p) / model.temperature));
     const set = model.classes.filter((_, k) => {
       const worse = model.conformal[k].filter((score) => score >= 1 - raw[k]).length;
-      return (worse + 1) / (model.conformal[k].length + 1) > 0.1 * (1 + 1e-9);
+      return (worse + 1) / (model.conformal[k].length + 1) > (1 - about.confidence) * (1 + 1e-9);
     });
     const squared = model.classes.map((_, mean) => {
       const gap = Float32Array.from(vector, (value, k) => value - model.numbers[(n + mean) * vector.length + k]);
@@ -162,7 +162,7 @@ function mpoxPage(id, about) {
     part("answer").textContent = strange ? "No answer." : set.length === 1 ? `One class is left: ${set[0]}.` : several;
     part("about").textContent = strange
       ? "This image is unlike those that the model learnt from. Below stands what it states all the same."
-      : "Classes that cannot be excluded at a confidence of 90 %.";
+      : `Classes that cannot be excluded at a confidence of ${percent(about.confidence)}.`;
     part("rows").replaceChildren(...model.classes.map((label, k) => {
       const row = document.createElement("tr");
       row.append(...[label, percent(probabilities[k])].map((text) => Object.assign(document.createElement("td"), { textContent: text })));

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from mpox._core import MpoxError
 from mpox.book.explorers import piece
 from mpox.book.plots import dataset_title
+from mpox.book.report import short_name
 from mpox.data.manifest import MIN_SIDE
 from mpox.data.phantom import PhantomSpec, healthy_counterpart, person
 from mpox.data.phantom.picture import take
@@ -146,8 +147,9 @@ def page_html(models: list[PageModel], backbone: bytes, size_bytes: int, finding
     entries = [{"name": name, "src": _png(image)} for name, image in shown.items()]
     scripts = [_of_model(model, findings) for model in models]
     about = {"folder": f"../_static/{FOLDER}", "size": size, "least": MIN_SIDE, "most": MAX_PIXELS, "models": scripts}
+    about["confidence"] = CONFIDENCE
     about["maps"] = (
-        "Chapter 6 tested such maps: on neither collection did one find what the model uses better than chance and a blob."
+        "Chapter 6 put two other kinds of map to the test: on neither collection did one beat both random cells and a plain blob."
     )
     control = piece("page_model", "mpoxPage", about, models=scripts, examples=entries, megabytes=round(size_bytes / 1e6))
     figures = []
@@ -164,7 +166,7 @@ def page_html(models: list[PageModel], backbone: bytes, size_bytes: int, finding
 
 def _of_model(model: PageModel, findings: Mapping[str, str]) -> dict[str, Any]:
     facts = model.facts
-    name = {"msld-v1": "msld"}.get(facts["dataset"], facts["dataset"])
+    name = short_name(facts["dataset"])
     keys = {measure: f"use_{name}_{measure}_at_95" for measure in ("sensitivity", "specificity")}
     if missing := set(keys.values()) - set(findings):
         raise MpoxError(f"The page {PAGE} needs {', '.join(sorted(missing))}: keep 0.95 among SENSITIVITIES of chapter 9.")
