@@ -94,7 +94,7 @@ if report.is_study(DATASETS):
 # - say what a group is, and how copies of a photograph are found;
 # - measure a leak before anything is trained;
 # - say how far a single number such as lightness separates the classes;
-# - say what a typology angle tells about skin, and what it does not.
+# - say what a typology angle says about skin, and what it does not.
 #
 # **You need** no more Python than reading it takes, and [how to read this book](../book/how_to_read.md).
 
@@ -197,8 +197,8 @@ report.show(found, name="conflicts", caption="Pairs of images that contradict ea
 # ## Between the sets
 #
 # Collections gathered from the same web share photographs. A network trained on one and tested on the other has then seen part
-# of its test. Here all data sets are audited together; in [the table](#table-sets) each is audited by itself, and a pair that
-# comes to light only through another collection is missing.
+# of its test. Here all data sets are audited together, as in the rest of the book; in [the table](#table-sets) each is audited by
+# itself, lacks the pairs that come to light only through another collection, and so counts a few groups more.
 
 # %% mystnb={"image": {"alt": "Stacked bars, one for each ordered pair of data sets: how many images of the first have a copy in the second."}, "figure": {"name": "overlap", "caption": "Images of a data set by whether their photograph is in the other one too."}}
 sizes = together.images["dataset"].value_counts()

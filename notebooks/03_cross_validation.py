@@ -92,11 +92,7 @@ predictions = {
 }
 
 # %%
-words = {
-    "source": "groups kept apart", "patient": "patients kept apart", "random_image": "image by image",
-    "augment_before_split": "copies made first", "linear_probe": "linear probe", "nearest_neighbour": "nearest neighbour",
-    "tail_tune": "last stages trained", "fine_tune": "fine-tuned",
-}  # fmt: skip
+words = plots.WORDS
 views = {name: copies.augmented(data, AUGMENTED_VIEWS, SEED) for name, data in datasets.items() if AUGMENTED_VIEWS}
 multiplied = {
     (name, "augment_before_split", regime): mpox.cross_validate(store, own, "augment_before_split", models[regime], **folds)
@@ -152,7 +148,7 @@ for name, rule in [key[:2] for key in every if key[2] == "linear_probe" and repo
 # ## The experiment
 #
 # Two images are *siblings* if they show the same patient, or the same photograph, as far as the audit of chapter 1 knows.
-# Siblings form a *group*.
+# Siblings form a *group*, named after one of its images, perhaps of the other collection.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five images of three groups and the folds that each of three rules gives them."}, "figure": {"caption": "Three rules for the same five images. Dashed lines join siblings of which one is learnt from and the other is tested."}}
 explorers.show_drawing("leakage", "Image by image and copies made first put siblings on both sides; groups kept apart does not.")
@@ -183,7 +179,8 @@ table[["repeat", "fold", "group_id", "label", "p_Mpox"]].head(3).round(2)
 
 # %% [markdown]
 # The *linear probe* fits a linear classifier to the features of the frozen network. The *nearest neighbour* gives an image the
-# label of the most similar training image: it shows what finding a sibling is worth. The others train a part of the network.
+# label of the most similar training image: it shows what finding a sibling is worth. *Fine-tuned* networks are trained further,
+# *tail-tuned* ones in their last stages only.
 #
 # ## What the rule changes
 #

@@ -241,23 +241,23 @@ report.finding("compared_equivalent", str((compared["verdict"] == "equivalent").
 
 # %% mystnb={"image": {"alt": "Difference in AUROC between each model and the linear probe with corrected 95 percent intervals, the margin of equivalence shaded, one panel for each data set."}, "figure": {"name": "differences", "caption": "AUROC for Mpox of each model minus that of the linear probe on the same folds, groups kept apart: mean over the folds with the corrected 95 % interval. Shaded: the margin within which a difference would not matter."}}
 lines = {f"margin, {MARGIN:g}": (-MARGIN, MARGIN), "no difference": 0.0}
-area = shown[shown["metric"] == "auroc"].assign(model=lambda table: table["model"].str.replace("_", " "))
+area = shown[shown["metric"] == "auroc"]
 figure = plots.forest(area, "model", row="dataset", xlabel="AUROC minus that of the linear probe", reference=lines)
 
 # %%
 cells = [report.with_interval(row.estimate, row.low, row.high, digits=3) for row in shown.itertuples()]
 cells = shown.assign(difference=cells, equivalent=shown["verdict"].replace({"equivalent": "yes"}))
-cells = cells.assign(model=cells["model"].str.replace("_", " "), measure=cells["metric"].replace({"auroc": "AUROC"}))
+cells = cells.assign(model=cells["model"].map(plots.WORDS), measure=cells["metric"].replace({"auroc": "AUROC"}))
 caption = f"Each model minus the linear probe: mean over folds with the corrected 95 % interval; equivalent within {MARGIN:g}."
 cells = cells.sort_values(["dataset", "measure"], kind="stable", ignore_index=True)
 report.show(cells[["dataset", "model", "measure", "difference", "p_holm", "equivalent"]], name="comparisons", caption=caption)
 report.download(compared, "comparisons")
 
 # %% [markdown]
-# The file has more tests: McNemar's, which takes trained models as fixed and images as independent, and Bayesian probabilities of
-# being worse, equivalent or better {cite}`benavoli2017`. Of its {{ compared }} comparisons the uncorrected t-test calls
-# {{ compared_uncorrected }} significant, the corrected one {{ compared_corrected }}, and after Holm's correction for their number
-# {{ compared_holm }} remain. Equivalence within the margin is shown for {{ compared_equivalent }} of them.
+# The file also compares models with only patients kept apart, and has more tests: McNemar's, which takes trained models as fixed
+# and images as independent, and Bayesian probabilities of being worse, equivalent or better {cite}`benavoli2017`. Of its
+# {{ compared }} comparisons the uncorrected t-test calls {{ compared_uncorrected }} significant, the corrected one
+# {{ compared_corrected }}, and after Holm's correction for their number {{ compared_holm }} remain. Equivalence within the margin is shown for {{ compared_equivalent }} of them.
 
 # %% [markdown]
 # ## Which difference could have been shown?

@@ -195,7 +195,7 @@ if report.is_study(datasets):
 # Covering the lesions costs something in both sets, and leaves much. On MSID boxes on lesions cost more than boxes elsewhere, so
 # lesions do count; and covered images tell more than the map alone, so something besides the rash counts too. MSLD is too small
 # to decide either ([the differences](#table-boxes)). The lesion map alone, a white shape on black, reaches
-# {{ shortcut_msld_mask_only }} and {{ shortcut_msid_mask_only }}: a cover tells where and how large a rash is. What is left when
+# {{ shortcut_msld_mask_only }} and {{ shortcut_msid_mask_only }}: a cover shows where and how large a rash is. What is left when
 # all skin is greyed out differs between the sets: {{ shortcut_msld_background_only }} on MSLD, which is chance, and
 # {{ shortcut_msid_background_only }} on MSID.
 

@@ -287,7 +287,7 @@ if study:
 changes = [external.changes(unshared[pair], "no remedy").dropna().assign(direction=directions[pair]) for pair in readable]
 helped = pd.concat(changes, ignore_index=True) if changes else pd.DataFrame(columns=["way", "p", "change"])
 helped["p_holm"] = comparison.holm(helped["p"]) if len(helped) else []
-helped["sees"] = [external.REMEDIES[way].sees.replace("pictures", "images") for way in helped["way"]]
+helped["sees"] = [external.REMEDIES[way].sees for way in helped["way"]]
 
 # %% mystnb={"image": {"alt": "Paired differences in AUROC of each remedy against no remedy with 95 percent intervals, coloured by what the remedy sees of the target, a panel for each direction."}, "figure": {"name": "remedies", "caption": "What each remedy changes in AUROC on the unshared images of the target, against the same model without it; paired, with 95 % intervals from resampling groups. In brackets the AUROC itself. Coloured by what the remedy sees of the target."}}
 if len(helped):

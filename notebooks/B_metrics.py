@@ -62,11 +62,7 @@ check_parameters("B_metrics", globals())
 plots.use_style()
 store = mpox.open_store(RUN_STORE)
 datasets = {data.name: data for data in store.datasets(DATASETS, data_dir=DATA_DIR or None)}
-words = {
-    "source": "groups kept apart", "patient": "patients kept apart", "random_image": "image by image",
-    "augment_before_split": "copies made first", "linear_probe": "linear probe", "nearest_neighbour": "nearest neighbour",
-    "tail_tune": "last stages trained", "fine_tune": "fine-tuned",
-}  # fmt: skip
+words = plots.WORDS
 frozen, trained = ("linear_probe", "nearest_neighbour"), {"fine_tune": TRAINING, "tail_tune": TAIL_TRAINING}
 same = {"backbone": BACKBONE, "seed": SEED, "device": DEVICE}
 models = {regime: mpox.ModelConfig(regime=regime, image_size=IMAGE_SIZE, **same) for regime in frozen}

@@ -210,8 +210,8 @@ folds = pd.concat(folds, ignore_index=True).query("metric == 'accuracy'")
 figure = plots.points(folds, "estimate", "protocol", row="dataset", box=True, width=6, xlabel="accuracy of a fold")
 
 # %% [markdown]
-# Where does the spread come from? A network whose last stages are trained is fitted again on the same folds with other seeds, and
-# folds are assigned anew. The variance of a fold's accuracy is then split into what the fold assignment, the fold and the seed
+# Where does the spread come from? A tail-tuned network is fitted again on the same folds with other seeds, and folds are assigned
+# anew. The variance of a fold's accuracy is then split into what the fold assignment, the fold and the seed
 # contribute {cite}`bouthillier2021` ([the components](#table-variance)). The small number of test images explains a part by
 # itself.
 
@@ -231,8 +231,8 @@ for table in split_up:
     report.finding(f"variance_{report.short_name(table['dataset'][0])}_fold", f"{100 * sd.iloc[1]:.1f} points")
 if split_up:
     caption = (
-        f"Accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with {len(SEEDS)} seeds each, groups kept apart, the last stages "
-        "trained: components of its variance."
+        f"Accuracy of {REPEATS['tail_tune']} x {N_FOLDS} folds with {len(SEEDS)} seeds each, groups kept apart, tail-tuned: "
+        "components of its variance."
     )
     table = pd.concat(split_up, ignore_index=True)[["dataset", "component", "sd", "share", "note"]]
     report.show(table, name="variance", caption=caption)

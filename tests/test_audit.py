@@ -365,7 +365,7 @@ class TestAudit:
     def test_nothing_to_audit_is_said(self, tmp_path):
         (tmp_path / "Mpox").mkdir()
         (tmp_path / "Mpox" / "a.png").write_bytes(b"no picture")
-        with pytest.raises(MpoxError, match="no usable picture"):
+        with pytest.raises(MpoxError, match="no usable image"):
             run_audit([scan(tmp_path)])
         Image.fromarray(texture(8)).save(tmp_path / "Mpox" / "b.png")
         alone = run_audit([scan(tmp_path)], progress=False)

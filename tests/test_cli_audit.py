@@ -51,7 +51,7 @@ def test_a_folder_is_audited(folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert {path.name for path in out.glob("review*")} == {"review.html", "review-of-mine.html"}
     assert "of before" not in (out / "review.html").read_text()
-    assert "6 pictures (Mpox 4, Other 2), 2 files rejected; patients known: 6 of 6." in result.output
+    assert "6 images (Mpox 4, Other 2), 2 files rejected; patients known: 6 of 6." in result.output
     assert "1 pairs show the same photograph" in result.output and "1 of labels, 1 of patients" in result.output
     pairs = pd.read_csv(out / "pairs.csv")
     assert pairs[["image_id_a", "image_id_b", "method"]].values.tolist() == [["Mpox/P0_1.png", "Other/P9_1.jfif", "geometric"]]
@@ -87,7 +87,7 @@ def test_a_folder_without_classes_or_with_an_empty_one_is_audited_all_the_same(f
     assert result.exit_code == 0 and "There is one class only (unlabelled)" in result.output
     (folder / "Empty").mkdir()
     result = audit(folder, "--out", tmp_path / "out2")
-    assert result.exit_code == 0 and "The folder Empty has no usable picture" in result.output
+    assert result.exit_code == 0 and "The folder Empty has no usable image" in result.output
 
 
 def test_two_folders_together(folder, tmp_path):
@@ -132,7 +132,7 @@ def test_a_folder_with_nothing_usable_leaves_the_reasons(tmp_path):
     (tmp_path / "bad" / "Mpox").mkdir(parents=True)
     (tmp_path / "bad" / "Mpox" / "a.jpg").write_bytes(b"\xff\xd8\xff")
     result = audit(tmp_path / "bad", "--out", tmp_path / "out")
-    assert result.exit_code == 1 and "no usable picture" in result.output
+    assert result.exit_code == 1 and "no usable image" in result.output
     assert pd.read_csv(tmp_path / "out" / "rejected.csv")["image_id"].tolist() == ["Mpox/a.jpg"]
 
 

@@ -158,7 +158,7 @@ def test_the_command_line(laptop, tmp_path):
 
     words = ("-p", "DATASETS", "[tiny]", "--data-dir", laptop[0] / "data", "--out", tmp_path / "new")
     done = invoke("--profile", "quick", *words)
-    assert done.exit_code == 0 and "contains pictures of patients: do not publish it." in done.output
+    assert done.exit_code == 0 and "contains images of patients: do not publish it." in done.output
     assert (tmp_path / "new/.gitignore").read_text() == "*\n"
     assert find_frozen(tmp_path / "new").datasets.keys() == {"tiny"}
     for profile, out, said in [("quick", "new", "exists: remove it"), ("recorded", "other", "needs no images")]:

@@ -83,7 +83,7 @@ def test_names_of_protocols_and_of_classes_stay_readable():
 def test_counts_with_a_missing_one_are_whole_numbers_and_shares_keep_their_decimals():
     read = as_read(pd.DataFrame({"folds": [5.0, None, 3.0], "share": [1.0, 0.0, 1.0], "ms": [1.5, 2.0, 3.0]}), 2)
     assert read["folds"].tolist() == [5, "", 3]
-    assert read["share"].tolist() == ["1.00", "0.00", "1.00"] and read["ms a picture"].tolist() == ["1.50", "2.00", "3.00"]
+    assert read["share"].tolist() == ["1.00", "0.00", "1.00"] and read["ms an image"].tolist() == ["1.50", "2.00", "3.00"]
 
 
 def test_the_index_is_named_in_the_row_of_the_other_columns_and_a_long_text_is_not_cut(shown):
@@ -143,7 +143,7 @@ def test_pictures_that_are_not_here_are_a_note_and_nothing_else(study, shown):
     assert "mpox data fetch msld-v1" in shown[0].data and not plt.get_fignums()
     drawn = plots.sheet(data.manifest["image_id"].tolist()[:3], list("abc"), data=data)
     assert [len(axis.images) for axis in drawn.axes[:3]] == [1, 1, 1] and drawn.get_suptitle() == data.name
-    assert plots.sheet([], [], data=data) is None and "No picture of" in shown[-1].data
+    assert plots.sheet([], [], data=data) is None and "No image of" in shown[-1].data
 
 
 def test_image_statistics_know_white_from_grey(tmp_path):

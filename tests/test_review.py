@@ -120,7 +120,7 @@ def test_without_pictures_there_is_the_evidence_and_how_to_see_them(audit):
     page = _Page(text)
     assert "data:image" not in text and not page.all("img")
     assert [head.strip() for head in re.findall(r"<th scope=\"col\">(.*?)</th>", text)] == [
-        "first picture", "second picture", "found by", "score", "decision",
+        "first image", "second image", "found by", "score", "decision",
     ]  # fmt: skip
     assert "mpox data fetch" in text and "geometric" in page.words and "0.99" in page.words
     bundle = Review(audit, with_pictures=False)._repr_mimebundle_()  # a notebook gets HTML and a line of text
@@ -160,7 +160,7 @@ def test_a_data_sheet_has_the_seven_sections_and_the_counts(audit):
     assert re.findall(r"^## (.+)$", sheet, flags=re.M) == [
         "Motivation", "Composition", "Collection", "Preprocessing", "Uses", "Distribution", "Maintenance",
     ]  # fmt: skip
-    assert "4 pictures with one label each: 2 Mpox, 2 Normal" in sheet and "under two labels: 2" in sheet
+    assert "4 images with one label each: 2 Mpox, 2 Normal" in sheet and "under two labels: 2" in sheet
     assert "Not known" in sheet and "Skin tone was not measured." in sheet
     assert "## " not in datasheet(audit, "web", heading=0)
     with pytest.raises(ValueError, match="no data set other"):
@@ -168,7 +168,7 @@ def test_a_data_sheet_has_the_seven_sections_and_the_counts(audit):
     about = audit.images[["dataset", "image_id", "label"]]
     quality = about.assign(border=[0.1, 0, 0, 0], text_lines=[0, 2, 1, 0], blur=0.25)
     sheet = datasheet(audit, "web", quality=quality, tone=about.assign(ita=[-20.0, -10, 50, np.nan]))
-    assert "25% of the pictures have a plain border and 50% a line of text" in sheet
+    assert "25% of the images have a plain border and 50% a line of text" in sheet
     assert "75% of the pictures" in sheet and "Mpox -15, Normal 50" in sheet
     images = audit.images.assign(label=["<b>x</b>", "Mpox", "{{ y }}", "Normal"])
     sheet = datasheet(Audit(images, audit.pairs, audit.weak, audit.rejected), "web")

@@ -46,7 +46,9 @@ def test_the_page_is_whole_without_a_script(predictions, capsys):
     assert "a &lt; b" in page and "Two &amp; two" in page and "http" not in page
     half = table.iloc[50]
     assert f"<td data-cell=tp>{int(half['tp'])}</td>" in page
-    assert f"Sensitivity {half['sensitivity']:.2f} (95 % CI " in page and "), specificity " in page, "as the script spells it"
+    assert f"Sensitivity {half['sensitivity']:.2f} (95 % interval " in page and "), specificity " in page, (
+        "as the script spells it"
+    )
     HTMLParser().feed(page)
     show_explorer({"c": table}, caption="One")
     assert "At a threshold of 0.50" in capsys.readouterr().out

@@ -42,7 +42,7 @@ _HOME = {
 
 
 def __getattr__(name: str):
-    """Import on first use: a process that compares pictures needs no torch."""
+    """Import on first use: a process that compares images needs no torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'mpox' has no attribute '{name}'")
     return getattr(import_module(f"mpox.{_HOME[name]}"), name)

@@ -151,7 +151,7 @@ def doctor(data_dir):
 @click.option("--overrides", type=_PATH, help="CSV of your decisions on pairs: confirm, reject or same person.")
 @click.option("--patients", type=_PATH, help="CSV with image_id (or file) and patient_id; one DATASET only.")
 @click.option("--patient-pattern", metavar="REGEX", help="Patient id in the file's name: group 'patient'; one DATASET only.")
-@click.option("--review", is_flag=True, help="Also write review.html, with the pictures: for your eyes only.")
+@click.option("--review", is_flag=True, help="Also write review.html, with the images: for your eyes only.")
 @click.option("--jobs", type=_JOBS, help="Processes; all cores by default.")
 def audit(datasets, out, **options):
     """Find every photograph that appears twice in the DATASETs (registered names or folders), within one and across them.
@@ -217,9 +217,9 @@ def path(name, data_dir):
 @click.argument("name")
 @_data_dir
 def verify(name, data_dir):
-    """Check every picture of the data set NAME against the committed checksums.
+    """Check every image of the data set NAME against the committed checksums.
 
-    Prints each picture that is not in order and a summary. Exit status 1 if one is changed or missing.
+    Prints each image that is not in order and a summary. Exit status 1 if one is changed or missing.
     """
     from mpox.data import fetch
     from mpox.data.registry import get_spec, locate
@@ -232,7 +232,7 @@ def verify(name, data_dir):
     if wrong := fetch.explain_differences(get_spec(name), root, table):
         raise MpoxError(wrong)
     if counts["unknown"]:
-        click.echo("The unknown pictures are not part of the published data set, but would be used.")
+        click.echo("The unknown images are not part of the published data set, but would be used.")
 
 
 @data.command("fetch")
@@ -261,13 +261,13 @@ def freeze_data(profile, pairs, out, data_dir):
     mpox data freeze --profile gpu --out frozen     # here; then: tar -cf frozen.tar frozen
     mpox run --profile gpu --data-dir frozen        # there
 
-    It holds the images, the audits, the weights of the networks, and a checksum of every file. It contains pictures of patients:
+    It holds the images, the audits, the weights of the networks, and a checksum of every file. It contains images of patients:
     do not publish it.
     """
     from mpox.book.freeze import freeze
 
     if freeze(out, profile, overrides=_given(pairs), data_dir=data_dir, say=click.echo).datasets:
-        click.echo(f"{out} contains pictures of patients: do not publish it.")
+        click.echo(f"{out} contains images of patients: do not publish it.")
 
 
 # ----------------------------------------------------------------------------------------------------------- runs
@@ -423,7 +423,7 @@ def predict(images, run_id, store, data_dir, confidence, heat_maps, as_json, as_
 @main.command()
 @_run_id
 @click.option("--out", required=True, type=_Path(path_type=Path, dir_okay=False), help="The file.")
-@click.option("--int8", is_flag=True, help="Write convolutions in 8 bits; what that loses on the run's test fold is told.")
+@click.option("--int8", is_flag=True, help="Write convolutions in 8 bits; and say what that loses on the run's test fold.")
 @click.option("--raw", is_flag=True, help="Leave out the temperature: the probabilities of the run's own predictions.")
 @_store
 @_data_dir

@@ -1,9 +1,9 @@
-"""The audit: which pictures, in one data set or across several, show the same photograph.
+"""The audit: which images, in one data set or across several, show the same photograph.
 
 Candidates are retrieved by local features, each is verified by geometry and correlation, what people decided is honoured, and
 the rest is tables::
 
-    pictures -> local_features -> retrieval (codebook) -> pairs (verification) -> overrides -> result (groups, conflicts, overlap)
+    images -> local_features -> retrieval (codebook) -> pairs (verification) -> overrides -> result (groups, conflicts, overlap)
 
 The steps, and OpenCV with them, are imported by what computes: to read an audit takes neither.
 """
@@ -29,7 +29,7 @@ _NO_EVIDENCE = {
 
 
 def audit_version() -> str:
-    """Changes whenever the audit of unchanged pictures may: with versions of code and libraries, and with decisions."""
+    """Changes whenever the audit of unchanged images may: with versions of code and libraries, and with decisions."""
     import cv2
     import sklearn
 
@@ -54,8 +54,8 @@ def run_audit(
     Parameters
     ----------
     manifests : list of DataFrame
-        From `mpox.data.manifest.scan` or `build_manifest`; the pictures must be on this machine. An `MpoxError` if two of them
-        have the same name, or there is no picture at all.
+        From `mpox.data.manifest.scan` or `build_manifest`; the images must be on this machine. An `MpoxError` if two of them
+        have the same name, or there is no image at all.
     overrides : DataFrame, optional
         From `mpox.audit.result.read_overrides`; the package's own decisions if not given.
     jobs : int, optional
@@ -84,7 +84,7 @@ def decide_again(audit: Audit) -> Audit:
 def brute_force(
     manifests: list[pd.DataFrame], *, sample: int | None = None, seed: int = 0, jobs: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Verify all pairs of distinct pictures, or a random sample of them, both ways round; no verdict is remembered."""
+    """Verify all pairs of distinct images, or a random sample of them, both ways round; no verdict is remembered."""
     from mpox.audit import features, pairs
 
     images = _together(manifests)
@@ -124,7 +124,7 @@ def copies_among(images: pd.DataFrame) -> Callable[[Image.Image], list[str]]:
 def _together(manifests: list[pd.DataFrame]) -> pd.DataFrame:
     names = [result.source_of(manifest) for manifest in manifests]
     if not sum(len(manifest) for manifest in manifests):
-        raise MpoxError(f"There is no usable picture in {', '.join(names)}, nothing to audit: see the reasons in rejected.csv.")
+        raise MpoxError(f"There is no usable image in {', '.join(names)}, nothing to audit: see the reasons in rejected.csv.")
     if len(set(names)) < len(names):
         raise MpoxError(f"Two of the data sets have the same name ({', '.join(names)}): name each once, or rename a folder.")
     return result.together(manifests)
@@ -142,7 +142,7 @@ def _exact(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _geometric(images: pd.DataFrame, verified: pd.DataFrame) -> pd.DataFrame:
-    """The verified pairs of pictures as pairs of images, every image that has such a picture, in the order of the images."""
+    """The verified pairs of images as pairs of images, every image that has such a image, in the order of the images."""
     where = images.groupby("pixel_sha256").indices
     rows = []
     for pair in verified.itertuples():
@@ -191,7 +191,7 @@ def _decided(table: pd.DataFrame, overrides: pd.DataFrame, images: pd.DataFrame)
 
 
 def _pictures(table: pd.DataFrame, pixels: pd.Series) -> list[frozenset]:
-    """The two pictures of each pair of images, as their hashes."""
+    """The two images of each pair of images, as their hashes."""
     ends = [list(zip(table[f"dataset_{side}"], table[f"image_id_{side}"], strict=True)) for side in "ab"]
     unknown = sorted({f"{dataset}: {image}" for side in ends for dataset, image in side if (dataset, image) not in pixels.index})
     if unknown:

@@ -11,9 +11,9 @@ from mpox.data.groups import connected
 from mpox.data.pictures import read_rgb
 from mpox.stats.resample import wilson
 
-#: Raised by one whenever the hashes of an unchanged picture change.
+#: Raised by one whenever the hashes of an unchanged image change.
 VERSION = 1
-#: Bits of 64 in which two perceptual hashes may differ, for two pictures to count as alike.
+#: Bits of 64 in which two perceptual hashes may differ, for two images to count as alike.
 HAMMING = 8
 #: What was found when samples of pairs were looked at, by the people who wrote this package.
 HAND_CHECKED = Path(__file__).with_name("hand_checked.csv")

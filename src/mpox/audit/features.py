@@ -15,11 +15,11 @@ from tqdm.auto import tqdm
 from mpox._core import MpoxError, atomic_write, cache_dir, explaining
 from mpox.data.pictures import pixel_hash, printable, read_rgb
 
-#: Raised by one whenever the features of an unchanged picture change.
+#: Raised by one whenever the features of an unchanged image change.
 VERSION = 3
-#: Long side in pixels of the picture in which keypoints are sought; positions are in these pixels.
+#: Long side in pixels of the image in which keypoints are sought; positions are in these pixels.
 SIDE = 448
-#: How much smaller the picture is that is correlated.
+#: How much smaller the image is that is correlated.
 SHRINK = 2
 #: Keypoints that are asked for, and how many there may be: OpenCV adds all that are as strong as the weakest.
 N_KEYPOINTS, MOST_KEYPOINTS = 600, 1000
@@ -31,11 +31,11 @@ _SCALE = 512  # RootSIFT values, 0 to 1, are stored as bytes
 
 @dataclass(frozen=True)
 class LocalFeatures:
-    """What is kept of a picture; what is derived from it is kept once it was asked for."""
+    """What is kept of a image; what is derived from it is kept once it was asked for."""
 
-    width: int  # of the picture itself, pixels
+    width: int  # of the image itself, pixels
     height: int
-    points: np.ndarray  # (k, 2) float32: x, y in the picture scaled to a long side of `SIDE`, the first pixel's centre at 0.5
+    points: np.ndarray  # (k, 2) float32: x, y in the image scaled to a long side of `SIDE`, the first pixel's centre at 0.5
     poses: np.ndarray  # (k, 2) float32: size of the keypoint (base-2 logarithm of pixels), direction (degrees, 0 to 360)
     descriptors: np.ndarray  # (k, 128) uint8: RootSIFT, scaled by 512
     picture: np.ndarray  # (h, w) uint8: grey, contrast evened out, long side ``SIDE / SHRINK``
@@ -48,7 +48,7 @@ class LocalFeatures:
 
     @functools.cached_property
     def thumbnails(self) -> np.ndarray:
-        """Unit vectors of the whole picture and of its parts (`WINDOWS`): float32 of shape (11, 16 * 16)."""
+        """Unit vectors of the whole image and of its parts (`WINDOWS`): float32 of shape (11, 16 * 16)."""
         height, width = self.picture.shape
         rows = []
         for left, top, right, bottom in WINDOWS:
@@ -60,7 +60,7 @@ class LocalFeatures:
 
     @functools.cached_property
     def border(self) -> np.ndarray | None:
-        """Where the picture shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w), or none."""
+        """Where the image shows its plain borders, or the halo of their edges: uint8 (0 or 1) of shape (h, w), or none."""
         borders = plain_border(self.picture)
         left, top, right, bottom = (depth + _HALO if depth else 0 for depth in borders)
         mask = np.ones_like(self.picture)
@@ -78,11 +78,11 @@ class LocalFeatures:
 
     @property
     def scale(self) -> np.ndarray:
-        """Pixels of the scaled picture for one pixel of the picture itself, along x and y, shape (2,)."""
+        """Pixels of the scaled image for one pixel of the image itself, along x and y, shape (2,)."""
         return np.array(_scaled_size(self.width, self.height)) / (self.width, self.height)
 
 
-#: Where each of the 128 values of a descriptor comes from when the picture is mirrored: OpenCV's layout is 4 rows, 4 columns
+#: Where each of the 128 values of a descriptor comes from when the image is mirrored: OpenCV's layout is 4 rows, 4 columns
 #: and 8 directions in the keypoint's own frame, in which a mirrored patch has its rows and its directions reversed.
 MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, (-np.arange(8)) % 8].ravel()
 
@@ -101,7 +101,7 @@ def even_contrast(grey: np.ndarray) -> np.ndarray:
 
 
 def describe(picture: np.ndarray) -> LocalFeatures:
-    """The local features of a picture, uint8 of shape (height, width, 3).
+    """The local features of a image, uint8 of shape (height, width, 3).
 
     Examples
     --------
@@ -138,7 +138,7 @@ def _cached(key: str) -> Path:
 
 
 def read_features(key: str) -> LocalFeatures:
-    """Read the features of the picture with this ``pixel_sha256``; `ensure_features` has put them there."""
+    """Read the features of the image with this ``pixel_sha256``; `ensure_features` has put them there."""
     path = _cached(key)
     try:
         content = path.read_bytes()
@@ -198,7 +198,7 @@ def parallel(function, work: list[tuple], *, title: str, jobs: int | None = None
 
 
 THUMBNAIL_SIDE = 16
-#: left, top, right, bottom as parts of the picture: the whole, halves, thirds.
+#: left, top, right, bottom as parts of the image: the whole, halves, thirds.
 WINDOWS = (
     [(0, 0, 1, 1)]
     + [(k / n, 0, (k + 1) / n, 1) for n in (2, 3) for k in range(n)]
@@ -231,14 +231,14 @@ def alike(tables: list[np.ndarray], n_best: int) -> list[tuple[int, int, bool]]:
 
 _APART = 4  # pixels along a line between which it may not change
 _CALM, _SHARE = 10.0, 0.8  # levels, and the share of a line that is as calm as that: a logo may stand in a border
-_STEP, _EDGE = 25.0, 0.5  # levels by which a picture differs from its border, and the share of a line that does
+_STEP, _EDGE = 25.0, 0.5  # levels by which a image differs from its border, and the share of a line that does
 _LEAST, _DEEPEST = 3, 0.45  # pixels; part of a side
-_MOST = 0.9  # part of a picture: where hardly more than border is left, the border is what there is to compare
+_MOST = 0.9  # part of a image: where hardly more than border is left, the border is what there is to compare
 _HALO = 12  # pixels: evening out the contrast darkens or lightens what lies next to an edge, sigma by sigma
 
 
 def plain_border(picture: np.ndarray) -> tuple[int, int, int, int]:
-    """How deep plain borders reach into a picture."""
+    """How deep plain borders reach into a image."""
     values = picture.astype(np.int16)
     return _depth(values.T), _depth(values), _depth(values.T[::-1]), _depth(values[::-1])
 

@@ -37,9 +37,9 @@ def audit_folder(
     """Audit data sets, registered or folders, together, and write everything that is known of them to the folder `out`.
 
     The tables of `Audit.write`, ``quality.csv``, ``datasheet-<name>.md`` and, if asked for, ``review.html`` with the pages that
-    follow it, which hold the pictures of the pairs; such pages of an earlier audit are removed. `say` is told the summary; the
+    follow it, which hold the images of the pairs; such pages of an earlier audit are removed. `say` is told the summary; the
     other arguments are those of `mpox.data.manifest.scan` and `mpox.audit.result.read_overrides`. An `MpoxError` if there is no
-    usable picture at all, or `out` cannot be written.
+    usable image at all, or `out` cannot be written.
     """
     decisions = read_overrides(overrides)
     refuse_inside(out, names, data_dir=data_dir)
@@ -77,8 +77,8 @@ def audit_folder(
     for row in audit.summary.to_dict("records"):
         say(
             f"{row['data set']}: {row['pairs']} pairs show the same photograph ({row['exact pairs']} of them pixel for pixel), "
-            f"{row['images with a copy']} of {row['images']} pictures have a copy; {row['doubtful pairs']} pairs are in doubt "
-            f"and link nothing. {row['groups']} groups, the largest of {row['largest group']} pictures. Conflicts: "
+            f"{row['images with a copy']} of {row['images']} images have a copy; {row['doubtful pairs']} pairs are in doubt "
+            f"and link nothing. {row['groups']} groups, the largest of {row['largest group']} images. Conflicts: "
             f"{row['label conflicts']} of labels, {row['patient conflicts']} of patients."
         )
     if len(audit.datasets) > 1:
@@ -92,7 +92,7 @@ def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
     classes = ", ".join(f"{label} {count}" for label, count in labels.items())
     known = found.dropna(subset=["patient_id"]).groupby("patient_id")["label"].unique()
     say(
-        f"{about['source']}: {len(found)} pictures ({classes or 'none'}), {len(about['rejected'])} files rejected; "
+        f"{about['source']}: {len(found)} images ({classes or 'none'}), {len(about['rejected'])} files rejected; "
         f"patients known: {found['patient_id'].notna().sum()} of {len(found)}."
     )
     if about["not_known"]:
@@ -103,7 +103,7 @@ def _say_scan(found: pd.DataFrame, say: Callable[[str], None]) -> None:
     if passed := [name for name, reason in about["rejected"] if reason == PASSED_OVER]:
         say(f"  {say_passed_over(passed)}")
     for folder in about["empty"]:
-        say(f"  The folder {folder} has no usable picture.")
+        say(f"  The folder {folder} has no usable image.")
     for alike in about["alike"]:
         say(f"  Names that differ only in case or accents: {', '.join(alike)}.")
     if len(labels) == 1:
@@ -169,7 +169,7 @@ def _counts(audit: Audit, spec: DatasetSpec) -> list[str]:
     filed = "They are" if known == len(images) else f"{known} of them are"
     rejected = (audit.rejected["dataset"] == name).sum()
     return [
-        f"{len(images)} pictures with one label each: {classes}. Size in pixels: {sizes}.",
+        f"{len(images)} images with one label each: {classes}. Size in pixels: {sizes}.",
         f"{filed} filed under {patients} patient numbers." if patients else "Patients are not numbered.",
         *(["Age, sex, body site, place and date are not recorded."] if spec.motivation and not spec.is_phantom else []),
         f"Files that could not be used: {rejected}.",
@@ -185,14 +185,14 @@ def _copies(audit: Audit, name: str, overlap: pd.DataFrame | None) -> list[str]:
     conflicts = audit.conflicts
     conflicts = conflicts[(conflicts["dataset_a"] == name) & (conflicts["dataset_b"] == name)]["kind"].value_counts()
     texts = [
-        f"{audit.overlap.loc[name, name]} pictures have a copy within the set ({len(within)} pairs, {exact} of them exact); "
-        f"person and photograph together make {len(sizes)} groups, the largest of {sizes.max()} pictures.",
+        f"{audit.overlap.loc[name, name]} images have a copy within the set ({len(within)} pairs, {exact} of them exact); "
+        f"person and photograph together make {len(sizes)} groups, the largest of {sizes.max()} images.",
         f"Pairs that show one photograph under two labels: {conflicts.get('label', 0)}; one photograph or person under two "
         f"patients: {conflicts.get('patient', 0)}. Pairs of one person on two photographs, as people saw: {len(persons)}.",
     ]
     shared = (audit.overlap if overlap is None else overlap).loc[name].drop(name)
     others = [f"{count} with {_plain(other)}" for other, count in shared.items()]
-    return texts + ([f"Pictures shared with other sets: {', '.join(others)}."] if others else [])
+    return texts + ([f"Images shared with other sets: {', '.join(others)}."] if others else [])
 
 
 def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str) -> list[str]:
@@ -202,7 +202,7 @@ def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str
     else:
         part = quality[quality["dataset"] == name]
         texts.append(
-            f"{(part['border'] > 0).mean():.0%} of the pictures have a plain border and "
+            f"{(part['border'] > 0).mean():.0%} of the images have a plain border and "
             f"{(part['text_lines'] > 0).mean():.0%} a line of text; the median blur is "
             f"{part['blur'].median():.2f} (0 sharp, 1 blurred)."
         )
@@ -216,7 +216,7 @@ def _measured(quality: pd.DataFrame | None, tone: pd.DataFrame | None, name: str
         medians = part.groupby("label")["ita"].median().dropna()
         by_class = ", ".join(f"{_plain(label)} {angle:.0f}" for label, angle in medians.items()) or "none"
         texts.append(
-            f"A typology angle of the skin could be measured on {part['ita'].notna().mean():.0%} of the pictures; its median by "
+            f"A typology angle of the skin could be measured on {part['ita'].notna().mean():.0%} of the images; its median by "
             f"class, in degrees (smaller is darker): {by_class}."
         )
     return texts
@@ -226,7 +226,7 @@ def _uses(name: str) -> str:
     if name == "phantom":
         return "To test programs. Nothing measured on it says anything about disease, and no model trained on it is of use."
     return (
-        "Used here to study methods: how leakage, copies and the choice of pictures make results look better than they are. Not "
+        "Used here to study methods: how leakage, copies and the choice of images make results look better than they are. Not "
         "to be used to build or to judge a diagnostic device: it does not represent the people who come to a clinic, and classes "
         "differ in more than the disease. Keep patients and copies together in any division, and do not try to find out who is "
         "shown."
@@ -240,12 +240,12 @@ def _distribution(spec: DatasetSpec) -> str:
         return "Generated on each machine by this package, under its licence."
     source = f" Cite {spec.citation}." if spec.citation else ""
     return (
-        f"From its authors: <{spec.homepage}>. Licence: {spec.licence}.{source} The pictures come from other people's pages, "
+        f"From its authors: <{spec.homepage}>. Licence: {spec.licence}.{source} The images come from other people's pages, "
         "whose rights the licence may not cover. None is passed on with this book."
     )
 
 
-#: Long side in pixels of the shown pictures, and their JPEG quality.
+#: Long side in pixels of the shown images, and their JPEG quality.
 SIDE, QUALITY = 208, 72
 #: Bytes above which no more pairs are put into a page.
 LARGEST_PAGE = 1_400_000
@@ -293,7 +293,7 @@ def _fragment(
     about: dict = {"title": title, "there": len(table), "with_pictures": with_pictures, "start": start}
     if not with_pictures:
         told = {
-            f"{which} picture": shown[f"dataset_{side}"] + ": " + shown[f"image_id_{side}"] + " (" + shown[f"label_{side}"] + ")"
+            f"{which} image": shown[f"dataset_{side}"] + ": " + shown[f"image_id_{side}"] + " (" + shown[f"label_{side}"] + ")"
             for side, which in (("a", "first"), ("b", "second"))
         }
         evidence = shown[list(_TOLD)].rename(columns=_TOLD)
@@ -381,7 +381,7 @@ def _card(pair, paths: pd.Series) -> dict:
 
 
 def _data_uri(picture: Image.Image) -> str:
-    """A small copy of a picture as a data URI."""
+    """A small copy of a image as a data URI."""
     small = picture.copy()
     small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -390,7 +390,7 @@ def _data_uri(picture: Image.Image) -> str:
 
 
 def _outline(transform: str, size: tuple[int, int]) -> str:
-    """The corners of the first picture's frame, of this width and height, in the second picture; empty where nothing is known."""
+    """The corners of the first picture's frame, of this width and height, in the second image; empty where nothing is known."""
     try:
         matrix = np.array(str(transform).split(), float).reshape(2, 3)
     except ValueError:

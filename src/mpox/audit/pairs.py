@@ -20,16 +20,16 @@ VERSION = 3
 ACCEPTED = 0.5
 #: Pairs from here up to `ACCEPTED` are reported as doubtful, and link nothing.
 WEAK = 0.1
-#: Part of the smaller picture that must be seen in both: a logo or a ruler is a shared detail, not a shared photograph.
+#: Part of the smaller image that must be seen in both: a logo or a ruler is a shared detail, not a shared photograph.
 LEAST_OVERLAP = 0.04
-_LARGEST_CLOSURE = 60  # pictures of one group among which every pair is compared
+_LARGEST_CLOSURE = 60  # images of one group among which every pair is compared
 _KEEP_EVERY = 20_000  # pairs
 _VERDICT = ["matches", "inliers", "correlation", "agreement", "overlap", "pixels", "transform"]
 _KEY = ["a", "b", "mirrored"]
 
 
 def score(verdict) -> float:
-    """How sure it is that two pictures show the same photograph, 0 to 1, from a `Verdict` or a row of verdicts."""
+    """How sure it is that two images show the same photograph, 0 to 1, from a `Verdict` or a row of verdicts."""
     if not verdict.pixels:
         return 0.0
     agreement = verdict.agreement if verdict.inliers else min(verdict.agreement, verdict.correlation)
@@ -45,7 +45,7 @@ def _compare(a: str, b: str, mirrored: bool) -> Verdict:
 
 
 class VerdictCache:
-    """Verdicts on pairs of pictures, kept in one SQLite file in the cache; a pair is compared once in its life."""
+    """Verdicts on pairs of images, kept in one SQLite file in the cache; a pair is compared once in its life."""
 
     def __init__(self):
         name = f"verdicts-{features.VERSION}.{verification.VERSION}-opencv-{cv2.__version__}.sqlite"
@@ -89,7 +89,7 @@ def _row(key: tuple, verdict: Verdict) -> tuple:
 
 
 def verify(pairs: pd.DataFrame, *, jobs: int | None = None, progress: bool = True, remember: bool = True) -> pd.DataFrame:
-    """Compare pairs of pictures whose features are in the cache."""
+    """Compare pairs of images whose features are in the cache."""
     cache = VerdictCache() if remember else None
     pairs = pairs[_KEY].drop_duplicates()
     known = cache.get(pairs) if cache else pairs.iloc[:0]
@@ -131,7 +131,7 @@ def same_photographs(
 
 
 def _closure(keys: list[str], verified: pd.DataFrame) -> pd.DataFrame:
-    """Pairs within a linked set of pictures, directly and mirrored, as far as they were not compared so yet."""
+    """Pairs within a linked set of images, directly and mirrored, as far as they were not compared so yet."""
     links = verified[verified["score"] >= ACCEPTED]
     group = connected(keys, links["a"], links["b"])
     members = pd.Series(keys).groupby(group).agg(sorted)

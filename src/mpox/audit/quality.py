@@ -17,7 +17,7 @@ from mpox.audit.features import parallel
 from mpox.data.pictures import read_rgb
 from mpox.data.skintone import SKIN_TONE_VERSION, ita_class, tone
 
-#: The columns that say which picture a row is about.
+#: The columns that say which image a row is about.
 IDENTITY = ["dataset", "image_id", "label"]
 
 
@@ -40,7 +40,7 @@ def measured(
 ) -> pd.DataFrame:
     """Apply a function to every file of a manifest; what is known of a file that is decoded alike is read from the cache."""
     if manifest["path"].isna().any():
-        raise MpoxError("Pictures can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
+        raise MpoxError("Images can be measured only where they are: name their folder with --data-dir or MPOX_DATA.")
     keys = manifest["sha256"] + "-" + manifest["pixel_sha256"].str[:16]
     paths = dict(zip(keys, manifest["path"], strict=True))
     kept = {key: cache_dir() / "audit" / name / key[:2] / f"{key}.json" for key in paths}
@@ -52,7 +52,7 @@ def measured(
     return identity.join(pd.DataFrame([found[key] for key in keys]))
 
 
-#: Long side in pixels to which a picture is brought before letters are sought.
+#: Long side in pixels to which a image is brought before letters are sought.
 SIDE = 672
 _HEIGHTS = (7, 90)  # pixels of a letter at that size
 _MIN_LETTERS = 5
@@ -145,9 +145,9 @@ def _is_straight(line: np.ndarray) -> bool:
     return bool(np.median(np.abs(bottom - np.median(bottom))) < 0.15 * height and np.ptp(np.log(line[:, 3])) < np.log(3.2))
 
 
-#: Raised by one whenever the numbers of an unchanged picture change.
+#: Raised by one whenever the numbers of an unchanged image change.
 QUALITY_VERSION = 1
-#: Side in pixels of the square to which a picture is brought for the four plain statistics.
+#: Side in pixels of the square to which a image is brought for the four plain statistics.
 STATISTICS_SIDE = 224
 _BLUR_SIDE = 512
 _DARK, _BRIGHT = 2, 253  # a pixel is clipped when no channel is above, or none below
@@ -166,19 +166,19 @@ _LUMINANCE = np.array(
 
 
 def image_quality(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Quality of every picture of a manifest.
+    """Quality of every image of a manifest.
 
-    Watermarks are not looked for: faint, half-transparent marks need the unmarked picture to be told from skin. `jobs` is the
-    number of processes, all cores by default. An `MpoxError` if the pictures are not on this machine, or cannot be read any more.
+    Watermarks are not looked for: faint, half-transparent marks need the unmarked image to be told from skin. `jobs` is the
+    number of processes, all cores by default. An `MpoxError` if the images are not on this machine, or cannot be read any more.
 
     Returns
     -------
     DataFrame
         One row an image, in the manifest's order: ``dataset``, ``image_id``, ``label``;
 
-        - of the picture squashed to 224 x 224 pixels: ``lightness`` (mean CIELAB L*, 0 to 100), ``contrast`` (standard deviation
+        - of the image squashed to 224 x 224 pixels: ``lightness`` (mean CIELAB L*, 0 to 100), ``contrast`` (standard deviation
           of L*), ``chroma`` (mean CIELAB chroma, 0 to about 130), ``sharpness`` (standard deviation of the Laplacian of the grey
-          picture, grey from 0 to 1);
+          image, grey from 0 to 1);
         - without its borders: ``blur`` (0 sharp to 1 blurred: how little a further blur changes, Crete et al. 2007, on a long
           side of at most 512 pixels; a ratio, so that contrast and size matter little), ``clipped_dark`` and
           ``clipped_bright`` (shares of black and of white pixels, 0 to 1);
@@ -239,7 +239,7 @@ def _blur(pixels: np.ndarray) -> float:
 
 
 def plain_borders(pixels: np.ndarray) -> tuple[int, int, int, int]:
-    """How deep plain borders reach into a picture.
+    """How deep plain borders reach into a image.
 
     Examples
     --------
@@ -297,9 +297,9 @@ def jpeg_quality(path: str | Path) -> int | None:
 
 
 def skin_tone(manifest: pd.DataFrame, *, jobs: int | None = None, progress: bool = True) -> pd.DataFrame:
-    """Skin tone of every picture of a manifest, in its order; arguments and errors as for `image_quality`.
+    """Skin tone of every image of a manifest, in its order; arguments and errors as for `image_quality`.
 
-    Returns ``dataset``, ``image_id``, ``label``, ``skin`` (share of the picture that was taken for healthy skin, 0 to 1), ``ita``
+    Returns ``dataset``, ``image_id``, ``label``, ``skin`` (share of the image that was taken for healthy skin, 0 to 1), ``ita``
     (degrees, -90 to 90; missing where there is none), ``ita_class``, ``reason`` (why there is no angle).
     """
     table = measured(manifest, _tone_of, f"skin-tone-{SKIN_TONE_VERSION}", jobs=jobs, progress=progress)

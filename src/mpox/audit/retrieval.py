@@ -66,7 +66,7 @@ class Codebook:
 
 
 def _texture(rng: np.random.Generator, side: int = 224) -> np.ndarray:
-    """Noise with a random spectrum, stretched, with a few spots and lines: what pictures are made of, seen from near."""
+    """Noise with a random spectrum, stretched, with a few spots and lines: what images are made of, seen from near."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side) * rng.uniform(0.5, 2), np.fft.rfftfreq(side), indexing="ij"))
     spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / np.maximum(frequency, 1 / side) ** rng.uniform(0.6, 1.8)
     field = np.fft.irfft2(spectrum, (side, side))
@@ -114,20 +114,20 @@ def codebook(size: int = 256) -> Codebook:
             return found
 
 
-#: Raised by one whenever the candidates of unchanged pictures change.
+#: Raised by one whenever the candidates of unchanged images change.
 RETRIEVAL_VERSION = 2
 #: Bits of 64 in which the signatures of the same detail may differ: where the shortlist is made, and where its places are asked.
 SURE_BITS, MAX_BITS = 20, 26
-#: Candidates a picture by its details, and by its thumbnail; direct and mirrored together.
+#: Candidates a image by its details, and by its thumbnail; direct and mirrored together.
 N_BY_DETAILS, N_BY_WHOLE = 20, 4
-_SHORTLIST = 200  # pictures whose details are asked where the copy's middle lies; direct and mirrored each
+_SHORTLIST = 200  # images whose details are asked where the copy's middle lies; direct and mirrored each
 _CROWDED = 1000  # descriptors in a word above which it says nothing
 _SOFTNESS = 20.0  # bits; a detail whose signature differs by so many has a weight of 1/e
 _TURN = 40.0  # degrees; bins of direction, which overlap by half, as do those of size (an octave) and place
-_PLACE = 150.0  # pixels of the scaled picture, times how much larger the copy is
+_PLACE = 150.0  # pixels of the scaled image, times how much larger the copy is
 _SHIFTS = (0, 0.5)
-_CELL_BITS, _DETAIL_BITS, _WEIGHT_BITS = 5, 12, 8  # of the numbers that are sorted; the picture has the rest
-_BATCH = 32  # pictures a call of a process
+_CELL_BITS, _DETAIL_BITS, _WEIGHT_BITS = 5, 12, 8  # of the numbers that are sorted; the image has the rest
+_BATCH = 32  # images a call of a process
 
 
 def _book_size(n_pictures: int) -> int:
@@ -149,7 +149,7 @@ class _Index:
 
 
 def _index(book: Codebook, keys: list[str]) -> tuple[_Index, list[np.ndarray]]:
-    """The inverted file of all pictures, and their thumbnails; only one picture's features are held at a time."""
+    """The inverted file of all images, and their thumbnails; only one picture's features are held at a time."""
     words, signatures, poses, points, thumbnails = [], [], [], [], []
     for key in keys:
         picture = read_features(key)
@@ -177,7 +177,7 @@ def _index(book: Codebook, keys: list[str]) -> tuple[_Index, list[np.ndarray]]:
 
 
 def _votes(index: _Index, picture: LocalFeatures, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures other than `number` that share details with this one, and how much speaks for each."""
+    """Images other than `number` that share details with this one, and how much speaks for each."""
     words, signatures = index.book.words(picture.unit, per_half=2)
     asking = np.repeat(np.arange(len(words)), words.shape[1])
     words, signatures = words.ravel(), signatures.ravel()
@@ -199,7 +199,7 @@ def _votes(index: _Index, picture: LocalFeatures, number: int) -> tuple[np.ndarr
 
 
 def _middles(index: _Index, picture: LocalFeatures, asked: np.ndarray, found: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Where each pair of details puts the middle of the asking picture, in the found one: shape (k, 2)."""
+    """Where each pair of details puts the middle of the asking image, in the found one: shape (k, 2)."""
     middle = np.array(picture.picture.shape[::-1]) * (SHRINK / 2)
     away = (middle - picture.points[asked]) * np.exp2(pose[:, :1])
     cos, sin = np.cos(np.deg2rad(pose[:, 1])), np.sin(np.deg2rad(pose[:, 1]))
@@ -208,7 +208,7 @@ def _middles(index: _Index, picture: LocalFeatures, asked: np.ndarray, found: np
 
 
 def _bins(owners: np.ndarray, pose: np.ndarray, middles: np.ndarray | None) -> Iterator[np.ndarray]:
-    """The bin of each pair of details, as one number under which its picture comes first; one array a shift of the bins."""
+    """The bin of each pair of details, as one number under which its image comes first; one array a shift of the bins."""
 
     def within(key: np.ndarray, cell: np.ndarray) -> np.ndarray:
         return key << _CELL_BITS | np.clip(np.floor(cell).astype(np.int64) + 16, 0, 31)
@@ -230,8 +230,8 @@ def _bins(owners: np.ndarray, pose: np.ndarray, middles: np.ndarray | None) -> I
 def _fullest(
     owners: np.ndarray, asked: np.ndarray, weights: np.ndarray, pose: np.ndarray, middles: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The votes in the fullest bin of each picture; bins are of size, direction and, if given, place, and overlap by half."""
-    assert asked.max(initial=0) < 1 << _DETAIL_BITS  # a picture has `MOST_KEYPOINTS` details at most
+    """The votes in the fullest bin of each image; bins are of size, direction and, if given, place, and overlap by half."""
+    assert asked.max(initial=0) < 1 << _DETAIL_BITS  # a image has `MOST_KEYPOINTS` details at most
     best = np.zeros(int(owners.max(initial=-1)) + 1, np.int64)
     n_bits = _CELL_BITS * (2 if middles is None else 4)
     vote = asked << _WEIGHT_BITS | weights
@@ -249,7 +249,7 @@ def _fullest(
 
 
 def _by_details(index: _Index, start: int, keys: list[str]) -> list[tuple[int, int, bool]]:
-    """For each of these pictures, numbered from `start`, those that share most details with it, or with its mirror image."""
+    """For each of these images, numbered from `start`, those that share most details with it, or with its mirror image."""
     rows = []
     for number, key in enumerate(keys, start):
         rows += [(number, *found) for found in _of_details(index, read_features(key), number)]
@@ -294,7 +294,7 @@ def candidates(keys: list[str], *, jobs: int | None = None, progress: bool = Tru
     kept = _kept(keys)
     with contextlib.suppress(OSError, ValueError, KeyError):  # absent or damaged: searched anew
         known = pd.read_csv(kept, dtype={"a": str, "b": str, "mirrored": bool})[["a", "b", "mirrored"]]
-        if set(known["a"]) | set(known["b"]) == set(keys):  # every picture has candidates
+        if set(known["a"]) | set(known["b"]) == set(keys):  # every image has candidates
             return known
     index, thumbnails = _index(codebook(_book_size(len(keys))), keys)
     rows = alike(thumbnails, N_BY_WHOLE)

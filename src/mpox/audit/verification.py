@@ -1,10 +1,10 @@
-"""Do two pictures show the same photograph? Local features propose how one lies on the other, and the pictures decide.
+"""Do two images show the same photograph? Local features propose how one lies on the other, and the images decide.
 
 Descriptors are matched (mutual nearest neighbours that pass Lowe's ratio test; where that leads nowhere, those that agree on how
 much larger and how far turned the copy is), an affine map is fitted to the matches by RANSAC (Fischler and Bolles 1981) and
-polished by maximising the correlation (ECC: Evangelidis and Psarakis 2008), and the pictures are correlated where they overlap.
+polished by maximising the correlation (ECC: Evangelidis and Psarakis 2008), and the images are correlated where they overlap.
 Matches alone do not decide: captions, logos and rulers match between photographs that have nothing else in common, while the
-correlation is taken everywhere but where both pictures show a plain border: any two frames of one width agree.
+correlation is taken everywhere but where both images show a plain border: any two frames of one width agree.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from mpox.audit.features import SHRINK, WINDOWS, LocalFeatures
 #: Raised by one whenever the result for an unchanged pair of features changes.
 VERSION = 5
 _RATIO, _LOOSE_RATIO = 0.85, 0.97
-_REACH = 8.0  # pixels of the scaled picture by which a match may miss the fitted map
+_REACH = 8.0  # pixels of the scaled image by which a match may miss the fitted map
 _MIN_MATCHES = 5
 _MIN_INLIERS = 4
 _MIN_PIXELS = 500  # of the correlated overlap
 _WINDOW = 17  # pixels, of the local correlation
-_PLAIN = 64.0  # variance of the evened-out picture below which a window shows nothing
+_PLAIN = 64.0  # variance of the evened-out image below which a window shows nothing
 _MAX_STRETCH = 2.6  # ratio of the larger to the smaller scale of the map: photographs are squashed, not smeared
 _SCALES = (0.12, 8.0)
 _POLISH = (0.12, 0.93)  # correlations between which polishing is worth its time
@@ -33,24 +33,24 @@ _ALIKE = 0.5  # correlation of thumbnails from which wholes are laid on each oth
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a picture a lies on a picture b, and how well they agree.
+    """How a image a lies on a image b, and how well they agree.
 
-    Plain borders of both pictures are left out. `agreement` leaves out windows that are plain in both, too: what a watermark
+    Plain borders of both images are left out. `agreement` leaves out windows that are plain in both, too: what a watermark
     cannot lift.
     """
 
     matches: int  # descriptors that match
     inliers: int  # those that the map explains
-    correlation: float  # of the evened-out pictures over all of the overlap, -1 to 1; 0 where nothing could be compared
+    correlation: float  # of the evened-out images over all of the overlap, -1 to 1; 0 where nothing could be compared
     agreement: float  # median of the local correlations in windows of 17 pixels, -1 to 1
-    overlap: float  # its area over that of the smaller picture, both as they lie on b, 0 to 1
-    pixels: int  # that were compared, of the shrunken picture
+    overlap: float  # its area over that of the smaller image, both as they lie on b, 0 to 1
+    pixels: int  # that were compared, of the shrunken image
     transform: tuple[float, ...]  # a to f: (x, y) of a lies at (ax + by + c, dx + ey + f) of b, pixels from the corner, or NaN
     mirrored: bool
 
 
 _NO_MAP = (float("nan"),) * 6
-_Borders = tuple[np.ndarray, np.ndarray] | None  # of two pictures that both have some
+_Borders = tuple[np.ndarray, np.ndarray] | None  # of two images that both have some
 
 
 def _matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,7 +142,7 @@ def _polished(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> np.n
 
 
 def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Verdict:
-    """Hold picture a, or its mirror image, against picture b."""
+    """Hold image a, or its mirror image, against image b."""
     one = a.mirrored if mirrored else a
     borders = None if one.border is None or b.border is None else (one.border, b.border)
     rows, columns, ratio = _matches(one.unit, b.unit)
@@ -163,7 +163,7 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
         if overlay is not None and overlay[1] > best.agreement:
             matrix, agreement, correlation, pixels = overlay
             scale = np.linalg.det(matrix[:, :2])
-            coarse = 1 / max(float(scale), 1.0)  # the overlap was counted on the coarser picture
+            coarse = 1 / max(float(scale), 1.0)  # the overlap was counted on the coarser image
             overlap = SHRINK**2 * pixels / min(scale * areas[0], areas[1]) / coarse
             transform = _in_own_pixels(matrix, a, b, mirrored=mirrored)
             best = Verdict(
@@ -176,7 +176,7 @@ def compare(a: LocalFeatures, b: LocalFeatures, *, mirrored: bool = False) -> Ve
 
 
 def _on(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Which points of the scaled picture lie on the mask of the shrunken one, bool (k,)."""
+    """Which points of the scaled image lie on the mask of the shrunken one, bool (k,)."""
     x, y = (np.clip(points / SHRINK, 0, np.array(mask.shape[::-1]) - 1).astype(int)).T
     return mask[y, x] > 0
 
@@ -196,8 +196,8 @@ def _fit(start: np.ndarray, end: np.ndarray, chosen: np.ndarray) -> tuple[int, i
 
 
 def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarray | None]:
-    """As `_fit`, from the pictures as wholes: one laid on that part of the other which its thumbnail resembles most, then moved
-    by correlation from coarse to fine. For pictures too soft for details; there are no matches to be counted."""
+    """As `_fit`, from the images as wholes: one laid on that part of the other which its thumbnail resembles most, then moved
+    by correlation from coarse to fine. For images too soft for details; there are no matches to be counted."""
     inside, around = b.thumbnails @ a.thumbnails[0], a.thumbnails @ b.thumbnails[0]
     turned = around.max() > inside.max()
     likeness = around if turned else inside
@@ -232,10 +232,10 @@ def _fit_wholes(a: LocalFeatures, b: LocalFeatures) -> tuple[int, int, np.ndarra
 def _overlay(
     first: np.ndarray, second: np.ndarray, matrix: np.ndarray, borders: _Borders
 ) -> tuple[np.ndarray, float, float, int] | None:
-    """Lay one picture on the other by a map of the scaled pictures: the polished map, agreement, correlation, compared pixels."""
+    """Lay one image on the other by a map of the scaled images: the polished map, agreement, correlation, compared pixels."""
     small = matrix.copy()
     small[:, 2] /= SHRINK
-    enlarges = np.linalg.det(small[:, :2]) > 1  # the coarser of the two pictures is the common ground
+    enlarges = np.linalg.det(small[:, :2]) > 1  # the coarser of the two images is the common ground
     if enlarges:
         first, second, small = second, first, cv2.invertAffineTransform(small)
         borders = borders and borders[::-1]
@@ -256,7 +256,7 @@ def _overlay(
 
 
 def _in_own_pixels(matrix: np.ndarray, a: LocalFeatures, b: LocalFeatures, *, mirrored: bool) -> tuple[float, ...]:
-    """The map between the scaled pictures, of the mirror image of a if `mirrored`, as one between the pictures themselves."""
+    """The map between the scaled images, of the mirror image of a if `mirrored`, as one between the images themselves."""
     width = a.picture.shape[1] * SHRINK
     turn = np.array([[-1.0, 0, width], [0, 1, 0]]) if mirrored else np.eye(2, 3)
     linear = matrix[:, :2] @ turn[:, :2]

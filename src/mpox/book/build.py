@@ -49,6 +49,7 @@ _REFERENCE = re.compile(r"\[([^\[\]]*)\]\(#((?:fig|table)-[a-z0-9-]+)\)")
 #: Words that say no more than the number does.
 _SAYS_SO = re.compile(r"^((the|a|this|last|next|first|second|other|one) )*(figure|table)( of \w+)?$", re.I)
 _TABLE = re.compile(r"^```\{table\}[^\n]*\n:name: (table-[\w-]+)$", re.M)
+_EXERCISES = re.compile(r"`notebooks/(exercises/\w+\.ipynb)`")
 _SORTABLE = re.compile(r'report\.sortable\([^\n]*?\bname="([\w-]+)"')
 
 #: Tags of cells that are folded, to what unfolds them.
@@ -155,6 +156,7 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     if not config.get("repository", {}).get("url"):
         config.pop("launch_buttons", None)
     shutil.copytree(project / "book/_static_mpox", source / "book/_static_mpox")
+    shutil.copytree(project / "notebooks/exercises", source / "notebooks/exercises")
     for file in ("references.bib", "search_scorer.js"):
         shutil.copy(project / "book" / file, source / "book")
     for file, values in (("_config.yml", config), ("_toc.yml", toc)):
@@ -263,7 +265,7 @@ def _as_page(notebook: NotebookNode, chapter: Chapter, links: Links) -> None:
         hidden = cell.cell_type == "code" and (place < first or "hide-input" in tags or _is_plumbing(cell))
         fold = next((_FOLDED[tag] for tag in tags if tag in _FOLDED), _SHOW_CODE if hidden else "")
         if cell.cell_type == "markdown":
-            cell.source = links(cell.source, page)
+            cell.source = _EXERCISES.sub(r"{download}`notebooks/\1 <\1>`", links(cell.source, page))
             if "solution" in tags:
                 cell.source = f"::::{{dropdown}} {fold}\n{cell.source}\n::::"
         elif fold:

@@ -89,7 +89,7 @@ def explorer_html(curves: Mapping[str, pd.DataFrame], *, caption: str) -> str:
 
 def _says(row: pd.Series) -> str:
     sides = (
-        f"{name} {row[name]:.2f} (95 % CI {row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+        f"{name} {row[name]:.2f} (95 % interval {row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
         for name in ("sensitivity", "specificity")
     )
     return f"{', '.join(sides)}.".replace("s", "S", 1)

@@ -35,7 +35,7 @@ from matplotlib.ticker import NullFormatter
 
 from mpox._core import MpoxError
 from mpox.book.report import prose
-from mpox.book.wording import TITLES
+from mpox.book.wording import TITLES, WORDS
 from mpox.data.dataset import Dataset
 from mpox.data.pictures import read_rgb
 from mpox.data.registry import REGISTRY
@@ -70,12 +70,8 @@ LOOKS = {
     "right": ("#BDBDBD", "o"),
     "wrong": ("#D55E00", "s"),
 }
-_SAME = {
-    "random_image": "image by image", "patient": "patients kept apart", "augment_before_split": "copies made first",
-    "linear_probe": "linear probe", "fine_tune": "fine-tuned", "nearest_neighbour": "nearest neighbour",
-}  # fmt: skip
-LOOKS |= {words: LOOKS[name] for name, words in _SAME.items()}
-LOOKS |= dict.fromkeys(("groups kept apart", "patients and copies kept apart"), LOOKS["source"])
+LOOKS |= {words: LOOKS[name] for name, words in WORDS.items() if name in LOOKS}
+LOOKS["patients and copies kept apart"] = LOOKS["source"]
 
 
 def use_style() -> None:
@@ -373,7 +369,7 @@ def sheet(
         if not data.has_pictures:
             homepage = REGISTRY[data.name].homepage if data.name in REGISTRY else "from its owner"
             prose(
-                f"*The pictures of {data.name} are not shown here: this page was made without them. To see them, get the data "
+                f"*The images of {data.name} are not shown here: this page was made without them. To see them, get the data "
                 f"set (`mpox data fetch {data.name}`, or {homepage}) and run this notebook with the profile `cpu`.*"
             )
             return None
@@ -381,7 +377,7 @@ def sheet(
         paths = data.manifest.set_index("image_id")["path"]
         images = [read_rgb(paths[image_id]) for image_id in images]
     if not len(images):
-        prose(f"*No picture of {title} to show here.*")
+        prose(f"*No image of {title} to show here.*")
         return None
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.1 * rows), squeeze=False)
@@ -514,7 +510,7 @@ def _lines(axis: Axes, values: pd.Series) -> list:
 
 
 def _word(level: Any) -> str:
-    return TITLES.get(level) or (str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " "))
+    return {**TITLES, **WORDS}.get(level) or (str(level) if level in LOOKS else dataset_title(str(level)).replace("_", " "))
 
 
 def _key(colour: str, marker: str, line: Any = "-", fill: str = "") -> Line2D:

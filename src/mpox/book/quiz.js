@@ -29,5 +29,10 @@ function mpoxQuiz(id) {
     button.setAttribute("aria-label", `Check question ${index + 1}`);
     button.addEventListener("click", () => check(group));
     group.querySelector(".mpox-quiz-reply").before(button);
+    group.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target.type !== "radio") { return; }
+      event.preventDefault();
+      check(group);
+    });
   });
 }

@@ -13,7 +13,7 @@ function mpoxRoc(id, curves) {
     const counts = row.slice(6);
     field("value").value = (number / 100).toFixed(2);
     ["tp", "fn", "fp", "tn"].forEach((name, k) => { root.querySelector(`[data-cell=${name}]`).textContent = counts[k]; });
-    const share = (value, low, high) => `${value.toFixed(2)} (95 % CI ${low.toFixed(2)} to ${high.toFixed(2)})`;
+    const share = (value, low, high) => `${value.toFixed(2)} (95 % interval ${low.toFixed(2)} to ${high.toFixed(2)})`;
     root.querySelector(".says").textContent =
       `Sensitivity ${share(sensitivity, sensitivityLow, sensitivityHigh)}, ` +
       `specificity ${share(specificity, specificityLow, specificityHigh)}.`;

@@ -11,6 +11,17 @@ import pandas as pd
 COLUMN_WORDS = dict(pd.read_csv(Path(__file__).with_name("words.csv")).to_numpy())
 #: Data set to the name that readers know.
 TITLES = {"msld-v1": "MSLD", "msid": "MSID"}
+#: Rule of assigning images to folds, or regime of training, to its words.
+WORDS = {
+    "source": "groups kept apart",
+    "patient": "patients kept apart",
+    "random_image": "image by image",
+    "augment_before_split": "copies made first",
+    "linear_probe": "linear probe",
+    "nearest_neighbour": "nearest neighbour",
+    "tail_tune": "tail-tuned",
+    "fine_tune": "fine-tuned",
+}
 _NAMES = re.compile(rf"(?<![\w/-])({'|'.join(TITLES)})(?![\w/:-])")  # not in the id of an image
 _END = re.compile(r"_(low|high|loss)$")
 #: Decimals below which no p value is rounded: three, as journals ask.

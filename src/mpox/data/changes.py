@@ -17,7 +17,7 @@ from skimage.filters import apply_hysteresis_threshold
 from mpox._core import MpoxError
 from mpox.data.skintone import tone_of_skin
 
-#: Raised by one whenever the map of an unchanged picture changes.
+#: Raised by one whenever the map of an unchanged image changes.
 LESION_MAP_VERSION = 1
 #: Seed of the phantom on which weights and heights were set; results are reported on another.
 SET_ON = 0
@@ -36,7 +36,7 @@ _HUES, _CHROMA = (-25.0, 100.0), 5.0  # what may be skin or rash: degrees and le
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
-    """CIELAB (D65), float32 of the same shape, of an RGB picture of uint8, read as sRGB."""
+    """CIELAB (D65), float32 of the same shape, of an RGB image of uint8, read as sRGB."""
     return cv2.cvtColor(np.ascontiguousarray(picture, dtype=np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 
@@ -192,7 +192,7 @@ def _border_only(picture, mask, rng):
 
 
 def _through(side, picture, *_):
-    """The picture as side x side pixels, blown up."""
+    """The image as side x side pixels, blown up."""
     small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
     return np.asarray(small.resize(picture.shape[:2], Image.Resampling.BILINEAR))
 
@@ -388,7 +388,7 @@ def severity_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["family", "meaning", *map(str, STRENGTHS)])
 
 
-#: The recipe of a picture as it is.
+#: The recipe of a image as it is.
 UNTOUCHED = "untouched"
 
 
@@ -403,7 +403,7 @@ def cell_recipes() -> list[str]:
 
 
 def recipe_hash(sha: str, recipe: str) -> str:
-    """The sha256 that stands for the altered copy of the picture with this pixel hash."""
+    """The sha256 that stands for the altered copy of the image with this pixel hash."""
     return hashlib.sha256(f"{sha} {recipe} {find_change(recipe).version}".encode()).hexdigest()
 
 
@@ -444,7 +444,7 @@ PUBLISHED = "published"
 
 
 def view_hash(sha: str, view: int, seed: int, recipe: str = PUBLISHED) -> str:
-    """The sha256 that stands for an augmented copy of the picture with this pixel hash."""
+    """The sha256 that stands for an augmented copy of the image with this pixel hash."""
     kind = "view" if recipe == PUBLISHED else f"{recipe} view"
     return hashlib.sha256(f"{sha} {kind} {view} seed {seed}".encode()).hexdigest()
 
@@ -469,7 +469,7 @@ def render_view(picture: np.ndarray, sha: str) -> np.ndarray:
     padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     centre = size / 2
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    source = centre + margin - shift  # where the middle of the copy lies in the padded picture
+    source = centre + margin - shift  # where the middle of the copy lies in the padded image
     inverse = (cos, sin, source[0] - (cos + sin) * centre, -sin, cos, source[1] - (cos - sin) * centre)
     image = Image.fromarray(padded).transform((size, size), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
     image = ImageEnhance.Brightness(image).enhance(brightness)

@@ -1,4 +1,4 @@
-"""Pictures as tensors: decoded once into a cache, normalised as the backbone expects."""
+"""Images as tensors: decoded once into a cache, normalised as the backbone expects."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ class RenderedPixels:
     """Changed copies of images, made as they are asked for: an array to read from, indexed along its first axis.
 
     `pixels` are the originals, uint8 of shape (m, size, size, 3), `origin` the row of the original of each copy;
-    ``render(picture, row)`` gives the copy of that row.
+    ``render(image, row)`` gives the copy of that row.
     """
 
     def __init__(self, pixels: "Pixels", origin: np.ndarray, render: Callable[[np.ndarray, int], np.ndarray]):
@@ -40,12 +40,12 @@ class RenderedPixels:
         return self.render(np.asarray(self.pixels[self.origin[row]]), int(row))
 
 
-#: Pictures to read from by their rows.
+#: Images to read from by their rows.
 Pixels = np.ndarray | RenderedPixels
 
 
 def load_pixels(manifest: pd.DataFrame, image_size: int) -> Pixels:
-    """All pictures of a manifest, squashed to a square, decoded once and kept in the cache.
+    """All images of a manifest, squashed to a square, decoded once and kept in the cache.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _write_pixels(path, manifest: pd.DataFrame, image_size: int) -> None:
 def to_batch(
     pixels: np.ndarray, *, mean: tuple[float, ...], std: tuple[float, ...], device: "torch.device | str" = "cpu"
 ) -> "torch.Tensor":
-    """Pictures of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
+    """Images of shape (n, size, size, 3), uint8, to a normalised float32 tensor (n, 3, size, size) in channels-last memory."""
     import torch
 
     tensor = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Skin tone as the individual typology angle (ITA), picture by picture.
+"""Skin tone as the individual typology angle (ITA), image by image.
 
 ITA = arctan((L* - 50) / b*) in degrees, in CIELAB for the white point D65 and the 2 degree observer, computed from the
 picture's values read as sRGB (Chardon, Cretois and Hourseau 1991, Int J Cosmet Sci 13, 191-208). The classes are those of
@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 from skimage.color import rgb2lab
 
-#: Raised by one whenever the angle of an unchanged picture changes.
+#: Raised by one whenever the angle of an unchanged image changes.
 SKIN_TONE_VERSION = 1
 #: Classes and the angle in degrees above which they begin, from light to dark.
 CLASSES = {"very light": 55.0, "light": 41.0, "intermediate": 28.0, "tan": 10.0, "brown": -30.0, "dark": -90.0}
-#: Share of the picture that has to be skin for an angle to be given.
+#: Share of the image that has to be skin for an angle to be given.
 LEAST_SKIN = 0.1
 _SIDE = 192
 _HUES = (10.0, 88.0)  # degrees, CIELAB: from red to yellow
@@ -73,7 +73,7 @@ def tone_of_skin(pixels: np.ndarray) -> np.ndarray | None:
 
 
 def _healthy_skin(pixels: np.ndarray, drop_lesions: bool) -> tuple[np.ndarray, float, str | None]:
-    """The pixels of healthy skin in CIELAB, shape (n, 3), their share of the picture, and why they are too few (or None)."""
+    """The pixels of healthy skin in CIELAB, shape (n, 3), their share of the image, and why they are too few (or None)."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(picture)).reshape(-1, 3)

@@ -128,7 +128,7 @@ class ModelCard:
 
 
 class Classifier(nn.Module):
-    """A backbone that gives one feature vector a picture, and a head that gives one logit a class."""
+    """A backbone that gives one feature vector a image, and a head that gives one logit a class."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
@@ -136,7 +136,7 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n, n_classes) for normalised pictures of shape (n, 3, size, size)."""
+        """Logits of shape (n, n_classes) for normalised images of shape (n, 3, size, size)."""
         return self.head(self.backbone(pictures))
 
 

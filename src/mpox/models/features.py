@@ -1,4 +1,4 @@
-"""Feature vectors of pictures, computed once and cached: a frozen backbone's, or hand-crafted ones."""
+"""Feature vectors of images, computed once and cached: a frozen backbone's, or hand-crafted ones."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ LOT = 128
 
 
 def network_features(backbone: Any, name: str, pixels: np.ndarray, *, mirror: bool, device: str, stages: int = 0) -> np.ndarray:
-    """Pooled features, float32 of shape (n, d), of pictures (n, size, size, 3), uint8; with their mirror images' if asked.
+    """Pooled features, float32 of shape (n, d), of images (n, size, size, 3), uint8; with their mirror images' if asked.
 
     Beside them the means of the last ``stages`` feature maps (timm's ``forward_intermediates``).
     """
@@ -59,7 +59,7 @@ def colour_histogram(picture: np.ndarray) -> np.ndarray:
 
 
 def hog(picture: np.ndarray) -> np.ndarray:
-    """Histogram of oriented gradients of the grey picture, 9 orientations in 28 x 28 pixel cells (Dalal and Triggs 2005)."""
+    """Histogram of oriented gradients of the grey image, 9 orientations in 28 x 28 pixel cells (Dalal and Triggs 2005)."""
     from skimage.color import rgb2gray
     from skimage.feature import hog as sk_hog
 

@@ -72,7 +72,7 @@ def export_run(
 ) -> Exported:
     """A run as ONNX, held against torch on its test images, or on random ones where its images are not here.
 
-    The input ``pictures`` is float32 of shape (n, 3, size, size), as `INPUT_SAYS`, with any n; the output ``probabilities`` has
+    The input ``images`` is float32 of shape (n, 3, size, size), as `INPUT_SAYS`, with any n; the output ``probabilities`` has
     shape (n, classes). Normalisation, mirror image and softmax are inside, and the temperature if ``calibrated``. ``int8`` adds
     a form with 8-bit convolutions, calibrated on training images, which must be here. For the rest see `build_predictor`.
     """

@@ -180,7 +180,7 @@ def _run(store: RunStore, task: Task, data: Dataset, compute: Callable, threads:
 
 
 def fill_caches(data: Dataset, model: ModelConfig) -> None:
-    """Decode the pictures, or compute features or activations, that all runs of a model share; one process at a time."""
+    """Decode the images, or compute features or activations, that all runs of a model share; one process at a time."""
     from mpox.data.pixels import load_pixels
     from mpox.models.batches import activations
     from mpox.models.features import features

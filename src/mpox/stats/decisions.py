@@ -324,7 +324,7 @@ class Costs:
 
 
 def expected_cost(prevalence, sensitivity, specificity, costs: Costs):
-    """Expected cost of a person who is screened with the model: picture + false alarms + missed cases."""
+    """Expected cost of a person who is screened with the model: image + false alarms + missed cases."""
     alarms = (1 - prevalence) * (1 - specificity)
     return costs.picture + alarms * costs.false_alarm + prevalence * (1 - sensitivity) * costs.missed
 

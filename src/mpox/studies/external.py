@@ -391,10 +391,10 @@ class Remedy:
 REMEDIES = {
     "no remedy": Remedy("nothing", "external", _as_it_is),
     "colour copies": Remedy("nothing", "external_colour", _with_colour_copies),
-    "re-weighted": Remedy("pictures without labels", "external_weighted", _weighted),
-    "own scale": Remedy("pictures without labels", "external_own_scale", _as_it_is, compute_standardised),
-    "mixed": Remedy("labelled pictures of other groups", "external_mixed", _mixed),
-    "target alone": Remedy("labelled pictures of other groups", "internal", _target_alone),
+    "re-weighted": Remedy("images without labels", "external_weighted", _weighted),
+    "own scale": Remedy("images without labels", "external_own_scale", _as_it_is, compute_standardised),
+    "mixed": Remedy("labelled images of other groups", "external_mixed", _mixed),
+    "target alone": Remedy("labelled images of other groups", "internal", _target_alone),
 }
 
 

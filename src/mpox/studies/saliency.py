@@ -233,7 +233,7 @@ def pointing(cases: list[Case], maps: dict[str, dict[str, np.ndarray]], regions:
 def deletion_insertion(
     cases: list[Case], maps: dict[str, dict[str, np.ndarray]], *, n_steps: int = STEPS, seed: int = 0
 ) -> pd.DataFrame:
-    """Deletion and insertion (Petsiuk et al. 2018), against maps that know nothing of the picture.
+    """Deletion and insertion (Petsiuk et al. 2018), against maps that know nothing of the image.
 
     In ``n_steps`` equal shares pixels are taken away in the order of the map, the hottest first, and replaced by the image's mean
     colour; or they are put into a blurred image in this order. The area under the probability of the class over the share of

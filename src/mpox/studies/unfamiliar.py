@@ -61,7 +61,7 @@ def unfamiliar_table(
     strange, columns = np.concatenate(parts), [f"p_{label}" for label in data.classes]
     groups = data.groups.reindex(data.manifest["image_id"]).to_numpy(dtype=str)
     own, others = [], []
-    for fold, rows in tqdm(list(split.groupby("fold")), desc=f"unfamiliar pictures, {data.name}", delay=3, leave=False):
+    for fold, rows in tqdm(list(split.groupby("fold")), desc=f"unfamiliar images, {data.name}", delay=3, leave=False):
         y, train, test, inner = fold_parts(data, rows)
         shown = np.concatenate([x[test], strange])
         known = (x[train], y[train], inner[train], shown)
@@ -93,7 +93,7 @@ def from_elsewhere(data: Dataset, other: Dataset, *, n: int = 40, seed: int = 0)
 def novelty_measures(table: pd.DataFrame, groups: pd.Series, *, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> pd.DataFrame:
     """How well each score tells a kind of image of `unfamiliar_table` from the model's own test images, with intervals.
 
-    ``kind``, ``score`` (`SCORES`), ``pictures``, ``estimate``, ``low``, ``high``: AUROC, 0.5 if the score says nothing. Honest
+    ``kind``, ``score`` (`SCORES`), ``images``, ``estimate``, ``low``, ``high``: AUROC, 0.5 if the score says nothing. Honest
     ``groups`` of the data set are resampled, and the strange images each by itself.
     """
     table = table.assign(unsure=-table["top"])

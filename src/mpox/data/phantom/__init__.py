@@ -81,12 +81,12 @@ class PhantomSpec:
 
 @dataclass(frozen=True)
 class Filing:
-    """One copy: whose first picture it shows, its kind, and where it is filed. All numbers count from 0."""
+    """One copy: whose first image it shows, its kind, and where it is filed. All numbers count from 0."""
 
     index: int  # the patient it shows
     kind: str
     host: int  # the patient it is filed under
-    number: int  # its picture number there
+    number: int  # its image number there
     stream: int  # number of the copy, for its random streams
     wrong: str | None = None  # the class it is filed under by mistake
 
@@ -144,7 +144,7 @@ def _chosen(spec: PhantomSpec) -> list[tuple[int, str]]:
 
 
 def _misfiled(k: int) -> int:
-    """The patient, from 0, whose picture is label conflict number `k`: chickenpox and measles in turn."""
+    """The patient, from 0, whose image is label conflict number `k`: chickenpox and measles in turn."""
     return 4 * k + 1 + k % 2
 
 

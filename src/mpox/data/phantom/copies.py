@@ -1,7 +1,7 @@
 """How a photograph comes to be in a scraped set twice: cropped, turned, re-coloured, framed, put into a collage, ...
 
 Every change of geometry is an affine map on positions in pixels, counted from the picture's upper left corner (the
-first pixel's centre is at 0.5). Pictures are handled as a pair: what is seen, and the stencil of its lesions.
+first pixel's centre is at 0.5). Images are handled as a pair: what is seen, and the stencil of its lesions.
 """
 
 import io
@@ -117,7 +117,7 @@ def _recolour(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
 
 
 def _frame(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
-    """A plain border, maybe with rounded corners or a line in it; half of the pictures also bear a watermark."""
+    """A plain border, maybe with rounded corners or a line in it; half of the images also bear a watermark."""
     picture, stencil = pair
     width, height = picture.size
     if rng.random() < 0.5:
@@ -143,7 +143,7 @@ def _frame(pair: Pair, rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
 
 
 def _collage(pair: Pair, others: list[Pair], rng: np.random.Generator) -> tuple[Pair, np.ndarray]:
-    """Two or three panels side by side or above each other, this picture in any of them; all are scaled alike."""
+    """Two or three panels side by side or above each other, this image in any of them; all are scaled alike."""
     n = int(rng.integers(2, 4))
     place = int(rng.integers(n))
     scale = rng.uniform(0.6, 1.0) if n == 2 else rng.uniform(0.5, 0.8)

@@ -15,7 +15,7 @@ CLASSES = ("Mpox", "Chickenpox", "Measles", "Normal")
 
 @dataclass(frozen=True)
 class Bump:
-    """One raised spot. Lengths in picture widths at zoom 1; the shares run from 0 to 1."""
+    """One raised spot. Lengths in image widths at zoom 1; the shares run from 0 to 1."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Bump:
 
 @dataclass(frozen=True)
 class Rash:
-    """How the disease shows in one patient; shared by all of the patient's pictures."""
+    """How the disease shows in one patient; shared by all of the patient's images."""
 
     severity: float  # contrast of everything, 0-1
     stage: float  # 0 early, 1 crusted

@@ -1,4 +1,4 @@
-"""Pictures that no model of rashes should be asked about, and a few that it may: drawn here, or shipped with scikit-image.
+"""Images that no model of rashes should be asked about, and a few that it may: drawn here, or shipped with scikit-image.
 
 None of them shows a patient, so that they can be printed beside what a model said to them.
 """

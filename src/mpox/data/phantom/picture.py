@@ -28,7 +28,7 @@ class Photograph:
 
 
 def take(person: Person, seed: int, index: int, number: int, *, size: int, lesions: bool = True) -> Photograph:
-    """Take picture `number` (from 0) of patient `index`."""
+    """Take image `number` (from 0) of patient `index`."""
 
     def stream(step: int) -> np.random.Generator:
         return np.random.default_rng([seed, index, number + 1, step])
@@ -122,7 +122,7 @@ def _letters(words: str, width: int, least: int) -> Image.Image:
 
 
 def caption(picture: Image.Image, stencil: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """Write a line of text into a band under the picture."""
+    """Write a line of text into a band under the image."""
     width, height = picture.size
     text = _letters(f"phantom fig. {rng.integers(1, 30)}: skin, not a patient", int(0.92 * width), 5)
     band = 2 * text.height
@@ -136,7 +136,7 @@ def caption(picture: Image.Image, stencil: Image.Image, rng: np.random.Generator
 
 
 def watermark(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Write half-transparent words over the picture: straight or slanted, anywhere in it."""
+    """Write half-transparent words over the image: straight or slanted, anywhere in it."""
     width, height = picture.size
     words = ("PHANTOM", "phantom.example", "(c) NOT A PATIENT", "SAMPLE")[rng.integers(4)]
     text = _letters(words, int(rng.uniform(0.4, 0.85) * width), 5)

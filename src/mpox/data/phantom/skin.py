@@ -18,20 +18,20 @@ _CLOTHS = [(38, -2, -26), (48, -22, 6), (86, 0, 2), (62, 0, 0), (74, 3, 14), (24
 
 @dataclass(frozen=True)
 class Person:
-    """What the pictures of one patient have in common: skin, body site, surroundings, photographer, rash."""
+    """What the images of one patient have in common: skin, body site, surroundings, photographer, rash."""
 
     label: str
     fitzpatrick: int
     ita: float  # degrees
     lab: tuple[float, float, float]
-    furrow: float  # size of a skin field, picture widths
+    furrow: float  # size of a skin field, image widths
     relief: float  # depth of the skin's relief, 0.5-1.5
     mottle: float
     hairs: int
     moles: int
     freckles: int
     bites: int
-    half_width: float  # of the limb, picture widths
+    half_width: float  # of the limb, image widths
     axis: float  # direction of the limb, radians
     cloth: tuple[float, float, float]  # Lab of what lies behind the limb
     light: float  # direction the light comes from, radians
@@ -109,20 +109,20 @@ def furrows(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, cell: float)
 
 @dataclass
 class Skin:
-    """The fields of one picture: all arrays are (size, size) float32 unless said otherwise."""
+    """The fields of one image: all arrays are (size, size) float32 unless said otherwise."""
 
     lab: np.ndarray  # (size, size, 3), the colour under white light
-    height: np.ndarray  # picture widths at zoom 1
+    height: np.ndarray  # image widths at zoom 1
     gloss: np.ndarray
     bend: np.ndarray  # (2, size, size): x and y of the body's surface normal
     body: np.ndarray  # 1 on skin, 0 on what lies behind
-    x: np.ndarray  # picture coordinates at zoom 1, about 0
+    x: np.ndarray  # image coordinates at zoom 1, about 0
     y: np.ndarray
     pixel: float  # the width of a pixel in these coordinates
 
 
 def draw_skin(person: Person, rng: np.random.Generator, size: int) -> Skin:
-    """Draw the healthy skin of `person` as one picture of size x size shows it."""
+    """Draw the healthy skin of `person` as one image of size x size shows it."""
     pixel = 1 / (size * person.zoom * rng.uniform(0.85, 1.18))
     line = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pixel)
     x, y = np.meshgrid(line, line)
