@@ -14,7 +14,7 @@ from IPython.display import Markdown, display
 
 from mpox._core import MpoxError
 from mpox.book.explorers import quiz_html, quiz_text, read_quiz, sortable_html
-from mpox.book.wording import as_read, number_text
+from mpox.book.wording import as_read, number_text, titled
 from mpox.data.dataset import Dataset
 from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
@@ -33,11 +33,11 @@ def prose(text: str) -> None:
 
 
 def finding(key: str, text: str) -> None:
-    """Give a computed number a name, by which other pages of the book quote it; nothing is shown.
+    """Give a computed text a name, by which other pages of the book quote it; nothing is shown. Data sets get their titles.
 
     What `myst_nb.glue` leaves in the notebook, without Sphinx, which it would import into every kernel.
     """
-    bundle = {f"{RECORD}text/plain": repr(text)}
+    bundle = {f"{RECORD}text/plain": repr(titled(text))}
     display(bundle, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": RECORD}})
 
 

@@ -144,8 +144,6 @@ class RiseAndFall:
         the best one is chosen with the same data, which favours it; the verdict allows for that, this interval does not.
     p_rise_and_fall, p_no_rise_and_fall : float
         One-sided, against "no model in between is better than both ends", and against "some model is at least as good as both".
-    p_unimodal : float
-        Against "monotone in complexity", in favour of "rises, then falls", by order-restricted fits.
     verdict : {"shown", "contradicted", "undecided"}
         ``shown`` where ``p_rise_and_fall`` is below `LEVEL`, ``contradicted`` where ``p_no_rise_and_fall`` is.
     """
@@ -158,7 +156,6 @@ class RiseAndFall:
     over_better_end_high: float
     p_rise_and_fall: float
     p_no_rise_and_fall: float
-    p_unimodal: float
     verdict: str
 
 
@@ -211,7 +208,6 @@ def judge(values: pd.DataFrame) -> RiseAndFall:
         },
         p_rise_and_fall=float(p_shown),
         p_no_rise_and_fall=float(p_contradicted),
-        p_unimodal=_p_unimodal(table),
         verdict=SHOWN if p_shown < LEVEL else CONTRADICTED if p_contradicted < LEVEL else OPEN,
     )
 
@@ -219,38 +215,3 @@ def judge(values: pd.DataFrame) -> RiseAndFall:
 def _share(wrong: np.ndarray) -> np.ndarray:
     """Bootstrap p-values along the first axis, never 0 (Davison and Hinkley 1997, equation 4.11)."""
     return (1 + wrong.sum(axis=0)) / (1 + len(wrong))
-
-
-def monotone_fit(rows: np.ndarray) -> np.ndarray:
-    """The rising rows that fit best by least squares, many at once, shape (b, n). What `sklearn.isotonic.isotonic_regression`
-    gives for each, by the max-min formula (Robertson, Wright & Dykstra 1988, 1.4)."""
-    n = rows.shape[1]
-    sums = np.concatenate([np.zeros((len(rows), 1)), rows.cumsum(axis=1)], axis=1)
-    first, last = np.triu_indices(n)
-    means = np.full((len(rows), n, n), np.inf)
-    means[:, first, last] = (sums[:, last + 1] - sums[:, first]) / (last + 1 - first)
-    lowest = np.minimum.accumulate(means[:, :, ::-1], axis=2)[:, :, ::-1]  # of the blocks from s that reach i
-    return np.where(np.tri(n, dtype=bool).T, lowest, -np.inf).max(axis=1)
-
-
-def _misfits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared errors, both (n + 1, b): of the first j values as a rising row, and of those from j on as a falling one."""
-    turned = rows[:, ::-1]
-    rising, falling = (
-        np.array([((part[:, :j] - monotone_fit(part[:, :j])) ** 2).sum(axis=1) if j else np.zeros(len(part)) for j in counts])
-        for part, counts in ((rows, range(rows.shape[1] + 1)), (turned, range(rows.shape[1], -1, -1)))
-    )
-    return rising, falling
-
-
-def _gains(rows: np.ndarray) -> np.ndarray:
-    """Squared error of each row's best monotone fit minus that of its best unimodal one (rising, then falling); at least 0."""
-    rising, falling = _misfits(rows)
-    return np.minimum(rising[-1], falling[0]) - (rising + falling).min(axis=0)
-
-
-def _p_unimodal(table: np.ndarray) -> float:
-    row = table[:1]
-    rising, falling = _misfits(row)
-    null = monotone_fit(row) if rising[-1] <= falling[0] else monotone_fit(row[:, ::-1])[:, ::-1]
-    return float(_share(_gains(null + table[1:] - row) >= _gains(row) - 1e-15))
