@@ -96,9 +96,8 @@ changes = results[results["p"].notna()]
 
 # %% mystnb={"image": {"alt": "Paired differences in AUROC between each variant and the reference, with 95 percent intervals, the data sets side by side, zero marked. Random weights, and features without a network, lie far to the left of zero; most others lie about it."}, "figure": {"name": "variant-differences", "caption": "What each change does to the AUROC for Mpox, with groups kept apart: the variant minus the reference (training from scratch: minus fine-tuning) on the same folds, with 95 % intervals from the folds, corrected for the training images that they share. An interval that crosses zero leaves open which of the two is better."}}
 shown = changes[~changes["factor"].str.startswith("tail-tun") & ~changes["level"].str.contains(", support")]
-look = {"x": "change", "low": "change_low", "high": "change_high", "hue": "dataset", "width": 5.0}
-none = {"no difference": 0.0}
-figure = plots.forest(shown, "variant", xlabel="difference in AUROC (Mpox)", reference=none, **look)
+look = {"x": "change", "low": "change_low", "high": "change_high", "hue": "dataset", "reference": {"no difference": 0.0}}
+figure = plots.forest(shown, "variant", xlabel="difference in AUROC (Mpox)", width=5.0, **look)
 
 # %% [markdown]
 # **Question.** Which part of the recipe carries the result, would something simpler have done, and what is the best that can
@@ -151,9 +150,8 @@ report.show(levels, name="variants", caption=caption)
 # %% tags=["exercise-setup"]
 few_predictions = {
     (name, word): mpox.cross_validate(store, data, honest[name], model, **folds)
-    for name, data in datasets.items()
-    for word, model in few.items()
-}
+    for name, data in datasets.items() for word, model in few.items()
+}  # fmt: skip
 
 # %%
 pair = [few_predictions[next(iter(datasets)), word] for word in ("random weights", "reference")]
@@ -295,9 +293,8 @@ for name, data in datasets.items():
     losses[name] = ablation.losses(store, data, honest[name], asked, **folds)
 
 # %%
-chosen, choices = {}, {}
-for name in datasets:
-    chosen[name], choices[name] = selection.choose_nested(candidates[name], losses[name])
+found = {name: selection.choose_nested(candidates[name], losses[name]) for name in datasets}
+chosen, choices = ({name: pair[side] for name, pair in found.items()} for side in (0, 1))
 
 # %%
 AIMS = {("msld-v1", "accuracy"): (0.84, 0.88), ("msld-v1", "auroc"): (0.90, 0.93)}
@@ -317,12 +314,11 @@ for name in datasets:
         aims = [f"{aim} {'reached' if value >= aim else 'missed'}" for aim in AIMS.get((name, metric), ())]
         row = {"dataset": name, "measure": metric, "chosen inside": report.with_interval(value, *ends, digits=3)}
         gains[name, metric] = metrics.difference(chosen[name], candidates[name]["probe"], *key)
-        row |= {"minus the probe": report.with_interval(*gains[name, metric], digits=3)}
+        row |= {"minus the probe": (gain := report.with_interval(*gains[name, metric], digits=3))}
         luck = report.with_interval(*luck[["optimism", "optimism_low", "optimism_high"]], digits=3)
         rows.append(row | {"best on test images minus it": luck, "aims": "; ".join(aims)})
-        report.finding(f"best_{short}_{metric}", report.with_interval(value, *ends, digits=3))
-        report.finding(f"optimism_{short}_{metric}", luck)
-        report.finding(f"gain_{short}_{metric}", row["minus the probe"])
+        for kind, text in {"best": row["chosen inside"], "optimism": luck, "gain": gain}.items():
+            report.finding(f"{kind}_{short}_{metric}", text)
 caption = f"The candidates, in how many folds each was chosen, and its AUROC on the test images; repeats: {N_REPEATS}."
 report.show(pd.DataFrame(listed).T.fillna("").rename_axis("candidate"), name="choices", caption=caption)
 caption = "The choice inside the training groups, and how the best of the same candidates on the test images differs from it."

@@ -43,14 +43,14 @@ def test_forest_draws_estimates_whiskers_lines_and_panels():
     figure = plots.forest(estimates(), "regime", hue="protocol", row="dataset", xlabel="AUROC", reference={"published": 0.95})
     top, bottom = figure.axes
     assert (top.get_title("left"), bottom.get_title("left")) == ("MSLD", "MSID")
-    assert words(top) == ["linear_probe", "fine_tune"] and top.get_ylim()[0] > top.get_ylim()[1], "the first line is on top"
+    assert words(top) == ["linear probe", "fine-tuned"] and top.get_ylim()[0] > top.get_ylim()[1], "the first line is on top"
     drawn = errorbars(top)
     assert np.allclose([one[:1] + one[2:4] for one in drawn], [(v, v - 0.1, v + 0.05) for v in (0.6, 0.62, 0.65, 0.67)])
     assert [round(one[1]) for one in drawn] == [0, 0, 1, 1] and drawn[0][1] < drawn[1][1], "what shares a line lies side by side"
     assert {one[4:] for one in drawn} == {plots.LOOKS["patient"], plots.LOOKS["source"]}
     assert len(errorbars(bottom)) == 2 and bottom.get_xlabel() == "AUROC" and top.get_xlabel() == ""
     assert all(any(np.allclose(line.get_xdata(), 0.95) for line in axis.lines) for axis in figure.axes)
-    assert legend(figure) == ["patient", "source", "published"]
+    assert legend(figure) == ["patients kept apart", "groups kept apart", "published"]
 
 
 def test_forest_takes_missing_intervals_missing_estimates_and_one_group():
@@ -72,7 +72,7 @@ def test_forest_tells_styles_apart_by_marker_and_fill_and_marks_goals():
     table = table[table["regime"] == "fine_tune"]
     figure = plots.forest(table, "protocol", hue="protocol", style="dataset", goal="goal")
     axis = figure.axes[0]
-    assert words(axis) == ["source", "patient"], "in the order of the categories"
+    assert words(axis) == ["groups kept apart", "patients kept apart"], "in the order of the categories"
     points = [bar.lines[0] for bar in axis.containers]
     assert {(line.get_marker(), line.get_markerfacecolor() == "white") for line in points} == {("o", False), ("s", True)}
     assert legend(figure) == ["MSLD", "MSID"]

@@ -169,7 +169,7 @@ def test_a_data_sheet_has_the_seven_sections_and_the_counts(audit):
     quality = about.assign(border=[0.1, 0, 0, 0], text_lines=[0, 2, 1, 0], blur=0.25)
     sheet = datasheet(audit, "web", quality=quality, tone=about.assign(ita=[-20.0, -10, 50, np.nan]))
     assert "25% of the images have a plain border and 50% a line of text" in sheet
-    assert "75% of the pictures" in sheet and "Mpox -15, Normal 50" in sheet
+    assert "75% of the images" in sheet and "Mpox -15, Normal 50" in sheet
     images = audit.images.assign(label=["<b>x</b>", "Mpox", "{{ y }}", "Normal"])
     sheet = datasheet(Audit(images, audit.pairs, audit.weak, audit.rejected), "web")
     assert "<b>" not in sheet and "{{" not in sheet  # names are not markup

@@ -156,7 +156,8 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
     if not config.get("repository", {}).get("url"):
         config.pop("launch_buttons", None)
     shutil.copytree(project / "book/_static_mpox", source / "book/_static_mpox")
-    shutil.copytree(project / "notebooks/exercises", source / "notebooks/exercises")
+    if (course := project / "notebooks/exercises").is_dir():
+        shutil.copytree(course, source / "notebooks/exercises")
     for file in ("references.bib", "search_scorer.js"):
         shutil.copy(project / "book" / file, source / "book")
     for file, values in (("_config.yml", config), ("_toc.yml", toc)):
