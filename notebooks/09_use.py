@@ -17,12 +17,11 @@
 # :::{admonition} In three sentences
 # :class: tip mpox-findings
 #
-# With a threshold fixed before the test, to find 95 of 100 Mpox images, the model clears a share of {{ use_msld_specificity_at_95 }}
-# of the other rashes of MSLD, and {{ use_msid_specificity_at_95 }} of the other images of MSID, most of which show healthy skin.
-# Where one person in a hundred has Mpox, {{ use_msld_false_alarms_1 }} of 100 alarms are false with the model of MSLD and
+# With a threshold fixed before the test, to find 95 of 100 Mpox images, the model clears {{ use_msld_specificity_at_95 }} other
+# rashes of MSLD, and {{ use_msid_specificity_at_95 }} other images of MSID, most of which show healthy skin. Where one person in a hundred has Mpox, {{ use_msld_false_alarms_1 }} of 100 alarms are false with the model of MSLD and
 # {{ use_msid_false_alarms_1 }} with that of MSID.
-# A model that may answer 'not sure' names one class for a share of {{ use_msld_certain }} and {{ use_msid_certain }} of the images, and is
-# then right in {{ use_msld_right }} and {{ use_msid_right }}; but it names one class for many a wall, too, unless a warning stops it.
+# A model that may answer 'not sure' names one class for {{ use_msld_certain }} images of MSLD and {{ use_msid_certain }} of MSID, and
+# is then right in {{ use_msld_right }} and {{ use_msid_right }}. But it names one class for many a page or a cat, too.
 # :::
 
 # %% [markdown] tags=["instruments"]
@@ -30,9 +29,8 @@
 # :class: tip mpox-findings
 #
 # The phantom's lesions are drawn to be distinguishable: with a threshold fixed before the test, to find 95 of 100 Mpox images, the model finds
-# a share of {{ use_phantom_sensitivity_at_95 }} and clears {{ use_phantom_specificity_at_95 }} of the others.
-# Even so {{ use_phantom_false_alarms_1 }} of 100 alarms are false where one person in a hundred has Mpox.
-# Sets that aim to contain the true class of nine images in ten contain it for a share of {{ use_phantom_coverage }}, so that the
+# {{ use_phantom_sensitivity_at_95 }} and clears {{ use_phantom_specificity_at_95 }} others. Even so {{ use_phantom_false_alarms_1 }} of
+# 100 alarms are false where one person in a hundred has Mpox. Sets that aim to contain the true class of nine images in ten contain it for {{ use_phantom_coverage }}, so that the
 # instruments do what they are built for.
 # :::
 
@@ -140,8 +138,8 @@ report.show(shown, name="probabilities", caption=caption)
 # %% [markdown]
 # ## A threshold, fixed before the test
 #
-# Somebody who must not miss cases wants a *sensitivity*, say 95 of 100. The threshold that just reaches it on held-out training
-# images is written down, and then used on the test images. Here is one fold:
+# Who must not miss cases wants a *sensitivity*, say 95 of 100. The threshold that just reaches it on held-out training images is
+# written down, then used on the test images. Here is one fold:
 
 # %% tags=["nbval-check-output"]
 inside, test = (table[first][table[first]["fold"] == 0] for table in (nested, predictions))
@@ -156,9 +154,9 @@ rows = []
 for (name, aim), table in fixed.items():
     texts = {}
     for measure in ("sensitivity", "specificity"):
-        values = reached[name, aim][measure]
+        values, short = reached[name, aim][measure], report.short_name(name)
         texts[measure] = report.with_interval(*values.row().values(), values.kind)
-        report.finding(f"use_{report.short_name(name)}_{measure}_at_{round(100 * aim.level)}", texts[measure])
+        report.finding(f"use_{short}_{measure}_at_{100 * aim.level:.0f}", report.of_hundred(*values.row().values(), values.kind))
     limits = " to ".join(f"{value:.2f}" for value in (table["threshold"].min(), table["threshold"].max()))
     rows.append({"data set": plots.dataset_title(name), "aim": str(aim), "thresholds of the folds": limits} | texts)
 caption = "What thresholds reach on test images that were fixed before, on held-out training images; 95 % intervals."
@@ -166,8 +164,8 @@ report.show(pd.DataFrame(rows), name="aims", caption=caption)
 
 # %% [markdown] tags=["study"]
 # No threshold is shown to miss its aim: the intervals of the sensitivity contain it, though with so few images they would contain
-# other aims, too. The price differs. On MSLD, where all others are chickenpox and measles, most of those raise an alarm. MSID looks kinder because its others include healthy skin,
-# which is easily cleared. A clinic sees rashes, so read MSLD first.
+# other aims, too. The price differs. On MSLD, where all others are chickenpox and measles, most of those raise an alarm. MSID looks
+# kinder because its others include healthy skin, which is easily cleared. A clinic sees rashes, so read MSLD first.
 
 # %% [markdown]
 # ## What an alarm means where the disease is rare
@@ -189,16 +187,16 @@ for name in datasets:
     for prevalence in (0.001, 0.01, CLINIC_PREVALENCE):
         at = decisions.predictive_values(*both, prevalence)
         shown = {
-            "alarms among 1000 people": 1000 * at["flagged"],
-            "false among 100 alarms": 100 * (1 - at["ppv"]),
-            "Mpox among 1000 without an alarm": 1000 * (1 - at["npv"]),
+            "alarms among 1000 people": (1000 * at["flagged"], 0),
+            "false among 100 alarms": (100 * (1 - at["ppv"]), 1),
+            "Mpox among 1000 without an alarm": (1000 * (1 - at["npv"]), 1),
         }
-        texts = {what: report.with_interval(*values.row().values(), digits=0) for what, values in shown.items()}
+        texts = {what: report.with_interval(*value.row().values(), digits=n) for what, (value, n) in shown.items()}
         rows.append({"data set": plots.dataset_title(name), "prevalence": f"{100 * prevalence:g} %"} | texts)
         if prevalence == 0.01:
             report.finding(f"use_{report.short_name(name)}_ppv_1", report.with_interval(*at["ppv"].row().values()))
             report.finding(f"use_{report.short_name(name)}_false_alarms_1", f"{100 * (1 - at['ppv'].estimate):.0f}")
-caption = f"What results mean at a threshold fixed before ({aims[0]}), rounded to whole people; 95 % intervals."
+caption = f"What results mean at a threshold fixed before ({aims[0]}); 95 % intervals."
 report.show(pd.DataFrame(rows), name="alarms", caption=caption)
 
 # %% [markdown]
@@ -259,16 +257,16 @@ covered = {name: conformal.coverage_table(table).query("measure in @KEYS.keys()"
 rows = {}
 for name, part in covered.items():
     for _, (label, _, measure, *values) in part.iterrows():
-        rows.setdefault((plots.dataset_title(name), label), {})[measure] = text = report.with_interval(*values)
+        rows.setdefault((plots.dataset_title(name), label), {})[measure] = report.with_interval(*values)
         if label == "all" or (label, measure) == ("Mpox", "coverage"):
             of = "" if label == "all" else "_mpox"
-            report.finding(f"use_{report.short_name(name)}_{KEYS[measure]}{of}", text)
+            report.finding(f"use_{report.short_name(name)}_{KEYS[measure]}{of}", report.of_hundred(*values))
 caption = f"Conformal sets that aim at a coverage of {level:g} in each class, on test images; 95 % intervals."
 report.show(pd.DataFrame(rows).T.rename_axis(["data set", "class"]).reset_index(), name="conformal", caption=caption)
 
 # %% [markdown] tags=["study"]
-# At home the sets reach their aim; the price is a share of {{ use_msld_not_sure }} of 'not sure' on MSLD. Away from home they may fall short:
-# trained on MSID, they contain the true class of MSLD's images in {{ use_msid_msld_coverage }} ([appendix G](G_calibration.ipynb)).
+# At home the sets reach their aim; the price on MSLD is 'not sure' for {{ use_msld_not_sure }} images. Away from home they may fall short:
+# trained on MSID, they contain the true class of {{ use_msid_msld_coverage }} images of MSLD ([appendix G](G_calibration.ipynb)).
 
 # %% [markdown]
 # ## A cat, a page and a wall

@@ -20,8 +20,8 @@
 # Recalibration inside the training groups does not make the probabilities of Mpox better: the Brier score goes from
 # {{ use_msld_brier_as_they_are }} to {{ use_msld_brier_isotonic }} on MSLD and from {{ use_msid_brier_as_they_are }} to
 # {{ use_msid_brier_isotonic }} on MSID (isotonic).
-# Conformal sets that reach their aim at home contain the true class in {{ use_msid_msld_coverage }} of MSLD's images when they are
-# fitted on MSID, and in {{ use_msld_msid_coverage }} of MSID's rashes when they are fitted on MSLD.
+# Conformal sets that reach their aim at home contain the true class of {{ use_msid_msld_coverage }} images of MSLD when they are
+# fitted on MSID, and of {{ use_msld_msid_coverage }} rashes of MSID when they are fitted on MSLD.
 # A warning by distance catches {{ use_msld_warned_no_skin }} of images without skin, and {{ use_msld_warned_elsewhere }} (from MSLD) or
 # {{ use_msid_warned_elsewhere }} (from MSID) of rashes from the other collection.
 # :::
@@ -31,7 +31,7 @@
 # :class: tip mpox-findings
 #
 # A model that is made three times too sure is found out by its slope, and mended by a temperature from inside the training groups.
-# The sets that aim at 0.9 contain the true class for a share of {{ use_phantom_coverage }} of the phantom's images.
+# The sets that aim at 0.9 contain the true class of {{ use_phantom_coverage }} images of the phantom.
 # Of images without skin {{ use_phantom_warned_no_skin }} raise a warning, of the phantom's own {{ use_phantom_warned_own }}.
 # :::
 
@@ -210,8 +210,7 @@ for train, test in others.items():
         texts = {what: report.with_interval(*values.loc[(label, what)]) for what in ("coverage", "not sure", "right if certain")}
         rows.append({"trained on": plots.dataset_title(train), "tested on": plots.dataset_title(test), "class": label} | texts)
     short = report.short_name(train)
-    report.finding(f"use_{short}_{report.short_name(test)}_coverage", report.with_interval(*values.loc[("all", "coverage")]))
-    report.finding(f"use_{short}_coverage_outside_mpox", report.with_interval(*values.loc[("Mpox", "coverage")]))
+    report.finding(f"use_{short}_{report.short_name(test)}_coverage", report.of_hundred(*values.loc[("all", "coverage")]))
 if rows:
     caption = f"The same sets on another collection, with an aim of {level:g}."
     report.show(pd.DataFrame(rows), name="conformal-elsewhere", caption=caption)

@@ -28,7 +28,7 @@ from mpox.studies.unfamiliar import picture_features
 
 VENDORED = project_root() / "book" / FOLDER
 FINDINGS = {
-    f"use_{name}_{side}_at_95": "0.90 (0.80 to 0.95)" for name in ("msld", "msid") for side in ("sensitivity", "specificity")
+    f"use_{name}_{side}_at_95": "90 of 100 (80 to 95)" for name in ("msld", "msid") for side in ("sensitivity", "specificity")
 }
 #: What rounding the weights, and another decoder, may change a probability by.
 TOLERANCE = 0.02

@@ -170,7 +170,7 @@ def _of_model(model: PageModel, findings: Mapping[str, str]) -> dict[str, Any]:
     keys = {measure: f"use_{name}_{measure}_at_95" for measure in ("sensitivity", "specificity")}
     if missing := set(keys.values()) - set(findings):
         raise MpoxError(f"The page {PAGE} needs {', '.join(sorted(missing))}: keep 0.95 among SENSITIVITIES of chapter 9.")
-    reached = {measure: float(findings[key].split()[0]) for measure, key in keys.items()}
+    reached = {measure: int(findings[key].split()[0]) / 100 for measure, key in keys.items()}
     own, elsewhere, bare = (f"{100 * facts['warned'][kind]:.0f}" for kind in ("own", "elsewhere", "no skin"))
     found, false = 100 * reached["sensitivity"], 100 * (1 - reached["specificity"])
     says = (

@@ -80,6 +80,18 @@ def with_interval(value: float, low: float, high: float, kind: str | None = None
     return f"{estimate} ({'exact ' if kind == EXACT else ''}{lower} to {upper})"
 
 
+def of_hundred(value: float, low: float, high: float, kind: str | None = None) -> str:
+    """A share and its interval as a clinician says them.
+
+    Examples
+    --------
+    >>> of_hundred(0.8712, 0.8194, 0.9149)
+    '87 of 100 (82 to 91)'
+    """
+    text = with_interval(100 * value, 100 * low, 100 * high, kind, digits=0)
+    return text.replace(" ", " of 100 ", 1) if text[0].isdigit() else text
+
+
 def short_name(dataset: str) -> str:
     """The data set's part of a finding's key: ``msld`` for ``msld-v1``."""
     return {"msld-v1": "msld"}.get(dataset, dataset)
