@@ -13,8 +13,8 @@ pdf: book  ## the edition of real images on paper, _site/study.pdf; needs Chromi
 	`command -v chromium chromium-browser google-chrome | head -1` --headless --no-sandbox --no-pdf-header-footer \
 		--print-to-pdf=_site/study.pdf _book_src/study/_build/singlehtml/all.html
 
-test: .venv/ready  ## all tests, the notebooks among them
-	.venv/bin/pytest
+test: .venv/ready  ## all tests, the notebooks among them, a file a process
+	.venv/bin/pytest -n logical --maxprocesses 4 --dist loadfile
 
 coverage: .venv/ready  ## all tests, and which lines and branches of the package they reach
 	.venv/bin/pytest --cov --cov-fail-under=90
