@@ -395,12 +395,14 @@ def test_chapters_that_only_read_the_record_run_side_by_side(tmp_path, monkeypat
     first, second = (MEETS.replace("OWN", own).replace("OTHER", other) for own, other in (("a", "b"), ("b", "a")))
     project = make_project(tmp_path / "project", n01_first=first, n02_second=second, n03_third=THREE)
     monkeypatch.setenv("MPOX_PROJECT", str(project))
-    (project / "profiles/recorded.yml").write_text("RUN_STORE: recorded\n")
+    (project / "profiles/recorded.yml").write_text("# A minute.\nRUN_STORE: recorded\n")
     lines: list[str] = []
     run = run_notebooks(profile="recorded", workers=2, echo=lines.append)
+    assert lines.pop(1) == "3 to execute, 2 at a time. A minute."
     assert run.ok and printed(run.folder / "01_first.ipynb") == printed(run.folder / "02_second.ipynb") == ["1\n"]
     assert [line[:6] for line in lines[1:-1]] == ["[1/3] ", "[2/3] ", "[3/3] "]
-    failed = run_notebooks(["01", "02"], profile="recorded", overrides={"FAIL": True}, workers=2)
+    failed = run_notebooks(["01", "02"], profile="recorded", overrides={"FAIL": True}, workers=2, echo=lines.append)
+    assert any(line.startswith("2 to execute, 2 at a time. The last time this took about ") for line in lines)
     states = {name: notebook.status for name, notebook in read_run_folder(failed.folder).notebooks.items()}
     assert states == {"01_first": "done", "02_second": "failed"} and "AssertionError" in failed.failure
     mended = run_notebooks(profile="recorded", workers=2, resume=True)

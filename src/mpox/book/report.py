@@ -14,7 +14,7 @@ from IPython.display import Markdown, display
 
 from mpox._core import MpoxError
 from mpox.book.explorers import quiz_html, quiz_text, read_quiz, sortable_html
-from mpox.book.wording import as_read, number_text, titled
+from mpox.book.wording import as_read, in_print, number_text
 from mpox.data.dataset import Dataset
 from mpox.models.hardware import environment
 from mpox.runs.recorded import RecordedStore
@@ -29,15 +29,15 @@ RECORD = "application/papermill.record/"
 
 def prose(text: str) -> None:
     """Show a computed sentence as Markdown."""
-    display(Markdown(text))
+    display(Markdown(in_print(text)))
 
 
 def finding(key: str, text: str) -> None:
-    """Give a computed text a name, by which other pages of the book quote it; nothing is shown. Data sets get their titles.
+    """Give a computed text a name, by which other pages of the book quote it; nothing is shown.
 
     What `myst_nb.glue` leaves in the notebook, without Sphinx, which it would import into every kernel.
     """
-    bundle = {f"{RECORD}text/plain": repr(titled(text))}
+    bundle = {f"{RECORD}text/plain": repr(in_print(text))}
     display(bundle, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": RECORD}})
 
 
@@ -132,7 +132,7 @@ def show(table: pd.DataFrame, *, digits: int = 3, name: str = "", caption: str =
     if table.empty:  # no directive, which Sphinx refuses without a row, and no label to refer to
         prose(f"*{caption.removesuffix('.') or 'This table'}: nothing to show here.*")
         return
-    read = as_read(table, digits)
+    read, caption = as_read(table, digits), in_print(caption)
     with pd.option_context("display.max_colwidth", None):
         page = read.to_html(border=0, index=named, index_names=False)
     if named:  # its names into the row that has the names of the other columns

@@ -15,7 +15,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from mpox._core import TORCH_ENVIRONMENT, MpoxError, atomic_write, expanded, locked, project_root
 from mpox.audit.result import hash_of_decisions, read_overrides
+from mpox.book.wording import duration
 from mpox.models.config import DEVICES, ModelConfig
 from mpox.models.hardware import torch_device
 from mpox.protocols.splits import get_protocol
@@ -78,6 +79,7 @@ class Profile:
     name: str
     file: str
     parameters: dict[str, Any]
+    about: str = ""  #: the first line of the file, if it is a comment
 
 
 def list_notebooks() -> list[str]:
@@ -149,7 +151,9 @@ def load_profile(name_or_file: str | Path) -> Profile:
         raise MpoxError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) and key.isupper() for key in values):
         raise MpoxError(f"{path}: a profile is a flat mapping, one line 'UPPER_CASE_NAME: value' for each parameter.")
-    return Profile(path.stem, str(path.resolve()).removeprefix(f"{project_root()}{os.sep}"), values)
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    about = first.removeprefix("# ") if first.startswith("# ") else ""
+    return Profile(path.stem, str(path.resolve()).removeprefix(f"{project_root()}{os.sep}"), values, about)
 
 
 def parse_overrides(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -387,7 +391,7 @@ def run_notebooks(
         busy = f"Another 'mpox run' is writing to {folder}: wait for it, or name another --out."
         stack.enter_context(locked(folder / ".lock", otherwise=busy))
         _refuse_foreign(folder)
-        before = read_run_folder(folder) if (folder / "run.json").is_file() else None
+        before = earlier = read_run_folder(folder) if (folder / "run.json").is_file() else None
         if before and resume and before.profile_file != asked.file:
             was = f"{before.profile} ({before.profile_file})"
             raise MpoxError(f"{folder} is a run of the profile {was}: resume it with that --profile.")
@@ -411,6 +415,7 @@ def run_notebooks(
             run.note(name, status="done", duration_s=known[name])
             echo(f"[{number}/{len(chosen)}] {name:<28} skipped (done before)")
         jobs = _side_by_side(parameters, len(todo), workers=workers, scheduler=scheduler)
+        echo(f"{len(todo)} to execute, {max(jobs, 1)} at a time. {_about_how_long(earlier, todo, jobs) or asked.about}".rstrip())
         if jobs > 1:
             settings |= {"MPOX_WORKERS": max(1, joblib.cpu_count() // jobs), **dict.fromkeys(_THREADS, 1)}
         settings["MPOX_REMEMBERED"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="mpox-"))
@@ -430,6 +435,14 @@ def run_notebooks(
 def _refuse_foreign(folder: Path) -> None:
     if not (folder / "run.json").is_file() and folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
         raise MpoxError(f"{folder} is not empty and was not made by 'mpox run': name another folder with --out.")
+
+
+def _about_how_long(earlier: NotebookRuns | None, names: Sequence[str], jobs: int) -> str:
+    """What the last run of these notebooks into the same folder took, if there was one."""
+    took = [earlier.notebooks[name].duration_s for name in names if name in earlier.notebooks] if earlier else []
+    if not took or len(took) < len(names) or None in took:
+        return ""
+    return f"The last time this took about {duration(sum(filter(None, took)) / max(jobs, 1))}."
 
 
 def _side_by_side(parameters: dict[str, dict], n_chapters: int, *, workers: int | None, scheduler: str | None) -> int:

@@ -83,15 +83,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def titled(value):
-    """A text with the names of data sets as readers know them; anything else as it is.
+def in_print(value):
+    """A text with data sets as readers know them, and a space before a percent sign; anything else as it is.
 
     Examples
     --------
-    >>> titled("msid, with msld-v1"), titled("msid/Measles/a.png")
-    ('MSID, with MSLD', 'msid/Measles/a.png')
+    >>> in_print("msid, 43%, with msld-v1"), in_print("msid/Measles/a.png")
+    ('MSID, 43 %, with MSLD', 'msid/Measles/a.png')
     """
-    return _NAMES.sub(lambda name: TITLES[name[0]], value) if isinstance(value, str) else value
+    return re.sub(r"(?<=\d)%(?!\w)", " %", _NAMES.sub(lambda name: TITLES[name[0]], value)) if isinstance(value, str) else value
 
 
 def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
@@ -107,5 +107,5 @@ def as_read(table: pd.DataFrame, digits: int) -> pd.DataFrame:
             text = partial(p_text, digits=max(digits, P_DIGITS))
         words = shown.iloc[:, place].map(lambda value, text=text: text(value) if pd.api.types.is_float(value) else value)
         shown.isetitem(place, words)
-    shown = shown.map(titled).rename(columns=column_words).rename(index=titled)
+    shown = shown.map(in_print).rename(columns=column_words).rename(index=in_print)
     return shown.rename_axis([column_words(name) for name in shown.index.names])
