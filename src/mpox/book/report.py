@@ -29,7 +29,7 @@ RECORD = "application/papermill.record/"
 
 def prose(text: str) -> None:
     """Show a computed sentence as Markdown."""
-    display(Markdown(in_print(text)))
+    display(Markdown(text))
 
 
 def finding(key: str, text: str) -> None:
