@@ -14,7 +14,7 @@ pdf: book  ## the edition of real images on paper, _site/study.pdf; needs Chromi
 		--print-to-pdf=_site/study.pdf _book_src/study/_build/singlehtml/all.html
 
 test: .venv/ready  ## all tests, the notebooks among them, a file a process
-	.venv/bin/pytest -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/ready  ## all tests, and which lines and branches of the package they reach
 	.venv/bin/pytest --cov --cov-fail-under=90

@@ -21,9 +21,9 @@
 # {{ shortcut_msld_covered }} on MSLD and {{ shortcut_msid_covered }} on MSID; from a frame of one eighth of the side, with the
 # middle blank, it reaches {{ shortcut_msld_border_only }} and {{ shortcut_msid_border_only }}. A high score therefore does not
 # show that lesions were recognised; nor does it show the contrary, because boxes draw the rash that they hide, and the rash
-# reaches into the frame. Mpox is missed more often on light skin: the sensitivity is {{ tone_msld_sensitivity_light }} on light
-# and {{ tone_msld_sensitivity_dark }} on dark skin in MSLD, {{ tone_msid_sensitivity_light }} and
-# {{ tone_msid_sensitivity_dark }} in MSID.
+# reaches into the frame. Mpox is missed more often on light skin: the model finds {{ tone_msld_sensitivity_light }} Mpox images
+# there, and {{ tone_msld_sensitivity_dark }} on dark skin in MSLD; in MSID {{ tone_msid_sensitivity_light }} and
+# {{ tone_msid_sensitivity_dark }}.
 # :::
 
 # %% [markdown] tags=["instruments"]
@@ -292,7 +292,8 @@ gaps = pd.concat(apart, names=["dataset"]).reset_index(0).assign(stratum="light 
 judged = pd.concat([strata, gaps], ignore_index=True).query("metric != 'accuracy'")
 judged = judged.assign(text=in_words(judged))
 for row in judged[judged["stratum"].isin(ENDS) & (judged["metric"] != "auroc")].itertuples():
-    report.finding(f"tone_{report.short_name(row.dataset)}_{row.metric}_{ENDS[row.stratum]}", row.text)
+    text = row.text if row.stratum not in (LIGHT, DARK) else report.of_hundred(row.estimate, row.low, row.high)
+    report.finding(f"tone_{report.short_name(row.dataset)}_{row.metric}_{ENDS[row.stratum]}", text)
 two = strata[strata["metric"].isin(["sensitivity", "specificity"])].assign(why="too few people")
 figure = plots.forest(two, "stratum", hue="metric", row="dataset", missing="why", xlabel="share, with 95 % interval", width=4.6)
 

@@ -15,6 +15,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 USERS = ("MPOX_DATA", "MPOX_WEIGHTS", "MPOX_PROJECT", "MPOX_PROFILE", "MPOX_OVERRIDES")
 
 
+#: Files of minutes, the longest first: where files are shared out among processes, none of these may come last.
+LONG = ("test_site", "test_frozen", "test_notebooks", "test_real_data", "test_book")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory):
     """Cache and run store of the whole session in a temporary folder; the user's settings are out of the way."""
