@@ -256,6 +256,14 @@ def test_references_become_numbers_and_links_to_other_editions_words(text, becom
     assert links(text, "notebooks/01_a") == becomes
 
 
+def test_an_edition_of_other_data_says_that_sentences_are_left_out(project, tmp_path):
+    run = make_run(tmp_path / "mine", phantom=False)
+    for path in run.glob("*.ipynb"):
+        path.write_text(path.read_text().replace("msid", "mine"))
+    _, notes = staged(run, project)
+    assert notes == ["sentences on MSLD and MSID are left out: the run has other data sets."]
+
+
 def test_a_part_of_the_chapters_makes_an_edition_that_says_what_is_not_in_it(project, tmp_path):
     run = make_run(tmp_path / "mine", phantom=False, names=NAMES[:2], findings={"params_2": "4 M"})
     source, notes = staged(run, project)

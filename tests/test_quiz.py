@@ -100,7 +100,6 @@ def test_in_a_browser_answers_are_told_and_first_tries_counted(page):
     assert score.text_content() == "0 of 1 answered right at the first try; 1 left."
     page.get_by_label("a this").focus()
     page.keyboard.press("Space")
-    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert replies.nth(1).text_content() == "Right. It is."
     assert score.text_content() == "1 of 2 answered right at the first try; 0 left."

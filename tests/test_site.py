@@ -251,6 +251,11 @@ def test_a_chapter_can_be_downloaded(browser, html, served):
                 page.click(".btn-download-source-button")
             notebook = nbformat.read(download.value.path(), as_version=4)
             assert sum(bool(cell.get("outputs")) for cell in notebook.cells) > 5, f"{name}: the notebook was not executed"
+            if Path(name).name[0].isdigit():
+                with page.expect_download() as download:
+                    page.click("a.download:has-text('notebooks/exercises/')")
+                blank = nbformat.read(download.value.path(), as_version=4)
+                assert not any(cell.get("outputs") for cell in blank.cells), f"{name}: an exercise has its answer"
         assert drain() == ([], [])
 
 

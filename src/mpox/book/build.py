@@ -162,7 +162,8 @@ def stage(edition: Edition, *, project: Path, source: Path, others: Sequence[str
         shutil.copy(project / "book" / file, source / "book")
     for file, values in (("_config.yml", config), ("_toc.yml", toc)):
         (source / file).write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    return [f"{name} is left out: the run does not have it." for name in absent]
+    other = [] if whole or absent else ["sentences on MSLD and MSID are left out: the run has other data sets."]
+    return [*(f"{name} is left out: the run does not have it." for name in absent), *other]
 
 
 def _pages(toc: dict[str, Any]) -> set[str]:

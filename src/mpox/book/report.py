@@ -33,11 +33,13 @@ def prose(text: str) -> None:
 
 
 def finding(key: str, text: str) -> None:
-    """Give a computed text a name, by which other pages of the book quote it; nothing is shown.
+    """Give a computed text a name, by which other pages of the book quote it; nothing is shown."""
+    _keep(key, in_print(text))
 
-    What `myst_nb.glue` leaves in the notebook, without Sphinx, which it would import into every kernel.
-    """
-    bundle = {f"{RECORD}text/plain": repr(in_print(text))}
+
+def _keep(key: str, text: str) -> None:
+    """What `myst_nb.glue` leaves in the notebook, without Sphinx, which it would import into every kernel."""
+    bundle = {f"{RECORD}text/plain": repr(text)}
     display(bundle, raw=True, metadata={"scrapbook": {"name": key, "mime_prefix": RECORD}})
 
 
@@ -218,5 +220,5 @@ def provenance(notebook: str, store: RunStore | RecordedStore, datasets: list[Da
             f"{study['versions']['torch']}; all runs of the study took {study['compute_s'] / 60:.0f} minutes to compute"
         )
     rows |= {"This page's device": record["device"], "Package": f"mpox {record['package_version']}", "Date": record["date"]}
-    finding("provenance", json.dumps(record))
+    _keep("provenance", json.dumps(record))
     prose("\n".join(["| What | Value |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())]))
